@@ -1,0 +1,39 @@
+# Two commands set up everything: `make demo` (no torch) and `make test` (all extras).
+PYTHON ?= python3
+DEMO := .venv-demo
+DEV := .venv
+
+.PHONY: demo setup test check bench clean
+
+# Segment a real photograph with the installed package: label map, overlay and legend in demo/.
+demo: $(DEMO)/ready
+	$(DEMO)/bin/python examples/demo.py
+
+# The development environment with all extras.
+setup: $(DEV)/ready
+
+test: $(DEV)/ready
+	$(DEV)/bin/python -m pytest
+
+# Formatter, linter, strict types.
+check: $(DEV)/ready
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+
+# Every benchmark against its peer; results in benchmarks/results/.
+bench: $(DEV)/ready
+	for script in pipeline decide draw startup; do $(DEV)/bin/python benchmarks/$$script.py || exit 1; done
+
+$(DEMO)/ready: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet . scikit-image
+	touch $@
+
+$(DEV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/pip install --quiet -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(DEMO) $(DEV) demo build dist

@@ -1,0 +1,53 @@
+"""pixelwise: semantic segmentation, a class for every pixel.
+
+>>> from pixelwise import Segmenter          # doctest: +SKIP
+>>> Segmenter()("photo.jpg").areas()         # doctest: +SKIP
+{'background': 0.61, 'cat': 0.39}
+
+Importing this module is instant: each public name is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+_PUBLIC = {
+    "Card": "pixelwise.weights.card",
+    "LabelSet": "pixelwise.labels",
+    "Preprocess": "pixelwise.inference.preprocess",
+    "Segmentation": "pixelwise.segmentation",
+    "Segmenter": "pixelwise.segmenter",
+    "decide": "pixelwise.inference.decide",
+    "list_models": "pixelwise.catalog",
+    "open_engine": "pixelwise.engines",
+}
+_MODULES = ("draw", "errors", "images", "labels", "losses", "models")
+
+__all__ = [*_PUBLIC, "__version__"]
+
+if TYPE_CHECKING:
+    from pixelwise.catalog import list_models as list_models
+    from pixelwise.engines import open_engine as open_engine
+    from pixelwise.inference.decide import decide as decide
+    from pixelwise.inference.preprocess import Preprocess as Preprocess
+    from pixelwise.labels import LabelSet as LabelSet
+    from pixelwise.segmentation import Segmentation as Segmentation
+    from pixelwise.segmenter import Segmenter as Segmenter
+    from pixelwise.weights.card import Card as Card
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"pixelwise.{name}")
+    raise AttributeError(f"module 'pixelwise' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC, *_MODULES])

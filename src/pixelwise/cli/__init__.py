@@ -1,0 +1,37 @@
+"""The command line. A command only parses and calls; errors become one sentence and an exit code.
+
+Exit codes: 0 done, 1 failure, 2 bad input. `--debug` shows the traceback instead of the sentence.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pixelwise.errors import PixelwiseError
+
+
+def main() -> None:
+    """The entry point `pixelwise`."""
+    from pixelwise.cli.app import app
+
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except PixelwiseError as error:
+        if debug:
+            raise
+        fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        fail(f"{type(error).__name__}: {error} (this is a bug or an unforeseen case; --debug shows where)", 1)
+
+
+def fail(sentence: str, exit_code: int) -> None:
+    print(f"pixelwise: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(exit_code)

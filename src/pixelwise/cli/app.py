@@ -1,0 +1,75 @@
+"""The verbs of `pixelwise`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import pixelwise
+
+app = typer.Typer(
+    name="pixelwise",
+    help="Semantic segmentation: a class for every pixel.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(pixelwise.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
+
+
+@app.command()
+def segment(
+    pictures: Annotated[list[str], typer.Argument(help="Files, folders (searched through), or quoted patterns.")],
+    model: Annotated[str, typer.Option(help="A name from `pixelwise models`, or an ONNX file.")] = "everyday",
+    out: Annotated[Path, typer.Option(help="Folder for the results, made if missing.")] = Path(),
+    format: Annotated[
+        str, typer.Option(help="What to write, comma separated: labels, overlay, legend, ids, confidence, npy, json.")
+    ] = "labels,overlay",
+    mask: Annotated[list[str] | None, typer.Option(help="Also write a black and white mask of this class.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, onnxruntime or pytorch.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    max_pixels: Annotated[int | None, typer.Option(help="Refuse pictures of more pixels.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a label map and an overlay for every picture; print what was found."""
+    from pixelwise.cli.segment import run
+
+    failed = run(
+        pictures, model, out, format.split(","), mask or [], engine, json, overwrite, max_pixels, threads, debug
+    )
+    sys.exit(failed)
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="Only names like this, such as 'deeplab*'.")] = "*",
+    json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List the models that `segment --model` and pixelwise.models know."""
+    from pixelwise.cli.models import run
+
+    run(pattern, json)

@@ -1,0 +1,46 @@
+"""PyTorch: any network as it is, on the CPU or a GPU, and the reference for the other engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from array_api_compat import is_torch_array
+from torch import nn
+
+from pixelwise.errors import InputError
+from pixelwise.layers import Network
+from pixelwise.weights.card import Card
+
+
+class PyTorchEngine:
+    name = "pytorch"
+
+    def __init__(self, network: nn.Module, card: Card, *, threads: int | None = None) -> None:
+        """Wrap a network (DESIGN: forward to a dictionary, `coarse`); it is used on the device where it is.
+
+        The network is switched to evaluation for each call and back, so it may go on training in between.
+        """
+        if not isinstance(network, Network):
+            raise InputError(
+                f"expected a pixelwise network (coarse, stride, align_corners, num_classes), "
+                f"got {type(network).__name__}"
+            )
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.card = card
+        self._module: nn.Module = network
+        self._coarse = network.coarse
+
+    def __call__(self, images: Any) -> Any:
+        """The logits stay on the network's device; a CPU network given NumPy returns NumPy."""
+        tensor = images if is_torch_array(images) else torch.from_numpy(images)
+        parameter = next(self._module.parameters())
+        training = self._module.training
+        try:
+            self._module.eval()
+            with torch.inference_mode():
+                logits = self._coarse(tensor.to(parameter.device, parameter.dtype)).float()
+        finally:
+            self._module.train(training)
+        return logits if is_torch_array(images) or logits.device.type != "cpu" else logits.numpy()

@@ -1,0 +1,1 @@
+"""From a picture to logits and from logits to labels; nothing here knows a network."""

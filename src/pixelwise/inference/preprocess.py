@@ -1,0 +1,97 @@
+"""Preprocess: what a model wants done to a picture before it sees it. Part of every card.
+
+Values: a picture is uint8 RGB (h, w, 3); a network's input is float32 (n, 3, h, w), (picture/255 - mean)/std.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pixelwise.errors import InputError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize rule and normalisation.
+
+    size, side: scale the picture, aspect kept, so that its "shorter" or "longer" side is `size` pixels; None
+    leaves it as it is. multiple, offset: then make each side the nearest multiple of `multiple` plus `offset`
+    (16 and 1 for a stride-16 network with aligned corners: 513, 385, ...). mean, std: per channel, R G B, of
+    values in [0, 1]. Resizing is Pillow's antialiased bilinear, as in torchvision's PIL path.
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    size: int | None = None
+    side: Literal["shorter", "longer"] = "shorter"
+    multiple: int = 1
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise InputError(f"Preprocess size must be at least 1 pixel or None, got {self.size}")
+        if self.side not in ("shorter", "longer"):
+            raise InputError(f"Preprocess side must be 'shorter' or 'longer', got {self.side!r}")
+        if self.multiple < 1 or not 0 <= self.offset < max(self.multiple, 2):
+            raise InputError(
+                f"Preprocess needs multiple >= 1 and 0 <= offset < multiple, got {self.multiple} and {self.offset}"
+            )
+        if min(self.std) <= 0:
+            raise InputError(f"Preprocess std must be positive, got {self.std}")
+
+    def size_hw(self, height: int, width: int) -> tuple[int, int]:
+        """The size (h, w) that the network sees for a picture of height x width."""
+        sides = [height, width]
+        if self.size is not None:
+            by_shorter = self.side == "shorter"
+            fixed = (height <= width) != (not by_shorter)  # True when the height is the side that is given
+            given = height if fixed else width
+            other = width if fixed else height
+            scaled = max(1, int(self.size * other / given))
+            sides = [self.size, scaled] if fixed else [scaled, self.size]
+        if self.multiple > 1:
+            sides = [
+                max(1 - min(self.offset, 1), round((s - self.offset) / self.multiple)) * self.multiple + self.offset
+                for s in sides
+            ]
+        return sides[0], sides[1]
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Picture uint8 (h, w, 3) to network input float32 (1, 3, h', w'), contiguous."""
+        height, width = self.size_hw(*image.shape[:2])
+        if (height, width) != image.shape[:2]:
+            resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # Pillow: (w, h)
+            image = np.asarray(resized)
+        return normalize(image, self.mean, self.std)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+def normalize(
+    image: NDArray[np.uint8], mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> NDArray[np.float32]:
+    """uint8 (h, w, 3) to float32 (1, 3, h, w): (image/255 - mean)/std.
+
+    There are only 256 possible values a channel, so each is computed once, in float32 and in torchvision's
+    order of operations (same bits), and looked up.
+    """
+    values = np.arange(256, dtype=np.float32) / np.float32(255)
+    out = np.empty((1, 3, *image.shape[:2]), np.float32)
+    for channel in range(3):
+        table = (values - np.float32(mean[channel])) / np.float32(std[channel])
+        np.take(table, image[..., channel], out=out[0, channel], mode="clip")
+    return out

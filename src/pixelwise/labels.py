@@ -1,0 +1,201 @@
+"""LabelSet: the one object that says what the numbers in a label map mean.
+
+A network speaks in class indices 0 .. k-1. A file may use other numbers (ADE20K: 1 .. 150, Cityscapes:
+7, 8, 11, ...). The LabelSet holds both: `ids[i]` is the number that class index i has in files.
+`to_indices` reads, `to_ids` writes; whatever pixelwise hands out went through `to_ids`.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelwise.errors import InputError, UnknownNameError
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Names, colours and file ids of the classes, in the order of the network's outputs.
+
+    names: k different names. colors: k RGB triples in 0..255. ids: k different non-negative integers, the
+    numbers used in label files. ignore_id: the number in label files that counts for nothing (255 unless a
+    class owns it); None when every number is a class.
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    ids: tuple[int, ...]
+    ignore_id: int | None = 255
+
+    def __post_init__(self) -> None:
+        k = len(self.names)
+        if not (len(self.colors) == len(self.ids) == k):
+            raise InputError(
+                f"a LabelSet needs one name, colour and id per class, got {k} names, "
+                f"{len(self.colors)} colours and {len(self.ids)} ids"
+            )
+        for what, values in (("name", self.names), ("id", self.ids)):
+            if len(set(values)) != k:
+                twice = next(v for v in values if list(values).count(v) > 1)
+                raise InputError(f"every {what} in a LabelSet must be different, got {twice!r} twice")
+        if k == 0 or min(self.ids) < 0:
+            raise InputError("a LabelSet needs at least one class, and ids of zero or more")
+        if self.ignore_id in self.ids:
+            name = self.names[self.ids.index(self.ignore_id)]
+            raise InputError(f"ignore_id {self.ignore_id} is the id of class {name!r}; choose another, or None")
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        *,
+        colors: Sequence[Color] | None = None,
+        ids: Sequence[int] | None = None,
+        ignore_id: int | None = 255,
+    ) -> LabelSet:
+        """A LabelSet from names alone; colours are spread over the hues, ids count from 0.
+
+        With more than 255 classes and consecutive ids, 65535 is the default for ignore_id.
+        """
+        ids = tuple(range(len(names))) if ids is None else tuple(int(i) for i in ids)
+        if ignore_id == 255 and 255 in ids:
+            ignore_id = 65535
+        return cls(
+            names=tuple(names),
+            colors=spread_colors(len(names)) if colors is None else tuple(_color(c) for c in colors),
+            ids=ids,
+            ignore_id=ignore_id,
+        )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """The class index of a name; an unknown name is answered with the nearest ones."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise UnknownNameError("class", name, self.names) from None
+
+    @property
+    def plain(self) -> bool:
+        """True when file ids and class indices are the same numbers."""
+        return self.ids == tuple(range(len(self.ids)))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest unsigned integer type that holds every id and the ignore id."""
+        return np.min_scalar_type(max(*self.ids, self.ignore_id or 0))
+
+    def to_ids(self, indices: NDArray[Any]) -> NDArray[Any]:
+        """Class indices (any shape, integers in [0, k)) to file ids of type `dtype`."""
+        if self.plain:
+            return indices.astype(self.dtype, copy=False)
+        return np.asarray(self.ids, self.dtype)[indices]
+
+    def to_indices(self, ids: NDArray[Any], *, ignore_index: int = 255) -> NDArray[np.int64]:
+        """File ids (any shape) to class indices, int64; the ignore id becomes `ignore_index`.
+
+        Raises InputError for an id that no class has, naming it and where it first occurs.
+        """
+        ids = np.asarray(ids)
+        order = np.argsort(self.ids)
+        known = np.asarray(self.ids)[order]
+        place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+        indices = np.asarray(order[place], np.int64)
+        stray = known[place] != ids
+        if self.ignore_id is not None:
+            ignored = ids == self.ignore_id
+            stray &= ~ignored
+            indices[ignored] = ignore_index
+        if stray.any():
+            at = tuple(int(i) for i in np.argwhere(stray)[0])
+            raise InputError(
+                f"label id {int(ids[at])} at {at} belongs to no class; "
+                f"expected {_ranges(sorted(self.ids))}" + self._ignore_words()
+            )
+        return indices
+
+    def _ignore_words(self) -> str:
+        return "" if self.ignore_id is None else f", or {self.ignore_id} to ignore"
+
+    def palette(self) -> NDArray[np.uint8]:
+        """Colours indexed by file id: (max id + 1, 3) uint8; ids that no class has are white-grey (224)."""
+        table = np.full((max(self.ids) + 1, 3), 224, np.uint8)
+        table[list(self.ids)] = self.colors
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "names": list(self.names),
+            "colors": [list(c) for c in self.colors],
+            "ids": list(self.ids),
+            "ignore_id": self.ignore_id,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LabelSet:
+        return cls(
+            names=tuple(values["names"]),
+            colors=tuple(_color(c) for c in values["colors"]),
+            ids=tuple(values["ids"]),
+            ignore_id=values["ignore_id"],
+        )
+
+
+def _color(values: Sequence[int]) -> Color:
+    r, g, b = (int(v) for v in values)
+    return r, g, b
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """[0, 1, 2, 7] as '0-2, 7'."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def voc_colors(count: int) -> tuple[Color, ...]:
+    """The colour map of the Pascal VOC development kit: bits of the id dealt to the high bits of R, G, B."""
+    colors = []
+    for index in range(count):
+        rgb = [0, 0, 0]
+        for bit in range(24):
+            rgb[bit % 3] |= ((index >> bit) & 1) << (7 - bit // 3)
+        colors.append(_color(rgb))
+    return tuple(colors)
+
+
+def spread_colors(count: int) -> tuple[Color, ...]:
+    """`count` colours: black for class 0 when there are others, then hues by the golden ratio."""
+    if count == 1:
+        return ((255, 255, 255),)
+    colors: list[Color] = [(0, 0, 0)]
+    for i in range(count - 1):
+        hue, ring = (0.02 + i * 0.6180339887) % 1.0, (i // 12) % 3
+        r, g, b = colorsys.hsv_to_rgb(hue, (0.75, 0.5, 0.9)[ring], (0.95, 0.9, 0.6)[ring])
+        colors.append((round(r * 255), round(g * 255), round(b * 255)))
+    return tuple(colors)
+
+
+VOC = LabelSet.of(
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
+    "person pottedplant sheep sofa train tvmonitor".split(),
+    colors=voc_colors(21),
+)
+"""Pascal VOC's 21 classes in the order of the development kit and of torchvision; 255 is the void outline."""

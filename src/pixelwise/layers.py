@@ -1,0 +1,31 @@
+"""The few pieces that several papers share. Letters: n batch, k classes, c channels, h w pixels."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@runtime_checkable
+class Network(Protocol):
+    """What every network here promises (torchvision's contract, and the two-step form of it).
+
+    `forward(image)` returns a dictionary: "out", logits (n, k, h, w) at the image's size, and "aux..." heads.
+    `coarse(image)` returns the logits of "out" before the last enlargement, (n, k, ~h/stride, ~w/stride);
+    enlarging them bilinearly with `align_corners` gives "out".
+    """
+
+    stride: int
+    align_corners: bool
+    num_classes: int
+
+    def coarse(self, image: Tensor) -> Tensor: ...
+
+    def __call__(self, image: Tensor) -> dict[str, Tensor]: ...
+
+
+def enlarge(logits: Tensor, size_hw: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """Bilinear: (n, k, h', w') to (n, k, h, w)."""
+    return F.interpolate(logits, size=size_hw, mode="bilinear", align_corners=align_corners)

@@ -1,0 +1,34 @@
+"""What several tests share: where the real data lies, and pictures drawn by code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DATA = Path(os.environ.get("PIXELWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of real labelled data; a test that needs it skips where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip(f"the data folder {DATA} is absent (set PIXELWISE_DATA)")
+    return DATA
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A smooth coloured picture with an edge, uint8 (60, 90, 3)."""
+    y, x = np.mgrid[:60, :90]
+    image = np.stack([x * 255 // 89, y * 255 // 59, (x * y) % 256], axis=-1).astype(np.uint8)
+    image[20:40, 30:60] = (250, 20, 30)
+    return image

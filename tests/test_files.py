@@ -1,0 +1,47 @@
+"""Results appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pixelwise.errors import OutputError
+from pixelwise.files import check_writable, writing
+
+
+def test_a_file_appears_only_when_the_block_succeeds(tmp_path):
+    path = tmp_path / "new" / "result.txt"
+    with pytest.raises(RuntimeError), writing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list((tmp_path / "new").iterdir()) == []
+    with writing(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert [p.name for p in path.parent.iterdir()] == ["result.txt"]
+
+
+def test_a_failure_leaves_the_previous_file(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with pytest.raises(OutputError, match="disk full"), writing(path) as temporary:
+        temporary.write_text("new")
+        raise OSError(28, "disk full")
+    assert path.read_text() == "old"
+
+
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path):
+    taken = tmp_path / "taken"
+    taken.touch()
+    for path, says in ((tmp_path, "folder"), (taken, "--overwrite"), (taken / "below", "is a file")):
+        with pytest.raises(OutputError, match=says):
+            check_writable(path, overwrite=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="permission"):
+        check_writable(tmp_path / "x", overwrite=True)

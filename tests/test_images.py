@@ -1,0 +1,179 @@
+"""images.read: every kind of picture gives the right pixels, every bad one a sentence."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelwise import images
+from pixelwise.errors import ImageError
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "PPM"])
+def test_lossless_formats_read_back_exactly(kind, picture, tmp_path):
+    path = tmp_path / "picture"
+    Image.fromarray(picture).save(path, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    for source in (path, str(path), path.read_bytes()):
+        np.testing.assert_array_equal(images.read(source), picture)
+
+
+def test_jpeg_is_close(picture):
+    read = images.read(encoded(Image.fromarray(picture), "JPEG", quality=98, subsampling=0))
+    assert np.abs(read.astype(int) - picture).mean() < 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation, picture):
+    undo = {1: 0, 2: "flip", 3: 2, 4: "flipud", 5: "t", 6: 1, 7: "tt", 8: 3}[orientation]
+    stored = {
+        0: lambda a: a,
+        "flip": lambda a: a[:, ::-1],
+        2: lambda a: a[::-1, ::-1],
+        "flipud": lambda a: a[::-1],
+        "t": lambda a: a.transpose(1, 0, 2),
+        1: lambda a: np.rot90(a, 1),
+        "tt": lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        3: lambda a: np.rot90(a, -1),
+    }[undo](picture)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif)
+    np.testing.assert_array_equal(images.read(data), picture)
+
+
+def test_transparency_is_laid_over_white(picture):
+    alpha = np.zeros(picture.shape[:2], np.uint8)
+    alpha[:, :45] = 255
+    read = images.read(encoded(Image.fromarray(np.dstack([picture, alpha])), "PNG"))
+    np.testing.assert_array_equal(read[:, :45], picture[:, :45])
+    assert (read[:, 45:] == 255).all()
+    np.testing.assert_array_equal(images.read(np.dstack([picture, alpha])), read)
+
+
+def test_palette_grey_and_one_bit_pictures():
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    as_rgb = np.repeat(grey[..., None], 3, axis=2)
+    np.testing.assert_array_equal(images.read(encoded(Image.fromarray(grey), "PNG")), as_rgb)
+    palette = Image.fromarray(grey).convert("P")
+    np.testing.assert_array_equal(images.read(encoded(palette, "PNG")), as_rgb)
+    bits = images.read(encoded(Image.fromarray(grey > 100), "PNG"))
+    np.testing.assert_array_equal(bits[..., 0], np.where(grey > 100, 255, 0))
+
+
+def test_a_transparent_palette_entry_becomes_white():
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    read = images.read(encoded(image, "PNG", transparency=1))
+    assert read.tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_not_cut(kind):
+    values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    read = images.read(encoded(Image.fromarray(values), kind))
+    np.testing.assert_array_equal(read[..., 1], np.round(values / 257).astype(np.uint8))
+
+
+def test_cmyk_is_converted():
+    cmyk = Image.new("CMYK", (4, 4), (255, 0, 0, 0))  # full cyan
+    red, green, blue = images.read(encoded(cmyk, "TIFF"))[0, 0]
+    assert red < 60
+    assert min(green, blue) > 150
+
+
+def test_float_tiff():
+    values = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    read = images.read(encoded(Image.fromarray(values), "TIFF"))
+    np.testing.assert_array_equal(read[..., 0], np.round(values * 255))
+    values[0, 0] = np.nan
+    with pytest.raises(ImageError, match="NaN"):
+        images.read(encoded(Image.fromarray(values), "TIFF"))
+
+
+def test_an_animation_gives_its_first_picture(picture):
+    second = Image.fromarray(picture[::-1])
+    data = encoded(Image.fromarray(picture), "PNG", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(images.read(data), picture)
+
+
+def test_arrays_of_other_types(picture):
+    np.testing.assert_array_equal(images.read(picture), picture)
+    np.testing.assert_array_equal(images.read(picture.astype(np.uint16) * 257), picture)
+    np.testing.assert_array_equal(images.read(picture / 255), picture)
+    np.testing.assert_array_equal(images.read(picture[..., 0])[..., 2], picture[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros((3, 8, 9), np.uint8), "channels last"),
+        (np.zeros((8, 9, 2), np.uint8), "shape"),
+        (np.zeros((8, 9, 3), np.int64), "int64"),
+        (np.full((8, 9, 3), 3.0), r"\[0, 1\]"),
+        (np.full((8, 9, 3), np.nan), r"\[0, 1\]"),
+        (np.zeros((0, 9, 3), np.uint8), "no pixels"),
+    ],
+)
+def test_arrays_that_cannot_be_pictures(array, says):
+    with pytest.raises(ImageError, match=says):
+        images.read(array)
+
+
+def test_bad_files_get_one_sentence(tmp_path, picture):
+    whole = encoded(Image.fromarray(picture), "JPEG")
+    cases = {
+        "no such file": tmp_path / "missing.jpg",
+        "is empty": tmp_path / "empty.jpg",
+        "cut short": tmp_path / "cut.jpg",
+        "not a picture": tmp_path / "text.jpg",
+        "is a folder": tmp_path,
+    }
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("hello")
+    for says, path in cases.items():
+        with pytest.raises(ImageError, match=says) as caught:
+            images.read(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0.02, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF"])
+def test_no_truncation_escapes_as_another_error(kind, keep, picture):
+    whole = encoded(Image.fromarray(picture), kind)
+    with pytest.raises(ImageError):
+        images.read(whole[: int(len(whole) * keep)])
+
+
+def test_a_decompression_bomb_is_refused_before_decoding():
+    bomb = encoded(Image.new("1", (30_000, 30_000)), "PNG")
+    assert len(bomb) < 1_000_000
+    with pytest.raises(ImageError, match="limit"):
+        images.read(bomb)
+
+
+def test_the_pixel_limit_is_the_callers(picture):
+    with pytest.raises(ImageError, match="5,400"):
+        images.read(encoded(Image.fromarray(picture), "PNG"), max_pixels=5_399)
+    assert images.read(encoded(Image.fromarray(picture), "PNG"), max_pixels=5_400).shape == picture.shape
+
+
+def test_find_walks_folders_and_patterns(tmp_path):
+    for name in ("b.JPG", "a.png", "sub/c.webp", "notes.txt", ".hidden/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    below = [str(name) for _, name in images.find([tmp_path])]
+    assert below == ["a.png", "b.JPG", "sub/c.webp"]
+    assert [p.name for p, _ in images.find([str(tmp_path / "*.png"), tmp_path / "a.png"])] == ["a.png"]
+    for nothing in (tmp_path / "*.bmp", tmp_path / "none"):
+        with pytest.raises(ImageError):
+            images.find([nothing])

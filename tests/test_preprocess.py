@@ -1,0 +1,62 @@
+"""Preprocess against torchvision's transforms, and its sizes against their definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import functional as tv
+
+from pixelwise.errors import InputError
+from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+
+@pytest.mark.parametrize("size_hw", [(60, 90), (333, 250), (520, 520), (700, 301)])
+def test_equal_to_torchvisions_pil_path(size_hw):
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    resized = tv.resize(Image.fromarray(image), [520])
+    expected = tv.normalize(tv.pil_to_tensor(resized).float().div(255), IMAGENET_MEAN, IMAGENET_STD)
+    np.testing.assert_array_equal(Preprocess(size=520)(image)[0], expected.numpy())
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_the_shorter_or_longer_side_becomes_the_size(height, width):
+    assert min(Preprocess(size=100).size_hw(height, width)) <= 100
+    assert (100 in Preprocess(size=100).size_hw(height, width)) is True
+    longer = Preprocess(size=100, side="longer").size_hw(height, width)
+    assert max(longer) == 100
+    assert longer[0] <= longer[1] if height <= width else longer[0] >= longer[1]
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_sides_become_a_multiple_plus_the_offset(height, width):
+    rule = Preprocess(size=513, side="longer", multiple=16, offset=1)
+    h, w = rule.size_hw(height, width)
+    assert max(h, w) == 513
+    assert h % 16 == w % 16 == 1
+    plain = Preprocess(multiple=32).size_hw(height, width)
+    assert all(side % 32 == 0 and side >= 32 for side in plain)
+    assert all(abs(side - given) <= 16 for side, given in zip(plain, (height, width), strict=True) if given > 16)
+
+
+def test_a_picture_left_as_it_is_is_only_normalised(picture):
+    out = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 1.0))(picture)
+    expected = (picture / 255 - 0.5) / (0.25, 0.5, 1.0)
+    np.testing.assert_allclose(out[0].transpose(1, 2, 0), expected, atol=1e-6)
+    assert out.dtype == np.float32
+    assert out.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": 0}, {"side": "wider"}, {"multiple": 0}, {"multiple": 16, "offset": 16}, {"std": (0, 1, 1)}]
+)
+def test_rules_that_make_no_sense(wrong):
+    with pytest.raises(InputError):
+        Preprocess(**wrong)
+
+
+def test_a_rule_survives_json_values():
+    rule = Preprocess(size=513, side="longer", multiple=16, offset=1)
+    assert Preprocess.from_dict(rule.to_dict()) == rule
