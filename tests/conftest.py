@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import write_colors_model
 
 DATA = Path(os.environ.get("PIXELWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -32,3 +33,9 @@ def picture() -> np.ndarray:
     image = np.stack([x * 255 // 89, y * 255 // 59, (x * y) % 256], axis=-1).astype(np.uint8)
     image[20:40, 30:60] = (250, 20, 30)
     return image
+
+
+@pytest.fixture(scope="session")
+def colors_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the tiny model whose answers are known."""
+    return write_colors_model(tmp_path_factory.mktemp("models") / "colors.onnx")

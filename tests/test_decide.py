@@ -56,7 +56,9 @@ side = st.integers(1, 24)
     seed=st.integers(0, 2**32 - 1),
     path=st.sampled_from(PATHS),
 )
-def test_labels_are_argmax_of_bilinear_interpolation(k, coarse_hw, size_hw, align_corners, smooth, seed, path):
+def test_labels_are_argmax_of_bilinear_interpolation(
+    k, coarse_hw, size_hw, align_corners, smooth, seed, path
+):
     rng = np.random.default_rng(seed)
     logits = blobs(rng, k, *coarse_hw) if smooth else rng.normal(size=(k, *coarse_hw)).astype(np.float32)
     expected, _, margin = definition(logits, size_hw, align_corners)

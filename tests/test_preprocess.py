@@ -38,7 +38,9 @@ def test_sides_become_a_multiple_plus_the_offset(height, width):
     assert h % 16 == w % 16 == 1
     plain = Preprocess(multiple=32).size_hw(height, width)
     assert all(side % 32 == 0 and side >= 32 for side in plain)
-    assert all(abs(side - given) <= 16 for side, given in zip(plain, (height, width), strict=True) if given > 16)
+    assert all(
+        abs(side - given) <= 16 for side, given in zip(plain, (height, width), strict=True) if given > 16
+    )
 
 
 def test_a_picture_left_as_it_is_is_only_normalised(picture):
@@ -50,7 +52,8 @@ def test_a_picture_left_as_it_is_is_only_normalised(picture):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": 0}, {"side": "wider"}, {"multiple": 0}, {"multiple": 16, "offset": 16}, {"std": (0, 1, 1)}]
+    "wrong",
+    [{"size": 0}, {"side": "wider"}, {"multiple": 0}, {"multiple": 16, "offset": 16}, {"std": (0, 1, 1)}],
 )
 def test_rules_that_make_no_sense(wrong):
     with pytest.raises(InputError):

@@ -20,8 +20,11 @@ _PUBLIC = {
     "Preprocess": "pixelwise.inference.preprocess",
     "Segmentation": "pixelwise.segmentation",
     "Segmenter": "pixelwise.segmenter",
+    "create_model": "pixelwise.weights.checkpoint",
     "decide": "pixelwise.inference.decide",
+    "from_checkpoint": "pixelwise.weights.checkpoint",
     "list_models": "pixelwise.catalog",
+    "load_checkpoint": "pixelwise.weights.checkpoint",
     "open_engine": "pixelwise.engines",
 }
 _MODULES = ("draw", "errors", "images", "labels", "losses", "models")
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from pixelwise.segmentation import Segmentation as Segmentation
     from pixelwise.segmenter import Segmenter as Segmenter
     from pixelwise.weights.card import Card as Card
+    from pixelwise.weights.checkpoint import create_model as create_model
+    from pixelwise.weights.checkpoint import from_checkpoint as from_checkpoint
+    from pixelwise.weights.checkpoint import load_checkpoint as load_checkpoint
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ PixelwiseError                something outside the caller's hands failed (comma
 ├── ExportError               a network could not be exported, or its export disagrees with it
 ├── MissingExtraError         an optional dependency is not installed (also an ImportError)
 └── InputError                what was passed in cannot be used (also a ValueError; exit code 2)
+    ├── ColorError            a colour is not three numbers in range (also a RuntimeError)
     ├── ImageError            a picture is missing, damaged, too large or of an unknown kind
     ├── OutputError           a result cannot be written where it was asked for
     ├── UnknownNameError      no model, class, engine or option has that name
@@ -46,6 +47,10 @@ class InputError(PixelwiseError, ValueError):
 
 class ImageError(InputError):
     """A picture is missing, empty, truncated, too large, or not a picture."""
+
+
+class ColorError(InputError, RuntimeError):
+    """A colour is not three numbers in range (also a RuntimeError, which is what torchvision raises)."""
 
 
 class OutputError(InputError):

@@ -49,7 +49,9 @@ class LabelSet:
             raise InputError("a LabelSet needs at least one class, and ids of zero or more")
         if self.ignore_id in self.ids:
             name = self.names[self.ids.index(self.ignore_id)]
-            raise InputError(f"ignore_id {self.ignore_id} is the id of class {name!r}; choose another, or None")
+            raise InputError(
+                f"ignore_id {self.ignore_id} is the id of class {name!r}; choose another, or None"
+            )
 
     @classmethod
     def of(
@@ -183,8 +185,8 @@ def voc_colors(count: int) -> tuple[Color, ...]:
 
 def spread_colors(count: int) -> tuple[Color, ...]:
     """`count` colours: black for class 0 when there are others, then hues by the golden ratio."""
-    if count == 1:
-        return ((255, 255, 255),)
+    if count < 2:
+        return ((255, 255, 255),) * count
     colors: list[Color] = [(0, 0, 0)]
     for i in range(count - 1):
         hue, ring = (0.02 + i * 0.6180339887) % 1.0, (i // 12) % 3

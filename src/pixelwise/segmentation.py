@@ -100,10 +100,18 @@ class Segmentation:
         """
         path = Path(path)
         if format is None:
-            by_suffix = {".png": "labels", ".npy": "npy", ".json": "json", ".jpg": "overlay", ".jpeg": "overlay"}
+            by_suffix = {
+                ".png": "labels",
+                ".npy": "npy",
+                ".json": "json",
+                ".jpg": "overlay",
+                ".jpeg": "overlay",
+            }
             format = by_suffix.get(path.suffix.lower())
             if format is None:
-                raise InputError(f"cannot tell a format from {path.name!r}; use .png, .npy, .json, or pass format=")
+                raise InputError(
+                    f"cannot tell a format from {path.name!r}; use .png, .npy, .json, or pass format="
+                )
         if format not in FORMATS:
             raise UnknownNameError("format", format, FORMATS)
         if format in ("labels", "ids") and path.suffix.lower() != ".png":
@@ -127,7 +135,9 @@ class Segmentation:
             Image.fromarray(self.legend()).save(path)
         else:
             if self.confidence is None:
-                raise InputError("there is no confidence to save; ask for it: segmenter(image, confidence=True)")
+                raise InputError(
+                    "there is no confidence to save; ask for it: segmenter(image, confidence=True)"
+                )
             Image.fromarray(np.round(self.confidence * 255).astype(np.uint8)).save(path)
 
     def _names(self) -> list[tuple[str, int]]:

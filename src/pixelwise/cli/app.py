@@ -40,13 +40,20 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when so
 
 @app.command()
 def segment(
-    pictures: Annotated[list[str], typer.Argument(help="Files, folders (searched through), or quoted patterns.")],
+    pictures: Annotated[
+        list[str], typer.Argument(help="Files, folders (searched through), or quoted patterns.")
+    ],
     model: Annotated[str, typer.Option(help="A name from `pixelwise models`, or an ONNX file.")] = "everyday",
     out: Annotated[Path, typer.Option(help="Folder for the results, made if missing.")] = Path(),
     format: Annotated[
-        str, typer.Option(help="What to write, comma separated: labels, overlay, legend, ids, confidence, npy, json.")
+        str,
+        typer.Option(
+            help="What to write, comma separated: labels, overlay, legend, ids, confidence, npy, json."
+        ),
     ] = "labels,overlay",
-    mask: Annotated[list[str] | None, typer.Option(help="Also write a black and white mask of this class.")] = None,
+    mask: Annotated[
+        list[str] | None, typer.Option(help="Also write a black and white mask of this class.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or pytorch.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
@@ -58,7 +65,17 @@ def segment(
     from pixelwise.cli.segment import run
 
     failed = run(
-        pictures, model, out, format.split(","), mask or [], engine, json, overwrite, max_pixels, threads, debug
+        pictures,
+        model,
+        out,
+        format.split(","),
+        mask or [],
+        engine,
+        json,
+        overwrite,
+        max_pixels,
+        threads,
+        debug,
     )
     sys.exit(failed)
 
@@ -73,3 +90,22 @@ def models(
     from pixelwise.cli.models import run
 
     run(pattern, json)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A checkpoint file, or a folder as Hugging Face writes it.")],
+    out: Annotated[Path, typer.Argument(help="The file to write: .safetensors, or .pth with --to.")],
+    to: Annotated[
+        str | None, typer.Option(help="Write in this family's names; default: ours, with a card.")
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read files that hold code, from a maker you trust.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Rewrite a checkpoint of any known family as safetensors with a card, or back into a family's names."""
+    from pixelwise.cli.convert import run
+
+    run(source, out, to, allow_pickle, overwrite)

@@ -110,5 +110,3 @@ def _with_progress(paths: list[Path]) -> Iterator[Path]:
     from rich.progress import track
 
     yield from track(paths, description="Segmenting", console=Console(stderr=True))
-
-

@@ -9,7 +9,10 @@ from typing import Any, Protocol
 from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
 from pixelwise.weights.card import Card
 
-ENGINES = {"onnxruntime": "files (.onnx), the default on a CPU", "pytorch": "networks (torch.nn.Module), CPU and GPU"}
+ENGINES = {
+    "onnxruntime": "files (.onnx), the default on a CPU",
+    "pytorch": "networks (torch.nn.Module), CPU and GPU",
+}
 
 
 class Engine(Protocol):
@@ -23,7 +26,9 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(model: Any, name: str = "auto", *, card: Card | None = None, threads: int | None = None) -> Engine:
+def open_engine(
+    model: Any, name: str = "auto", *, card: Card | None = None, threads: int | None = None
+) -> Engine:
     """The engine for a file or a network.
 
     model: path of an ONNX file that holds a card (or pass `card`), or a torch network with its `card`. name:
@@ -35,7 +40,9 @@ def open_engine(model: Any, name: str = "auto", *, card: Card | None = None, thr
     if name == "auto":
         name = "onnxruntime" if is_file else "pytorch"
     if is_file != (name == "onnxruntime"):
-        raise InputError(f"engine {name!r} runs {ENGINES[name]}, got {model if is_file else type(model).__name__}")
+        raise InputError(
+            f"engine {name!r} runs {ENGINES[name]}, got {model if is_file else type(model).__name__}"
+        )
     if is_file:
         from pixelwise.engines.onnxruntime import OnnxRuntimeEngine
 

@@ -27,12 +27,18 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = threads or 0
-        options.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads between runs stay idle
+        options.add_session_config_entry(
+            "session.force_spinning_stop", "1"
+        )  # idle threads between runs stay idle
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise InputError(f"{path} is not a model that ONNX Runtime can load ({_first_line(error)})") from error
+            raise InputError(
+                f"{path} is not a model that ONNX Runtime can load ({_first_line(error)})"
+            ) from error
         text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
         if card is None and text is None:
             raise InputError(

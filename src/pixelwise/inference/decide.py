@@ -41,7 +41,9 @@ def decide(
     if logits.ndim not in (3, 4):
         raise InputError(f"decide expects logits (k, h, w) or (n, k, h, w), got shape {tuple(logits.shape)}")
     if min(size_hw) < 1 or 0 in logits.shape:
-        raise InputError(f"decide needs at least one pixel, got logits {tuple(logits.shape)} and size {size_hw}")
+        raise InputError(
+            f"decide needs at least one pixel, got logits {tuple(logits.shape)} and size {size_hw}"
+        )
     if is_torch_array(logits):
         if logits.device.type != "cpu":
             return _with_torch(logits, size_hw, align_corners, confidence)
@@ -131,7 +133,9 @@ def _with_numpy(
     below, beside = np.minimum(np.arange(height) + 1, height - 1), np.minimum(np.arange(width) + 1, width - 1)
     labels[:] = coarse[rows.cell][:, columns.cell]
     if probability is None:
-        border = (coarse != coarse[below]) | (coarse != coarse[:, beside]) | (coarse != coarse[below][:, beside])
+        border = (
+            (coarse != coarse[below]) | (coarse != coarse[:, beside]) | (coarse != coarse[below][:, beside])
+        )
         at_row, at_column = np.nonzero(border[rows.cell][:, columns.cell])
     else:
         at_row, at_column = (index.ravel() for index in np.indices(labels.shape))

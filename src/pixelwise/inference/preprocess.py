@@ -60,7 +60,8 @@ class Preprocess:
             sides = [self.size, scaled] if fixed else [scaled, self.size]
         if self.multiple > 1:
             sides = [
-                max(1 - min(self.offset, 1), round((s - self.offset) / self.multiple)) * self.multiple + self.offset
+                max(1 - min(self.offset, 1), round((s - self.offset) / self.multiple)) * self.multiple
+                + self.offset
                 for s in sides
             ]
         return sides[0], sides[1]
@@ -69,7 +70,9 @@ class Preprocess:
         """Picture uint8 (h, w, 3) to network input float32 (1, 3, h', w'), contiguous."""
         height, width = self.size_hw(*image.shape[:2])
         if (height, width) != image.shape[:2]:
-            resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # Pillow: (w, h)
+            resized = Image.fromarray(image).resize(
+                (width, height), Image.Resampling.BILINEAR
+            )  # Pillow: (w, h)
             image = np.asarray(resized)
         return normalize(image, self.mean, self.std)
 

@@ -1,0 +1,19 @@
+"""`pixelwise convert`: a checkpoint of one family to our file, or to another family's names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixelwise.errors import MissingExtraError
+from pixelwise.files import check_writable
+
+
+def run(source: Path, out: Path, to: str | None, allow_pickle: bool, overwrite: bool) -> None:
+    """Convert and say what was found."""
+    try:
+        from pixelwise.weights.checkpoint import convert_file
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("converting checkpoints", "torch") from error
+    check_writable(out, overwrite=overwrite)
+    said = convert_file(source, out, to=to, allow_pickle=allow_pickle, overwrite=overwrite)
+    print(f"{source} -> {out}: {said}")
