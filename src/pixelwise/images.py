@@ -180,7 +180,9 @@ def _from_array(values: NDArray[Any]) -> NDArray[np.uint8]:
             )
         values = np.round(values * 255).astype(np.uint8)
     elif values.dtype != np.uint8:
-        raise ImageError(f"expected uint8, uint16, bool or float values, got {values.dtype}; convert to uint8")
+        raise ImageError(
+            f"expected uint8, uint16, bool or float values, got {values.dtype}; convert to uint8"
+        )
     if values.shape[2] == 4:
         return _from_pil(Image.fromarray(np.ascontiguousarray(values), "RGBA"), "the array", values.size)
     if values.shape[2] == 1:

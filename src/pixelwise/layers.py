@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -19,7 +19,9 @@ class Network(Protocol):
 
     stride: int
     align_corners: bool
-    num_classes: int
+
+    @property
+    def num_classes(self) -> int: ...
 
     def coarse(self, image: Tensor) -> Tensor: ...
 
@@ -29,3 +31,8 @@ class Network(Protocol):
 def enlarge(logits: Tensor, size_hw: tuple[int, int], *, align_corners: bool) -> Tensor:
     """Bilinear: (n, k, h', w') to (n, k, h, w)."""
     return F.interpolate(logits, size=size_hw, mode="bilinear", align_corners=align_corners)
+
+
+def classes_of(head: nn.Module) -> int:
+    """How many classes a head tells apart: the channels of its last convolution, even a replaced one."""
+    return [module.out_channels for module in head.modules() if isinstance(module, nn.Conv2d)][-1]

@@ -49,7 +49,9 @@ def export_onnx(
     TOLERANCE of the logits' range or cannot be traced. The network itself is not changed.
     """
     if not isinstance(network, Network):
-        raise ExportError(f"{type(network).__name__} has no coarse(), stride and align_corners, so it is no Network")
+        raise ExportError(
+            f"{type(network).__name__} has no coarse(), stride and align_corners, so it is no Network"
+        )
     source = copy.deepcopy(network).cpu().float().eval()
     with writing(path, overwrite=overwrite) as temporary:
         _trace(source, card, temporary, in_channels)

@@ -84,4 +84,6 @@ class Card:
         try:
             return cls.from_dict(json.loads(text))
         except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"this file's model card cannot be read ({error}); export the model again") from error
+            raise InputError(
+                f"this file's model card cannot be read ({error}); export the model again"
+            ) from error

@@ -1,0 +1,1 @@
+"""Reading other people's checkpoints, and writing ours in their names: one table of renames a source."""

@@ -1,0 +1,317 @@
+"""FCN of Long and others (`models/fcn.py`): the Caffe release, its PyTorch copies, and ImageNet weights of
+its encoders.
+
+In Caffe a layer's tensors have no names but numbers: "conv1_1.0" is the weight, "conv1_1.1" the bias. Caffe's
+files want pictures as B, G, R; our networks take R, G, B, so the first convolution's input channels are
+turned round, which changes no sum. Values stay 0 to 255 less the mean (`CAFFE_PREPROCESS`): a scale or a mean
+moved into the weights would make the zeros of the border something else than the mean.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from pixelwise.errors import WeightsError
+from pixelwise.inference.preprocess import Preprocess
+from pixelwise.weights import store
+from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+
+M = TypeVar("M", bound=nn.Module)
+
+CAFFE_PREPROCESS = Preprocess(
+    mean=(122.67892 / 255, 116.66877 / 255, 104.00699 / 255), std=(1 / 255, 1 / 255, 1 / 255)
+)
+"""What the Caffe files and their copies expect: 0 to 255 less the mean of each channel, in the order R, G,
+B."""
+
+# Whole networks ---------------------------------------------------------------------------------------------
+
+LAYERS = Renames(
+    ("conv{rest}", "backbone.conv{rest}"),
+    ("fc{rest}", "backbone.fc{rest}"),
+    ("score_{rest}", "score_{rest}"),
+    ("upscore{rest}", "upscore{rest}"),
+)
+"""The release's names of layers, with .weight and .bias, and ours; also those of wkentaro's copies."""
+
+
+def _vgg_plan(tensors: Tensors) -> Plan:
+    deconvolutions = {"upscore": "fcn32s_vgg16", "upscore16": "fcn16s_vgg16", "upscore8": "fcn8s_vgg16"}
+    model = next(model for layer, model in deconvolutions.items() if f"{layer}.weight" in tensors)
+    return Plan(model, _arguments(tensors, "conv1_1.weight"))
+
+
+def _arguments(tensors: Tensors, first: str) -> dict[str, Any]:
+    """What a builder needs; 64 filters (96 in CaffeNet) are the published width."""
+    width, in_channels = tensors[first].shape[:2]
+    width_mult = width / (64 if first == "conv1_1.weight" else 96)
+    arguments = {"num_classes": len(tensors["score_fr.weight"]), "in_channels": in_channels}
+    return arguments if width_mult == 1 else {**arguments, "width_mult": width_mult}
+
+
+def _from_layers(tensors: Tensors) -> Tensors:
+    return {key: _rgb(key, tensor) for key, tensor in rename(tensors, LAYERS).items()}
+
+
+def _to_layers(tensors: Tensors) -> Tensors:
+    return rename({key: _rgb(key, tensor) for key, tensor in tensors.items()}, LAYERS, back=True)
+
+
+def _at_once_to_layers(tensors: Tensors) -> Tensors:
+    theirs = _blobs(_to_layers(tensors))
+    for pool, scale in (("pool4", 0.01), ("pool3", 0.0001)):
+        theirs[f"scale_{pool}.0"] = torch.full((theirs[f"score_{pool}.0"].shape[1],), scale)
+    return theirs
+
+
+def _rgb(key: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The first convolution's weight with its three input channels turned round; others as they are."""
+    first = key in ("backbone.conv1_1.weight", "backbone.conv1.weight", "backbone.conv1.conv.weight")
+    return tensor.flip(1) if first and tensor.ndim == 4 and tensor.shape[1] == 3 else tensor
+
+
+def _named(tensors: Tensors) -> Tensors:
+    """Blob numbers to names; biases that old files store as (1, 1, 1, c) become (c,)."""
+    named = {}
+    for key, tensor in tensors.items():
+        layer, _, number = key.rpartition(".")
+        if number not in ("0", "1"):
+            raise KeyError(key)
+        named[f"{layer}.{'bias' if number == '1' else 'weight'}"] = (
+            tensor.flatten() if number == "1" else tensor
+        )
+    return named
+
+
+def _blobs(tensors: Tensors) -> Tensors:
+    """Names to blob numbers."""
+    blobs = {}
+    for key, tensor in tensors.items():
+        layer, _, kind = key.rpartition(".")
+        blobs[f"{layer}.{0 if kind == 'weight' else 1}"] = tensor
+    return blobs
+
+
+CAFFE_FCN = Family(
+    "caffe.fcn",
+    "FCN-32s, 16s or 8s on VGG-16, Caffe names",
+    ("conv5_3.0", "fc7.0", "score_fr.0", "upscore*.0"),
+    lambda tensors: _vgg_plan(_named(tensors)),
+    lambda tensors: _from_layers(_named(tensors)),
+    lambda tensors: _blobs(_to_layers(tensors)),
+)
+CAFFE_FCN_AT_ONCE = Family(
+    "caffe.fcn8s_atonce",
+    "FCN-8s at-once on VGG-16, Caffe names",
+    ("conv5_3.0", "fc7.0", "score_fr.0", "upscore8.0", "scale_pool4.0", "scale_pool3.0"),
+    lambda tensors: Plan("fcn8s_atonce_vgg16", _arguments(_named(tensors), "conv1_1.weight")),
+    lambda tensors: _from_layers(_named({k: t for k, t in tensors.items() if not k.startswith("scale_")})),
+    _at_once_to_layers,
+)
+CAFFE_FCN_ALEXNET = Family(
+    "caffe.fcn_alexnet",
+    "FCN-32s on CaffeNet, Caffe names",
+    ("conv5.0", "fc7.0", "score_fr.0", "upscore.0"),
+    lambda tensors: Plan("fcn32s_alexnet", _arguments(_named(tensors), "conv1.weight")),
+    lambda tensors: _from_layers(_named(tensors)),
+    lambda tensors: _blobs(_to_layers(tensors)),
+)
+WKENTARO_FCN = Family(
+    "wkentaro.fcn",
+    "FCN on VGG-16, wkentaro's PyTorch copies (at-once: load it into fcn8s_atonce_vgg16, it looks like FCN-8s)",
+    ("conv5_3.weight", "fc7.weight", "score_fr.weight", "upscore*.weight"),
+    _vgg_plan,
+    _from_layers,
+    _to_layers,
+)
+FAMILIES = (CAFFE_FCN, CAFFE_FCN_AT_ONCE, CAFFE_FCN_ALEXNET, WKENTARO_FCN)
+
+# Encoders: their keys without "backbone." -------------------------------------------------------------------
+
+VGG16_LAYERS = Renames(
+    ("features.0.{rest}", "conv1_1.{rest}"),
+    ("features.2.{rest}", "conv1_2.{rest}"),
+    ("features.5.{rest}", "conv2_1.{rest}"),
+    ("features.7.{rest}", "conv2_2.{rest}"),
+    ("features.10.{rest}", "conv3_1.{rest}"),
+    ("features.12.{rest}", "conv3_2.{rest}"),
+    ("features.14.{rest}", "conv3_3.{rest}"),
+    ("features.17.{rest}", "conv4_1.{rest}"),
+    ("features.19.{rest}", "conv4_2.{rest}"),
+    ("features.21.{rest}", "conv4_3.{rest}"),
+    ("features.24.{rest}", "conv5_1.{rest}"),
+    ("features.26.{rest}", "conv5_2.{rest}"),
+    ("features.28.{rest}", "conv5_3.{rest}"),
+    ("classifier.0.{rest}", "fc6.{rest}"),
+    ("classifier.3.{rest}", "fc7.{rest}"),
+)
+ALEXNET_LAYERS = Renames(
+    ("features.0.{rest}", "conv1.{rest}"),
+    ("features.3.{rest}", "conv2.{rest}"),
+    ("features.6.{rest}", "conv3.{rest}"),
+    ("features.8.{rest}", "conv4.{rest}"),
+    ("features.10.{rest}", "conv5.{rest}"),
+    ("classifier.1.{rest}", "fc6.{rest}"),
+    ("classifier.4.{rest}", "fc7.{rest}"),
+)
+SAME = Renames(("{rest}", "{rest}"))
+GOOGLENET_LAYERS = Renames(
+    ("conv1/7x7_s2.{rest}", "conv1.conv.{rest}"),
+    ("conv2/3x3_reduce.{rest}", "conv2.conv.{rest}"),
+    ("conv2/3x3.{rest}", "conv3.conv.{rest}"),
+    ("inception_{i}{block:a|b|c|d|e}/1x1.{rest}", "inception{i}{block:a|b|c|d|e}.branch1.conv.{rest}"),
+    (
+        "inception_{i}{block:a|b|c|d|e}/3x3_reduce.{rest}",
+        "inception{i}{block:a|b|c|d|e}.branch2.0.conv.{rest}",
+    ),
+    ("inception_{i}{block:a|b|c|d|e}/3x3.{rest}", "inception{i}{block:a|b|c|d|e}.branch2.1.conv.{rest}"),
+    (
+        "inception_{i}{block:a|b|c|d|e}/5x5_reduce.{rest}",
+        "inception{i}{block:a|b|c|d|e}.branch3.0.conv.{rest}",
+    ),
+    ("inception_{i}{block:a|b|c|d|e}/5x5.{rest}", "inception{i}{block:a|b|c|d|e}.branch3.1.conv.{rest}"),
+    (
+        "inception_{i}{block:a|b|c|d|e}/pool_proj.{rest}",
+        "inception{i}{block:a|b|c|d|e}.branch4.1.conv.{rest}",
+    ),
+)
+
+
+def _encoder(
+    name: str, says: str, marks: tuple[str, ...], table: Renames, drops: tuple[str, ...], model: str,
+    *, caffe: bool = False, window: int = 1,
+) -> Family:  # fmt: skip
+    """A family of ImageNet classifiers as encoder of `model`. window: of fc6, whose weight is a matrix in
+    theirs."""
+
+    def plan(tensors: Tensors) -> Plan:
+        return Plan(model, {"in_channels": next(iter(to_ours(tensors).values())).shape[1]})
+
+    def to_ours(tensors: Tensors) -> Tensors:
+        kept = {k: t for k, t in tensors.items() if not any(fnmatch.fnmatchcase(k, drop) for drop in drops)}
+        ours = rename(_named(kept) if caffe else kept, table)
+        for layer, side in (("fc6.weight", window), ("fc7.weight", 1)):
+            if layer in ours:
+                rows, columns = ours[layer].shape[-2:]
+                ours[layer] = ours[layer].reshape(rows, columns // side**2, side, side)
+        return {key: _rgb(f"backbone.{key}", tensor) if caffe else tensor for key, tensor in ours.items()}
+
+    def to_theirs(tensors: Tensors) -> Tensors:
+        if caffe:
+            tensors = {key: _rgb(f"backbone.{key}", tensor) for key, tensor in tensors.items()}
+        flat = {k: t.flatten(1) if k in ("fc6.weight", "fc7.weight") else t for k, t in tensors.items()}
+        theirs = rename(flat, table, back=True)
+        return _blobs(theirs) if caffe else theirs
+
+    return Family(name, says, marks, plan, to_ours, to_theirs, drops)
+
+
+ENCODERS = {
+    "vgg16": (
+        _encoder(
+            "torchvision.vgg16", "VGG-16, torchvision names",
+            ("features.2.weight", "features.26.weight", "classifier.0.weight", "classifier.3.weight"),
+            VGG16_LAYERS, ("classifier.6.*",), "fcn32s_vgg16", window=7,
+        ),
+        _encoder(
+            "caffe.vgg16", "VGG-16 (VGG_ILSVRC_16_layers), Caffe names", ("conv5_3.0", "fc6.0", "fc8.0"),
+            SAME, ("fc8.*",), "fcn32s_vgg16", caffe=True, window=7,
+        ),
+    ),
+    "caffenet": (
+        _encoder(
+            "caffe.caffenet", "CaffeNet (bvlc_reference_caffenet), Caffe names",
+            ("conv5.0", "fc6.0", "fc8.0"),
+            SAME, ("fc8.*",), "fcn32s_alexnet", caffe=True, window=6,
+        ),
+    ),
+    "alexnet": (
+        _encoder(
+            "torchvision.alexnet", "AlexNet, torchvision names",
+            ("features.3.weight", "features.8.weight", "features.10.weight", "classifier.1.weight"),
+            ALEXNET_LAYERS, ("classifier.6.*",), "fcn32s_alexnet_torchvision", window=6,
+        ),
+    ),
+    "googlenet_caffe": (
+        _encoder(
+            "caffe.googlenet", "GoogLeNet (bvlc_googlenet), Caffe names",
+            ("conv1/7x7_s2.0", "inception_5b/1x1.0"),
+            GOOGLENET_LAYERS, ("loss*",), "fcn32s_googlenet", caffe=True,
+        ),
+    ),
+    "googlenet": (
+        _encoder(
+            "torchvision.googlenet", "GoogLeNet, torchvision names",
+            ("conv1.bn.weight", "inception5b.branch4.1.conv.weight"),
+            SAME, ("aux1.*", "aux2.*", "fc.*"), "fcn32s_googlenet_torchvision",
+        ),
+    ),
+}  # fmt: skip
+"""Kind of encoder: the families of ImageNet classifiers that fit it."""
+
+
+def load_backbone(encoder: M, kind: str, weights: Any, *, progress: bool) -> M:
+    """The encoder, filled with `weights` of an ImageNet classifier unless they are None; see `read_encoder`.
+
+    Raises WeightsError for missing or surplus tensors and for numbers that are not finite (torchvision's
+    IMAGENET1K_FEATURES have no classifier), and what `read_encoder` raises.
+    """
+    if weights is None:
+        return encoder
+    tensors, source = read_encoder(kind, weights, progress=progress)
+    broken = next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise WeightsError(f"{source}: {broken} holds no finite numbers; use weights of the whole classifier")
+    store.load_into(encoder, tensors, source=source)
+    return encoder
+
+
+def read_encoder(kind: str, weights: Any, *, progress: bool) -> tuple[Tensors, str]:
+    """The tensors of an ImageNet classifier under our encoder's names, and what to call them in an error.
+
+    kind: a key of ENCODERS. weights: the path of a checkpoint, a dictionary of names and arrays, or a member
+    (or its name) of torchvision's weights enum for this kind, which is fetched.
+
+    Raises WeightsError for weights of another network, TypeError and KeyError as `verify`.
+    """
+    tensors, source = _read(kind, weights, progress=progress)
+    family = next((f for f in ENCODERS[kind] if f.matches(tensors) == len(f.marks)), None)
+    if family is None:
+        known = " or ".join(family.says for family in ENCODERS[kind])
+        raise WeightsError(f"{source} are not for this encoder, expected those of {known}")
+    try:
+        return family.to_ours(tensors), source
+    except KeyError as error:
+        raise WeightsError(f"{source} look like {family.says}, but {error} has no place there") from error
+
+
+def _read(kind: str, weights: Any, *, progress: bool) -> tuple[Tensors, str]:
+    """The tensors of a path, of a dictionary, or of a member of torchvision's enum, and what to call them."""
+    from torchvision import models
+
+    from pixelwise.weights.checkpoint import read
+    from pixelwise.weights.torchvision import state_dict_of, verify
+
+    enums: dict[str, Any] = {
+        "vgg16": models.VGG16_Weights,
+        "alexnet": models.AlexNet_Weights,
+        "googlenet": models.GoogLeNet_Weights,
+    }
+    is_path = isinstance(weights, os.PathLike) or (isinstance(weights, str) and Path(weights).suffix != "")
+    if is_path and not (isinstance(weights, str) and weights.partition(".")[0].endswith("_Weights")):
+        return read(weights), f"the weights {weights}"
+    if isinstance(weights, dict):
+        return read(weights), "the given weights"
+    if kind not in enums:
+        raise WeightsError(
+            f"no weights of this encoder can be fetched, expected the path of a file, got {weights!r}"
+        )
+    member = verify(enums[kind], weights)
+    assert member is not None
+    return state_dict_of(member.url, progress=progress), str(member)

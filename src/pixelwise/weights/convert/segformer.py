@@ -1,0 +1,95 @@
+"""SegFormer checkpoints: the release's (NVlabs), Hugging Face's, and the names inside transformers 5.
+
+Our names are the release's. A network from Hugging Face's names gets their layer norm epsilons, so that its
+logits are theirs; the tensors themselves are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pixelwise.models.segformer import VARIANTS
+from pixelwise.weights.convert import mit
+from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+
+_HEAD: mit.Pairs = (
+    ("decode_head.linear_fuse.{rest}", "decode_head.linear_fuse.conv.{rest}"),
+    ("decode_head.batch_norm.{rest}", "decode_head.linear_fuse.bn.{rest}"),
+    ("decode_head.classifier.{rest}", "decode_head.linear_pred.{rest}"),
+)
+
+_CLASSIC = Renames(
+    *mit.classic("segformer.encoder.", "backbone."),
+    ("decode_head.linear_c.{i-1}.proj.{rest}", "decode_head.linear_c{i}.proj.{rest}"),
+    *_HEAD,
+)
+
+_TRANSFORMERS5 = Renames(
+    *mit.transformers5("segformer.", "backbone."),
+    ("decode_head.linear_projections.{i-1}.proj.{rest}", "decode_head.linear_c{i}.proj.{rest}"),
+    *_HEAD,
+)
+
+
+def _plan(to_ours: Callable[[Tensors], Tensors], eps: str) -> Callable[[Tensors], Plan]:
+    """Reads the variant off the sizes; sizes that no variant has become options of segformer_b0."""
+
+    def plan(tensors: Tensors) -> Plan:
+        ours = to_ours(tensors)
+        channels, depths, in_channels = mit.sizes_of(ours, "backbone.")
+        classes, width = ours["decode_head.linear_pred.weight"].shape[:2]
+        arguments = {"num_classes": classes, "in_channels": in_channels, "eps": eps}
+        sizes = (mit.encoder_of(channels, depths), width)
+        known = next((name for name, variant in VARIANTS.items() if variant == sizes), None)
+        if known is None:
+            arguments |= {"channels": channels, "depths": depths, "width": width}
+        return Plan(known or "segformer_b0", arguments)
+
+    return plan
+
+
+def _from_classic(tensors: Tensors) -> Tensors:
+    return mit.join_key_and_value(rename(tensors, _CLASSIC))
+
+
+def _to_classic(tensors: Tensors) -> Tensors:
+    return rename(mit.part_key_and_value(tensors), _CLASSIC, back=True)
+
+
+def _from_transformers5(tensors: Tensors) -> Tensors:
+    return mit.join_key_and_value(rename(tensors, _TRANSFORMERS5))
+
+
+def _to_transformers5(tensors: Tensors) -> Tensors:
+    return rename(mit.part_key_and_value(tensors), _TRANSFORMERS5, back=True)
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "nvlabs.segformer",
+        "a SegFormer of the authors (NVlabs)",
+        ("backbone.patch_embed1.proj.weight", "backbone.block1.0.attn.kv.weight", "decode_head.linear_c1.proj.weight"),
+        _plan(dict, "nvlabs"), dict, dict,
+        ("decode_head.conv_seg.*",),  # a classifier of 128 channels that their head's base class makes and nobody uses
+    ),
+    Family(
+        "huggingface.segformer",
+        "a SegFormer of Hugging Face",
+        (
+            "segformer.encoder.patch_embeddings.0.proj.weight",
+            "segformer.encoder.block.0.0.attention.self.query.weight",
+            "decode_head.linear_c.0.proj.weight",
+        ),
+        _plan(_from_classic, "huggingface"), _from_classic, _to_classic,
+    ),
+    Family(
+        "transformers5.segformer",
+        "a SegFormer in the names of transformers 5",
+        (
+            "segformer.stages.0.patch_embeddings.proj.weight",
+            "segformer.stages.0.blocks.0.attention.q_proj.weight",
+            "decode_head.linear_projections.0.proj.weight",
+        ),
+        _plan(_from_transformers5, "huggingface"), _from_transformers5, _to_transformers5,
+    ),
+)  # fmt: skip

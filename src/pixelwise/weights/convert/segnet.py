@@ -1,0 +1,116 @@
+"""SegNet (`models/segnet.py`): the Caffe release, and ImageNet weights of VGG-16 for its encoder.
+
+The released files are for inference: of each batch norm they hold a scale and a shift with the statistics of
+the training set inside, which fits a batch norm of mean 0 and variance 1. Snapshots of the training look the
+same but lack the statistics; run the release's compute_bn_statistics.py on them first. Pictures are B, G, R
+in Caffe, hence the first convolution's channels are turned round as in `fcn.py`; values are 0 to 255, no mean
+is subtracted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from pixelwise.inference.preprocess import Preprocess
+from pixelwise.weights import store
+from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+from pixelwise.weights.convert.fcn import read_encoder
+
+M = TypeVar("M", bound=nn.Module)
+
+CAFFE_PREPROCESS = Preprocess(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
+"""What the Caffe files expect: 0 to 255, in the order R, G, B once they are converted."""
+
+LAYERS = Renames(
+    ("conv1_1_D.{rest}", "score.{rest}"),
+    *(
+        (f"conv{where}{ending}.{{rest}}", f"{place}.{kind}.{{rest}}")
+        for where, place in (
+            ("{i}_{j}", "encoder{i}.{j-1}"),
+            ("{i:3|4|5}_3_D", "decoder{i:3|4|5}.0"),
+            ("{i:3|4|5}_2_D", "decoder{i:3|4|5}.1"),
+            ("{i:3|4|5}_1_D", "decoder{i:3|4|5}.2"),
+            ("2_2_D", "decoder2.0"),
+            ("2_1_D", "decoder2.1"),
+            ("1_2_D", "decoder1.0"),
+        )
+        for ending, kind in (("", "conv"), ("_bn", "norm"))
+    ),
+)
+"""The decoder counts its convolutions downwards; its very last one gives the classes."""
+
+
+def _plan(tensors: Tensors) -> Plan:
+    return Plan(
+        "segnet",
+        {
+            "num_classes": len(tensors["conv1_1_D.0"]),
+            "in_channels": tensors["conv1_1.0"].shape[1],
+            "width": len(tensors["conv1_1.0"]),
+        },
+    )
+
+
+def _to_ours(tensors: Tensors) -> Tensors:
+    scales = [key for key in tensors if key.endswith("_bn.0")]
+    absorbed = not any(tensors[key].any() for key in scales)
+    ours: Tensors = {}
+    for key, tensor in rename(tensors, LAYERS).items():
+        layer, _, number = key.rpartition(".")
+        if number not in ("0", "1"):
+            raise KeyError(key)
+        if number == "1" or layer.endswith(".norm"):
+            tensor = tensor.flatten()  # (1, c, 1, 1) in their files
+        if layer.endswith(".norm") and number == "0":
+            ours[f"{layer}.running_mean"] = torch.zeros_like(tensor)
+            ours[f"{layer}.running_var"] = torch.ones_like(tensor)
+            if absorbed:  # BN-absorber.py leaves zeros where it moved the scales into the convolutions
+                tensor = torch.ones_like(tensor)
+        ours[f"{layer}.{'weight' if number == '0' else 'bias'}"] = tensor
+    return _turned(ours)
+
+
+def _to_theirs(tensors: Tensors) -> Tensors:
+    folded: Tensors = {}
+    for key, tensor in _turned(tensors).items():
+        layer, _, kind = key.rpartition(".")
+        if not layer.endswith(".norm"):
+            folded[f"{layer}.{0 if kind == 'weight' else 1}"] = tensor
+        elif kind == "weight":
+            scale = tensor / (tensors[f"{layer}.running_var"] + 1e-9).sqrt()
+            shift = tensors[f"{layer}.bias"] - scale * tensors[f"{layer}.running_mean"]
+            folded[f"{layer}.0"], folded[f"{layer}.1"] = scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
+    return rename(folded, LAYERS, back=True)
+
+
+def _turned(tensors: Tensors) -> Tensors:
+    """B, G, R to R, G, B, or back."""
+    first = tensors["encoder1.0.conv.weight"]
+    return {**tensors, "encoder1.0.conv.weight": first.flip(1) if first.shape[1] == 3 else first}
+
+
+FAMILIES = (
+    Family(
+        "caffe.segnet",
+        "SegNet, Caffe names",
+        ("conv1_1.0", "conv1_1_bn.0", "conv5_1_D_bn.0", "conv1_1_D.0"),
+        _plan,
+        _to_ours,
+        _to_theirs,
+    ),
+)
+
+
+def load_vgg16(network: M, weights: Any, *, progress: bool) -> M:
+    """The SegNet, its encoder's convolutions filled with VGG-16's unless `weights` are None; see
+    `read_encoder`."""
+    if weights is None:
+        return network
+    table = Renames(("conv{i}_{j}.{rest}", "encoder{i}.{j-1}.conv.{rest}"))
+    theirs, source = read_encoder("vgg16", weights, progress=progress)
+    convolutions = {key: tensor for key, tensor in theirs.items() if key.startswith("conv")}
+    store.load_into(network, {**network.state_dict(), **rename(convolutions, table)}, source=source)
+    return network

@@ -1,0 +1,53 @@
+"""torchvision's six segmentation networks: their names are ours, so only the network has to be recognised."""
+
+from __future__ import annotations
+
+from pixelwise.weights.convert.family import Family, Plan, Tensors
+
+
+def _depth(tensors: Tensors) -> int:
+    return 101 if "backbone.layer3.22.conv1.weight" in tensors else 50
+
+
+def _fcn(tensors: Tensors) -> Plan:
+    return Plan(f"fcn_resnet{_depth(tensors)}", _arguments(tensors, "classifier.4.weight"))
+
+
+def _deeplabv3(tensors: Tensors) -> Plan:
+    arguments = _arguments(tensors, "classifier.4.weight")
+    if "backbone.16.0.weight" in tensors:
+        return Plan("deeplabv3_mobilenet_v3_large", arguments)
+    return Plan(f"deeplabv3_resnet{_depth(tensors)}", arguments)
+
+
+def _lraspp(tensors: Tensors) -> Plan:
+    return Plan(
+        "lraspp_mobilenet_v3_large", {"num_classes": len(tensors["classifier.low_classifier.weight"])}
+    )
+
+
+def _arguments(tensors: Tensors, last: str) -> dict[str, object]:
+    has_aux = any(key.startswith("aux_classifier.") for key in tensors)
+    return {"num_classes": len(tensors[last]), "aux_loss": has_aux}
+
+
+FAMILIES = (
+    Family(
+        "torchvision.fcn",
+        "FCN on a ResNet, torchvision",
+        ("backbone.layer4.2.conv3.weight", "classifier.0.weight", "classifier.4.weight"),
+        _fcn, dict, dict,
+    ),
+    Family(
+        "torchvision.deeplabv3",
+        "DeepLabV3, torchvision",
+        ("classifier.0.convs.4.1.weight", "classifier.0.project.0.weight", "classifier.4.weight", "backbone.*"),
+        _deeplabv3, dict, dict,
+    ),
+    Family(
+        "torchvision.lraspp",
+        "LRASPP on MobileNetV3-Large, torchvision",
+        ("classifier.low_classifier.weight", "classifier.scale.1.weight", "backbone.16.0.weight"),
+        _lraspp, dict, dict,
+    ),
+)  # fmt: skip

@@ -1,0 +1,97 @@
+"""U-Net's checkpoints: milesial/Pytorch-UNet, whose names are ours, and the authors' Caffe release."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pixelwise.errors import WeightsError
+from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+
+
+def _milesial_plan(tensors: Tensors) -> Plan:
+    width, in_channels = tensors["inc.double_conv.0.weight"].shape[:2]
+    arguments: dict[str, Any] = {
+        "num_classes": len(tensors["outc.conv.weight"]),
+        "in_channels": in_channels,
+    }
+    if width != 64:
+        arguments["width"] = width
+    return Plan("unet" if "up1.up.weight" in tensors else "unet_bilinear", arguments)
+
+
+FREIBURG = Renames(
+    *(
+        (f"{theirs}.{blob}", f"{ours}.{leaf}")
+        for theirs, ours in (
+            ("conv_d{i}a-b", "down{i}.conv1"),
+            ("conv_d{i}b-c", "down{i}.conv2"),
+            ("upconv_d4c_u3a", "up3.up"),
+            ("upconv_u3d_u2a", "up2.up"),
+            ("upconv_u2d_u1a", "up1.up"),
+            ("upconv_u1d_u0a", "up0.up"),
+            ("conv_u{i}b-c", "up{i}.pair.conv1"),
+            ("conv_u{i}c-d", "up{i}.pair.conv2"),
+            ("conv_u0d-score", "score"),
+        )
+        for blob, leaf in enumerate(("weight", "bias"))
+    )
+)
+"""Layer and blob to our names. Both kinds of weights lie in memory as in torch: (out, in, h, w), and (in,
+out, h, w) for the up-convolutions.
+"""
+
+
+def _freiburg_plan(tensors: Tensors) -> Plan:
+    width, in_channels = tensors["conv_d0a-b.0"].shape[:2]
+    _refuse_other_variants(tensors)
+    arguments: dict[str, Any] = {"num_classes": len(tensors["conv_u0d-score.0"]), "in_channels": in_channels}
+    if width != 64:
+        arguments["width"] = width
+    return Plan("unet_phseg_v5", arguments)
+
+
+def _freiburg_to_ours(tensors: Tensors) -> Tensors:
+    renamed = rename(tensors, FREIBURG)
+    # Files from before Caffe had shapes hold a bias as (1, 1, 1, n).
+    return {key: tensor.flatten() if key.endswith("bias") else tensor for key, tensor in renamed.items()}
+
+
+def _freiburg_to_theirs(tensors: Tensors) -> Tensors:
+    renamed = rename(tensors, FREIBURG, back=True)
+    _refuse_other_variants(renamed)
+    return renamed
+
+
+def _refuse_other_variants(tensors: Tensors) -> None:
+    joined, kept = tensors["conv_u0b-c.0"].shape[1], len(tensors["conv_d0a-b.0"])
+    if joined != 3 * kept:
+        raise WeightsError(
+            f"the released U-Net joins {kept} copied channels with {2 * kept} up-sampled ones in conv_u0b-c, "
+            f"these weights have {joined} in all; its layer names fit only unet_phseg_v5"
+        )
+
+
+FAMILIES = (
+    Family(
+        "milesial.unet",
+        "U-Net, milesial/Pytorch-UNet",
+        (
+            "inc.double_conv.0.weight",
+            "down4.maxpool_conv.1.double_conv.0.weight",
+            "up4.conv.double_conv.0.weight",
+            "outc.conv.weight",
+        ),
+        _milesial_plan,
+        dict,
+        dict,
+        drops=("mask_values",),  # what the files of masks held, [0, 255] or so; no tensor
+    ),
+    Family(
+        "freiburg.unet",
+        "U-Net, the authors' release for Caffe",
+        ("conv_d0a-b.0", "upconv_d4c_u3a.0", "conv_u0b-c.0", "conv_u0d-score.0"),
+        _freiburg_plan,
+        _freiburg_to_ours,
+        _freiburg_to_theirs,
+    ),
+)
