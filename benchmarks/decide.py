@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from PIL import Image
 from skimage import data
-from timing import alternately, record
 from torch.nn import functional as F
 
 from pixelwise import Segmenter
 from pixelwise.inference.decide import decide
 from pixelwise.inference.preprocess import normalize
+from timing import alternately, record
 
 
 def real_logits(coarse_hw: tuple[int, int]) -> np.ndarray:

@@ -17,13 +17,13 @@ import torch
 import torchvision
 from PIL import Image
 from skimage import data
-from timing import alternately, record
 from torchvision.io import decode_image
 from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights, lraspp_mobilenet_v3_large
 
 from pixelwise import Segmenter, models
 from pixelwise.catalog import entry
 from pixelwise.export.onnx import export_onnx
+from timing import alternately, record
 
 
 def random_torchvision_lraspp() -> torch.nn.Module:

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 from skimage import data
-from timing import alternately, record
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+from timing import alternately, record
 
 SCRIPT = """
 import sys, torch

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tiny import write_colors_model
 
 DATA = Path(os.environ.get("PIXELWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))

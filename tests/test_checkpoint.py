@@ -28,7 +28,9 @@ def theirs() -> nn.Module:
 
 @pytest.fixture
 def file(theirs, tmp_path):
-    torch.save({"model": {f"module.{k}": v for k, v in theirs.state_dict().items()}, "epoch": 3}, tmp_path / "x.pth")
+    torch.save(
+        {"model": {f"module.{k}": v for k, v in theirs.state_dict().items()}, "epoch": 3}, tmp_path / "x.pth"
+    )
     return tmp_path / "x.pth"
 
 
@@ -133,7 +135,7 @@ def test_families_have_names_of_their_own_and_marks_that_exclude_each_other():
 def test_unknown_names(tmp_path, file):
     with pytest.raises(UnknownNameError, match="did you mean 'lraspp_mobilenet_v3_large'"):
         create_model("lraspp_mobilenet_v3")
-    with pytest.raises(UnknownNameError, match="did you mean 'torchvision.lraspp'"):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'torchvision\.lraspp'"):
         convert_file(file, tmp_path / "x.safetensors", to="torchvision.lrasp")
     with pytest.raises(InputError, match="not made by from_checkpoint"):
         plan_of(nn.Conv2d(1, 1, 1))
@@ -150,7 +152,9 @@ def test_the_convert_command(file, tmp_path):
     assert "--overwrite" in again.stderr
     assert len(again.stderr.splitlines()) == 1
     np.savez(tmp_path / "z.npz", a=np.zeros(3))
-    wrong = subprocess.run([*run, tmp_path / "z.npz", tmp_path / "z.safetensors"], capture_output=True, text=True)
+    wrong = subprocess.run(
+        [*run, tmp_path / "z.npz", tmp_path / "z.safetensors"], capture_output=True, text=True
+    )
     assert wrong.returncode == 2
     assert len(wrong.stderr.splitlines()) == 1
     assert not (tmp_path / "z.safetensors").exists()

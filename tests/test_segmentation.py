@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import COLORS, quadrant_labels, quadrants
 
 from pixelwise import LabelSet, Segmentation
 from pixelwise.errors import InputError, OutputError, UnknownNameError
+from tiny import COLORS, quadrant_labels, quadrants
 
 
 @pytest.fixture

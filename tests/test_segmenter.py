@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import CARD, COLORS, quadrant_labels, quadrants, write_colors_model
 from torch import nn
 
 from pixelwise import LabelSet, Segmenter, open_engine
 from pixelwise.errors import InputError, UnknownNameError
+from tiny import CARD, COLORS, quadrant_labels, quadrants, write_colors_model
 
 
 class Colors(nn.Module):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def in_bands(kernel: Callable[..., Any], rows: int, *arguments: Any) -> None:
     if bands == 1 or threads() == 1:
         kernel(*arguments, 0, rows)
         return
-    futures = [_pool().submit(kernel, *arguments, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    futures = [_pool().submit(kernel, *arguments, a, b) for a, b in pairwise(edges)]
     for future in futures:
         future.result()
 

@@ -104,7 +104,8 @@ class LabelSet:
         """Class indices (any shape, integers in [0, k)) to file ids of type `dtype`."""
         if self.plain:
             return indices.astype(self.dtype, copy=False)
-        return np.asarray(self.ids, self.dtype)[indices]
+        ids: NDArray[Any] = np.asarray(self.ids, self.dtype)[indices]
+        return ids
 
     def to_indices(self, ids: NDArray[Any], *, ignore_index: int = 255) -> NDArray[np.int64]:
         """File ids (any shape) to class indices, int64; the ignore id becomes `ignore_index`.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +33,25 @@ class Network(Protocol):
 def enlarge(logits: Tensor, size_hw: tuple[int, int], *, align_corners: bool) -> Tensor:
     """Bilinear: (n, k, h', w') to (n, k, h, w)."""
     return F.interpolate(logits, size=size_hw, mode="bilinear", align_corners=align_corners)
+
+
+def with_input_channels(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
+    """The first convolution of a pretrained network for another number of channels: itself for 3, else a copy.
+
+    SMP's rule: one channel gets the sum of the three filters, more (or two) get them in turn, times
+    3/in_channels, so that activations keep their size.
+    """
+    if in_channels == conv.in_channels:
+        return conv
+    with torch.no_grad():
+        if in_channels == 1:
+            weight = conv.weight.sum(dim=1, keepdim=True)
+        else:
+            turn = [i % conv.in_channels for i in range(in_channels)]
+            weight = conv.weight[:, turn] * (conv.in_channels / in_channels)
+    new = copy.deepcopy(conv)
+    new.in_channels, new.weight = in_channels, nn.Parameter(weight)
+    return new
 
 
 def classes_of(head: nn.Module) -> int:

@@ -53,11 +53,11 @@ def run(
             failures.append((path, error))
             continue
         print(_line(path, segmentation, targets[path], json), flush=True)
-    for _, error in failures:
-        print(f"pixelwise: {error}", file=sys.stderr)
+    for _, failure in failures:
+        print(f"pixelwise: {failure}", file=sys.stderr)
     if failures:
         print(f"pixelwise: {len(failures)} of {len(targets)} pictures failed, listed above", file=sys.stderr)
-    return max((error.exit_code for _, error in failures), default=0)
+    return max((failure.exit_code for _, failure in failures), default=0)
 
 
 def _targets(stem: Path, formats: list[str], masks: list[str]) -> dict[str, Path]:

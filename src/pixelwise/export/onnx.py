@@ -30,7 +30,7 @@ class _Coarse(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        return cast(Tensor, self.network.coarse(image))
+        return cast(Tensor, cast(Any, self.network).coarse(image))
 
 
 def export_onnx(
@@ -67,7 +67,8 @@ def export_onnx(
 def _trace(source: nn.Module, card: Card, path: Path, in_channels: int) -> None:
     sides = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     example = torch.rand(2, in_channels, 224, 256)  # a batch of 2: the tracer takes a 1 for a constant
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for noisy in ("torch.onnx", "torch.fx.experimental.symbolic_shapes"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter warns about itself

@@ -54,8 +54,8 @@ def decide(
         return torch.from_numpy(labels), None if probability is None else torch.from_numpy(probability)
     if logits.ndim == 4:
         maps = [decide(one, size_hw, align_corners=align_corners, confidence=confidence) for one in logits]
-        probabilities = np.stack([p for _, p in maps]) if confidence else None
-        return np.stack([labels for labels, _ in maps]), probabilities
+        labels = np.stack([one for one, _ in maps])
+        return labels, np.stack([p for _, p in maps if p is not None]) if confidence else None
     logits = np.ascontiguousarray(logits, np.float32)
     if logits.shape[0] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits])

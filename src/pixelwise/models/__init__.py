@@ -1,0 +1,169 @@
+"""Networks by name. Everything here is loaded on first use, so importing this module brings no torch.
+
+>>> from pixelwise import models                                                  # doctest: +SKIP
+>>> models.deeplabv3_resnet50(weights="DEFAULT")                                  # doctest: +SKIP
+>>> models.get_model("lraspp_mobilenet_v3_large", num_classes=3)                  # doctest: +SKIP
+>>> models.get_weight("FCN_ResNet50_Weights.DEFAULT").transforms()                # doctest: +SKIP
+
+The functions on models and weights behave as torchvision's of the same name; errors name the nearest match.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from fnmatch import filter as matching
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pixelwise.catalog import CATALOG
+from pixelwise.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pixelwise.models.deeplabv3 import DeepLabHead as DeepLabHead
+    from pixelwise.models.deeplabv3 import DeepLabV3 as DeepLabV3
+    from pixelwise.models.deeplabv3 import (
+        DeepLabV3_MobileNet_V3_Large_Weights as DeepLabV3_MobileNet_V3_Large_Weights,
+    )
+    from pixelwise.models.deeplabv3 import DeepLabV3_ResNet50_Weights as DeepLabV3_ResNet50_Weights
+    from pixelwise.models.deeplabv3 import DeepLabV3_ResNet101_Weights as DeepLabV3_ResNet101_Weights
+    from pixelwise.models.deeplabv3 import deeplabv3_mobilenet_v3_large as deeplabv3_mobilenet_v3_large
+    from pixelwise.models.deeplabv3 import deeplabv3_resnet50 as deeplabv3_resnet50
+    from pixelwise.models.deeplabv3 import deeplabv3_resnet101 as deeplabv3_resnet101
+    from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2 as DeepLabV3MobileNetV2
+    from pixelwise.models.fcn_resnet import FCN as FCN
+    from pixelwise.models.fcn_resnet import FCN_ResNet50_Weights as FCN_ResNet50_Weights
+    from pixelwise.models.fcn_resnet import FCN_ResNet101_Weights as FCN_ResNet101_Weights
+    from pixelwise.models.fcn_resnet import FCNHead as FCNHead
+    from pixelwise.models.fcn_resnet import fcn_resnet50 as fcn_resnet50
+    from pixelwise.models.fcn_resnet import fcn_resnet101 as fcn_resnet101
+    from pixelwise.models.lraspp import LRASPP as LRASPP
+    from pixelwise.models.lraspp import LRASPP_MobileNet_V3_Large_Weights as LRASPP_MobileNet_V3_Large_Weights
+    from pixelwise.models.lraspp import lraspp_mobilenet_v3_large as lraspp_mobilenet_v3_large
+    from pixelwise.models.r_names import model_deeplabv3_resnet50 as model_deeplabv3_resnet50
+    from pixelwise.models.r_names import model_deeplabv3_resnet101 as model_deeplabv3_resnet101
+    from pixelwise.models.r_names import model_fcn_resnet50 as model_fcn_resnet50
+    from pixelwise.models.r_names import model_fcn_resnet101 as model_fcn_resnet101
+    from pixelwise.models.unet import UNet as UNet
+    from pixelwise.weights.torchvision import WeightsEnum as WeightsEnum
+
+_PUBLIC = {
+    name: module
+    for module, names in {
+        "pixelwise.models.deeplabv3": "DeepLabHead DeepLabV3 DeepLabV3_MobileNet_V3_Large_Weights "
+        "DeepLabV3_ResNet50_Weights DeepLabV3_ResNet101_Weights deeplabv3_mobilenet_v3_large "
+        "deeplabv3_resnet50 deeplabv3_resnet101",
+        "pixelwise.models.deeplabv3_mobilenet_v2": "DeepLabV3MobileNetV2",
+        "pixelwise.models.fcn_resnet": "FCN FCNHead FCN_ResNet50_Weights FCN_ResNet101_Weights fcn_resnet50 "
+        "fcn_resnet101",
+        "pixelwise.models.lraspp": "LRASPP LRASPP_MobileNet_V3_Large_Weights lraspp_mobilenet_v3_large",
+        "pixelwise.models.r_names": "model_deeplabv3_resnet50 model_deeplabv3_resnet101 model_fcn_resnet50 "
+        "model_fcn_resnet101",
+        "pixelwise.models.unet": "UNet",
+        "pixelwise.weights.torchvision": "WeightsEnum",
+        # The backbones' weights, for weights_backbone=
+        "torchvision.models": "MobileNet_V3_Large_Weights ResNet50_Weights ResNet101_Weights",
+    }.items()
+    for name in names.split()
+}
+
+__all__ = [*_PUBLIC, "get_model", "get_model_builder", "get_model_weights", "get_weight", "list_models"]
+
+
+def list_models(
+    module: ModuleType | None = None,
+    include: Iterable[str] | str | None = None,
+    exclude: Iterable[str] | str | None = None,
+) -> list[str]:
+    """The names that `get_model` knows, sorted.
+
+    module: only those made in it, or in a module inside it. include, exclude: shell wildcards, one or
+    several; a name stays that matches any of `include` and none of `exclude`. (`pixelwise.list_models` also
+    has the names of weights, such as "everyday".)
+    """
+    names = [
+        name
+        for name, path in _builders().items()
+        if module is None or f"{path.partition(':')[0]}.".startswith(f"{module.__name__}.")
+    ]
+    if include:
+        names = [name for pattern in _patterns(include) for name in matching(names, pattern)]
+    dropped = {name for pattern in _patterns(exclude or ()) for name in matching(names, pattern)}
+    return sorted(set(names) - dropped)
+
+
+def get_model_builder(name: str) -> Callable[..., nn.Module]:
+    """The function that builds the network `name`, in upper or lower case; UnknownNameError (a ValueError) if
+    none.
+    """
+    if (found := name.lower()) not in _builders():
+        raise UnknownNameError("model", name, _builders())
+    return CATALOG[found].load_builder()
+
+
+def get_model(name: str, **config: Any) -> nn.Module:
+    """The network `name`, built with the arguments `config`."""
+    return get_model_builder(name)(**config)
+
+
+def get_model_weights(name: str | Callable[..., nn.Module]) -> type[WeightsEnum]:
+    """The weights enum of a network, given by name or by its builder; ValueError when it takes none."""
+    import typing
+
+    builder = get_model_builder(name) if isinstance(name, str) else name
+    for kind in typing.get_args(typing.get_type_hints(builder).get("weights")):
+        if isinstance(kind, type) and issubclass(kind, _weights_enum()):
+            return kind
+    raise ValueError(f"{getattr(builder, '__name__', builder)} takes no weights of pixelwise's enums")
+
+
+def get_weight(name: str) -> WeightsEnum:
+    """The member of a weights enum by its whole name, "FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1".
+
+    Raises ValueError for a name without a dot or of no enum, KeyError for one that the enum does not have.
+    """
+    enum_name, dot, _ = name.partition(".")
+    known = [
+        public
+        for public, home in _PUBLIC.items()
+        if public.endswith("_Weights") and home.startswith("pixelwise.")
+    ]
+    if not dot or name.count(".") > 1:
+        raise ValueError(
+            f"a weight's name is its enum's and its own, such as {known[0]}.DEFAULT, got {name!r}"
+        )
+    if enum_name not in known:
+        raise UnknownNameError("weights enum", enum_name, known)
+    member: WeightsEnum = __getattr__(enum_name).verify(name)
+    return member
+
+
+def _builders() -> dict[str, str]:
+    """The catalog's rows that are named after their builder, with its path; the others are weights."""
+    return {name: entry.builder for name, entry in CATALOG.items() if entry.builder.endswith(f":{name}")}
+
+
+def _patterns(patterns: Iterable[str] | str) -> Iterable[str]:
+    return [patterns] if isinstance(patterns, str) else patterns
+
+
+def _weights_enum() -> type[WeightsEnum]:
+    from pixelwise.weights.torchvision import WeightsEnum
+
+    return WeightsEnum
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    if name in _builders():
+        return CATALOG[name].load_builder()
+    raise AttributeError(f"module 'pixelwise.models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_builders()})

@@ -1,0 +1,271 @@
+"""Rethinking Atrous Convolution for Semantic Image Segmentation (DeepLabV3). Chen, Papandreou, Schroff, Adam,
+2017, 1706.05587.
+
+This is torchvision's variant. Atrous rates are 12, 24 and 36, the paper's for output stride 8; on
+MobileNetV3, whose stride is 16, they stay so. Differences from the paper: no multi-grid in the last stage, a
+3x3 convolution between pyramid and classifier, dropout in the pyramid's projection, and an auxiliary head
+(PSPNet's, 1612.01105) that helps training and is not needed afterwards.
+
+Letters: n batch, k classes, c channels, h w pixels, s output stride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import MobileNet_V3_Large_Weights, ResNet50_Weights, ResNet101_Weights
+
+from pixelwise.encoders import Encoder
+from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
+from pixelwise.encoders.resnet import resnet
+from pixelwise.layers import classes_of, enlarge
+from pixelwise.models.fcn_resnet import FCNHead
+from pixelwise.weights.torchvision import (
+    WeightsEnum,
+    called_as_in_torchvision,
+    coco_with_voc_labels,
+    settle,
+    with_weights,
+)
+
+
+class DeepLabV3(nn.Module):
+    """image (n, 3, h, w), float -> {"out": logits (n, k, h, w)} and, with `aux_loss`, {"aux": likewise}.
+
+    Any height and width from 1 up. `backbone` gives at least one feature, two with `aux_loss`; the last feeds
+    the classifier, the one before it the auxiliary head. Training needs a batch of two or more, see
+    `ASPPPooling`.
+    """
+
+    align_corners = False
+
+    def __init__(
+        self,
+        backbone: Encoder,
+        num_classes: int = 21,
+        *,
+        aux_loss: bool = False,
+        atrous_rates: Sequence[int] = (12, 24, 36),
+    ) -> None:
+        super().__init__()
+        self.stride = backbone.strides[-1]
+        self.backbone = backbone
+        # The auxiliary head is made first, as in torchvision: the same seed then gives the same weights.
+        aux_classifier = FCNHead(backbone.channels[-2], num_classes) if aux_loss else None
+        self.classifier = DeepLabHead(backbone.channels[-1], num_classes, atrous_rates)
+        self.aux_classifier = aux_classifier
+
+    @property
+    def num_classes(self) -> int:
+        return classes_of(self.classifier)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """image (n, 3, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
+        size_hw = image.shape[-2], image.shape[-1]
+        features = self.backbone(image)  # the last is (n, c, h/s, w/s)
+        logits = {"out": enlarge(self.classifier(features[-1]), size_hw, align_corners=self.align_corners)}
+        if self.aux_classifier is not None:
+            logits["aux"] = enlarge(
+                self.aux_classifier(features[-2]), size_hw, align_corners=self.align_corners
+            )
+        return logits
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """image (n, 3, h, w) -> logits (n, k, ceil(h/s), ceil(w/s)): "out" before it is enlarged."""
+        logits: Tensor = self.classifier(self.backbone(image)[-1])
+        return logits
+
+
+class DeepLabHead(nn.Sequential):
+    """The pyramid, a 3x3 convolution, and a 1x1 convolution to classes; size is kept."""
+
+    def __init__(
+        self, in_channels: int, num_classes: int, atrous_rates: Sequence[int] = (12, 24, 36)
+    ) -> None:
+        super().__init__(
+            ASPP(in_channels, atrous_rates),
+            nn.Conv2d(256, 256, 3, padding=1, bias=False),
+            nn.BatchNorm2d(256),
+            nn.ReLU(),
+            nn.Conv2d(256, num_classes, 1),
+        )
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: the same features seen at several rates and as a whole, then mixed.
+
+    (n, in_channels, h, w) -> (n, out_channels, h, w). `conv` makes the 3x3 convolutions, with norm and activation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        atrous_rates: Sequence[int],
+        out_channels: int = 256,
+        *,
+        dropout: float = 0.5,
+        conv: Callable[[int, int, int, int], nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        conv = conv or conv_norm_relu
+        self.convs = nn.ModuleList(
+            [
+                conv_norm_relu(in_channels, out_channels, 1),
+                *(conv(in_channels, out_channels, 3, rate) for rate in atrous_rates),
+                ASPPPooling(in_channels, out_channels),
+            ]
+        )
+        self.project = nn.Sequential(
+            *conv_norm_relu(len(self.convs) * out_channels, out_channels, 1), nn.Dropout(dropout)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = [branch(x) for branch in self.convs]  # each (n, out_channels, h, w)
+        mixed: Tensor = self.project(torch.cat(branches, dim=1))
+        return mixed
+
+
+class ASPPPooling(nn.Sequential):
+    """The mean of the whole image, transformed and spread over all places; (n, c, h, w) -> (n, out_channels,
+    h, w).
+
+    Raises ValueError in training with one image: its batch norm would see one value per channel.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(1), *conv_norm_relu(in_channels, out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = self[2]
+        if isinstance(norm, nn.BatchNorm2d) and norm.training and x.shape[0] == 1:
+            raise ValueError(
+                "DeepLabV3 cannot train on a batch of one image: the batch norm of its image pooling would "
+                "see a single value per channel; use a batch of two or more, or put that layer in eval() mode"
+            )
+        whole = x
+        for layer in self:
+            whole = layer(whole)  # at last (n, out_channels, 1, 1)
+        return whole.expand(-1, -1, *x.shape[-2:])  # enlarging one pixel bilinearly repeats it
+
+
+def conv_norm_relu(in_channels: int, out_channels: int, kernel: int, rate: int = 1) -> nn.Sequential:
+    """Convolution that keeps the size, batch norm, ReLU."""
+    padding = rate * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=rate, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+
+
+class DeepLabV3_ResNet50_Weights(WeightsEnum):
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("deeplabv3_resnet50")
+    DEFAULT = COCO_WITH_VOC_LABELS_V1
+
+
+class DeepLabV3_ResNet101_Weights(WeightsEnum):
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("deeplabv3_resnet101")
+    DEFAULT = COCO_WITH_VOC_LABELS_V1
+
+
+class DeepLabV3_MobileNet_V3_Large_Weights(WeightsEnum):
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("deeplabv3_mobilenet_v3_large")
+    DEFAULT = COCO_WITH_VOC_LABELS_V1
+
+
+@called_as_in_torchvision(DeepLabV3_ResNet50_Weights.DEFAULT, ResNet50_Weights.IMAGENET1K_V1)
+def deeplabv3_resnet50(
+    *,
+    weights: DeepLabV3_ResNet50_Weights | str | None = None,
+    progress: bool = True,
+    num_classes: int | None = None,
+    aux_loss: bool | None = None,
+    weights_backbone: ResNet50_Weights | str | None = ResNet50_Weights.IMAGENET1K_V1,
+    output_stride: int = 8,
+    in_channels: int = 3,
+) -> DeepLabV3:
+    """DeepLabV3 on ResNet-50, as torchvision's builder of this name.
+
+    weights: trained ones, which fix num_classes to 21 and aux_loss to True; None for none. weights_backbone:
+    ImageNet weights, fetched unless `weights` are given; None for none. num_classes: 21 unless given.
+    aux_loss: have the auxiliary head. progress: draw a bar while fetching. output_stride: 8, 16 or 32; the
+    weights are made for 8. in_channels: other than 3, the first filters are shared out
+    (`layers.with_input_channels`).
+
+    Raises ValueError for arguments that contradict each other, TypeError or KeyError for weights of another
+    network or name, TypeError for an unknown argument, WeightsError and DownloadError for files (see
+    `weights.store`).
+    """
+    return _on_resnet(
+        "resnet50", DeepLabV3_ResNet50_Weights, ResNet50_Weights,
+        weights, progress, num_classes, aux_loss, weights_backbone, output_stride, in_channels,
+    )  # fmt: skip
+
+
+@called_as_in_torchvision(DeepLabV3_ResNet101_Weights.DEFAULT, ResNet101_Weights.IMAGENET1K_V1)
+def deeplabv3_resnet101(
+    *,
+    weights: DeepLabV3_ResNet101_Weights | str | None = None,
+    progress: bool = True,
+    num_classes: int | None = None,
+    aux_loss: bool | None = None,
+    weights_backbone: ResNet101_Weights | str | None = ResNet101_Weights.IMAGENET1K_V1,
+    output_stride: int = 8,
+    in_channels: int = 3,
+) -> DeepLabV3:
+    """DeepLabV3 on ResNet-101; arguments and errors as in `deeplabv3_resnet50`."""
+    return _on_resnet(
+        "resnet101", DeepLabV3_ResNet101_Weights, ResNet101_Weights,
+        weights, progress, num_classes, aux_loss, weights_backbone, output_stride, in_channels,
+    )  # fmt: skip
+
+
+@called_as_in_torchvision(
+    DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT, MobileNet_V3_Large_Weights.IMAGENET1K_V1
+)
+def deeplabv3_mobilenet_v3_large(
+    *,
+    weights: DeepLabV3_MobileNet_V3_Large_Weights | str | None = None,
+    progress: bool = True,
+    num_classes: int | None = None,
+    aux_loss: bool | None = None,
+    weights_backbone: MobileNet_V3_Large_Weights | str | None = MobileNet_V3_Large_Weights.IMAGENET1K_V1,
+    in_channels: int = 3,
+) -> DeepLabV3:
+    """DeepLabV3 on MobileNetV3-Large of output stride 16; arguments and errors as in `deeplabv3_resnet50`."""
+    trained, classes, aux, pretrained = settle(
+        DeepLabV3_MobileNet_V3_Large_Weights,
+        weights,
+        num_classes,
+        aux_loss,
+        MobileNet_V3_Large_Weights,
+        weights_backbone,
+    )
+    levels = (4, 16) if aux else (16,)  # layer 4 is the first of stride 8, as in torchvision
+    backbone = mobilenet_v3_large(
+        weights=pretrained, progress=progress, output_stride=16, levels=levels, in_channels=in_channels
+    )
+    return with_weights(DeepLabV3(backbone, classes, aux_loss=aux), trained, progress=progress)
+
+
+def _on_resnet(
+    encoder: str, enum: type[WeightsEnum], backbone_enum: Any,
+    weights: Any, progress: bool, num_classes: int | None, aux_loss: bool | None, weights_backbone: Any,
+    output_stride: int, in_channels: int,
+) -> DeepLabV3:  # fmt: skip
+    trained, classes, aux, pretrained = settle(
+        enum, weights, num_classes, aux_loss, backbone_enum, weights_backbone
+    )
+    levels = (3, 4) if aux else (4,)
+    backbone = resnet(
+        encoder,
+        weights=pretrained,
+        progress=progress,
+        output_stride=output_stride,
+        levels=levels,
+        in_channels=in_channels,
+    )
+    return with_weights(DeepLabV3(backbone, classes, aux_loss=aux), trained, progress=progress)

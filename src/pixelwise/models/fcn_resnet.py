@@ -1,0 +1,157 @@
+"""Fully Convolutional Networks for Semantic Segmentation. Long, Shelhamer, Darrell, CVPR 2015, 1411.4038.
+
+This is torchvision's variant. From the paper it keeps the idea, a classifier turned into convolutions; it
+differs by the backbone (a dilated ResNet of output stride 8 for VGG-16 of stride 32), by a 3x3 convolution
+before the classifier, and by having neither skips nor learned upsampling. The auxiliary head on the last but
+one stage is PSPNet's (1612.01105); it helps training and is not needed afterwards.
+
+Letters: n batch, k classes, c channels, h w pixels, s output stride.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, ResNet101_Weights
+
+from pixelwise.encoders import Encoder
+from pixelwise.encoders.resnet import resnet
+from pixelwise.layers import classes_of, enlarge
+from pixelwise.weights.torchvision import (
+    WeightsEnum,
+    called_as_in_torchvision,
+    coco_with_voc_labels,
+    settle,
+    with_weights,
+)
+
+
+class FCN(nn.Module):
+    """image (n, 3, h, w), float -> {"out": logits (n, k, h, w)} and, with `aux_loss`, {"aux": likewise}.
+
+    Any height and width from 1 up. `backbone` gives at least one feature, two with `aux_loss`; the last feeds
+    the classifier, the one before it the auxiliary head.
+    """
+
+    align_corners = False
+
+    def __init__(self, backbone: Encoder, num_classes: int = 21, *, aux_loss: bool = False) -> None:
+        super().__init__()
+        self.stride = backbone.strides[-1]
+        self.backbone = backbone
+        # The auxiliary head is made first, as in torchvision: the same seed then gives the same weights.
+        aux_classifier = FCNHead(backbone.channels[-2], num_classes) if aux_loss else None
+        self.classifier = FCNHead(backbone.channels[-1], num_classes)
+        self.aux_classifier = aux_classifier
+
+    @property
+    def num_classes(self) -> int:
+        return classes_of(self.classifier)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """image (n, 3, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
+        size_hw = image.shape[-2], image.shape[-1]
+        features = self.backbone(image)  # the last is (n, c, h/s, w/s)
+        logits = {"out": enlarge(self.classifier(features[-1]), size_hw, align_corners=self.align_corners)}
+        if self.aux_classifier is not None:
+            logits["aux"] = enlarge(
+                self.aux_classifier(features[-2]), size_hw, align_corners=self.align_corners
+            )
+        return logits
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """image (n, 3, h, w) -> logits (n, k, ceil(h/s), ceil(w/s)): "out" before it is enlarged."""
+        logits: Tensor = self.classifier(self.backbone(image)[-1])
+        return logits
+
+
+class FCNHead(nn.Sequential):
+    """3x3 convolution to a quarter of the channels, batch norm, ReLU, dropout, 1x1 convolution to classes."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        mid = in_channels // 4
+        super().__init__(
+            nn.Conv2d(in_channels, mid, 3, padding=1, bias=False),
+            nn.BatchNorm2d(mid),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Conv2d(mid, channels, 1),
+        )
+
+
+class FCN_ResNet50_Weights(WeightsEnum):
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("fcn_resnet50")
+    DEFAULT = COCO_WITH_VOC_LABELS_V1
+
+
+class FCN_ResNet101_Weights(WeightsEnum):
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("fcn_resnet101")
+    DEFAULT = COCO_WITH_VOC_LABELS_V1
+
+
+@called_as_in_torchvision(FCN_ResNet50_Weights.DEFAULT, ResNet50_Weights.IMAGENET1K_V1)
+def fcn_resnet50(
+    *,
+    weights: FCN_ResNet50_Weights | str | None = None,
+    progress: bool = True,
+    num_classes: int | None = None,
+    aux_loss: bool | None = None,
+    weights_backbone: ResNet50_Weights | str | None = ResNet50_Weights.IMAGENET1K_V1,
+    output_stride: int = 8,
+    in_channels: int = 3,
+) -> FCN:
+    """FCN on ResNet-50, as torchvision's builder of this name.
+
+    weights: trained ones, which fix num_classes to 21 and aux_loss to True; None for none. weights_backbone:
+    ImageNet weights, fetched unless `weights` are given; None for none. num_classes: 21 unless given.
+    aux_loss: have the auxiliary head. progress: draw a bar while fetching. output_stride: 8, 16 or 32; 32 is
+    the R package's network, which loads the same weights but gives other logits. in_channels: other than 3,
+    the first filters are shared out (`layers.with_input_channels`).
+
+    Raises ValueError for arguments that contradict each other, TypeError or KeyError for weights of another
+    network or name, TypeError for an unknown argument, WeightsError and DownloadError for files (see
+    `weights.store`).
+    """
+    return _fcn(
+        "resnet50", FCN_ResNet50_Weights, ResNet50_Weights,
+        weights, progress, num_classes, aux_loss, weights_backbone, output_stride, in_channels,
+    )  # fmt: skip
+
+
+@called_as_in_torchvision(FCN_ResNet101_Weights.DEFAULT, ResNet101_Weights.IMAGENET1K_V1)
+def fcn_resnet101(
+    *,
+    weights: FCN_ResNet101_Weights | str | None = None,
+    progress: bool = True,
+    num_classes: int | None = None,
+    aux_loss: bool | None = None,
+    weights_backbone: ResNet101_Weights | str | None = ResNet101_Weights.IMAGENET1K_V1,
+    output_stride: int = 8,
+    in_channels: int = 3,
+) -> FCN:
+    """FCN on ResNet-101; arguments and errors as in `fcn_resnet50`."""
+    return _fcn(
+        "resnet101", FCN_ResNet101_Weights, ResNet101_Weights,
+        weights, progress, num_classes, aux_loss, weights_backbone, output_stride, in_channels,
+    )  # fmt: skip
+
+
+def _fcn(
+    encoder: str, enum: type[WeightsEnum], backbone_enum: Any,
+    weights: Any, progress: bool, num_classes: int | None, aux_loss: bool | None, weights_backbone: Any,
+    output_stride: int, in_channels: int,
+) -> FCN:  # fmt: skip
+    trained, classes, aux, pretrained = settle(
+        enum, weights, num_classes, aux_loss, backbone_enum, weights_backbone
+    )
+    levels = (3, 4) if aux else (4,)
+    backbone = resnet(
+        encoder,
+        weights=pretrained,
+        progress=progress,
+        output_stride=output_stride,
+        levels=levels,
+        in_channels=in_channels,
+    )
+    return with_weights(FCN(backbone, classes, aux_loss=aux), trained, progress=progress)

@@ -1,0 +1,95 @@
+"""Every example runs, and torchvision's give the same with their own import."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from skimage import data as photos
+
+import pixelwise.weights.store as store
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FILE = "fcn_resnet50_coco-1167a1af.pth"
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """torchvision's FCN with random weights under the name of the official file."""
+    torch.manual_seed(0)
+    network = torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, aux_loss=True)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.9, 1.3)
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(network.state_dict(), folder / FILE)
+    return folder
+
+
+@pytest.fixture
+def dogs(random_weights, tmp_path, monkeypatch) -> Path:
+    """The working folder of the documentation: two pictures, and local weights whose hash is not looked at."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIXELWISE_WEIGHTS", str(random_weights))
+    monkeypatch.setattr(store, "check_hash", lambda path, sha256: None)
+    for name, photo in (("dog.jpg", photos.chelsea()), ("dog2.jpg", photos.coffee())):
+        Image.fromarray(photo).resize((160, 120)).save(tmp_path / name)
+    return tmp_path
+
+
+def with_torchvisions_imports(script: str, folder: Path) -> Path:
+    """The example as it was before the change of imports, its weights taken from our folder."""
+    text = (EXAMPLES / script).read_text()
+    text = text.replace("from pixelwise.models import", "from torchvision.models.segmentation import")
+    text = text.replace("from pixelwise.draw import", "from torchvision.utils import")
+    assert "pixelwise" not in text
+    original = folder / f"original_{script}"
+    original.write_text(text)
+    return original
+
+
+@pytest.mark.parametrize("script", ["torchvision_inference.py", "torchvision_masks.py"])
+def test_torchvisions_examples_give_the_same_pictures(script, dogs, random_weights, monkeypatch):
+    runpy.run_path(str(EXAMPLES / script))
+    ours = {path.name: np.asarray(Image.open(path)) for path in dogs.glob("*.png")}
+    assert ours
+    hub = dogs / "hub" / "checkpoints"
+    hub.mkdir(parents=True)
+    (hub / FILE).symlink_to(random_weights / FILE)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(dogs / "hub"))
+    monkeypatch.setenv("PIXELWISE_WEIGHTS", "")
+    for path in dogs.glob("*.png"):
+        path.unlink()
+    runpy.run_path(str(with_torchvisions_imports(script, dogs)))
+    for name, picture in ours.items():
+        theirs = np.asarray(Image.open(dogs / name))
+        # Random weights leave many pixels undecided to the last bit, so a few may fall the other way.
+        differing = (np.abs(theirs.astype(int) - picture) > 1).mean()
+        assert differing < 1e-3, (name, differing)
+
+
+def test_the_training_step_has_torchvisions_loss(tmp_path, capsys):
+    runpy.run_path(str(EXAMPLES / "torchvision_training_step.py"))
+    ours = capsys.readouterr().out
+    runpy.run_path(str(with_torchvisions_imports("torchvision_training_step.py", tmp_path)))
+    assert float(ours.split()[1]) == pytest.approx(float(capsys.readouterr().out.split()[1]), abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("script", "writes"), [("first_mask.py", "first_mask.png"), ("demo.py", "demo/cat.labels.png")]
+)
+def test_our_own_examples_find_the_cat(script, writes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [script])
+    runpy.run_path(str(EXAMPLES / script))
+    assert "cat" in capsys.readouterr().out
+    labels = np.asarray(Image.open(tmp_path / writes))
+    assert labels.shape == photos.chelsea().shape[:2]
+    assert (labels == 8).mean() > 0.3
