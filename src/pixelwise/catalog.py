@@ -448,7 +448,9 @@ def _deeplab(
 _CAFFE = Preprocess(mean=(122.675 / 255, 116.669 / 255, 104.008 / 255), std=(1 / 255, 1 / 255, 1 / 255))
 _TENSORFLOW = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _IMAGENET = Preprocess()
-_LARGEFOV = "Official files: init.caffemodel (vgg16_20M, without fc8), train_iter_* and train2_iter_*.caffemodel."
+_LARGEFOV = (
+    "Official files: init.caffemodel (vgg16_20M, without fc8), train_iter_* and train2_iter_*.caffemodel."
+)
 _V1 = ("1412.7062, Caffe release", "unknown")
 _V2 = ("1606.00915, Caffe release", "unknown")
 _TF = ("tensorflow/models research/deeplab", "Apache-2.0")

@@ -5,6 +5,9 @@ In Caffe a layer's tensors have no names but numbers: "conv1_1.0" is the weight,
 files want pictures as B, G, R; our networks take R, G, B, so the first convolution's input channels are
 turned round, which changes no sum. Values stay 0 to 255 less the mean (`CAFFE_PREPROCESS`): a scale or a mean
 moved into the weights would make the zeros of the border something else than the mean.
+
+One file cannot be told from another by its names: wkentaro's vgg16_from_caffe.pth has torchvision's names but wants
+B, G, R; use VGG_ILSVRC_16_layers, which it was made from.
 """
 
 from __future__ import annotations
