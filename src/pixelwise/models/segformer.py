@@ -1,0 +1,322 @@
+"""SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers. Xie, Wang, Yu,
+Anandkumar, Alvarez, Luo, NeurIPS 2021, 2105.15203.
+
+The encoder is in encoders/mit.py. The head projects its four features to the same width, enlarges them to the
+finest one's size, concatenates them, deepest first, mixes them with a 1x1 convolution and classifies. Network
+and keys are the release's (NVlabs/SegFormer), without the `decode_head.conv_seg` that its files hold and
+nothing uses. mmsegmentation 1.x has another head under the same name (a norm and a ReLU in every projection),
+whose weights do not fit this one.
+
+One thing is done in another order. Projecting and mixing are linear and act on every pixel alike; enlarging
+is linear and acts on every channel alike, with weights that sum to one. So the 1x1 convolutions may come
+before the enlargement, on 64 times fewer pixels for the deepest feature and without a concatenation: the same
+function, to rounding (4e-7 of the range), at a fraction of the work (`AllMLPHead.fused`; `fast_head=False` is
+the paper's order).
+
+Letters: n batch, c channels, k classes, h w pixels, d width of the head, i level, 1 the finest.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pixelwise.encoders import Encoder
+from pixelwise.encoders.mit import SIZES, Epsilons, MixTransformer
+from pixelwise.layers import classes_of, enlarge
+from pixelwise.models.building import builder
+
+
+class SegFormer(nn.Module):
+    """image (n, in_channels, h, w), float -> {"out": logits (n, k, h, w)}; any sides from 29 pixels on.
+
+    backbone: an encoder with four features, the finest of stride 4. width: the d of the head. dropout: of
+    whole channels before the classifier, in training. fast_head: see above; with False the paper's order of
+    operations. Training works at any batch size.
+    """
+
+    align_corners = False
+    unused_parameters: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        backbone: Encoder,
+        num_classes: int = 150,
+        *,
+        width: int = 256,
+        dropout: float = 0.1,
+        fast_head: bool = True,
+    ) -> None:
+        super().__init__()
+        self.stride = backbone.strides[0]
+        self.backbone = backbone
+        self.decode_head = AllMLPHead(backbone.channels, width, num_classes, dropout, fast=fast_head)
+
+    @property
+    def num_classes(self) -> int:
+        return classes_of(self.decode_head.linear_pred)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
+        size_hw = image.shape[-2], image.shape[-1]
+        return {"out": enlarge(self.coarse(image), size_hw, align_corners=self.align_corners)}
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """image (n, c, h, w) -> logits (n, k, ceil(h/4), ceil(w/4)): "out" before it is enlarged."""
+        logits: Tensor = self.decode_head(self.backbone(image))
+        return logits
+
+
+class AllMLPHead(nn.Module):
+    """Four features (n, c_i, h_i, w_i), finest first -> logits (n, k, h_1, w_1)."""
+
+    def __init__(
+        self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float, *, fast: bool
+    ) -> None:
+        super().__init__()
+        if len(channels) != 4:
+            raise ValueError(f"SegFormer's head needs four features, got {len(channels)}")
+        c1, c2, c3, c4 = channels
+        self.fast = fast
+        self.linear_c4 = Projection(c4, width)
+        self.linear_c3 = Projection(c3, width)
+        self.linear_c2 = Projection(c2, width)
+        self.linear_c1 = Projection(c1, width)
+        self.linear_fuse = Fuse(4 * width, width)
+        self.dropout = nn.Dropout2d(dropout)
+        self.linear_pred = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        fused = self.fused(features) if self.fast else self.fused_as_published(features)  # (n, d, h_1, w_1)
+        logits: Tensor = self.linear_pred(self.dropout(F.relu(fused)))
+        return logits
+
+    def fused_as_published(self, features: list[Tensor]) -> Tensor:
+        """Project each level, enlarge all to the finest's size, concatenate, mix, normalise."""
+        f1, f2, f3, f4 = features
+        size_hw = f1.shape[-2], f1.shape[-1]
+        levels = (
+            enlarge(self.linear_c4(f4), size_hw, align_corners=False),
+            enlarge(self.linear_c3(f3), size_hw, align_corners=False),
+            enlarge(self.linear_c2(f2), size_hw, align_corners=False),
+            self.linear_c1(f1),
+        )
+        mixed = self.linear_fuse.conv(torch.cat(levels, dim=1))  # (n, 4d, h_1, w_1) -> (n, d, h_1, w_1)
+        fused: Tensor = self.linear_fuse.bn(mixed)
+        return fused
+
+    def fused(self, features: list[Tensor]) -> Tensor:
+        """The same: mix_4(enlarge(project_4(f4))) + ... = enlarge((mix_4 project_4)(f4)) + ...
+
+        Each level has one matrix, mix_i project_i (d, c_i), and all biases become one, sum of mix_i bias_i.
+        Batch norm joins them where it is linear too, that is outside training.
+        """
+        f1, f2, f3, f4 = features
+        size_hw = f1.shape[-2], f1.shape[-1]
+        mix, norm = self.linear_fuse.conv.weight.flatten(1), self.linear_fuse.bn  # (d, 4d)
+        shift: Tensor | None = None
+        if not norm.training and norm.running_mean is not None and norm.running_var is not None:
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (d,)
+            mix, shift = scale[:, None] * mix, norm.bias - scale * norm.running_mean
+        mix4, mix3, mix2, mix1 = mix.chunk(4, dim=1)  # (d, d) each
+        p4, p3, p2, p1 = (p.proj for p in (self.linear_c4, self.linear_c3, self.linear_c2, self.linear_c1))
+        bias = mix4 @ p4.bias + mix3 @ p3.bias + mix2 @ p2.bias + mix1 @ p1.bias
+        fused = _on_pixels(f1, mix1 @ p1.weight, bias if shift is None else bias + shift)  # (n, d, h_1, w_1)
+        for feature, matrix in ((f2, mix2 @ p2.weight), (f3, mix3 @ p3.weight), (f4, mix4 @ p4.weight)):
+            fused += enlarge(_on_pixels(feature, matrix), size_hw, align_corners=False)
+        return norm(fused) if shift is None else fused
+
+
+def _on_pixels(feature: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+    """matrix (d, c) on every pixel: (n, c, h, w) -> (n, d, h, w)."""
+    return F.conv2d(feature, matrix[:, :, None, None], bias)
+
+
+class Projection(nn.Module):
+    """A linear layer on every pixel; (n, c, h, w) -> (n, d, h, w)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(channels, width)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        projected: Tensor = self.proj(feature.movedim(1, -1)).movedim(-1, 1)
+        return projected
+
+
+class Fuse(nn.Module):
+    """The parameters of the mixing convolution and the batch norm after it."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+
+class Variant(NamedTuple):
+    encoder: str
+    width: int
+
+
+VARIANTS = {
+    # Table 6 of the paper
+    "segformer_b0": Variant("mit_b0", 256),
+    "segformer_b1": Variant("mit_b1", 256),
+    "segformer_b2": Variant("mit_b2", 768),
+    "segformer_b3": Variant("mit_b3", 768),
+    "segformer_b4": Variant("mit_b4", 768),
+    "segformer_b5": Variant("mit_b5", 768),
+}
+
+
+@builder
+def segformer_b0(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    eps: str | Epsilons = "nvlabs",
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    fast_head: bool = True,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int | None = None,
+) -> SegFormer:
+    """SegFormer-B0. ADE20K has 150 classes, Cityscapes 19.
+
+    weights: the path of a checkpoint of any known family that fits this network, or None; there is nothing to
+    fetch, so `progress` does nothing. eps, drop_path: see `MixTransformer`; dropout, fast_head: see
+    `SegFormer`. channels, depths, width: sizes other than the variant's.
+
+    Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that
+    do not fit.
+    """
+    variant = VARIANTS["segformer_b0"]
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
+
+
+@builder
+def segformer_b1(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    eps: str | Epsilons = "nvlabs",
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    fast_head: bool = True,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int | None = None,
+) -> SegFormer:
+    """SegFormer-B1; arguments and errors as in `segformer_b0`."""
+    variant = VARIANTS["segformer_b1"]
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
+
+
+@builder
+def segformer_b2(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    eps: str | Epsilons = "nvlabs",
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    fast_head: bool = True,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int | None = None,
+) -> SegFormer:
+    """SegFormer-B2; arguments and errors as in `segformer_b0`."""
+    variant = VARIANTS["segformer_b2"]
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
+
+
+@builder
+def segformer_b3(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    eps: str | Epsilons = "nvlabs",
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    fast_head: bool = True,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int | None = None,
+) -> SegFormer:
+    """SegFormer-B3; arguments and errors as in `segformer_b0`."""
+    variant = VARIANTS["segformer_b3"]
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
+
+
+@builder
+def segformer_b4(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    eps: str | Epsilons = "nvlabs",
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    fast_head: bool = True,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int | None = None,
+) -> SegFormer:
+    """SegFormer-B4; arguments and errors as in `segformer_b0`."""
+    variant = VARIANTS["segformer_b4"]
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
+
+
+@builder
+def segformer_b5(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    eps: str | Epsilons = "nvlabs",
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    fast_head: bool = True,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int | None = None,
+) -> SegFormer:
+    """SegFormer-B5; arguments and errors as in `segformer_b0`."""
+    variant = VARIANTS["segformer_b5"]
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
+
+
+def _encoder(
+    variant: Variant, in_channels: int, channels: tuple[int, ...] | None, depths: tuple[int, ...] | None,
+    drop_path: float, eps: str | Epsilons,
+) -> MixTransformer:  # fmt: skip
+    size = SIZES[variant.encoder]
+    return MixTransformer(
+        channels or size.channels,
+        depths or size.depths,
+        in_channels=in_channels,
+        drop_path=drop_path,
+        eps=eps,
+    )

@@ -1,0 +1,324 @@
+"""UPerNet: Unified Perceptual Parsing for Scene Understanding. Xiao, Liu, Zhou, Jiang, Sun, ECCV 2018,
+1807.10221.
+
+Of the paper's network, which parses scenes, objects, parts, materials and textures at once, this is what
+later work means by the name: PSPNet's pooling pyramid on the deepest feature, a feature pyramid (FPN) over
+all four, everything enlarged and fused at the finest, one head. It is mmsegmentation's version on ConvNeXt
+(2201.03545), with an auxiliary FCN head on the third stage. Keys are those of the ConvNeXt authors' files.
+
+Letters: n batch, c channels, k classes, h w pixels, d width of the head.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pixelwise.encoders import Encoder
+from pixelwise.encoders.convnext import SIZES, ConvNeXt
+from pixelwise.layers import classes_of, enlarge
+from pixelwise.models.building import builder
+
+
+class UPerNet(nn.Module):
+    """image (n, in_channels, h, w), float -> {"out": logits (n, k, h, w)}, with `aux_loss` also "aux", alike.
+
+    backbone: an encoder with four features. Sides: as the backbone takes them (ConvNeXt: 32 pixels or more).
+    width, aux_width: the d of the two heads. dropout: of whole channels before each classifier, in training.
+    Training needs two images or more in a batch, or frozen batch norm, because of the pooling to one pixel.
+    The auxiliary loss is meant to weigh 0.4.
+    """
+
+    align_corners = False
+    unused_parameters: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        backbone: Encoder,
+        num_classes: int = 150,
+        *,
+        aux_loss: bool = True,
+        width: int = 512,
+        aux_width: int = 256,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.stride = backbone.strides[0]
+        self.backbone = backbone
+        self.decode_head = UPerHead(backbone.channels, width, num_classes, dropout)
+        self.auxiliary_head = (
+            AuxiliaryHead(backbone.channels[2], aux_width, num_classes, dropout) if aux_loss else None
+        )
+
+    @property
+    def num_classes(self) -> int:
+        return classes_of(self.decode_head.conv_seg)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """image (n, c, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
+        size_hw = image.shape[-2], image.shape[-1]
+        features = self.backbone(image)
+        logits = {"out": enlarge(self.decode_head(features), size_hw, align_corners=self.align_corners)}
+        if self.auxiliary_head is not None:
+            logits["aux"] = enlarge(
+                self.auxiliary_head(features[2]), size_hw, align_corners=self.align_corners
+            )
+        return logits
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """image (n, c, h, w) -> logits (n, k, h/4, w/4): "out" before it is enlarged."""
+        logits: Tensor = self.decode_head(self.backbone(image))
+        return logits
+
+
+class UPerHead(nn.Module):
+    """Four features (n, c_i, h_i, w_i), finest first -> logits (n, k, h_1, w_1)."""
+
+    pool_sizes = (1, 2, 3, 6)
+
+    def __init__(self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        if len(channels) != 4:
+            raise ValueError(f"UPerNet's head needs four features, got {len(channels)}")
+        deepest = channels[-1]
+        self.psp_modules = nn.ModuleList(
+            nn.Sequential(AdaptiveAvgPool(size), ConvNormReLU(deepest, width, 1)) for size in self.pool_sizes
+        )
+        self.bottleneck = ConvNormReLU(deepest + len(self.pool_sizes) * width, width, 3)
+        self.lateral_convs = nn.ModuleList(ConvNormReLU(c, width, 1) for c in channels[:-1])
+        self.fpn_convs = nn.ModuleList(ConvNormReLU(width, width, 3) for _ in channels[:-1])
+        self.fpn_bottleneck = ConvNormReLU(4 * width, width, 3)
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = _classifier(width, num_classes)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        f1, f2, f3, f4 = features
+        self._check_batch(f4)
+        pooled = [_enlarge_to(f4, pool(f4)) for pool in self.psp_modules]
+        p4 = self.bottleneck(torch.cat([f4, *pooled], dim=1))  # (n, d, h_4, w_4)
+        p3 = self.lateral_convs[2](f3)
+        p3 = p3 + _enlarge_to(p3, p4)  # (n, d, h_3, w_3)
+        p2 = self.lateral_convs[1](f2)
+        p2 = p2 + _enlarge_to(p2, p3)  # (n, d, h_2, w_2)
+        p1 = self.lateral_convs[0](f1)
+        p1 = p1 + _enlarge_to(p1, p2)  # (n, d, h_1, w_1)
+        levels = (self.fpn_convs[0](p1), self.fpn_convs[1](p2), self.fpn_convs[2](p3), p4)
+        fused = self.fpn_bottleneck(torch.cat([_enlarge_to(p1, level) for level in levels], dim=1))
+        logits: Tensor = self.conv_seg(self.dropout(fused))
+        return logits
+
+    def _check_batch(self, feature: Tensor) -> None:
+        norm = self.psp_modules[0][1].bn  # type: ignore[index]
+        if norm.training and not torch.compiler.is_exporting() and feature.shape[0] == 1:
+            raise ValueError(
+                "UPerNet trains on two images or more at a time, as its pooling to one pixel leaves batch norm "
+                "a single value per channel, got 1; enlarge the batch, or put the batch norms into eval()"
+            )
+
+
+class AuxiliaryHead(nn.Module):
+    """3x3 convolution, batch norm, ReLU, dropout, 1x1 convolution; (n, c, h, w) -> (n, k, h, w)."""
+
+    def __init__(self, channels: int, width: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(ConvNormReLU(channels, width, 3))
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = _classifier(width, num_classes)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        logits: Tensor = self.conv_seg(self.dropout(self.convs(feature)))
+        return logits
+
+
+class ConvNormReLU(nn.Module):
+    """Convolution of odd `kernel` without bias, batch norm, ReLU; sizes stay."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class AdaptiveAvgPool(nn.AdaptiveAvgPool2d):
+    """nn.AdaptiveAvgPool2d to `size` x `size`, which can be exported for images of any size as well.
+
+    Bin i of s over h rows holds the rows from floor(i h / s) to ceil((i + 1) h / s), so that the mean over
+    bins is a product with an (s, h) matrix; the exporter knows products, but adaptive pooling only at fixed
+    sizes.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return super().forward(x)
+        rows, columns = self._bins(x.shape[-2], x), self._bins(x.shape[-1], x)
+        return rows @ x @ columns.T  # (s, h) (n, c, h, w) (w, s) -> (n, c, s, s)
+
+    def _bins(self, length: int, like: Tensor) -> Tensor:
+        pixel = torch.arange(length, device=like.device)
+        bin_ = torch.arange(self.size, device=like.device)[:, None]
+        start = torch.div(bin_ * length, self.size, rounding_mode="floor")
+        end = torch.div((bin_ + 1) * length + self.size - 1, self.size, rounding_mode="floor")
+        inside = ((pixel >= start) & (pixel < end)).to(like.dtype)  # (s, length)
+        return inside / (end - start).to(like.dtype)
+
+
+def _classifier(width: int, num_classes: int) -> nn.Conv2d:
+    classifier = nn.Conv2d(width, num_classes, 1)
+    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.zeros_(classifier.bias)  # type: ignore[arg-type]  # it has one
+    return classifier
+
+
+def _enlarge_to(fine: Tensor, coarse: Tensor) -> Tensor:
+    """`coarse` at the height and width of `fine`."""
+    return enlarge(coarse, (fine.shape[-2], fine.shape[-1]), align_corners=False)
+
+
+@builder
+def upernet_convnext_tiny(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    aux_loss: bool = True,
+    output_norms: bool = True,
+    drop_path: float = 0.4,
+    layer_scale: float = 1e-6,
+    dropout: float = 0.1,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int = 512,
+    aux_width: int = 256,
+) -> UPerNet:
+    """UPerNet on ConvNeXt-Tiny. ADE20K has 150 classes.
+
+    weights: the path of a checkpoint of any known family that fits this network, or None; there is nothing to
+    fetch, so `progress` does nothing. aux_loss: have the auxiliary head. output_norms, drop_path,
+    layer_scale: see `ConvNeXt`; dropout, width, aux_width: see `UPerNet`. channels, depths: sizes other than
+    the variant's.
+
+    Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that
+    do not fit.
+    """
+    size = SIZES["convnext_tiny"]
+    encoder = ConvNeXt(
+        channels or size.channels, depths or size.depths, in_channels=in_channels,
+        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
+    )  # fmt: skip
+    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
+
+
+@builder
+def upernet_convnext_small(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    aux_loss: bool = True,
+    output_norms: bool = True,
+    drop_path: float = 0.4,
+    layer_scale: float = 1e-6,
+    dropout: float = 0.1,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int = 512,
+    aux_width: int = 256,
+) -> UPerNet:
+    """UPerNet on ConvNeXt-Small; arguments and errors as in `upernet_convnext_tiny`."""
+    size = SIZES["convnext_small"]
+    encoder = ConvNeXt(
+        channels or size.channels, depths or size.depths, in_channels=in_channels,
+        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
+    )  # fmt: skip
+    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
+
+
+@builder
+def upernet_convnext_base(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    aux_loss: bool = True,
+    output_norms: bool = True,
+    drop_path: float = 0.4,
+    layer_scale: float = 1e-6,
+    dropout: float = 0.1,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int = 512,
+    aux_width: int = 256,
+) -> UPerNet:
+    """UPerNet on ConvNeXt-Base; arguments and errors as in `upernet_convnext_tiny`."""
+    size = SIZES["convnext_base"]
+    encoder = ConvNeXt(
+        channels or size.channels, depths or size.depths, in_channels=in_channels,
+        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
+    )  # fmt: skip
+    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
+
+
+@builder
+def upernet_convnext_large(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    aux_loss: bool = True,
+    output_norms: bool = True,
+    drop_path: float = 0.4,
+    layer_scale: float = 1e-6,
+    dropout: float = 0.1,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int = 512,
+    aux_width: int = 256,
+) -> UPerNet:
+    """UPerNet on ConvNeXt-Large; arguments and errors as in `upernet_convnext_tiny`."""
+    size = SIZES["convnext_large"]
+    encoder = ConvNeXt(
+        channels or size.channels, depths or size.depths, in_channels=in_channels,
+        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
+    )  # fmt: skip
+    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
+
+
+@builder
+def upernet_convnext_xlarge(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    aux_loss: bool = True,
+    output_norms: bool = True,
+    drop_path: float = 0.4,
+    layer_scale: float = 1e-6,
+    dropout: float = 0.1,
+    channels: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: int = 512,
+    aux_width: int = 256,
+) -> UPerNet:
+    """UPerNet on ConvNeXt-XLarge; arguments and errors as in `upernet_convnext_tiny`."""
+    size = SIZES["convnext_xlarge"]
+    encoder = ConvNeXt(
+        channels or size.channels, depths or size.depths, in_channels=in_channels,
+        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
+    )  # fmt: skip
+    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
