@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tiny import write_colors_model
+
+torch.set_num_threads(1)  # small networks on busy cores: more threads only wait for each other
 
 DATA = Path(os.environ.get("PIXELWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-
 import numpy as np
 import onnxruntime
 import torch
 from torch import nn
 
+from pixelwise.export.onnx import trace
+
 
 def largest_difference(network: nn.Module, traced_at: tuple[int, ...], *shapes: tuple[int, ...]) -> float:
     """Largest difference of `network.coarse` over all `shapes`, relative to the logits' range; all sizes dynamic."""
 
-    class Coarse(nn.Module):
-        def forward(self, image):
-            return network.coarse(image)
-
-    network.eval()
-    sides = dict.fromkeys((0, *range(2, len(traced_at))), torch.export.Dim.DYNAMIC)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter warns about itself
-        program = torch.onnx.export(
-            Coarse(), (torch.rand(traced_at),), dynamic_shapes=(sides,), dynamo=True, verbose=False
-        )
+    program = trace(network.eval(), torch.rand(traced_at))
     session = onnxruntime.InferenceSession(
         program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )

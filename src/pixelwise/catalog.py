@@ -82,8 +82,8 @@ def _torchvision(
 
 
 CATALOG: dict[str, Entry] = {
-    "everyday": Entry("pixelwise.models.deeplabv3_mobilenet_v2:DeepLabV3MobileNetV2", asset="everyday.onnx"),
-    "nuclei": Entry("pixelwise.models.unet:UNet", asset="nuclei.onnx"),
+    "everyday": Entry("pixelwise.models.deeplabv3_mobilenet_v2:deeplabv3_mobilenet_v2", asset="everyday.onnx"),
+    "nuclei": Entry("pixelwise.models.unet:unet", asset="nuclei.onnx"),
 } | {
     # name, module, file, MiB, parameters, multiply-adds (both with auxiliary head), stride, mIoU %, accuracy %
     row[0]: _torchvision(*row)

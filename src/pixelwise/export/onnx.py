@@ -39,14 +39,16 @@ def export_onnx(
     path: str | os.PathLike[str],
     *,
     in_channels: int = 3,
-    check_hw: tuple[tuple[int, int], ...] = ((97, 130), (161, 129)),
+    traced_at: tuple[int, ...] = (224, 256),
+    checked_at: tuple[tuple[int, ...], ...] = ((97, 130), (161, 129)),
     overwrite: bool = True,
 ) -> float:
     """Write `network.coarse` and `card` to `path`; return the largest relative difference in logits seen.
 
-    The file is checked against the network, with ONNX Runtime, at the sizes `check_hw` (height, width), none
-    of which is the size it was traced at. Raises ExportError, leaving no file, when it differs by more than
-    TOLERANCE of the logits' range or cannot be traced. The network itself is not changed.
+    Batch and every side are dynamic, in 2-D (h, w) and 3-D (d, h, w). The file is checked against the network,
+    with ONNX Runtime, at the sizes `checked_at`, none of which is the size it was traced at. Raises ExportError,
+    leaving no file, when it differs by more than TOLERANCE of the logits' range or cannot be traced. The network
+    itself is not changed.
     """
     if not isinstance(network, Network):
         raise ExportError(
@@ -54,8 +56,15 @@ def export_onnx(
         )
     source = copy.deepcopy(network).cpu().float().eval()
     with writing(path, overwrite=overwrite) as temporary:
-        _trace(source, card, temporary, in_channels)
-        worst = max(_difference(source, temporary, in_channels, size) for size in check_hw)
+        try:
+            program = trace(source, torch.rand(2, in_channels, *traced_at))
+        except Exception as error:  # the exporter raises whatever the tracer met
+            raise ExportError(
+                f"{card.name} cannot be exported to ONNX: {str(error).splitlines()[0]}"
+            ) from error
+        program.model.metadata_props[CARD_KEY] = card.to_json()
+        program.save(str(temporary), external_data=False)
+        worst = max(_difference(source, temporary, (1, in_channels, *size)) for size in checked_at)
         if not worst <= TOLERANCE:  # false for NaN as well
             raise ExportError(
                 f"the exported {card.name} differs from its network by {worst:.1e} of the logits' range "
@@ -64,34 +73,31 @@ def export_onnx(
     return worst
 
 
-def _trace(source: nn.Module, card: Card, path: Path, in_channels: int) -> None:
-    sides = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    example = torch.rand(2, in_channels, 224, 256)  # a batch of 2: the tracer takes a 1 for a constant
+def trace(network: nn.Module, example: Tensor) -> Any:
+    """`network.coarse` as a torch.onnx program in which batch and sides are dynamic.
+
+    example (n, c, ...) with n > 1: the tracer takes a 1 for a constant.
+    """
     for noisy in ("torch.onnx", "torch.fx.experimental.symbolic_shapes"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter warns about itself
-            program = torch.onnx.export(
-                _Coarse(source),
-                (example,),
-                input_names=["image"],
-                output_names=["logits"],
-                dynamic_shapes=(sides,),
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception as error:  # the exporter raises whatever the tracer met
-        raise ExportError(f"{card.name} cannot be exported to ONNX: {str(error).splitlines()[0]}") from error
-    assert program is not None
-    program.model.metadata_props[CARD_KEY] = card.to_json()
-    program.save(str(path), external_data=False)
+    sides = dict.fromkeys((0, *range(2, example.ndim)), torch.export.Dim.DYNAMIC)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns about itself
+        return torch.onnx.export(
+            _Coarse(network),
+            (example,),
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=(sides,),
+            dynamo=True,
+            verbose=False,
+        )
 
 
-def _difference(source: nn.Module, path: Path, in_channels: int, size_hw: tuple[int, int]) -> float:
+def _difference(source: nn.Module, path: Path, shape: tuple[int, ...]) -> float:
     import onnxruntime
 
-    image = torch.randn(1, in_channels, *size_hw, generator=torch.Generator().manual_seed(sum(size_hw)))
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
     with torch.no_grad():
         expected = cast(Any, source).coarse(image).numpy()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
