@@ -26,7 +26,8 @@ from pixelwise.layers import Network
 from pixelwise.models import fcn
 from pixelwise.models.fcn import FCN8s, FCN16s, FCN32s, bilinear
 from pixelwise.weights.checkpoint import families, from_checkpoint, load_checkpoint
-from pixelwise.weights.convert.fcn import ENCODERS, load_backbone
+from pixelwise.weights.convert.fcn import ENCODERS
+from pixelwise.weights.encoder import load_encoder
 
 # All parameters, those that learn, those of the encoder, keys, 10^9 multiply-adds at 500x500 (None: not in the sheet).
 COUNTS = {
@@ -368,7 +369,7 @@ def test_features_of_vgg16_are_torchvisions():
     )
     shuffled(reference)
     encoder = VGG16(border_px=1, width_mult=1 / 16).eval()
-    load_backbone(encoder, "vgg16", dict(reference.state_dict()), progress=False)
+    load_encoder(encoder, ENCODERS["vgg16"], dict(reference.state_dict()), progress=False)
     image = picture(224, 224)
     expected = reference.classifier[:5](reference.features(image).flatten(1))
     assert relative(encoder(image)[-1][..., 0, 0], expected) < 1e-5
@@ -379,7 +380,7 @@ def test_features_of_vgg16_are_torchvisions():
 def test_features_of_alexnet_are_torchvisions():
     reference = shuffled(torchvision_models.alexnet())
     encoder = AlexNet(variant="torchvision", border_px=2).eval()
-    load_backbone(encoder, "alexnet", dict(reference.state_dict()), progress=False)
+    load_encoder(encoder, ENCODERS["alexnet"], dict(reference.state_dict()), progress=False)
     image = picture(224, 224)
     expected = reference.classifier[:6](reference.features(image).flatten(1))
     assert relative(encoder(image)[0][..., 0, 0], expected) < 1e-5
@@ -390,7 +391,7 @@ def test_features_of_googlenet_are_torchvisions():
     reference = torchvision_models.googlenet(aux_logits=True, init_weights=False, transform_input=True)
     shuffled(reference)
     encoder = GoogLeNet(variant="torchvision", border_px=3, transform_input=True).eval()
-    load_backbone(encoder, "googlenet", dict(reference.state_dict()), progress=False)
+    load_encoder(encoder, ENCODERS["googlenet"], dict(reference.state_dict()), progress=False)
     features: list[Tensor] = []
     reference.inception5b.register_forward_hook(lambda module, given, result: features.append(result))
     for size_hw in ((97, 130), (64, 65)):
@@ -436,7 +437,7 @@ def test_old_caffe_files_store_vectors_and_matrices_with_four_axes():
     source = VGG16(width_mult=1 / 16)
     blobs = ENCODERS["vgg16"][1].to_theirs(source.state_dict())  # type: ignore[misc]
     old = {key: t.view((1,) * (4 - t.ndim) + t.shape) for key, t in blobs.items()} | {"fc8.0": torch.zeros(1)}
-    loaded = load_backbone(VGG16(width_mult=1 / 16), "vgg16", old, progress=False)
+    loaded = load_encoder(VGG16(width_mult=1 / 16), ENCODERS["vgg16"], old, progress=False)
     assert all(torch.equal(t, loaded.state_dict()[key]) for key, t in source.state_dict().items())
 
 
@@ -574,4 +575,4 @@ def test_export_agrees_at_other_sizes(name: str, tmp_path: Path):
     logging.getLogger("torch.fx.experimental.symbolic_shapes").setLevel(logging.ERROR)
     card = catalog.entry(name).card
     assert card is not None
-    assert export_onnx(tiny(name), card, tmp_path / "fcn.onnx", check_hw=((33, 47), (61, 18))) < 1e-5
+    assert export_onnx(tiny(name), card, tmp_path / "fcn.onnx", checked_at=((33, 47), (61, 18))) < 1e-5

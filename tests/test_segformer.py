@@ -349,7 +349,7 @@ def test_what_transformers_holds_in_memory_loads_too():
 def test_the_exported_network_agrees_at_sizes_it_was_not_traced_at(tmp_path):
     network = shuffled(segformer_b0(num_classes=3, **TINY))
     card = catalog.entry("segformer_b0").card
-    assert export_onnx(network, card, tmp_path / "tiny.onnx", check_hw=((97, 130), (64, 33))) < 1e-4
+    assert export_onnx(network, card, tmp_path / "tiny.onnx", checked_at=((97, 130), (64, 33))) < 1e-4
 
 
 def test_half_precision_stays_near():
@@ -358,3 +358,26 @@ def test_half_precision_stays_near():
     with torch.no_grad():
         exact = network.coarse(image)
         assert relative(network.bfloat16().coarse(image.bfloat16()).float(), exact) < 0.1
+
+
+def test_an_encoder_file_fills_the_encoder_of_a_new_network(tmp_path):
+    sizes = {"channels": (8, 16, 40, 64), "depths": (1, 2, 1, 1), "width": 16, "num_classes": 5}
+    torch.manual_seed(0)
+    source = segformer_b0(**sizes)
+    encoder = {
+        f"encoder.{k}" if not k.startswith("encoder.") else k: v for k, v in source.state_dict().items()
+    }
+    own = {
+        k.removeprefix("encoder."): v
+        for k, v in encoder.items()
+        if k in source.state_dict() and "encoder." in k
+    }
+    released = {**own, "head.weight": torch.zeros(1000, 64), "head.bias": torch.zeros(1000)}
+    torch.save(released, tmp_path / "mit_tiny.pth")
+    torch.manual_seed(1)
+    network = segformer_b0(**sizes, weights_backbone=tmp_path / "mit_tiny.pth")
+    assert own
+    for key, tensor in own.items():
+        assert torch.equal(network.state_dict()[f"encoder.{key}"], tensor)
+    with pytest.raises(WeightsError, match="expected those of a Mix Transformer"):
+        segformer_b0(**sizes, weights_backbone={"conv.weight": torch.zeros(1)})

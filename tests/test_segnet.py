@@ -279,4 +279,4 @@ def test_export_agrees_at_other_sizes(tmp_path: Path):
     card = catalog.entry("segnet").card
     assert card is not None
     network = shuffled(segnet(width=4))
-    assert export_onnx(network, card, tmp_path / "segnet.onnx", check_hw=((33, 47), (61, 18))) < 1e-5
+    assert export_onnx(network, card, tmp_path / "segnet.onnx", checked_at=((33, 47), (61, 18))) < 1e-5

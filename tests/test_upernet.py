@@ -367,4 +367,4 @@ def test_the_exported_network_agrees_at_sizes_it_was_not_traced_at(tmp_path):
     """The pooling pyramid included, whose bins do not divide these sizes."""
     network = shuffled(upernet_convnext_tiny(num_classes=3, **TINY))
     card = catalog.entry("upernet_convnext_tiny").card
-    assert export_onnx(network, card, tmp_path / "tiny.onnx", check_hw=((97, 130), (64, 288))) < 1e-4
+    assert export_onnx(network, card, tmp_path / "tiny.onnx", checked_at=((97, 130), (64, 288))) < 1e-4

@@ -23,12 +23,14 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import AlexNet_Weights, GoogLeNet_Weights, VGG16_Weights
 
 from pixelwise.encoders.alexnet import AlexNet
 from pixelwise.encoders.googlenet import GoogLeNet
 from pixelwise.encoders.vgg import VGG16
 from pixelwise.models.building import builder
-from pixelwise.weights.convert.fcn import load_backbone
+from pixelwise.weights.convert.fcn import ENCODERS
+from pixelwise.weights.encoder import load_encoder
 
 Deconvolution = Literal["frozen", "inner", "learned"]
 """Which deconvolutions learn: none (the release), all but the last (the paper), all."""
@@ -319,10 +321,13 @@ def fcn32s_vgg16(
     Raises TypeError for an unknown argument, ValueError for counts below 1, WeightsError for weights that do
     not fit.
     """
-    backbone = load_backbone(
-        VGG16(in_channels, width_mult=width_mult), "vgg16", weights_backbone, progress=progress
-    )
+    backbone = _vgg16(in_channels, width_mult, weights_backbone, progress)
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)
+
+
+def _vgg16(in_channels: int, width_mult: float, weights: Any, progress: bool) -> VGG16:
+    encoder = VGG16(in_channels, width_mult=width_mult)
+    return load_encoder(encoder, ENCODERS["vgg16"], weights, enum=VGG16_Weights, progress=progress)
 
 
 @builder
@@ -337,9 +342,7 @@ def fcn16s_vgg16(
     width_mult: float = 1.0,
 ) -> FCN16s:
     """FCN-16s on VGG-16 (fcn16s-heavy-pascal); arguments as in `fcn32s_vgg16`."""
-    backbone = load_backbone(
-        VGG16(in_channels, width_mult=width_mult), "vgg16", weights_backbone, progress=progress
-    )
+    backbone = _vgg16(in_channels, width_mult, weights_backbone, progress)
     return FCN16s(backbone, num_classes, deconvolution=deconvolution)
 
 
@@ -355,9 +358,7 @@ def fcn8s_vgg16(
     width_mult: float = 1.0,
 ) -> FCN8s:
     """FCN-8s on VGG-16 (fcn8s-heavy-pascal); arguments as in `fcn32s_vgg16`."""
-    backbone = load_backbone(
-        VGG16(in_channels, width_mult=width_mult), "vgg16", weights_backbone, progress=progress
-    )
+    backbone = _vgg16(in_channels, width_mult, weights_backbone, progress)
     return FCN8s(backbone, num_classes, deconvolution=deconvolution)
 
 
@@ -373,9 +374,7 @@ def fcn8s_atonce_vgg16(
     width_mult: float = 1.0,
 ) -> FCN8s:
     """FCN-8s at-once on VGG-16 (fcn8s-atonce-pascal); arguments as in `fcn32s_vgg16`."""
-    backbone = load_backbone(
-        VGG16(in_channels, width_mult=width_mult), "vgg16", weights_backbone, progress=progress
-    )
+    backbone = _vgg16(in_channels, width_mult, weights_backbone, progress)
     return FCN8s(backbone, num_classes, at_once=True, deconvolution=deconvolution)
 
 
@@ -391,8 +390,8 @@ def fcn32s_alexnet(
     width_mult: float = 1.0,
 ) -> FCN32s:
     """FCN-32s on CaffeNet (fcn-alexnet-pascal); arguments as in `fcn32s_vgg16`."""
-    backbone = load_backbone(
-        AlexNet(in_channels, width_mult=width_mult), "caffenet", weights_backbone, progress=progress
+    backbone = load_encoder(
+        AlexNet(in_channels, width_mult=width_mult), ENCODERS["caffenet"], weights_backbone, progress=progress
     )
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)
 
@@ -410,10 +409,11 @@ def fcn32s_alexnet_torchvision(
 ) -> FCN32s:
     """FCN-32s on torchvision's AlexNet, of which no weights were published; arguments as in
     `fcn32s_vgg16`."""
-    backbone = load_backbone(
+    backbone = load_encoder(
         AlexNet(in_channels, variant="torchvision", width_mult=width_mult),
-        "alexnet",
+        ENCODERS["alexnet"],
         weights_backbone,
+        enum=AlexNet_Weights,
         progress=progress,
     )
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)
@@ -431,8 +431,11 @@ def fcn32s_googlenet(
     width_mult: float = 1.0,
 ) -> FCN32s:
     """FCN-32s on Caffe's GoogLeNet, never released; arguments as in `fcn32s_vgg16`."""
-    backbone = load_backbone(
-        GoogLeNet(in_channels, width_mult=width_mult), "googlenet_caffe", weights_backbone, progress=progress
+    backbone = load_encoder(
+        GoogLeNet(in_channels, width_mult=width_mult),
+        ENCODERS["googlenet_caffe"],
+        weights_backbone,
+        progress=progress,
     )
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)
 
@@ -458,5 +461,7 @@ def fcn32s_googlenet_torchvision(
     encoder = GoogLeNet(
         in_channels, variant="torchvision", transform_input=transform_input, width_mult=width_mult
     )
-    backbone = load_backbone(encoder, "googlenet", weights_backbone, progress=progress)
+    backbone = load_encoder(
+        encoder, ENCODERS["googlenet"], weights_backbone, enum=GoogLeNet_Weights, progress=progress
+    )
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)

@@ -19,7 +19,7 @@ Letters: n batch, c channels, k classes, h w pixels, d width of the head, i leve
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from pixelwise.encoders import Encoder
 from pixelwise.encoders.mit import SIZES, Epsilons, MixTransformer
 from pixelwise.layers import classes_of, enlarge
 from pixelwise.models.building import builder
+from pixelwise.weights.convert.mit import BACKBONES
+from pixelwise.weights.encoder import load_encoder
 
 
 class SegFormer(nn.Module):
@@ -181,6 +183,7 @@ def segformer_b0(
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    weights_backbone: Any = None,
     eps: str | Epsilons = "nvlabs",
     drop_path: float = 0.1,
     dropout: float = 0.1,
@@ -192,14 +195,15 @@ def segformer_b0(
     """SegFormer-B0. ADE20K has 150 classes, Cityscapes 19.
 
     weights: the path of a checkpoint of any known family that fits this network, or None; there is nothing to
-    fetch, so `progress` does nothing. eps, drop_path: see `MixTransformer`; dropout, fast_head: see
+    fetch, so `progress` does nothing. weights_backbone: the path of a Mix Transformer of the release, Hugging Face
+    or mmsegmentation (mit_b0.pth and so on), or None; Hugging Face's want eps="huggingface". eps, drop_path: see `MixTransformer`; dropout, fast_head: see
     `SegFormer`. channels, depths, width: sizes other than the variant's.
 
     Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that
     do not fit.
     """
     variant = VARIANTS["segformer_b0"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
     return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
 
 
@@ -210,6 +214,7 @@ def segformer_b1(
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    weights_backbone: Any = None,
     eps: str | Epsilons = "nvlabs",
     drop_path: float = 0.1,
     dropout: float = 0.1,
@@ -220,7 +225,7 @@ def segformer_b1(
 ) -> SegFormer:
     """SegFormer-B1; arguments and errors as in `segformer_b0`."""
     variant = VARIANTS["segformer_b1"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
     return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
 
 
@@ -231,6 +236,7 @@ def segformer_b2(
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    weights_backbone: Any = None,
     eps: str | Epsilons = "nvlabs",
     drop_path: float = 0.1,
     dropout: float = 0.1,
@@ -241,7 +247,7 @@ def segformer_b2(
 ) -> SegFormer:
     """SegFormer-B2; arguments and errors as in `segformer_b0`."""
     variant = VARIANTS["segformer_b2"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
     return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
 
 
@@ -252,6 +258,7 @@ def segformer_b3(
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    weights_backbone: Any = None,
     eps: str | Epsilons = "nvlabs",
     drop_path: float = 0.1,
     dropout: float = 0.1,
@@ -262,7 +269,7 @@ def segformer_b3(
 ) -> SegFormer:
     """SegFormer-B3; arguments and errors as in `segformer_b0`."""
     variant = VARIANTS["segformer_b3"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
     return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
 
 
@@ -273,6 +280,7 @@ def segformer_b4(
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    weights_backbone: Any = None,
     eps: str | Epsilons = "nvlabs",
     drop_path: float = 0.1,
     dropout: float = 0.1,
@@ -283,7 +291,7 @@ def segformer_b4(
 ) -> SegFormer:
     """SegFormer-B4; arguments and errors as in `segformer_b0`."""
     variant = VARIANTS["segformer_b4"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
     return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
 
 
@@ -294,6 +302,7 @@ def segformer_b5(
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    weights_backbone: Any = None,
     eps: str | Epsilons = "nvlabs",
     drop_path: float = 0.1,
     dropout: float = 0.1,
@@ -304,19 +313,20 @@ def segformer_b5(
 ) -> SegFormer:
     """SegFormer-B5; arguments and errors as in `segformer_b0`."""
     variant = VARIANTS["segformer_b5"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps)
+    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
     return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
 
 
 def _encoder(
     variant: Variant, in_channels: int, channels: tuple[int, ...] | None, depths: tuple[int, ...] | None,
-    drop_path: float, eps: str | Epsilons,
+    drop_path: float, eps: str | Epsilons, weights: Any,
 ) -> MixTransformer:  # fmt: skip
     size = SIZES[variant.encoder]
-    return MixTransformer(
+    encoder = MixTransformer(
         channels or size.channels,
         depths or size.depths,
         in_channels=in_channels,
         drop_path=drop_path,
         eps=eps,
     )
+    return load_encoder(encoder, BACKBONES, weights)

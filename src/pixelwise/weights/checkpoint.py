@@ -82,7 +82,7 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
     if own is not None:
         return _load(create_untrained(own), tensors, "the file").eval()
     family = recognise(tensors)
-    tensors = _needed(family, tensors)
+    tensors = family.needed(tensors)
     try:
         network = create_untrained(family.plan(tensors))
     except (KeyError, IndexError, StopIteration) as error:
@@ -95,7 +95,7 @@ def load_checkpoint(network: nn.Module, source: Source, *, allow_pickle: bool = 
     tensors = read(source, allow_pickle=allow_pickle)
     if set(tensors) != set(network.state_dict()):
         family = recognise(tensors)
-        tensors = _to_ours(family, _needed(family, tensors))
+        tensors = _to_ours(family, family.needed(tensors))
     _load(network, tensors, "the checkpoint")
 
 
@@ -182,10 +182,6 @@ def read(source: Source, *, allow_pickle: bool = False) -> Tensors:
             raise WeightsError(f"the folder {path} holds neither {' nor '.join(names)}")
         path = found
     return store.load_state_dict(path, allow_pickle=allow_pickle)
-
-
-def _needed(family: Family, tensors: Tensors) -> Tensors:
-    return {k: t for k, t in tensors.items() if not any(fnmatch.fnmatchcase(k, d) for d in family.drops)}
 
 
 def _to_ours(family: Family, tensors: Tensors) -> Tensors:

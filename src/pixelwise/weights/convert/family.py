@@ -106,6 +106,10 @@ class Family:
         """How many of the marks are among the keys."""
         return sum(any(fnmatch.fnmatchcase(key, mark) for key in keys) for mark in self.marks)
 
+    def needed(self, tensors: Tensors) -> Tensors:
+        """The tensors without those that such files may hold and our network does not need."""
+        return {k: t for k, t in tensors.items() if not any(fnmatch.fnmatchcase(k, d) for d in self.drops)}
+
 
 def rename(tensors: Tensors, table: Renames, *, back: bool = False) -> Tensors:
     """All tensors under new names; raises KeyError, with the key, for one that the table does not know."""

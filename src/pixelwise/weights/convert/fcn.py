@@ -13,19 +13,12 @@ B, G, R; use VGG_ILSVRC_16_layers, which it was made from.
 from __future__ import annotations
 
 import fnmatch
-import os
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import nn
 
-from pixelwise.errors import WeightsError
 from pixelwise.inference.preprocess import Preprocess
-from pixelwise.weights import store
 from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
-
-M = TypeVar("M", bound=nn.Module)
 
 CAFFE_PREPROCESS = Preprocess(
     mean=(122.67892 / 255, 116.66877 / 255, 104.00699 / 255), std=(1 / 255, 1 / 255, 1 / 255)
@@ -257,64 +250,3 @@ ENCODERS = {
     ),
 }  # fmt: skip
 """Kind of encoder: the families of ImageNet classifiers that fit it."""
-
-
-def load_backbone(encoder: M, kind: str, weights: Any, *, progress: bool) -> M:
-    """The encoder, filled with `weights` of an ImageNet classifier unless they are None; see `read_encoder`.
-
-    Raises WeightsError for missing or surplus tensors and for numbers that are not finite (torchvision's
-    IMAGENET1K_FEATURES have no classifier), and what `read_encoder` raises.
-    """
-    if weights is None:
-        return encoder
-    tensors, source = read_encoder(kind, weights, progress=progress)
-    broken = next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None)
-    if broken is not None:
-        raise WeightsError(f"{source}: {broken} holds no finite numbers; use weights of the whole classifier")
-    store.load_into(encoder, tensors, source=source)
-    return encoder
-
-
-def read_encoder(kind: str, weights: Any, *, progress: bool) -> tuple[Tensors, str]:
-    """The tensors of an ImageNet classifier under our encoder's names, and what to call them in an error.
-
-    kind: a key of ENCODERS. weights: the path of a checkpoint, a dictionary of names and arrays, or a member
-    (or its name) of torchvision's weights enum for this kind, which is fetched.
-
-    Raises WeightsError for weights of another network, TypeError and KeyError as `verify`.
-    """
-    tensors, source = _read(kind, weights, progress=progress)
-    family = next((f for f in ENCODERS[kind] if f.matches(tensors) == len(f.marks)), None)
-    if family is None:
-        known = " or ".join(family.says for family in ENCODERS[kind])
-        raise WeightsError(f"{source} are not for this encoder, expected those of {known}")
-    try:
-        return family.to_ours(tensors), source
-    except KeyError as error:
-        raise WeightsError(f"{source} look like {family.says}, but {error} has no place there") from error
-
-
-def _read(kind: str, weights: Any, *, progress: bool) -> tuple[Tensors, str]:
-    """The tensors of a path, of a dictionary, or of a member of torchvision's enum, and what to call them."""
-    from torchvision import models
-
-    from pixelwise.weights.checkpoint import read
-    from pixelwise.weights.torchvision import state_dict_of, verify
-
-    enums: dict[str, Any] = {
-        "vgg16": models.VGG16_Weights,
-        "alexnet": models.AlexNet_Weights,
-        "googlenet": models.GoogLeNet_Weights,
-    }
-    is_path = isinstance(weights, os.PathLike) or (isinstance(weights, str) and Path(weights).suffix != "")
-    if is_path and not (isinstance(weights, str) and weights.partition(".")[0].endswith("_Weights")):
-        return read(weights), f"the weights {weights}"
-    if isinstance(weights, dict):
-        return read(weights), "the given weights"
-    if kind not in enums:
-        raise WeightsError(
-            f"no weights of this encoder can be fetched, expected the path of a file, got {weights!r}"
-        )
-    member = verify(enums[kind], weights)
-    assert member is not None
-    return state_dict_of(member.url, progress=progress), str(member)

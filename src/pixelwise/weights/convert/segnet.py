@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torchvision.models import VGG16_Weights
 
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.weights import store
 from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
-from pixelwise.weights.convert.fcn import read_encoder
+from pixelwise.weights.convert.fcn import ENCODERS
+from pixelwise.weights.encoder import read_encoder
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -110,7 +112,7 @@ def load_vgg16(network: M, weights: Any, *, progress: bool) -> M:
     if weights is None:
         return network
     table = Renames(("conv{i}_{j}.{rest}", "encoder{i}.{j-1}.conv.{rest}"))
-    theirs, source = read_encoder("vgg16", weights, progress=progress)
+    theirs, source = read_encoder(ENCODERS["vgg16"], weights, enum=VGG16_Weights, progress=progress)
     convolutions = {key: tensor for key, tensor in theirs.items() if key.startswith("conv")}
     store.load_into(network, {**network.state_dict(), **rename(convolutions, table)}, source=source)
     return network

@@ -1,0 +1,73 @@
+"""ImageNet weights for an encoder: a file of any family that fits it, or torchvision's by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from pixelwise.errors import WeightsError
+from pixelwise.weights import store
+from pixelwise.weights.convert.family import Family, Tensors
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def load_encoder(
+    encoder: M, families: Sequence[Family], weights: Any, *, enum: Any = None, progress: bool = True
+) -> M:
+    """The encoder, filled with `weights` unless they are None; see `read_encoder`.
+
+    Raises WeightsError for missing or surplus tensors and for numbers that are not finite (torchvision's
+    IMAGENET1K_FEATURES have no classifier), and what `read_encoder` raises.
+    """
+    if weights is None:
+        return encoder
+    tensors, source = read_encoder(families, weights, enum=enum, progress=progress)
+    broken = next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise WeightsError(f"{source}: {broken} holds no finite numbers; use weights of the whole classifier")
+    store.load_into(encoder, tensors, source=source)
+    return encoder
+
+
+def read_encoder(
+    families: Sequence[Family], weights: Any, *, enum: Any = None, progress: bool = True
+) -> tuple[Tensors, str]:
+    """The tensors of an encoder under our names, and what to call them in an error.
+
+    families: those that fit. weights: the path of a checkpoint, a dictionary of names and arrays, or a member (or
+    its name) of `enum`, torchvision's weights for this encoder, which is fetched; enum None: there are none.
+
+    Raises WeightsError for weights of another network, TypeError and KeyError as `verify`.
+    """
+    tensors, source = _read(weights, enum, progress)
+    family = next((f for f in families if f.matches(tensors) == len(f.marks)), None)
+    if family is None:
+        known = " or ".join(family.says for family in families)
+        raise WeightsError(f"{source} are not for this encoder, expected those of {known}")
+    try:
+        return family.to_ours(family.needed(tensors)), source
+    except KeyError as error:
+        raise WeightsError(f"{source} look like {family.says}, but {error} has no place there") from error
+
+
+def _read(weights: Any, enum: Any, progress: bool) -> tuple[Tensors, str]:
+    from pixelwise.weights.checkpoint import read
+    from pixelwise.weights.torchvision import state_dict_of, verify
+
+    if isinstance(weights, Mapping):
+        return read(weights), "the given weights"
+    is_path = isinstance(weights, os.PathLike) or (isinstance(weights, str) and Path(weights).suffix != "")
+    if is_path and not (isinstance(weights, str) and weights.partition(".")[0].endswith("_Weights")):
+        return read(weights), f"the weights {weights}"
+    if enum is None:
+        raise WeightsError(
+            f"no weights of this encoder can be fetched, expected the path of a file, got {weights!r}"
+        )
+    member = verify(enum, weights)
+    assert member is not None
+    return state_dict_of(member.url, progress=progress), str(member)
