@@ -364,13 +364,8 @@ def test_an_encoder_file_fills_the_encoder_of_a_new_network(tmp_path):
     sizes = {"channels": (8, 16, 40, 64), "depths": (1, 2, 1, 1), "width": 16, "num_classes": 5}
     torch.manual_seed(0)
     source = segformer_b0(**sizes)
-    encoder = {
-        f"encoder.{k}" if not k.startswith("encoder.") else k: v for k, v in source.state_dict().items()
-    }
     own = {
-        k.removeprefix("encoder."): v
-        for k, v in encoder.items()
-        if k in source.state_dict() and "encoder." in k
+        k.removeprefix("backbone."): v for k, v in source.state_dict().items() if k.startswith("backbone.")
     }
     released = {**own, "head.weight": torch.zeros(1000, 64), "head.bias": torch.zeros(1000)}
     torch.save(released, tmp_path / "mit_tiny.pth")
@@ -378,6 +373,6 @@ def test_an_encoder_file_fills_the_encoder_of_a_new_network(tmp_path):
     network = segformer_b0(**sizes, weights_backbone=tmp_path / "mit_tiny.pth")
     assert own
     for key, tensor in own.items():
-        assert torch.equal(network.state_dict()[f"encoder.{key}"], tensor)
+        assert torch.equal(network.state_dict()[f"backbone.{key}"], tensor)
     with pytest.raises(WeightsError, match="expected those of a Mix Transformer"):
         segformer_b0(**sizes, weights_backbone={"conv.weight": torch.zeros(1)})

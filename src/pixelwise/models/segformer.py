@@ -196,8 +196,8 @@ def segformer_b0(
 
     weights: the path of a checkpoint of any known family that fits this network, or None; there is nothing to
     fetch, so `progress` does nothing. weights_backbone: the path of a Mix Transformer of the release, Hugging Face
-    or mmsegmentation (mit_b0.pth and so on), or None; Hugging Face's want eps="huggingface". eps, drop_path: see `MixTransformer`; dropout, fast_head: see
-    `SegFormer`. channels, depths, width: sizes other than the variant's.
+    or mmsegmentation (mit_b0.pth and so on), or None; Hugging Face's want eps="huggingface". eps, drop_path:
+    see `MixTransformer`; dropout, fast_head: see `SegFormer`. channels, depths, width: sizes other than the variant's.
 
     Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that
     do not fit.
