@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO := .venv-demo
 DEV := .venv
 
-.PHONY: demo setup test check bench clean
+.PHONY: demo setup test test-slow check bench docs clean
 
 # Segment a real photograph with the installed package: label map, overlay and legend in demo/.
 demo: $(DEMO)/ready
@@ -13,7 +13,11 @@ demo: $(DEMO)/ready
 setup: $(DEV)/ready
 
 test: $(DEV)/ready
-	$(DEV)/bin/python -m pytest
+	$(DEV)/bin/python -m pytest -n auto -m 'not slow'
+
+# The rest: every network through ONNX, full-size references.
+test-slow: $(DEV)/ready
+	$(DEV)/bin/python -m pytest -n auto -m slow
 
 # Formatter, linter, strict types.
 check: $(DEV)/ready
@@ -34,6 +38,10 @@ $(DEV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/pip install --quiet -e '.[dev]'
 	touch $@
+
+# Pages and pictures that are generated; `make test` fails when they drift.
+docs: $(DEV)/ready
+	$(DEV)/bin/python docs/build.py
 
 clean:
 	rm -rf $(DEMO) $(DEV) demo build dist

@@ -303,12 +303,17 @@ def huggingface(variant: str, classes: int, depths: tuple[int, ...] | None = Non
         ("b0", 150, None),
         ("b1", 19, (1, 2, 1, 1)),
         ("b5", 19, (1, 1, 2, 1)),
+        *(
+            pytest.param(f"b{i}", classes, None, marks=pytest.mark.slow)
+            for i in range(6)
+            for classes in (150, 19)
+        ),
     ],
 )
 def test_logits_are_those_of_transformers(
     variant: str, classes: int, depths: tuple[int, ...] | None, tmp_path
 ):
-    """B0 whole; the others with a block or two a stage. B2 to B5 differ in depth alone."""
+    """B0 whole, others with a block or two a stage; all of them whole among the slow tests."""
     theirs = shuffled(huggingface(variant, classes, depths))
     theirs.save_pretrained(tmp_path)
     ours = from_checkpoint(tmp_path).eval()

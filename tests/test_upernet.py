@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from pixelwise import catalog
+from pixelwise import catalog, models
 from pixelwise.encoders.convnext import SIZES, Block, ConvNeXt
-from pixelwise.errors import WeightsError
+from pixelwise.errors import InputError, WeightsError
 from pixelwise.export.onnx import export_onnx
 from pixelwise.layers import Network, enlarge
 from pixelwise.models import fcn_convnext, upernet
@@ -330,7 +330,12 @@ def huggingface(size: str, classes: int, depths: tuple[int, ...] | None = None, 
 
 
 @pytest.mark.parametrize(
-    ("size", "classes", "depths", "width"), [("tiny", 150, (1, 2, 1, 1), 64), ("base", 19, (1, 1, 2, 1), 32)]
+    ("size", "classes", "depths", "width"),
+    [
+        ("tiny", 150, (1, 2, 1, 1), 64),
+        ("base", 19, (1, 1, 2, 1), 32),
+        *(pytest.param(size, 150, None, 512, marks=pytest.mark.slow) for size in COUNTS),
+    ],
 )
 def test_logits_are_those_of_transformers(size, classes, depths, width, tmp_path):
     theirs = shuffled(huggingface(size, classes, depths, width))
@@ -368,3 +373,13 @@ def test_the_exported_network_agrees_at_sizes_it_was_not_traced_at(tmp_path):
     network = shuffled(upernet_convnext_tiny(num_classes=3, **TINY))
     card = catalog.entry("upernet_convnext_tiny").card
     assert export_onnx(network, card, tmp_path / "tiny.onnx", checked_at=((97, 130), (64, 288))) < 1e-4
+
+
+def test_rs_names_build_the_same_networks():
+    with torch.device("meta"):
+        with pytest.warns(FutureWarning, match="upernet_convnext_tiny"):
+            network = models.model_convnext_tiny_upernet(num_classes=150, output_norms=False)
+        expected = upernet_convnext_tiny(num_classes=150, output_norms=False)
+    assert list(network.state_dict()) == list(expected.state_dict())
+    with pytest.raises(InputError, match="pass it"):
+        models.model_convnext_base_fcn(pretrained=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -62,8 +63,7 @@ def export_onnx(
             raise ExportError(
                 f"{card.name} cannot be exported to ONNX: {str(error).splitlines()[0]}"
             ) from error
-        program.model.metadata_props[CARD_KEY] = card.to_json()
-        program.save(str(temporary), external_data=False)
+        _write(program.model_proto, card, temporary)
         worst = max(_difference(source, temporary, (1, in_channels, *size)) for size in checked_at)
         if not worst <= TOLERANCE:  # false for NaN as well
             raise ExportError(
@@ -92,6 +92,16 @@ def trace(network: nn.Module, example: Tensor) -> Any:
             dynamo=True,
             verbose=False,
         )
+
+
+def _write(model: Any, card: Card, path: Path) -> None:
+    """The model with its card, and without the exporter's notes on each node: file names of this machine."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    model.metadata_props.add(key=CARD_KEY, value=card.to_json())
+    onnx.save(model, path)
 
 
 def _difference(source: nn.Module, path: Path, shape: tuple[int, ...]) -> float:

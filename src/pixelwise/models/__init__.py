@@ -60,7 +60,8 @@ _PUBLIC = {
         "fcn_resnet101",
         "pixelwise.models.lraspp": "LRASPP LRASPP_MobileNet_V3_Large_Weights lraspp_mobilenet_v3_large",
         "pixelwise.models.r_names": "model_deeplabv3_resnet50 model_deeplabv3_resnet101 model_fcn_resnet50 "
-        "model_fcn_resnet101",
+        "model_fcn_resnet101 model_convnext_tiny_fcn model_convnext_small_fcn model_convnext_base_fcn "
+        "model_convnext_tiny_upernet model_convnext_small_upernet model_convnext_base_upernet",
         "pixelwise.models.unet": "UNet",
         "pixelwise.weights.torchvision": "WeightsEnum",
         # The backbones' weights, for weights_backbone=

@@ -1,7 +1,8 @@
 """The names and arguments of R's torchvision (mlverse), with a FutureWarning that says what to write instead.
 
-They build Python's networks. Two differ in R: its FCNs have output stride 32 (pass output_stride=32), and its
-trained DeepLabV3s leave the auxiliary head out (here it is there; ignore the output "aux").
+They build Python's networks. Some differ in R: its FCNs have output stride 32 (pass output_stride=32), its
+trained DeepLabV3s leave the auxiliary head out (here it is there; ignore the output "aux"), and its ConvNeXts leave
+out the norms of the stages' outputs (pass output_norms=False).
 """
 
 from __future__ import annotations
@@ -10,10 +11,24 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from pixelwise.errors import InputError
 from pixelwise.models.deeplabv3 import DeepLabV3, deeplabv3_resnet50, deeplabv3_resnet101
+from pixelwise.models.fcn_convnext import (
+    FCNConvNeXt,
+    fcn_convnext_base,
+    fcn_convnext_small,
+    fcn_convnext_tiny,
+)
 from pixelwise.models.fcn_resnet import FCN, fcn_resnet50, fcn_resnet101
+from pixelwise.models.upernet import (
+    UPerNet,
+    upernet_convnext_base,
+    upernet_convnext_small,
+    upernet_convnext_tiny,
+)
 
 M = TypeVar("M", FCN, DeepLabV3)
+C = TypeVar("C", FCNConvNeXt, UPerNet)
 
 
 def model_fcn_resnet50(
@@ -50,6 +65,65 @@ def model_deeplabv3_resnet101(
     return _build(
         deeplabv3_resnet101, pretrained, progress, num_classes, aux_loss, pretrained_backbone, kwargs
     )
+
+
+def model_convnext_tiny_fcn(
+    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
+) -> FCNConvNeXt:
+    """`fcn_convnext_tiny` by its name in R."""
+    return _convnext(fcn_convnext_tiny, num_classes, pretrained, progress, kwargs)
+
+
+def model_convnext_tiny_upernet(
+    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
+) -> UPerNet:
+    """`upernet_convnext_tiny` by its name in R."""
+    return _convnext(upernet_convnext_tiny, num_classes, pretrained, progress, kwargs)
+
+
+def model_convnext_small_fcn(
+    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
+) -> FCNConvNeXt:
+    """`fcn_convnext_small` by its name in R."""
+    return _convnext(fcn_convnext_small, num_classes, pretrained, progress, kwargs)
+
+
+def model_convnext_small_upernet(
+    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
+) -> UPerNet:
+    """`upernet_convnext_small` by its name in R."""
+    return _convnext(upernet_convnext_small, num_classes, pretrained, progress, kwargs)
+
+
+def model_convnext_base_fcn(
+    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
+) -> FCNConvNeXt:
+    """`fcn_convnext_base` by its name in R."""
+    return _convnext(fcn_convnext_base, num_classes, pretrained, progress, kwargs)
+
+
+def model_convnext_base_upernet(
+    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
+) -> UPerNet:
+    """`upernet_convnext_base` by its name in R."""
+    return _convnext(upernet_convnext_base, num_classes, pretrained, progress, kwargs)
+
+
+def _convnext(
+    builder: Callable[..., C], num_classes: int, pretrained: bool, progress: bool, more: dict[str, Any]
+) -> C:
+    name = builder.__name__
+    if pretrained:
+        raise InputError(
+            f"the weights of R's {name} cannot be fetched here; get the file and pass it: "
+            f"pixelwise.models.{name}(num_classes={num_classes}, weights=PATH)"
+        )
+    warnings.warn(
+        f"that is the name in R; write pixelwise.models.{name}(num_classes={num_classes})",
+        FutureWarning,
+        stacklevel=3,
+    )
+    return builder(num_classes=num_classes, progress=progress, **more)
 
 
 def _build(

@@ -1,0 +1,1 @@
+"""Data sets on disk: sequences of `Sample(image, mask, name)`."""

@@ -1,0 +1,75 @@
+"""The generated pages are up to date, complete, and lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from pixelwise.catalog import CATALOG
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+MODELS = (DOCS / "models.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PICTURES = sorted(set(re.findall(r"\((figures/[^)]+\.svg)\)", MODELS)))
+
+
+def test_the_generated_pages_and_pictures_are_up_to_date():
+    built = subprocess.run(
+        [sys.executable, str(DOCS / "build.py"), "--check"], capture_output=True, encoding="utf-8"
+    )
+    assert built.returncode == 0, built.stderr
+
+
+def test_every_model_has_one_row():
+    rows = re.findall(r"^\| `(\w+)` \|", MODELS, re.MULTILINE)
+    assert sorted(rows) == sorted(CATALOG)
+
+
+def test_every_row_has_as_many_cells_as_the_head():
+    for line in MODELS.splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 8, line
+
+
+def test_every_paper_has_a_picture_and_an_arxiv_number():
+    _, *sections = MODELS.partition("## Building and loading")[0].split("\n## ")
+    assert len(sections) > 10
+    for section in sections:
+        assert re.search(r"!\[[^]]+\]\(figures/\w+\.svg\)", section), section[:80]
+        assert "https://arxiv.org/abs/" in section, section[:80]
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_every_picture_is_well_formed_and_says_in_words_what_it_shows(picture: str):
+    tag = "{http://www.w3.org/2000/svg}"
+    svg = ElementTree.parse(DOCS / picture).getroot()
+    assert svg.tag == f"{tag}svg"
+    assert len(svg.findtext(f"{tag}title") or "") > 5
+    assert len(svg.findtext(f"{tag}desc") or "") > 50
+    _, _, width, height = map(float, svg.attrib["viewBox"].split())
+    for box in svg.iter(f"{tag}rect"):
+        x, y, w, h = (float(box.attrib[key]) for key in ("x", "y", "width", "height"))
+        assert x >= 0, box.attrib
+        assert y >= 0, box.attrib
+        assert x + w <= width, box.attrib
+        assert y + h <= height, box.attrib
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_and_headings_lead_somewhere(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif "://" not in target:
+            assert (page.parent / target.partition("#")[0]).exists(), target

@@ -1,0 +1,127 @@
+"""The two models inside the package: card, size, behaviour, and their scores where the data are at hand."""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelwise import Segmenter
+from pixelwise.labels import VOC
+
+onnx = pytest.importorskip("onnx", reason="looks into the files with the onnx package")
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+ASSETS = Path(str(resources.files("pixelwise"))) / "assets"
+NAMES = ("everyday", "nuclei")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def segmenter(request):
+    return Segmenter(request.param)
+
+
+def data(folder):
+    if not (DATA / folder).is_dir():
+        pytest.skip(f"needs {folder} in ../shared/data")
+    return DATA
+
+
+def test_the_files_are_small_enough_to_live_in_git():
+    sizes = {name: (ASSETS / f"{name}.onnx").stat().st_size for name in NAMES}
+    assert sizes["nuclei"] <= 3 * 2**20
+    assert sum(sizes.values()) <= 12 * 2**20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_complete_and_tells_nothing_of_the_machine_it_was_made_on(name):
+    path = ASSETS / f"{name}.onnx"
+    model = onnx.load(path, load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert all(
+        tensor.data_type == onnx.TensorProto.FLOAT
+        for tensor in model.graph.initializer
+        if len(tensor.dims) > 1
+    )
+    content = path.read_bytes()
+    for trace in (b".py", b"/home/", b"/work/", b"site-packages"):
+        assert trace not in content.replace(b"recipes/%s.py" % name.encode(), b"")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_input_is_a_batch_of_pictures_of_any_size(name):
+    graph = onnx.load(ASSETS / f"{name}.onnx").graph
+    (image,), (logits,) = graph.input, graph.output
+    assert (image.name, logits.name) == ("image", "logits")
+    assert image.type.tensor_type.elem_type == logits.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    dims = image.type.tensor_type.shape.dim
+    assert dims[1].dim_value == 3
+    assert len({dims[i].dim_param for i in (0, 2, 3)} - {""}) == 3
+
+
+def test_the_card_says_where_the_model_comes_from_and_how_good_it_is(segmenter):
+    card = segmenter.card
+    assert card.name in NAMES
+    assert card.scores
+    assert all(0.5 < score.value < 1 and score.data and score.protocol for score in card.scores)
+    assert card.licence.startswith("Apache-2.0")
+    assert card.parameters > 500_000
+    assert card.multiply_adds > card.parameters
+    words = " ".join((card.origin, *card.notes))
+    if card.name == "everyday":
+        assert segmenter.classes == VOC
+        assert "8-bit" in words
+        assert "not known whether" in words
+        assert "Flickr" in words
+        assert card.preprocess.size_hw(375, 500) == (385, 513)
+    else:
+        assert segmenter.classes.names == ("background", "nucleus")
+        assert "CC0" in words
+
+
+@pytest.mark.parametrize("size_hw", [(16, 16), (97, 130), (200, 33)])
+def test_logits_have_the_size_that_the_card_promises(segmenter, size_hw):
+    image = np.random.default_rng(0).normal(size=(2, 3, *size_hw)).astype(np.float32)
+    logits = segmenter.engine(image)
+    stride = segmenter.card.stride
+    assert logits.shape == (2, segmenter.classes.num_classes, *(-(-side // stride) for side in size_hw))
+    np.testing.assert_allclose(segmenter.engine(image[1:]), logits[1:], atol=1e-4 * np.ptp(logits))
+
+
+def test_a_label_map_has_the_size_of_its_picture(segmenter):
+    picture = np.random.default_rng(0).integers(0, 256, (61, 83, 3), np.uint8)
+    labels = segmenter(picture).labels
+    assert labels.shape == (61, 83)
+    assert labels.max() < segmenter.classes.num_classes
+
+
+def test_everyday_finds_the_cat_in_a_free_photograph():
+    skimage_data = pytest.importorskip("skimage.data", reason="needs scikit-image's photograph")
+    areas = Segmenter("everyday")(skimage_data.chelsea()).areas()
+    assert areas["cat"] > 0.5
+    assert set(areas) <= {"background", "cat"}
+
+
+@pytest.mark.slow
+def test_everyday_scores_what_its_card_says_on_a_tenth_of_val():
+    from pixelwise.datasets.voc import VOCSegmentation
+    from pixelwise.recipes import everyday
+
+    val = VOCSegmentation(data("voc2012_animals") / "voc2012_animals", "val")
+    confusion = everyday.score(Segmenter("everyday"), [val[i] for i in range(0, len(val), 10)])
+    scores = {score.metric: score.value for score in Segmenter("everyday").card.scores}
+    assert confusion.pixel_accuracy() == pytest.approx(scores["pixel accuracy"], abs=0.02)
+    populated = [VOC.index(name) for name in everyday.POPULATED]
+    assert confusion.mean_iou(populated) == pytest.approx(scores["mIoU of 7 classes"], abs=0.05)
+
+
+@pytest.mark.slow
+def test_nuclei_scores_what_its_card_says_on_the_held_out_tiles():
+    from pixelwise.recipes import nuclei
+
+    _, held_out = nuclei.tiles(data("dsb2018_nuclei"))
+    whole, mean = nuclei.score(Segmenter("nuclei"), held_out)
+    assert whole == pytest.approx(Segmenter("nuclei").card.scores[0].value, abs=1e-3)
+    assert mean == pytest.approx(Segmenter("nuclei").card.scores[1].value, abs=1e-3)
+    assert whole > 0.9

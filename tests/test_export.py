@@ -1,0 +1,79 @@
+"""Export: the file says the same as the network, carries its card, and tells nothing about the machine."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from pixelwise.errors import ExportError, OutputError
+from pixelwise.export import onnx as module
+from pixelwise.export.onnx import export_onnx
+from pixelwise.weights.card import CARD_KEY, Card
+from tiny import CARD
+
+
+class Net(nn.Module):
+    """Two convolutions with dropout between; the simplest network there is."""
+
+    stride, align_corners, num_classes = 2, False, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.drop, self.second = nn.Conv2d(3, 5, 3, 2, 1), nn.Dropout(), nn.Conv2d(5, 4, 1)
+
+    def coarse(self, image):
+        return self.second(self.drop(self.first(image).relu()))
+
+    def forward(self, image):
+        return {"out": nn.functional.interpolate(self.coarse(image), image.shape[-2:], mode="bilinear")}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    torch.manual_seed(0)
+    network = Net().train()
+    path = tmp_path_factory.mktemp("export") / "net.onnx"
+    return network, path, export_onnx(network, CARD, path)
+
+
+def test_the_file_gives_the_networks_logits_and_the_difference_is_told(exported):
+    network, path, difference = exported
+    assert 0 <= difference < 1e-5
+    assert network.training
+    image = torch.randn(3, 3, 41, 60)
+    session = onnxruntime.InferenceSession(str(path))
+    (logits,) = session.run(None, {"image": image.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(logits, network.eval().coarse(image).numpy(), atol=1e-5)
+    network.train()
+
+
+def test_the_card_travels_inside(exported):
+    model = onnx.load(exported[1])
+    (entry,) = [e for e in model.metadata_props if e.key == CARD_KEY]
+    assert Card.from_json(entry.value) == CARD
+
+
+def test_no_path_of_the_machine_is_left_in_the_file(exported):
+    data = exported[1].read_bytes()
+    assert b"site-packages" not in data
+    assert b".py" not in data
+
+
+def test_an_export_that_disagrees_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_difference", lambda *arguments: 0.5)
+    with pytest.raises(ExportError, match=r"differs from its network by 5\.0e-01"):
+        export_onnx(Net(), CARD, tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported(tmp_path, exported):
+    with pytest.raises(ExportError, match="no Network"):
+        export_onnx(nn.Conv2d(3, 4, 1), CARD, tmp_path / "x.onnx")
+    with pytest.raises(OutputError, match="exists already"):
+        export_onnx(Net(), CARD, exported[1], overwrite=False)
+    assert list(tmp_path.iterdir()) == []
