@@ -187,3 +187,18 @@ def test_version_and_help(tmp_path):
 
     assert pixelwise("--version", cwd=tmp_path).stdout.strip() == package.__version__
     assert "segment" in pixelwise("--help", cwd=tmp_path).stdout
+
+
+def test_weights_with_the_wrong_hash_are_refused(photo, tmp_path):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "lraspp_mobilenet_v3_large-d234d4ea.pth").write_bytes(b"something else")
+    run = ["segment", photo, "--model", "lraspp_mobilenet_v3_large", "--out", "out"]
+    refused(pixelwise(*run, cwd=tmp_path, PIXELWISE_WEIGHTS=str(weights)), "SHA-256", "expected d234d4ea")
+    offline = {
+        "PIXELWISE_OFFLINE": "1",
+        "PIXELWISE_CACHE": str(tmp_path / "cache"),
+        "TORCH_HOME": str(tmp_path),
+    }
+    refused(pixelwise(*run, cwd=tmp_path, **offline), "PIXELWISE_OFFLINE", exit_code=1)
+    assert not (tmp_path / "out").exists()

@@ -55,7 +55,9 @@ def with_torchvisions_imports(script: str, folder: Path) -> Path:
     return original
 
 
-@pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # torchvision means its own decode_image
+@pytest.mark.filterwarnings(
+    "ignore:The image decoding:DeprecationWarning"
+)  # torchvision means its own decode_image
 @pytest.mark.parametrize("script", ["torchvision_inference.py", "torchvision_masks.py"])
 def test_torchvisions_examples_give_the_same_pictures(script, dogs, random_weights, monkeypatch):
     runpy.run_path(str(EXAMPLES / script))

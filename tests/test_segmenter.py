@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pixelwise import LabelSet, Segmenter, open_engine
+from pixelwise import LabelSet, Segmenter, catalog, models, open_engine
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.weights import store
 from tiny import CARD, COLORS, quadrant_labels, quadrants, write_colors_model
 
 
@@ -113,3 +114,33 @@ def test_models_that_cannot_be_opened(tmp_path, colors_model):
 
 def test_engines_name_themselves(colors_model):
     assert repr(Segmenter(colors_model)) == "Segmenter('colors', engine='onnxruntime', classes=4)"
+
+
+def test_a_named_torch_model_is_exported_once_and_then_runs_without_torch(tmp_path, monkeypatch):
+    name, file = "lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_large-d234d4ea.pth"
+    torch.manual_seed(0)
+    network = models.lraspp_mobilenet_v3_large(weights_backbone=None).eval()
+    torch.save(network.state_dict(), tmp_path / file)
+    monkeypatch.setenv("PIXELWISE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "digest", lambda path: "d234d4ea" + "0" * 56)
+    photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    first = Segmenter(name)(photo, confidence=True)
+    assert [p.name for p in (tmp_path / "cache" / "onnx").iterdir()] == [f"{name}-d234d4ea.onnx"]
+
+    def unwanted(self):
+        raise AssertionError("the exported file should be enough")
+
+    monkeypatch.setattr(catalog.Entry, "load_builder", unwanted)
+    again = Segmenter(name)
+    assert again.card.name == name
+    np.testing.assert_array_equal(again(photo).labels, first.labels)
+    monkeypatch.undo()
+    reference = Segmenter(network, engine="pytorch")
+    assert reference.card.labels.names[8] == "cat"  # its architecture's labels and preprocessing
+    np.testing.assert_allclose(reference(photo, confidence=True).confidence, first.confidence, atol=1e-4)
+
+
+def test_untrained_models_cannot_segment():
+    with pytest.raises(InputError, match="no trained weights for unetplusplus"):
+        Segmenter("unetplusplus")

@@ -2,7 +2,7 @@
 
 >>> from pixelwise import Segmenter          # doctest: +SKIP
 >>> Segmenter()("photo.jpg").areas()         # doctest: +SKIP
-{'background': 0.61, 'cat': 0.39}
+{'cat': 0.87, 'background': 0.13}
 
 Importing this module is instant: each public name is loaded on first use.
 """

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     from pixelwise.models.lraspp import LRASPP as LRASPP
     from pixelwise.models.lraspp import LRASPP_MobileNet_V3_Large_Weights as LRASPP_MobileNet_V3_Large_Weights
     from pixelwise.models.lraspp import lraspp_mobilenet_v3_large as lraspp_mobilenet_v3_large
+    from pixelwise.models.r_names import model_convnext_base_fcn as model_convnext_base_fcn
+    from pixelwise.models.r_names import model_convnext_base_upernet as model_convnext_base_upernet
+    from pixelwise.models.r_names import model_convnext_small_fcn as model_convnext_small_fcn
+    from pixelwise.models.r_names import model_convnext_small_upernet as model_convnext_small_upernet
+    from pixelwise.models.r_names import model_convnext_tiny_fcn as model_convnext_tiny_fcn
+    from pixelwise.models.r_names import model_convnext_tiny_upernet as model_convnext_tiny_upernet
     from pixelwise.models.r_names import model_deeplabv3_resnet50 as model_deeplabv3_resnet50
     from pixelwise.models.r_names import model_deeplabv3_resnet101 as model_deeplabv3_resnet101
     from pixelwise.models.r_names import model_fcn_resnet50 as model_fcn_resnet50

@@ -242,7 +242,8 @@ def called_as_in_torchvision(
     ones.
 
     Old are arguments without keyword, `pretrained` and `pretrained_backbone`, which stand for the two given
-    weights. An unknown keyword is a TypeError that names the nearest one (torchvision drops it in silence).
+    weights. An unknown keyword is a TypeError that names the nearest one (torchvision drops it in silence). The
+    network gets the builder's name as `architecture`.
     """
     old = {"weights": ("pretrained", weights), "weights_backbone": ("pretrained_backbone", weights_backbone)}
 
@@ -272,7 +273,9 @@ def called_as_in_torchvision(
             for key in kwargs:
                 if key not in known:
                     raise TypeError(f"{name}() has no argument {key!r}; {suggest(key, known)}")
-            return cast(Callable[..., M], builder)(**kwargs)
+            network = cast(Callable[..., M], builder)(**kwargs)
+            network.architecture = name  # type: ignore[assignment]  # a plain attribute, not a parameter
+            return network
 
         return call
 
