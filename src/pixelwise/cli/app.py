@@ -109,3 +109,18 @@ def convert(
     from pixelwise.cli.convert import run
 
     run(source, out, to, allow_pickle, overwrite)
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="A folder with images/ and masks/, or another layout.")],
+    format: Annotated[str, typer.Option(help="auto, folder, voc or camvid.")] = "auto",
+    num_classes: Annotated[int | None, typer.Option(min=1, help="Ids from 0 up to this are classes.")] = None,
+    ignore_id: Annotated[int, typer.Option(help="The id that counts for nothing; -1: none.")] = 255,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Examine a data set before training: what is wrong, where, and how to mend it."""
+    from pixelwise.cli.check import run
+
+    sys.exit(run(data, format, num_classes, ignore_id, json))

@@ -1,0 +1,58 @@
+"""`pixelwise check`: the data doctor's findings as text or JSON; exit code 1 when it is not safe to train."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from pixelwise.datasets.doctor import Report, examine
+from pixelwise.datasets.layouts import Pair
+
+SHOWN = 5
+"""Findings of one kind that are printed; the rest is counted (JSON has them all)."""
+
+
+def run(data: Path, layout: str, num_classes: int | None, ignore_id: int, json: bool) -> int:
+    """Examine and print; the exit code."""
+    report = examine(
+        data,
+        layout=layout,
+        num_classes=num_classes,
+        ignore_id=None if ignore_id < 0 else ignore_id,
+        progress=_with_progress,
+    )
+    print(jsonlib.dumps(report.to_dict(), indent=1) if json else _text(report))
+    return 0 if report.safe else 1
+
+
+def _text(report: Report) -> str:
+    lines = []
+    by_kind: dict[str, int] = {}
+    for finding in report.findings:
+        by_kind[finding.kind] = by_kind.get(finding.kind, 0) + 1
+        if by_kind[finding.kind] > SHOWN:
+            continue
+        place = finding.file or "all files"
+        if finding.pixel is not None:
+            place += f", row {finding.pixel[0]}, column {finding.pixel[1]}"
+        lines += [
+            f"{finding.severity}: {finding.kind}: {place}: {finding.message}",
+            f"    mend: {finding.fix}",
+        ]
+    lines += [f"... and {n - SHOWN} more of kind {kind!r}" for kind, n in by_kind.items() if n > SHOWN]
+    total = sum(report.pixels.values()) or 1
+    shares = ", ".join(f"{i}: {n / total:.2%}" for i, n in report.pixels.items())
+    splits = ", ".join(f"{split}: {n}" for split, n in report.splits.items())
+    verdict = "safe to train" if report.safe else "not safe to train: mend the errors first"
+    return "\n".join([*lines, f"pictures by split: {splits}", f"pixels by class: {shares}", verdict])
+
+
+def _with_progress(pairs: list[Pair]) -> Iterable[Pair]:
+    if len(pairs) < 50 or not sys.stderr.isatty():
+        return pairs
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(pairs, description="Checking", console=Console(stderr=True))

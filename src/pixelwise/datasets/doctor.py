@@ -1,0 +1,288 @@
+"""The data doctor: what is wrong with a data set, in which file, at which pixel, and how to mend it.
+
+Most failed trainings fail here: label maps that are pictures, ids that no class has, photos turned by their
+EXIF tag, the same photo in train and val. Nothing is changed; every finding says what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pixelwise.datasets.layouts import Pair, find_pairs
+from pixelwise.errors import ImageError
+from pixelwise.images import read
+
+LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2"}
+RARE = 0.001
+"""Below this share of all labelled pixels a class counts as rare."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong. kind: a short name, the same for every such fault. severity: an "error" makes
+    training wrong, a "warning" may be meant. pixel: (row, column) where it first shows."""
+
+    kind: str
+    severity: Literal["error", "warning"]
+    message: str
+    fix: str
+    file: str | None = None
+    pixel: tuple[int, int] | None = None
+
+
+@dataclass
+class Report:
+    """What the doctor saw. pixels: labelled pixels by id; splits: pictures by split."""
+
+    findings: list[Finding] = field(default_factory=list)
+    pixels: dict[int, int] = field(default_factory=dict)
+    splits: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def safe(self) -> bool:
+        """True when nothing was found that makes training wrong."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        total = sum(self.pixels.values()) or 1
+        return {
+            "safe": self.safe,
+            "splits": self.splits,
+            "classes": {str(i): {"pixels": n, "share": n / total} for i, n in sorted(self.pixels.items())},
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def examine(
+    root: Path,
+    *,
+    layout: str = "auto",
+    num_classes: int | None = None,
+    ignore_id: int | None = 255,
+    progress: Callable[[list[Pair]], Iterable[Pair]] = iter,
+) -> Report:
+    """Look at every picture and label map of a data set.
+
+    layout: see `layouts.find_pairs`. num_classes: ids 0 .. num_classes - 1 are classes; None: the ids below the
+    first large gap are taken for classes. ignore_id: the id that counts for nothing. progress: wraps the list of
+    pairs, to draw a bar.
+    """
+    report = Report()
+    pairs = find_pairs(Path(root), layout)
+    report.splits = dict(Counter(pair.split for pair in pairs))
+    first_seen: dict[int, tuple[str, tuple[int, int]]] = {}
+    counts: Counter[int] = Counter()
+    digests: dict[str, list[Pair]] = defaultdict(list)
+    modes: Counter[str] = Counter()
+    for pair in progress(pairs):
+        picture = _examine_picture(pair, report)
+        if picture is not None:
+            digests[
+                hashlib.sha256(picture.tobytes() + bytes(str(picture.shape), "ascii")).hexdigest()
+            ].append(pair)
+        labels = _examine_mask(pair, report, modes)
+        if labels is None:
+            continue
+        if picture is not None and labels.shape != picture.shape[:2]:
+            report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape))
+        ids, places, occurrences = np.unique(labels, return_index=True, return_counts=True)
+        for one, place, count in zip(ids.tolist(), places.tolist(), occurrences.tolist(), strict=True):
+            counts[one] += count
+            row, column = divmod(place, labels.shape[1])
+            first_seen.setdefault(one, (str(pair.mask), (row, column)))
+        if ignore_id is not None and ids.tolist() == [ignore_id]:
+            message = f"every pixel is {ignore_id}, which is ignored"
+            report.findings.append(
+                _finding("nothing to learn", "warning", message, "leave the pair out", pair.mask)
+            )
+    _examine_ids(report, counts, first_seen, num_classes, ignore_id)
+    report.findings.extend(_duplicates(digests))
+    report.findings.extend(_colour_coded(modes, report))
+    return report
+
+
+def _examine_picture(pair: Pair, report: Report) -> NDArray[np.uint8] | None:
+    if pair.image is None:
+        message = f"{pair.name} ({pair.split}) has a label map but no picture"
+        report.findings.append(
+            _finding("missing picture", "error", message, "add it, or remove the map", pair.mask)
+        )
+        return None
+    try:
+        picture = read(pair.image)
+        with Image.open(pair.image) as opened:
+            orientation, alpha = opened.getexif().get(0x0112, 1), _uses_alpha(opened)
+    except ImageError as error:
+        report.findings.append(_finding("unreadable", "error", str(error), "replace the file", pair.image))
+        return None
+    if alpha:
+        message = "the picture is partly transparent; pixelwise lays it over white"
+        report.findings.append(
+            _finding("transparent picture", "warning", message, "save it as RGB", pair.image)
+        )
+    if orientation != 1 and pair.mask is not None:
+        message = f"the EXIF tag turns or mirrors the picture (orientation {orientation}); is its label map turned too?"
+        fix = "save the picture turned and without the tag, and look at the pair"
+        report.findings.append(_finding("EXIF orientation", "warning", message, fix, pair.image))
+    return picture
+
+
+def _examine_mask(pair: Pair, report: Report, modes: Counter[str]) -> NDArray[Any] | None:
+    """The ids (h, w), or None when there are none to be had."""
+
+    def found(kind: str, severity: Literal["error", "warning"], message: str, fix: str) -> None:
+        report.findings.append(_finding(kind, severity, message, fix, pair.mask))
+
+    if pair.mask is None:
+        message = f"{pair.name} ({pair.split}) has a picture but no label map"
+        report.findings.append(
+            _finding("missing label map", "error", message, "draw it, or leave it out", pair.image)
+        )
+        return None
+    try:
+        if pair.mask.suffix == ".npy":
+            values, mode = _loaded(pair.mask), "npy"
+        else:
+            with Image.open(pair.mask) as opened:
+                values, mode = np.asarray(opened), opened.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        found("unreadable", "error", f"the label map cannot be read ({error})", "replace the file")
+        return None
+    modes["colour" if values.ndim == 3 and values.shape[2] >= 3 else "ids"] += 1
+    if pair.mask.suffix.lower() in LOSSY:
+        found("lossy label map", "error", "lossy compression changes ids at borders", "save it again as PNG")
+        return None
+    if values.ndim == 3 and mode in ("LA", "RGBA", "PA"):
+        found(
+            "label map with alpha",
+            "error",
+            f"mode {mode} has an alpha channel",
+            "save ids only, as PNG of mode L or P",
+        )
+        return None if mode != "LA" else values[..., 0]
+    if values.ndim == 3:
+        colours = np.unique(values.reshape(-1, values.shape[2]), axis=0)
+        shown = ", ".join(str(tuple(int(v) for v in c)) for c in colours[:4])
+        message = f"it holds colours, not ids: {len(colours)} of them, such as {shown}"
+        found("RGB label map", "error", message, "replace each colour by the id of its class")
+        return None
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    if not np.issubdtype(values.dtype, np.integer):
+        found("label map of floats", "error", f"it holds {values.dtype} values", "save integer ids")
+        return None
+    if values.dtype.itemsize > 1 and values.size:
+        top, step = int(values.max()), 257
+        if top > 255 and not (values % step).any():
+            message = f"16-bit values up to {top} are all multiples of 257: ids were stretched to 16 bits"
+            found("stretched 16-bit label map", "error", message, "divide by 257")
+            values = values // step
+        elif top <= 255:
+            message = "16-bit file for ids below 256; other tools may stretch or cut them"
+            found("16-bit label map", "warning", message, "save it with 8 bits")
+    ids: NDArray[Any] = values
+    return ids
+
+
+def _loaded(path: Path) -> NDArray[Any]:
+    values: NDArray[Any] = np.load(path, allow_pickle=False)
+    return values
+
+
+def _sizes_differ(pair: Pair, picture: tuple[int, ...], labels: tuple[int, ...]) -> Finding:
+    said = f"the picture is {picture[0]} x {picture[1]} (h x w), its label map {labels[0]} x {labels[1]}"
+    if labels[::-1] == picture:
+        fix = "the picture was turned by its EXIF tag or the map was transposed: turn the map, then look at the pair"
+        return _finding("turned label map", "error", said, fix, pair.mask)
+    return _finding(
+        "sizes differ", "error", said, "resize the map with nearest neighbour, or redraw it", pair.mask
+    )
+
+
+def _examine_ids(
+    report: Report,
+    counts: Counter[int],
+    first_seen: dict[int, tuple[str, tuple[int, int]]],
+    num_classes: int | None,
+    ignore_id: int | None,
+) -> None:
+    ids = sorted(i for i in counts if i != ignore_id)
+    if num_classes is None and ignore_id == 255 and 255 in counts and set(ids) <= {0}:
+        file, pixel = first_seen[255]
+        message = (
+            "the label maps hold 0 and 255 only, and 255 means ignore: there is one class, nothing to learn"
+        )
+        fix = "write 1 for 255, or pass another id to ignore"
+        report.findings.append(Finding("0/255 label maps", "error", message, fix, file, pixel))
+    classes = num_classes if num_classes is not None else _classes_in(ids)
+    for stray in (i for i in ids if not 0 <= i < classes):
+        file, pixel = first_seen[stray]
+        message = f"id {stray} belongs to no class (expected 0 to {classes - 1}" + (
+            f" or {ignore_id} to ignore); {counts[stray]} pixels in all"
+        )
+        fix = "correct the map, give the classes with --num-classes, or map the id"
+        report.findings.append(Finding("stray id", "error", message, fix, file, pixel))
+    report.pixels = {i: counts[i] for i in range(classes)}
+    total = sum(report.pixels.values())
+    for i, pixels in report.pixels.items():
+        if pixels == 0:
+            message = f"class {i} never occurs"
+            report.findings.append(
+                Finding("empty class", "warning", message, "add pictures of it, or drop the class")
+            )
+        elif pixels < RARE * total:
+            message = f"class {i} has {pixels / total:.4%} of the pixels"
+            fix = "weight it, sample its pictures more often, or merge it"
+            report.findings.append(Finding("rare class", "warning", message, fix))
+
+
+def _classes_in(ids: list[int]) -> int:
+    """How many classes, if nobody says: ids from 0 on, up to the first gap of more than ten."""
+    end = 0
+    for i in ids:
+        if i - end > 10:
+            break
+        end = i
+    return end + 1
+
+
+def _duplicates(digests: dict[str, list[Pair]]) -> Iterator[Finding]:
+    for pairs in digests.values():
+        names = {pair.name for pair in pairs}
+        splits = sorted({pair.split for pair in pairs})
+        others = ", ".join(str(pair.image) for pair in pairs[1:])
+        if len(splits) > 1 and not {"trainval", "all"} & set(splits):
+            message = f"equal pixels in {' and '.join(splits)}: also {others}"
+            fix = "keep it in one split; a score on the other would be too good"
+            yield _finding("duplicate across splits", "error", message, fix, pairs[0].image)
+        elif len(names) > 1:
+            message = f"equal pixels under {len(names)} names: also {others}"
+            yield _finding("duplicate", "warning", message, "keep one of them", pairs[0].image)
+
+
+def _colour_coded(modes: Counter[str], report: Report) -> Iterator[Finding]:
+    if modes["colour"] and modes["ids"]:
+        message = f"{modes['colour']} label maps hold colours and {modes['ids']} ids"
+        yield Finding("mixed label maps", "error", message, "bring all of them to ids")
+
+
+def _uses_alpha(image: Image.Image) -> bool:
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return False
+    low = image.getchannel("A").getextrema()[0]
+    return isinstance(low, (int, float)) and low < 255
+
+
+def _finding(
+    kind: str, severity: Literal["error", "warning"], message: str, fix: str, file: Path | None
+) -> Finding:
+    return Finding(kind, severity, message, fix, None if file is None else str(file))
