@@ -67,13 +67,13 @@ def score_voc(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     confusion = ConfusionMatrix(VOC.num_classes)
     for done, sample in enumerate(samples, start=1):
-        confusion.add(segmenter(sample.image).labels, sample.mask)
+        confusion.update(segmenter(sample.image).labels, sample.mask)
         if done % 50 == 0 or done == len(samples):
             print(f"{done}/{len(samples)}", file=sys.stderr)
     return {
         "model": segmenter.card.name,
         "pictures": len(samples),
-        "pixels": int(confusion.counts.sum()),
+        "pixels": int(confusion.matrix.sum()),
         "pixel_accuracy": confusion.pixel_accuracy(),
         "mean_iou_populated": confusion.mean_iou(VOC.index(name) for name in everyday.POPULATED),
         "mean_iou_present": confusion.mean_iou(),

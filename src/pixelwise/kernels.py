@@ -168,3 +168,104 @@ def decide_rows_with_confidence(
                         total += np.exp(values[c] - most)
                     labels[i, j] = winner
                     confidence[i, j] = np.float32(1) / total
+
+
+@njit(cache=True, nogil=True)
+def count_pairs(
+    truth: NDArray[Any],
+    answer: NDArray[Any],
+    edges: NDArray[np.int64],
+    k: int,
+    ignore: Any,
+    tables: NDArray[np.int64],
+    first: int,
+    end: int,
+) -> None:
+    """tables[part, t (k + 2) + p] += the pixels edges[part] .. edges[part + 1] of true class t given class p.
+
+    truth, answer: flat, of integer types that hold k + 1 <= 255. A truth outside 0 .. k-1 is counted as k where
+    it equals `ignore` and as k + 1 elsewhere, an answer outside as k. A block of pixels becomes 16-bit indices
+    first, a loop without branches that the compiler does many lanes at a time. Then four indices go as one word
+    to four private tables, so that no increment waits for the one before (to one where four would not fit into
+    the first cache); words that repeat, as most do inside a region, are only counted. A part may hold 2**32 - 1
+    pixels.
+    """
+    block = 4096
+    indices = np.empty(block, np.uint16)
+    words = indices.view(np.uint64)
+    count = 4 if tables.shape[1] < 2500 else 1
+    private = np.empty((count, tables.shape[1]), np.uint32)
+    one, two, three, four = private[0], private[1 % count], private[2 % count], private[3 % count]
+    low, bits = np.uint64(0xFFFF), np.uint64(16)
+    top_truth, ignored, stray = truth.dtype.type(k), truth.dtype.type(k), truth.dtype.type(k + 1)
+    top_answer = answer.dtype.type(k)
+    stride = np.uint16(k + 2)
+    for part in range(first, end):
+        private[:] = 0
+        at, stop = edges[part], edges[part + 1]
+        while at < stop:
+            n = min(block, stop - at)
+            some_truth, some_answer = truth[at : at + n], answer[at : at + n]
+            for i in range(n):
+                t, p = some_truth[i], some_answer[i]
+                beyond = ignored if t == ignore else stray
+                t = t if (t >= 0) & (t < top_truth) else beyond
+                p = p if (p >= 0) & (p < top_answer) else top_answer
+                indices[i] = np.uint16(np.uint16(t) * stride + np.uint16(p))
+            whole = n // 4
+            if whole:
+                word, times = words[0], np.uint32(0)
+                for i in range(whole):
+                    if words[i] == word:
+                        times += np.uint32(1)
+                        continue
+                    one[word & low] += times
+                    two[(word >> bits) & low] += times
+                    three[(word >> bits >> bits) & low] += times
+                    four[word >> bits >> bits >> bits] += times
+                    word, times = words[i], np.uint32(1)
+                one[word & low] += times
+                two[(word >> bits) & low] += times
+                three[(word >> bits >> bits) & low] += times
+                four[word >> bits >> bits >> bits] += times
+            for i in range(4 * whole, n):
+                one[indices[i]] += np.uint32(1)
+            at += n
+        for n in range(count):
+            for i in range(tables.shape[1]):
+                tables[part, i] += np.int64(private[n, i])
+
+
+@njit(cache=True, nogil=True)
+def warp(warped: NDArray[np.uint8], goal: NDArray[np.uint8], simple: NDArray[np.bool_]) -> int:
+    """Flip simple points of `warped` that differ from `goal`, in reading order, until none is left; how many differ.
+
+    warped, goal: (h, w) of 0 and 1 whose outermost pixels are 0 and stay so. simple (256,): by the eight
+    neighbours, clockwise from the upper left, the first in bit 0.
+    """
+    h, w = goal.shape
+    flipped = True
+    different = 0
+    while flipped:
+        flipped = False
+        different = 0
+        for y in range(1, h - 1):
+            for x in range(1, w - 1):
+                if warped[y, x] == goal[y, x]:
+                    continue
+                around = (
+                    warped[y - 1, x - 1]
+                    | warped[y - 1, x] << 1
+                    | warped[y - 1, x + 1] << 2
+                    | warped[y, x + 1] << 3
+                    | warped[y + 1, x + 1] << 4
+                    | warped[y + 1, x] << 5
+                    | warped[y + 1, x - 1] << 6
+                    | warped[y, x - 1] << 7
+                )
+                if simple[around]:
+                    warped[y, x] = goal[y, x]
+                    flipped = True
+                else:
+                    different += 1
+    return different

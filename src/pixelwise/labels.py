@@ -223,3 +223,27 @@ ADE20K = LabelSet.of(
     ignore_id=0,
 )
 """The 150 classes of ADE20K's scene parsing benchmark, 1 to 150 in its label files, where 0 is everything else."""
+
+CAMVID = LabelSet.of(
+    "sky building pole road pavement tree sign fence car pedestrian bicyclist".split(),
+    colors=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+        (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+    ignore_id=11,
+)  # fmt: skip
+"""CamVid's 11 classes as SegNet's authors numbered them; 11 is void."""
+
+CITYSCAPES = LabelSet.of(
+    [
+        *"road,sidewalk,building,wall,fence,pole,traffic light,traffic sign,vegetation,terrain,sky".split(","),
+        *"person,rider,car,truck,bus,train,motorcycle,bicycle".split(","),
+    ],
+    colors=(
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
+        (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
+        (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ),
+    ids=(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33),
+)  # fmt: skip
+"""The 19 classes of Cityscapes that are scored, with the ids of its labelIds files; every other id is void."""

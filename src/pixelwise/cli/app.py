@@ -114,7 +114,7 @@ def convert(
 @app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="A folder with images/ and masks/, or another layout.")],
-    format: Annotated[str, typer.Option(help="auto, folder, voc or camvid.")] = "auto",
+    format: Annotated[str, typer.Option(help="auto, folder, voc, camvid, cityscapes or ade20k.")] = "auto",
     num_classes: Annotated[int | None, typer.Option(min=1, help="Ids from 0 up to this are classes.")] = None,
     ignore_id: Annotated[int, typer.Option(help="The id that counts for nothing; -1: none.")] = 255,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
@@ -124,3 +124,30 @@ def check(
     from pixelwise.cli.check import run
 
     sys.exit(run(data, format, num_classes, ignore_id, json))
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A folder with images/ and masks/, or another layout.")],
+    format: Annotated[str, typer.Option(help="auto, folder, voc, camvid, cityscapes or ade20k.")] = "auto",
+    split: Annotated[
+        str | None, typer.Option(help="Which part; default: val, or test, or all there is.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A name from `pixelwise models`, or an ONNX file.")] = "everyday",
+    engine: Annotated[str, typer.Option(help="auto, onnxruntime or pytorch.")] = "auto",
+    protocol: Annotated[str, typer.Option(help="How to score: own-size.")] = "own-size",
+    mean_over: Annotated[
+        str | None, typer.Option(help="Also the mean IoU over these classes, comma separated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.html, report.json, confusion.png and worst/.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Score a model on labelled pictures: a table by class, a summary, and a page to look at."""
+    from pixelwise.cli.evaluate import run
+
+    names = [] if mean_over is None else [name.strip() for name in mean_over.split(",")]
+    run(data, format, split, model, engine, protocol, names, out, json, overwrite)

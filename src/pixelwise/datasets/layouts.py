@@ -66,24 +66,58 @@ def camvid_pairs(root: Path) -> list[Pair]:
     return [pair for split in splits for pair in _matched(root / split, root / f"{split}annot", split)]
 
 
+def cityscapes_pairs(root: Path) -> list[Pair]:
+    """Cityscapes: leftImg8bit/SPLIT/CITY/*_leftImg8bit.png beside gtFine/SPLIT/CITY/*_gtFine_labelIds.png."""
+    photos = sorted((root / "leftImg8bit").glob("*/*/*_leftImg8bit.png"))
+    if not photos:
+        raise InputError(
+            f"{root} has no leftImg8bit/SPLIT/CITY/*_leftImg8bit.png, so it is not in Cityscapes' layout"
+        )
+    pairs = []
+    for photo in photos:
+        split, city, name = photo.parts[-3], photo.parts[-2], photo.name.removesuffix("_leftImg8bit.png")
+        mask = root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png"
+        pairs.append(Pair(name, split, photo, mask if mask.is_file() else None))
+    return pairs
+
+
+def ade20k_pairs(root: Path) -> list[Pair]:
+    """ADE20K's scene parsing release: images/training beside annotations/training, and validation."""
+    splits = {"training": "train", "validation": "val"}
+    found = [s for s in splits if (root / "images" / s).is_dir() and (root / "annotations" / s).is_dir()]
+    if not found:
+        raise InputError(
+            f"{root} has no images/validation beside annotations/validation, so it is not in ADE20K's layout"
+        )
+    return [p for s in found for p in _matched(root / "images" / s, root / "annotations" / s, splits[s])]
+
+
 LAYOUTS: dict[str, Callable[[Path], list[Pair]]] = {
     "folder": folder_pairs,
     "voc": voc_pairs,
     "camvid": camvid_pairs,
+    "cityscapes": cityscapes_pairs,
+    "ade20k": ade20k_pairs,
 }
 
 
+def detect(root: Path) -> str:
+    """The layout of a folder, by the folders in it; "folder" when no other is recognised."""
+    if (root / "ImageSets" / "Segmentation").is_dir():
+        return "voc"
+    if (root / "trainannot").is_dir() or (root / "testannot").is_dir():
+        return "camvid"
+    if (root / "leftImg8bit").is_dir():
+        return "cityscapes"
+    return "ade20k" if (root / "annotations").is_dir() else "folder"
+
+
 def find_pairs(root: Path, layout: str = "auto") -> list[Pair]:
-    """All pairs of a data set. layout: a key of LAYOUTS, or "auto", the first whose folders are there."""
+    """All pairs of a data set. layout: a key of LAYOUTS, or "auto" for what `detect` says."""
     if not root.is_dir():
         raise InputError(f"there is no folder {root}")
     if layout == "auto":
-        if (root / "ImageSets" / "Segmentation").is_dir():
-            layout = "voc"
-        elif (root / "trainannot").is_dir():
-            layout = "camvid"
-        else:
-            layout = "folder"
+        layout = detect(root)
     if layout not in LAYOUTS:
         raise UnknownNameError("format", layout, ["auto", *LAYOUTS])
     pairs = LAYOUTS[layout](root)

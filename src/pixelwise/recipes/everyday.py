@@ -189,7 +189,7 @@ def score(segmenter: Segmenter, samples: Samples) -> ConfusionMatrix:
     """Counts over all pictures, each at its own size."""
     confusion = ConfusionMatrix(VOC.num_classes)
     for sample in samples:
-        confusion.add(segmenter(sample.image).labels, sample.mask)
+        confusion.update(segmenter(sample.image).labels, sample.mask)
     return confusion
 
 

@@ -123,9 +123,9 @@ def loss_of(network: nn.Module, batch: Batch) -> Tensor:
 
 def score(segmenter: Segmenter, samples: Samples) -> tuple[float, float]:
     """Dice of nuclei in [0, 1]: (over all pixels of the set, mean over the tiles that have nuclei)."""
-    tiles = [ConfusionMatrix(2).add(segmenter(sample.image).labels, sample.mask) for sample in samples]
-    each = [tile.dice()[1] for tile in tiles if tile.counts[1].any()]
-    return float(sum(tiles, ConfusionMatrix(2)).dice()[1]), float(np.mean(each))
+    tiles = [ConfusionMatrix(2).update(segmenter(sample.image).labels, sample.mask) for sample in samples]
+    each = [tile.dice()[1] for tile in tiles if tile.matrix[1].any()]
+    return float(ConfusionMatrix(2).merge(*tiles).dice()[1]), float(np.mean(each))
 
 
 def measured(segmenter: Segmenter, held_out: Samples) -> tuple[Score, ...]:

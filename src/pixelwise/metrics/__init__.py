@@ -1,0 +1,28 @@
+"""Metrics: count first, divide once at the end; a miss can never raise a score.
+
+`ConfusionMatrix` counts pixels by true and given class; everything about overlap is read from its counts.
+`BoundaryIoU`, `BoundaryF`, `TrimapIoU` and `SurfaceDistance` look at borders, `Calibration` at confidences,
+`rand_error`, `warping_error` and `MembraneErrors` at cells and the membranes between them.
+
+All take class numbers as NumPy arrays or torch tensors; importing them imports neither torch nor SciPy.
+"""
+
+from pixelwise.metrics.boundary import BoundaryF, BoundaryIoU, SurfaceDistance, TrimapIoU
+from pixelwise.metrics.calibration import Calibration
+from pixelwise.metrics.confusion import ConfusionMatrix, ImageScores, Interval
+from pixelwise.metrics.membranes import MembraneErrors, pixel_error, rand_error, warping_error
+
+__all__ = [
+    "BoundaryF",
+    "BoundaryIoU",
+    "Calibration",
+    "ConfusionMatrix",
+    "ImageScores",
+    "Interval",
+    "MembraneErrors",
+    "SurfaceDistance",
+    "TrimapIoU",
+    "pixel_error",
+    "rand_error",
+    "warping_error",
+]
