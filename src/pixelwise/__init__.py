@@ -20,9 +20,11 @@ _PUBLIC = {
     "Preprocess": "pixelwise.inference.preprocess",
     "Segmentation": "pixelwise.segmentation",
     "Segmenter": "pixelwise.segmenter",
+    "create_encoder": "pixelwise.encoders",
     "create_model": "pixelwise.weights.checkpoint",
     "decide": "pixelwise.inference.decide",
     "from_checkpoint": "pixelwise.weights.checkpoint",
+    "list_encoders": "pixelwise.encoders",
     "list_models": "pixelwise.catalog",
     "load_checkpoint": "pixelwise.weights.checkpoint",
     "open_engine": "pixelwise.engines",
@@ -33,6 +35,8 @@ __all__ = [*_PUBLIC, "__version__"]
 
 if TYPE_CHECKING:
     from pixelwise.catalog import list_models as list_models
+    from pixelwise.encoders import create_encoder as create_encoder
+    from pixelwise.encoders import list_encoders as list_encoders
     from pixelwise.engines import open_engine as open_engine
     from pixelwise.inference.decide import decide as decide
     from pixelwise.inference.preprocess import Preprocess as Preprocess

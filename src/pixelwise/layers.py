@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import Protocol, runtime_checkable
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -57,3 +59,73 @@ def with_input_channels(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
 def classes_of(head: nn.Module) -> int:
     """How many classes a head tells apart: the channels of its last convolution, even a replaced one."""
     return [module.out_channels for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
+
+
+Norm = str | Mapping[str, Any] | None
+"""A kind of normalisation: a key of `NORMS`, None for none, or {"name": a key, **options of its layer}."""
+
+
+def norm_layer(norm: Norm, channels: int, *, pooled: bool = False) -> nn.Module:
+    """The layer that normalises a map of `channels`; nn.Identity for None.
+
+    pooled: the map is a single pixel. Where there is nothing to compare, one channel for "layer" or one pixel for
+    "instance", the result would be 0 whatever comes in, and there is no norm instead.
+    Raises ValueError for an unknown kind.
+    """
+    options = dict(norm) if isinstance(norm, Mapping) else {"name": norm}
+    name = options.pop("name", None)
+    if name is not None and name not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))} or None, got {name!r}")
+    if name is None or (name == "layer" and channels == 1) or (name == "instance" and pooled):
+        return nn.Identity()
+    layer: nn.Module = NORMS[name](channels, **options)
+    return layer
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of every pixel; (n, c, h, w) stays."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__(channels, eps)
+
+    def forward(self, image: Tensor) -> Tensor:
+        normed = F.layer_norm(image.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return normed.movedim(-1, 1)
+
+
+def _group_norm(channels: int, groups: int | None = None, **options: Any) -> nn.GroupNorm:
+    """32 groups, as the paper (1803.08494), or fewer, so that a group has four channels and all are equal."""
+    return nn.GroupNorm(groups or math.gcd(32, max(1, channels // 4), channels), channels, **options)
+
+
+def _instance_norm(channels: int, affine: bool = True, **options: Any) -> nn.InstanceNorm2d:
+    return nn.InstanceNorm2d(channels, affine=affine, **options)
+
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "group": _group_norm,
+    "instance": _instance_norm,
+    "layer": LayerNorm2d,
+}
+
+
+def conv_norm_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    rate: int = 1,
+    *,
+    norm: Norm = "batch",
+    pooled: bool = False,
+) -> nn.Sequential:
+    """Convolution of odd `kernel` that keeps the size, norm, ReLU; a bias where there is no norm.
+
+    norm, pooled: see `norm_layer`.
+    """
+    layer = norm_layer(norm, out_channels, pooled=pooled)
+    bias = isinstance(layer, nn.Identity)
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel, padding=rate * (kernel // 2), dilation=rate, bias=bias
+    )
+    return nn.Sequential(conv, layer, nn.ReLU())

@@ -14,6 +14,7 @@ def run(source: Path, out: Path, to: str | None, allow_pickle: bool, overwrite: 
         from pixelwise.weights.checkpoint import convert_file
     except ModuleNotFoundError as error:
         raise MissingExtraError("converting checkpoints", "torch") from error
-    check_writable(out, overwrite=overwrite)
+    if to != "smp":  # which writes a folder
+        check_writable(out, overwrite=overwrite)
     said = convert_file(source, out, to=to, allow_pickle=allow_pickle, overwrite=overwrite)
     print(f"{source} -> {out}: {said}")

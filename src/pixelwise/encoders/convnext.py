@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from pixelwise.layers import LayerNorm2d
+
 
 class ConvNeXtSize(NamedTuple):
     channels: tuple[int, int, int, int]
@@ -98,17 +100,6 @@ class ConvNeXt(nn.Module):
         x4 = self.stages[3](self.downsample_layers[3](x3))  # (n, c4, h/32, w/32); all sizes rounded down
         features = (self.norm0(x1), self.norm1(x2), self.norm2(x3), self.norm3(x4))
         return [features[level] for level in self.levels]
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """Layer norm over the channels of every pixel; (n, c, h, w) stays."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, EPS)
-
-    def forward(self, image: Tensor) -> Tensor:
-        normed = F.layer_norm(image.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return normed.movedim(-1, 1)
 
 
 class Block(nn.Module):

@@ -12,6 +12,7 @@ Letters: n batch, k classes, c channels, h w pixels, s output stride.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torchvision.models import MobileNet_V3_Large_Weights, ResNet50_Weights, Res
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
 from pixelwise.encoders.resnet import resnet
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import Norm, classes_of, conv_norm_relu, enlarge
 from pixelwise.models.fcn_resnet import FCNHead
 from pixelwise.weights.torchvision import (
     WeightsEnum,
@@ -97,7 +98,8 @@ class DeepLabHead(nn.Sequential):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: the same features seen at several rates and as a whole, then mixed.
 
-    (n, in_channels, h, w) -> (n, out_channels, h, w). `conv` makes the 3x3 convolutions, with norm and activation.
+    (n, in_channels, h, w) -> (n, out_channels, h, w). `conv` makes the 3x3 convolutions, with norm and activation;
+    `norm` is that of all others, and of those too without `conv`.
     """
 
     def __init__(
@@ -108,18 +110,20 @@ class ASPP(nn.Module):
         *,
         dropout: float = 0.5,
         conv: Callable[[int, int, int, int], nn.Module] | None = None,
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        conv = conv or conv_norm_relu
+        conv = conv or partial(conv_norm_relu, norm=norm)
         self.convs = nn.ModuleList(
             [
-                conv_norm_relu(in_channels, out_channels, 1),
+                conv_norm_relu(in_channels, out_channels, 1, norm=norm),
                 *(conv(in_channels, out_channels, 3, rate) for rate in atrous_rates),
-                ASPPPooling(in_channels, out_channels),
+                ASPPPooling(in_channels, out_channels, norm=norm),
             ]
         )
         self.project = nn.Sequential(
-            *conv_norm_relu(len(self.convs) * out_channels, out_channels, 1), nn.Dropout(dropout)
+            *conv_norm_relu(len(self.convs) * out_channels, out_channels, 1, norm=norm),
+            nn.Dropout(dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,8 +139,10 @@ class ASPPPooling(nn.Sequential):
     Raises ValueError in training with one image: its batch norm would see one value per channel.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(nn.AdaptiveAvgPool2d(1), *conv_norm_relu(in_channels, out_channels, 1))
+    def __init__(self, in_channels: int, out_channels: int, *, norm: Norm = "batch") -> None:
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1), *conv_norm_relu(in_channels, out_channels, 1, norm=norm, pooled=True)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         norm = self[2]
@@ -149,16 +155,6 @@ class ASPPPooling(nn.Sequential):
         for layer in self:
             whole = layer(whole)  # at last (n, out_channels, 1, 1)
         return whole.expand(-1, -1, *x.shape[-2:])  # enlarging one pixel bilinearly repeats it
-
-
-def conv_norm_relu(in_channels: int, out_channels: int, kernel: int, rate: int = 1) -> nn.Sequential:
-    """Convolution that keeps the size, batch norm, ReLU."""
-    padding = rate * (kernel // 2)
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=rate, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
 
 
 class DeepLabV3_ResNet50_Weights(WeightsEnum):

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.encoders.resnet import ResNetEncoder, resnet
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import classes_of, conv_norm_relu, enlarge
 from pixelwise.models.building import builder
-from pixelwise.models.deeplabv3 import ASPP, conv_norm_relu
+from pixelwise.models.deeplabv3 import ASPP
 
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 """Output stride: rates of the pyramid (section 3.3)."""

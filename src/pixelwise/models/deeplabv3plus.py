@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.encoders.xception import xception
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import classes_of, conv_norm_relu, enlarge
 from pixelwise.models.building import builder
-from pixelwise.models.deeplabv3 import ASPP, conv_norm_relu
+from pixelwise.models.deeplabv3 import ASPP
 from pixelwise.models.deeplabv3_paper import (
     ATROUS_RATES,
     MULTI_GRID,

@@ -17,7 +17,7 @@ from torchvision.models import ResNet50_Weights, ResNet101_Weights
 
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.resnet import resnet
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import Norm, classes_of, conv_norm_relu, enlarge
 from pixelwise.weights.torchvision import (
     WeightsEnum,
     called_as_in_torchvision,
@@ -67,14 +67,12 @@ class FCN(nn.Module):
 
 
 class FCNHead(nn.Sequential):
-    """3x3 convolution to a quarter of the channels, batch norm, ReLU, dropout, 1x1 convolution to classes."""
+    """3x3 convolution to a quarter of the channels, norm, ReLU, dropout, 1x1 convolution to classes."""
 
-    def __init__(self, in_channels: int, channels: int) -> None:
-        mid = in_channels // 4
+    def __init__(self, in_channels: int, channels: int, *, norm: Norm = "batch") -> None:
+        mid = max(1, in_channels // 4)
         super().__init__(
-            nn.Conv2d(in_channels, mid, 3, padding=1, bias=False),
-            nn.BatchNorm2d(mid),
-            nn.ReLU(),
+            *conv_norm_relu(in_channels, mid, 3, norm=norm),
             nn.Dropout(0.1),
             nn.Conv2d(mid, channels, 1),
         )

@@ -10,7 +10,7 @@ whose weights do not fit this one.
 One thing is done in another order. Projecting and mixing are linear and act on every pixel alike; enlarging
 is linear and acts on every channel alike, with weights that sum to one. So the 1x1 convolutions may come
 before the enlargement, on 64 times fewer pixels for the deepest feature and without a concatenation: the same
-function, to rounding (4e-7 of the range), at a fraction of the work (`AllMLPHead.fused`; `fast_head=False` is
+function, to rounding (4e-7 of the range), at a fraction of the work (`fuse_levels`; `fast_head=False` is
 the paper's order).
 
 Letters: n batch, c channels, k classes, h w pixels, d width of the head, i level, 1 the finest.
@@ -19,6 +19,7 @@ Letters: n batch, c channels, k classes, h w pixels, d width of the head, i leve
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -112,25 +113,46 @@ class AllMLPHead(nn.Module):
         return fused
 
     def fused(self, features: list[Tensor]) -> Tensor:
-        """The same: mix_4(enlarge(project_4(f4))) + ... = enlarge((mix_4 project_4)(f4)) + ...
+        """The same, with the order of `fuse_levels`."""
+        projections = [p.proj for p in (self.linear_c4, self.linear_c3, self.linear_c2, self.linear_c1)]
+        return fuse_levels(features[::-1], projections, self.linear_fuse.conv, self.linear_fuse.bn, target=3)
 
-        Each level has one matrix, mix_i project_i (d, c_i), and all biases become one, sum of mix_i bias_i.
-        Batch norm joins them where it is linear too, that is outside training.
-        """
-        f1, f2, f3, f4 = features
-        size_hw = f1.shape[-2], f1.shape[-1]
-        mix, norm = self.linear_fuse.conv.weight.flatten(1), self.linear_fuse.bn  # (d, 4d)
-        shift: Tensor | None = None
-        if not norm.training and norm.running_mean is not None and norm.running_var is not None:
-            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (d,)
-            mix, shift = scale[:, None] * mix, norm.bias - scale * norm.running_mean
-        mix4, mix3, mix2, mix1 = mix.chunk(4, dim=1)  # (d, d) each
-        p4, p3, p2, p1 = (p.proj for p in (self.linear_c4, self.linear_c3, self.linear_c2, self.linear_c1))
-        bias = mix4 @ p4.bias + mix3 @ p3.bias + mix2 @ p2.bias + mix1 @ p1.bias
-        fused = _on_pixels(f1, mix1 @ p1.weight, bias if shift is None else bias + shift)  # (n, d, h_1, w_1)
-        for feature, matrix in ((f2, mix2 @ p2.weight), (f3, mix3 @ p3.weight), (f4, mix4 @ p4.weight)):
-            fused += enlarge(_on_pixels(feature, matrix), size_hw, align_corners=False)
-        return norm(fused) if shift is None else fused
+
+def fuse_levels(
+    features: Sequence[Tensor],
+    projections: Sequence[nn.Linear],
+    mix: nn.Conv2d,
+    norm: nn.Module,
+    *,
+    target: int,
+) -> Tensor:
+    """norm(mix(concatenate(resize(project_i(f_i))))) as norm(resize((mix_i project_i)(f_i)) + ...).
+
+    The sizes become that of `features[target]`. Each level has one matrix, mix_i project_i (d, c_i), and all biases
+    become one, the sum of mix_i bias_i. Batch norm joins them where it is linear too, that is outside training.
+    """
+    size_hw = features[target].shape[-2], features[target].shape[-1]
+    weight, shift = mix.weight.flatten(1), mix.bias  # (d, i * d), (d,) or None
+    joined = False
+    if (
+        isinstance(norm, nn.BatchNorm2d)
+        and not norm.training
+        and norm.running_mean is not None
+        and norm.running_var is not None
+    ):
+        joined = True
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (d,)
+        mean = norm.running_mean if shift is None else norm.running_mean - shift
+        weight, shift = scale[:, None] * weight, norm.bias - scale * mean
+    parts = weight.chunk(len(features), dim=1)  # (d, d) each
+    bias = torch.stack([part @ linear.bias for part, linear in zip(parts, projections, strict=True)]).sum(0)
+    bias = bias if shift is None else bias + shift
+    fused = _on_pixels(features[target], parts[target] @ projections[target].weight, bias)  # (n, d, h, w)
+    for i in range(len(features) - 1, -1, -1):
+        if i != target:
+            level = _on_pixels(features[i], parts[i] @ projections[i].weight)
+            fused += enlarge(level, size_hw, align_corners=False)
+    return fused if joined else norm(fused)
 
 
 def _on_pixels(feature: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:

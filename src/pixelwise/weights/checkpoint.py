@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from pixelwise import catalog
+from pixelwise.decoders import DECODERS
 from pixelwise.errors import InputError, UnknownNameError, WeightsError
 from pixelwise.files import writing
 from pixelwise.weights import convert, store
@@ -29,14 +30,31 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
 def create_model(name: str, **arguments: Any) -> nn.Module:
-    """A network by its name in `pixelwise.list_models()`; arguments go to its builder.
+    """A network by its name in `pixelwise.list_models()`, or, with `encoder=`, a decoder on an encoder.
 
-    The usual ones are num_classes and in_channels. Weights are random unless the builder is told otherwise.
-    Raises UnknownNameError, with the nearest names, for an unknown one.
+    Without `encoder` the arguments go to the network's builder; the usual ones are num_classes and in_channels.
+    With it, name is one of `pixelwise.decoders.DECODERS`, encoder one of `pixelwise.list_encoders()`, and the
+    arguments are those of `pixelwise.decoders.compose.compose` and the decoder's own:
+
+    >>> create_model("fpn", encoder="convnext_tiny", num_classes=11, in_channels=4)      # doctest: +SKIP
+
+    Weights are random unless one asks otherwise.
+    Raises UnknownNameError for an unknown name and TypeError for an unknown argument, each with the nearest.
     """
+    if arguments.get("encoder") is not None:
+        from pixelwise.decoders.compose import compose
+
+        network = compose(name, **arguments)
+        network.plan = Plan(name, dict(arguments))  # type: ignore[assignment]
+        return network
+    if name in DECODERS and name not in catalog.CATALOG:
+        raise TypeError(
+            f"{name} is a decoder and needs an encoder: create_model({name!r}, encoder='resnet34')"
+        )
+    arguments.pop("encoder", None)
     builder = catalog.entry(name).load_builder()
-    network: nn.Module = builder(**arguments)
-    return network
+    plain: nn.Module = builder(**arguments)
+    return plain
 
 
 @functools.cache
@@ -81,6 +99,10 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
     tensors = read(source, allow_pickle=allow_pickle)
     if own is not None:
         return _load(create_untrained(own), tensors, "the file").eval()
+    if (config := _smp_config(source)) is not None:
+        from pixelwise.weights.convert import smp
+
+        return smp.network_of(config, tensors, source=f"the folder {source}").eval()
     family = recognise(tensors)
     tensors = family.needed(tensors)
     try:
@@ -93,7 +115,12 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
 def load_checkpoint(network: nn.Module, source: Source, *, allow_pickle: bool = False) -> None:
     """Load a checkpoint of any known family, or in our own names, into an existing network, strictly."""
     tensors = read(source, allow_pickle=allow_pickle)
+    plan = getattr(network, "plan", None)
     if set(tensors) != set(network.state_dict()):
+        if isinstance(plan, Plan) and recognise(tensors).name == f"smp.{plan.model}":
+            from pixelwise.weights.convert import smp
+
+            return smp.fill(network, plan, tensors, source="the checkpoint")
         family = recognise(tensors)
         tensors = _to_ours(family, family.needed(tensors))
     _load(network, tensors, "the checkpoint")
@@ -120,7 +147,8 @@ def convert_file(
     """Rewrite a checkpoint; returns a sentence that says what was done.
 
     to: None for our own safetensors with a card; else the name of a family, whose names the tensors then get
-    (safetensors, or a torch file when `out` ends in .pth, .pt or .bin).
+    (safetensors, or a torch file when `out` ends in .pth, .pt or .bin). "smp" also writes a folder as SMP does, with
+    its config.json, when `out` has no such ending.
     """
     network = from_checkpoint(source, allow_pickle=allow_pickle)
     plan = plan_of(network)
@@ -129,9 +157,13 @@ def convert_file(
 
         save(network, out, plan=plan, card=default_card(network), overwrite=overwrite)
         return f"{plan.model} with {sum(p.numel() for p in network.parameters()):,} parameters"
+    if to == "smp" or to.startswith("smp."):
+        from pixelwise.weights.convert import smp
+
+        return smp.write(network, out, overwrite=overwrite)
     by_name = {family.name: family for family in families()}
     if to not in by_name:
-        raise UnknownNameError("family", to, by_name)
+        raise UnknownNameError("family", to, [*by_name, "smp"])
     family = by_name[to]
     if family.to_theirs is None:
         raise InputError(f"{family.says}: reading is known, writing is not")
@@ -150,14 +182,18 @@ def convert_file(
 
 def create_untrained(plan: Plan) -> nn.Module:
     """The planned network with random weights; it remembers its plan (`plan_of`)."""
+    if plan.arguments.get("encoder") is not None:
+        network = create_model(plan.model, **{**plan.arguments, "encoder_weights": None})
+        network.plan = plan  # type: ignore[assignment]
+        return network
     entry = catalog.entry(plan.model)
     builder = entry.load_builder()
     arguments = dict(plan.arguments)
     if "weights_backbone" in getattr(builder, "__wrapped__", builder).__code__.co_varnames:
         arguments["weights_backbone"] = None
-    network: nn.Module = builder(**arguments)
-    network.plan = plan  # type: ignore[assignment]
-    return network
+    plain: nn.Module = builder(**arguments)
+    plain.plan = plan  # type: ignore[assignment]
+    return plain
 
 
 def plan_of(network: nn.Module) -> Plan:
@@ -204,6 +240,15 @@ def _load(network: nn.Module, tensors: Tensors, source: str) -> nn.Module:
 
 def _lacks(family: Family, tensors: Tensors) -> str:
     return next(m for m in family.marks if not any(fnmatch.fnmatchcase(key, m) for key in tensors))
+
+
+def _smp_config(source: Source) -> dict[str, Any] | None:
+    """The `config.json` of a folder of segmentation_models.pytorch."""
+    if isinstance(source, Mapping) or not Path(source).is_dir():
+        return None
+    from pixelwise.weights.convert import smp
+
+    return smp.read_config(source)
 
 
 def _own_plan(source: Source) -> Plan | None:

@@ -1,0 +1,59 @@
+"""Any encoder with any decoder: `pixelwise.create_model("unet", encoder="resnet34", num_classes=11)` comes here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from pixelwise.decoders import NEEDS, load_decoder
+from pixelwise.encoders import create_encoder
+from pixelwise.encoders.pretrained import Weights
+from pixelwise.errors import suggest
+
+
+def compose(
+    decoder: str,
+    encoder: str,
+    *,
+    num_classes: int = 1,
+    in_channels: int = 3,
+    encoder_weights: Weights = None,
+    encoder_depth: int | None = None,
+    output_stride: int | None = None,
+    dilation: str = "classic",
+    encoder_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> nn.Module:
+    """The network of a decoder (a key of `DECODERS`) on an encoder (a name of `pixelwise.list_encoders`).
+
+    encoder_depth, output_stride: None for what the decoder is meant for (`NEEDS`). encoder_weights, dilation and what
+    is in encoder_options: see `pixelwise.encoders.create_encoder`. options: the decoder's own, such as aux_loss.
+
+    Raises UnknownNameError for an unknown decoder or encoder and TypeError for an unknown option, each with the
+    nearest; ValueError where the two do not go together, or a number is out of range.
+    """
+    network = load_decoder(decoder)
+    known = [name for name in inspect.signature(network).parameters if name not in ("encoder", "num_classes")]
+    for key in options:
+        if key not in known:
+            own = [
+                name for name in inspect.signature(compose).parameters if name not in ("decoder", "options")
+            ]
+            raise TypeError(f"{decoder} has no option {key!r}; {suggest(key, [*known, *own])}")
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f"num_classes must be a whole number from 1 up, got {num_classes!r}")
+    needs = NEEDS[decoder]
+    if encoder_depth is None:  # DPT counts taken features; of a pyramid, four lie at depth 5
+        encoder_depth = 5 if needs.tokens else needs.depth
+    if output_stride is None:
+        output_stride = needs.output_stride
+    features = create_encoder(
+        encoder, in_channels=in_channels, output_stride=output_stride, depth=encoder_depth, weights=encoder_weights,
+        dilation=dilation, **(encoder_options or {}),
+    )  # fmt: skip
+    composed: nn.Module = network(features, num_classes, **options)
+    composed.architecture = f"{decoder} on {encoder}"  # type: ignore[assignment]  # a plain attribute
+    return composed

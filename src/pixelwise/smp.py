@@ -1,0 +1,429 @@
+"""The names of segmentation_models.pytorch (SMP) 0.6: change one import and go on.
+
+>>> import pixelwise.smp as smp                                                         # doctest: +SKIP
+>>> model = smp.Unet("resnet34", encoder_weights="imagenet", classes=3)                 # doctest: +SKIP
+
+Twelve classes with SMP's arguments, `create_model` and `from_pretrained`. A model returns a tensor, the activation
+applied, as there; `model.network` is the same network with the contract of all others here (a dictionary of logits).
+State dicts have SMP's names both ways, so files go to and fro. docs/from_smp.md says what is different.
+
+Letters: n batch, c channels, k classes, h w pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pixelwise.encoders import names
+from pixelwise.errors import DownloadError, UnknownNameError, WeightsError, suggest
+from pixelwise.layers import enlarge
+from pixelwise.weights.convert import smp as converter
+from pixelwise.weights.convert.family import Plan
+
+if TYPE_CHECKING:
+    from pixelwise.decoders.network import EncoderDecoder
+
+_ENCODER: dict[str, Any] = {"encoder_name": "resnet34", "encoder_depth": 5, "encoder_weights": "imagenet"}
+_STEPS = (256, 128, 64, 32, 16)
+_END: dict[str, Any] = {"in_channels": 3, "classes": 1, "activation": None}
+_AUX: dict[str, Any] = {"aux_params": None}
+
+
+class SegmentationModel(nn.Module):
+    """image (n, in_channels, h, w), float -> (n, k, h, w) after the activation; with `aux_params` also labels (n, l).
+
+    The arguments are SMP's, in its order; what is not among them goes to a timm encoder ("tu-..."). encoder_weights:
+    None or False for random ones, which never touches the network; else what `encoders.create_encoder` takes.
+    aux_params: classes, pooling ("avg" or "max"), dropout, activation of a classifier of the whole image. upsampling:
+    SMP's factor behind the head; left as it is, the result has the size of the image at every depth.
+
+    Raises TypeError for an unknown argument, naming the nearest, and what `decoders.compose.compose` raises.
+    """
+
+    arguments: ClassVar[dict[str, Any]] = {}
+    """SMP's arguments and their defaults, in its order."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.config = self._bind(args, kwargs)
+        self.plan = self._plan()
+        self.network: EncoderDecoder
+        from pixelwise.decoders.compose import (
+            compose,
+        )  # brings torchvision, which the import above need not wait for
+
+        network: Any = compose(
+            self.plan.model, encoder_weights=self._weights() or None, **_keywords(self.plan.arguments)
+        )
+        network.plan = self.plan
+        self.__dict__["network"] = network  # not a child: its parts are, under SMP's names
+        self.encoder, self.decoder = network.encoder, network.decoder
+        self.segmentation_head = network.segmentation_head
+        aux = self.config["aux_params"]
+        self.classification_head = None if aux is None else _classifier(network.encoder.channels[-1], **aux)
+        self.name = f"{self.plan.model}-{self.config['encoder_name']}"
+        self.register_load_state_dict_pre_hook(_read_their_names)  # type: ignore[no-untyped-call]
+        self.register_state_dict_post_hook(_write_their_names)  # type: ignore[no-untyped-call]
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        kind, known = type(self).__name__, self.arguments
+        if len(args) > len(known):
+            raise TypeError(f"{kind} takes {len(known)} arguments, got {len(args)}")
+        given = dict(zip(known, args, strict=False))
+        for old, new in converter.OLD_NAMES.items():
+            if old in kwargs and new in known:
+                kwargs[new] = kwargs.pop(old)
+        for key, value in kwargs.items():
+            if key in given:
+                raise TypeError(f"{kind} got {key!r} twice, by place and by name")
+            given[key] = value
+        encoder = given.get("encoder_name", known["encoder_name"])
+        for key in set(given) - set(known):
+            near = suggest(key, known)
+            if names.resolve(encoder).kind != "timm" or near.startswith("did you mean"):
+                raise TypeError(f"{kind} has no argument {key!r}; {near}")
+        return {**known, **given}
+
+    def _plan(self) -> Plan:
+        shape = {key: value for key, value in self.config.items() if key not in ("position_attention",)}
+        plan = converter.plan_of({"_model_class": type(self).__name__, **shape})
+        if "position_attention" in self.config:
+            plan.arguments["position_attention"] = self.config["position_attention"]
+        return plan
+
+    def _weights(self) -> Any:
+        weights = self.config["encoder_weights"]
+        return True if self.plan.model == "dpt" and weights == "imagenet" else weights
+
+    def forward(self, image: Tensor) -> Any:
+        size_hw = image.shape[-2], image.shape[-1]
+        features = self.network.features(image)
+        logits = self.network.decode(features, size_hw)  # (n, k, h/s, w/s)
+        factor = self.config.get("upsampling")
+        if factor is not None and factor != self.arguments["upsampling"]:
+            size_hw = round(logits.shape[-2] * factor), round(logits.shape[-1] * factor)
+        if self.network.stride > 1:
+            logits = enlarge(logits, size_hw, align_corners=True)
+        mask = activation(self.config["activation"])(logits)
+        if self.classification_head is None:
+            return mask
+        deepest = features[-1][0] if isinstance(features[-1], tuple) else features[-1]
+        return mask, self.classification_head(deepest)
+
+    @torch.inference_mode()
+    def predict(self, image: Tensor) -> Any:
+        """`forward` in evaluation mode, without gradients."""
+        self.eval()
+        return self(image)
+
+    def train(self, mode: bool = True) -> SegmentationModel:
+        super().train(mode)
+        self.network.train(mode)  # knows whether the encoder is frozen
+        return self
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Tensors in SMP's names. strict: False leaves out those that are missing, surplus or of another shape."""
+        self.__dict__["_strict"] = strict
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        finally:
+            del self.__dict__["_strict"]
+
+    def freeze_encoder(self) -> None:
+        """Keep the encoder as it is, in evaluation mode whatever `train` and `eval` are told."""
+        self.network.freeze_encoder()
+
+    def unfreeze_encoder(self) -> None:
+        self.network.freeze_encoder(False)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `config.json` and `model.safetensors` as SMP does, for its `from_pretrained` and for ours."""
+        from safetensors.torch import save_file
+
+        from pixelwise.files import writing
+
+        config = {"_model_class": type(self).__name__, **self.config, "encoder_weights": None}
+        config.pop("position_attention", None)
+        if config.get("activation") is not None and not isinstance(config["activation"], str):
+            raise WeightsError("an activation that is no name cannot be written; build with activation=None")
+        converter.config_of(self.plan)  # raises for what SMP cannot have
+        tensors = {key: t.detach().cpu().contiguous().clone() for key, t in self.state_dict().items()}
+        with writing(Path(folder) / "model.safetensors") as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        with writing(Path(folder) / "config.json") as temporary:
+            temporary.write_text(json.dumps(config, indent=2, sort_keys=True, default=list), encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str], *, revision: str | None = None, strict: bool = True, **changes: Any
+    ) -> SegmentationModel:  # fmt: skip
+        """See the function of this name; the model must be of this class."""
+        model = from_pretrained(name_or_folder, revision=revision, strict=strict, **changes)
+        if not isinstance(model, cls):
+            raise WeightsError(f"{name_or_folder} holds a {type(model).__name__}, not a {cls.__name__}")
+        return model
+
+
+class Unet(SegmentationModel):
+    arguments: ClassVar = {
+        **_ENCODER, "decoder_use_norm": "batchnorm", "decoder_channels": _STEPS, "decoder_attention_type": None,
+        "decoder_interpolation": "nearest", **_END, **_AUX,
+    }  # fmt: skip
+
+
+class UnetPlusPlus(SegmentationModel):
+    arguments: ClassVar = Unet.arguments
+
+
+class MAnet(SegmentationModel):
+    """position_attention: "smp", as trained there, or "corrected" (`decoders.manet`)."""
+
+    arguments: ClassVar = {
+        **_ENCODER, "decoder_use_norm": "batchnorm", "decoder_channels": _STEPS, "decoder_pab_channels": 64,
+        "decoder_interpolation": "nearest", **_END, **_AUX, "position_attention": "smp",
+    }  # fmt: skip
+
+
+class Linknet(SegmentationModel):
+    arguments: ClassVar = {**_ENCODER, "decoder_use_norm": "batchnorm", **_END, **_AUX}
+
+
+class FPN(SegmentationModel):
+    arguments: ClassVar = {
+        **_ENCODER, "decoder_pyramid_channels": 256, "decoder_segmentation_channels": 128,
+        "decoder_merge_policy": "add", "decoder_dropout": 0.2, "decoder_interpolation": "nearest", **_END,
+        "upsampling": 4, **_AUX,
+    }  # fmt: skip
+
+
+class PSPNet(SegmentationModel):
+    arguments: ClassVar = {
+        "encoder_name": "resnet34", "encoder_weights": "imagenet", "encoder_depth": 3, "psp_out_channels": 512,
+        "decoder_use_norm": "batchnorm", "psp_dropout": 0.2, **_END, "upsampling": 8, **_AUX,
+    }  # fmt: skip
+
+
+class PAN(SegmentationModel):
+    arguments: ClassVar = {
+        **_ENCODER, "encoder_output_stride": 16, "decoder_channels": 32, "decoder_interpolation": "bilinear", **_END,
+        "upsampling": 4, **_AUX,
+    }  # fmt: skip
+
+
+class DeepLabV3(SegmentationModel):
+    arguments: ClassVar = {
+        **_ENCODER, "encoder_output_stride": 8, "decoder_channels": 256, "decoder_atrous_rates": (12, 24, 36),
+        "decoder_aspp_separable": False, "decoder_aspp_dropout": 0.5, **_END, "upsampling": None, **_AUX,
+    }  # fmt: skip
+
+
+class DeepLabV3Plus(SegmentationModel):
+    arguments: ClassVar = {
+        **_ENCODER, "encoder_output_stride": 16, "decoder_channels": 256, "decoder_atrous_rates": (12, 24, 36),
+        "decoder_aspp_separable": True, "decoder_aspp_dropout": 0.5, **_END, "upsampling": 4, **_AUX,
+    }  # fmt: skip
+
+
+class UPerNet(SegmentationModel):
+    arguments: ClassVar = {
+        **_ENCODER, "decoder_channels": 256, "decoder_use_norm": "batchnorm", **_END, "upsampling": 4, **_AUX,
+    }  # fmt: skip
+
+
+class Segformer(SegmentationModel):
+    arguments: ClassVar = {**_ENCODER, "decoder_segmentation_channels": 256, **_END, "upsampling": 4, **_AUX}
+
+
+class DPT(SegmentationModel):
+    arguments: ClassVar = {
+        "encoder_name": "tu-vit_base_patch16_224.augreg_in21k", "encoder_depth": 4, "encoder_weights": "imagenet",
+        "encoder_output_indices": None, "decoder_readout": "cat",
+        "decoder_intermediate_channels": (256, 512, 1024, 1024), "decoder_fusion_channels": 256, **_END, **_AUX,
+    }  # fmt: skip
+
+
+MODELS: dict[str, type[SegmentationModel]] = {
+    model.__name__.lower(): model
+    for model in (
+        Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3, DeepLabV3Plus, PAN, UPerNet, Segformer, DPT
+    )
+}  # fmt: skip
+
+
+def create_model(
+    arch: str,
+    encoder_name: str = "resnet34",
+    encoder_weights: Any = "imagenet",
+    in_channels: int = 3,
+    classes: int = 1,
+    **kwargs: Any,
+) -> SegmentationModel:
+    """The model of a class given by its name, in upper or lower case; UnknownNameError, with the nearest, for none."""
+    if arch.lower() not in MODELS:
+        raise UnknownNameError("architecture", arch, MODELS)
+    return MODELS[arch.lower()](
+        encoder_name=encoder_name, encoder_weights=encoder_weights, in_channels=in_channels, classes=classes, **kwargs
+    )  # fmt: skip
+
+
+def from_pretrained(
+    name_or_folder: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    strict: bool = True,
+    **changes: Any,
+) -> SegmentationModel:
+    """The model of a folder with config.json and model.safetensors, or of a repository on the Hugging Face Hub.
+
+    A folder is read and nothing else happens. A repository is fetched, or taken from the Hub's cache where it is;
+    with PIXELWISE_OFFLINE or HF_HUB_OFFLINE set, only the latter. changes: arguments other than those of config.json,
+    such as activation. strict: False leaves out tensors that do not fit, with a warning.
+
+    Raises WeightsError for a folder without those files and for tensors that do not fit, DownloadError.
+    """
+    folder = Path(name_or_folder)
+    if not folder.is_dir():
+        folder = _fetched(os.fspath(name_or_folder), revision)
+    config = converter.read_config(folder)
+    if config is None:
+        raise WeightsError(f"the folder {folder} holds no config.json of SMP, which names the model's class")
+    kind = str(config["_model_class"])
+    if kind.lower() not in MODELS:
+        raise UnknownNameError("class of SMP", kind, converter.CLASSES)
+    kept = {key: value for key, value in config.items() if not key.startswith("_") and value is not None}
+    model = MODELS[kind.lower()](**{**kept, "encoder_weights": None, **changes})
+    from pixelwise.weights.checkpoint import read
+
+    model.load_state_dict(read(folder), strict=strict)
+    return model.eval()
+
+
+def _fetched(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    switches = ("PIXELWISE_OFFLINE", "HF_HUB_OFFLINE")
+    offline = any(os.environ.get(switch, "").lower() in ("1", "true", "yes", "on") for switch in switches)
+    files = ["config.json", "model.safetensors", "pytorch_model.bin"]
+    if not os.path.isabs(name) and name.count("/") == 1 and not name.startswith("."):
+        try:
+            return Path(
+                snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=offline)
+            )
+        except (OSError, ValueError) as error:
+            why = "it is not in the Hub's cache and the network is switched off" if offline else str(error)
+            raise DownloadError(
+                f"{name} could not be had: {why.splitlines()[0]}; give the path of a folder with its files"
+            ) from error
+    raise WeightsError(
+        f"there is no folder {name!r}, and it is no name of a repository either, such as 'owner/model'"
+    )
+
+
+def activation(name: str | Callable[..., Any] | None) -> Callable[[Tensor], Tensor]:
+    """What SMP's names of activations do to logits (n, k, h, w) or (n, k); a callable is called to make one."""
+    if name is None:
+        return _same
+    if callable(name):
+        made: Callable[[Tensor], Tensor] = name()
+        return made
+    if name not in ACTIVATIONS:
+        raise UnknownNameError("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
+
+
+def _same(logits: Tensor) -> Tensor:
+    return logits
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": _same,
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda logits: logits.softmax(dim=1),
+    "softmax2d": lambda logits: logits.softmax(dim=1),
+    "logsoftmax": lambda logits: logits.log_softmax(dim=1),
+    "tanh": torch.tanh,
+    "argmax": lambda logits: logits.argmax(),
+    "argmax2d": lambda logits: logits.argmax(dim=1),
+    "clamp": lambda logits: logits.clamp(0, 1),
+}
+
+
+class _Activation(nn.Module):
+    def __init__(self, name: Any) -> None:
+        super().__init__()
+        self.apply_to = activation(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply_to(x)
+
+
+def _classifier(
+    channels: int, classes: int, pooling: str = "avg", dropout: float = 0.2, activation: Any = None
+) -> nn.Sequential:
+    if pooling not in ("avg", "max"):
+        raise ValueError(f"pooling must be 'avg' or 'max', got {pooling!r}")
+    linear = nn.Linear(channels, classes)
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    pool = nn.AdaptiveAvgPool2d(1) if pooling == "avg" else nn.AdaptiveMaxPool2d(1)
+    return nn.Sequential(pool, nn.Flatten(), nn.Dropout(dropout), linear, _Activation(activation))
+
+
+def _keywords(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in arguments.items()}
+
+
+def _write_their_names(model: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    """After `state_dict`: our encoder's names become SMP's, and what SMP has and does not use is added."""
+    assert isinstance(model, SegmentationModel)
+    own = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+    left_over = getattr(model.network, "left_over", None)
+    theirs = converter.to_theirs(model.plan, own, left_over)
+    state.update({prefix + key: tensor for key, tensor in theirs.items()})
+
+
+def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before tensors are loaded: SMP's names become ours; a wrong number of classes is said to be one."""
+    assert isinstance(model, SegmentationModel)
+    given = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+    own = model.network.state_dict()
+    classifier = {key: t for key, t in given.items() if key.startswith("classification_head.")}
+    try:
+        ours, left_over = converter.to_ours(
+            model.plan, {k: given[k] for k in given if k not in classifier}, own
+        )
+    except KeyError as error:
+        raise WeightsError(
+            f"{error} has no place in {model.name}; these are weights of another encoder"
+        ) from error
+    if model.classification_head is not None:
+        ours |= classifier
+        own = own | {f"classification_head.{k}": t for k, t in model.classification_head.state_dict().items()}
+    model.network.left_over = left_over  # type: ignore[assignment]  # a plain attribute
+    wrong = [key for key in ours if key in own and own[key].shape != ours[key].shape]
+    strict = model.__dict__.get(
+        "_strict"
+    )  # None: loaded as a part of something, which says what does not fit
+    if strict:
+        for key in wrong:
+            if key.startswith("segmentation_head.") and len(ours[key]) != len(own[key]):
+                raise WeightsError(
+                    f"these weights have {len(ours[key])} classes, the model {len(own[key])}; build it with "
+                    f"classes={len(ours[key])}, or pass strict=False to leave the head as it is"
+                )
+    elif strict is False and wrong:
+        warnings.warn(
+            f"left as they are, because shapes differ: {', '.join(wrong)}", UserWarning, stacklevel=4
+        )
+        ours = {key: tensor for key, tensor in ours.items() if key not in wrong}
+    state.update({prefix + key: tensor for key, tensor in ours.items()})
