@@ -537,11 +537,11 @@ def test_unet_weights_rise_between_two_cells_as_the_paper_says(shape, spacing, c
     for cell in range(cells):
         corner = [draw.integers(0, side - 2) for side in shape]
         ids[tuple(slice(c, c + 2) for c in corner)] = cell * 1000 + 7
-    expected = numpy_unet_weights(ids, 10.0, 1.5, np.array(spacing or [1.0] * len(shape)))
-    got = losses.unet_weights(ids, sigma=1.5, spacing=spacing)
+    expected = numpy_unet_weights(ids, 10.0, 4.0, np.array(spacing or [1.0] * len(shape)))
+    got = losses.unet_weights(ids, sigma=4.0, spacing=spacing)
     assert got.dtype == torch.float32
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(losses.unet_weights(torch.tensor(ids), sigma=1.5, spacing=spacing), got)
+    assert torch.equal(losses.unet_weights(torch.tensor(ids), sigma=4.0, spacing=spacing), got)
 
 
 def test_unet_weights_of_two_cells_one_pixel_apart_by_hand():

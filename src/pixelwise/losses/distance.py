@@ -167,5 +167,5 @@ def scipy_ndimage() -> Any:
     try:
         from scipy import ndimage  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
-        raise MissingExtraError("a distance transform", "train") from None
+        raise MissingExtraError("a distance transform", "metrics") from None
     return ndimage
