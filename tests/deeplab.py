@@ -11,10 +11,6 @@ from torch.nn import functional as F
 from pixelwise.errors import WeightsError
 from pixelwise.weights.checkpoint import from_checkpoint, recognise
 
-torch.set_num_threads(
-    1
-)  # on such small pictures several threads only wait for each other, up to a hundredfold
-
 
 def shaken(network: nn.Module, seed: int = 0) -> nn.Module:
     """The network in evaluation mode, with random norms and biases (fresh ones are 0 or 1 and hide mistakes)."""
