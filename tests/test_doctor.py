@@ -179,7 +179,7 @@ def test_rgb_beside_id_label_maps_is_said_for_the_whole_set(clean):
 def test_the_number_of_classes_makes_the_check_strict(clean):
     assert findings(clean, "stray id", num_classes=3) == []
     (stray,) = findings(clean, "stray id", num_classes=2)
-    assert "id 2 belongs to no class (expected 0 to 1 or 255 to ignore)" in stray.message
+    assert "id 2 belongs to no class (expected 0-1 or 255 to ignore)" in stray.message
     (empty,) = findings(clean, "empty class", num_classes=4)
     assert "class 3" in empty.message
 

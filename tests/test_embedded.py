@@ -105,11 +105,12 @@ def test_everyday_finds_the_cat_in_a_free_photograph():
 
 @pytest.mark.slow
 def test_everyday_scores_what_its_card_says_on_a_tenth_of_val():
-    from pixelwise.datasets.voc import VOCSegmentation
+    from pixelwise.datasets.opening import open_samples
+    from pixelwise.evaluation import evaluate
     from pixelwise.recipes import everyday
 
-    val = VOCSegmentation(data("voc2012_animals") / "voc2012_animals", "val")
-    confusion = everyday.score(Segmenter("everyday"), [val[i] for i in range(0, len(val), 10)])
+    val = open_samples(data("voc2012_animals") / "voc2012_animals", "voc", "val")
+    confusion = evaluate(Segmenter("everyday"), [val[i] for i in range(0, len(val), 10)]).confusion
     scores = {score.metric: score.value for score in Segmenter("everyday").card.scores}
     assert confusion.pixel_accuracy() == pytest.approx(scores["pixel accuracy"], abs=0.02)
     populated = [VOC.index(name) for name in everyday.POPULATED]

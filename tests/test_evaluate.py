@@ -14,10 +14,14 @@ import pytest
 from PIL import Image
 
 from pixelwise import Segmenter
-from pixelwise.datasets.layouts import Pair, find_pairs
+from pixelwise.cli import app
+from pixelwise.datasets.layouts import LAYOUTS
+from pixelwise.datasets.opening import PairSamples, open_samples
+from pixelwise.datasets.sample import Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.evaluation import CLASSES, confusion_picture, evaluate, read_labels
-from pixelwise.labels import CITYSCAPES
+from pixelwise.evaluation import PROTOCOLS, confusion_picture, evaluate
+from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from pixelwise.labels import VOC
 from tiny import COLORS, quadrant_labels, quadrants
 
 
@@ -36,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_scores_are_those_of_the_counts(folder, colors_model):
-    result = evaluate(Segmenter(colors_model), find_pairs(folder), mean_over=["red", "blue"])
+    result = evaluate(Segmenter(colors_model), open_samples(folder), mean_over=["red", "blue"])
     scores = result.to_dict()
     # By hand: red 600 right and 300 invented; blue 1200 right and 300 missed; the others whole; 300 void.
     assert result.confusion.matrix.tolist() == [
@@ -50,6 +54,7 @@ def test_scores_are_those_of_the_counts(folder, colors_model):
     assert scores["mean_iou_of"]["mean_iou"] == pytest.approx((600 / 900 + 1200 / 1500) / 2)
     assert scores["classes"]["red"]["precision"] == pytest.approx(600 / 900)
     assert scores["classes"]["blue"]["recall"] == pytest.approx(1200 / 1500)
+    assert scores["classes"]["red"]["mean_dice_of_pictures"] == pytest.approx(0.5)  # 1, and 0 where invented
     assert [row["name"] for row in scores["worst"]] == ["wrong", "right"]
     assert scores["pictures"] == 2
     assert scores["published"][0]["metric"] == "mean IoU"
@@ -57,7 +62,7 @@ def test_scores_are_those_of_the_counts(folder, colors_model):
 
 
 def test_the_confusion_picture_has_a_row_a_class(folder, colors_model):
-    picture = confusion_picture(evaluate(Segmenter(colors_model), find_pairs(folder)))
+    picture = confusion_picture(evaluate(Segmenter(colors_model), open_samples(folder)))
     assert picture.dtype == np.uint8
     assert (picture == (0, 0, 255)).all(axis=-1).any()  # a class that is always right is full blue
 
@@ -65,39 +70,71 @@ def test_the_confusion_picture_has_a_row_a_class(folder, colors_model):
 def test_what_cannot_be_scored(folder, colors_model):
     segmenter = Segmenter(colors_model)
     with pytest.raises(InputError, match="lacks its picture"):
-        evaluate(segmenter, [Pair("x", "val", None, None)])
+        evaluate(segmenter, PairSamples([Pair("x", "val", None, None)]))
     with pytest.raises(InputError, match="knows 4 classes, the labels have 21"):
-        evaluate(segmenter, find_pairs(folder), classes=CLASSES["voc"])
+        evaluate(segmenter, open_samples(folder), classes=VOC)
     with pytest.raises(UnknownNameError, match="did you mean 'red'"):
-        evaluate(segmenter, find_pairs(folder), mean_over=["rde"])
-    with pytest.raises(InputError, match="protocol"):
-        evaluate(segmenter, find_pairs(folder), protocol="none")
+        evaluate(segmenter, open_samples(folder), mean_over=["rde"])
+    with pytest.raises(UnknownNameError, match=r"protocol 'none'.*torchvision"):
+        evaluate(segmenter, open_samples(folder), protocol="none")
     bad = quadrant_labels()
     bad[7, 9] = 50
     Image.fromarray(bad).save(folder / "masks" / "right.png")
     with pytest.raises(InputError, match=r"right\.png: label id 50 at \(7, 9\)"):
-        evaluate(segmenter, find_pairs(folder))
+        evaluate(segmenter, open_samples(folder, classes=COLORS))
+    with pytest.raises(InputError, match=r"right.*50.*\(7, 9\)"):
+        evaluate(segmenter, open_samples(folder))
     Image.fromarray(bad[:-1]).save(folder / "masks" / "right.png")
-    with pytest.raises(InputError):
-        evaluate(segmenter, find_pairs(folder))
+    with pytest.raises(InputError, match=r"right\.png should be .*\(40, 60\), got \(39, 60\)"):
+        evaluate(segmenter, open_samples(folder))
 
 
-def test_cityscapes_ids_that_are_not_scored_are_void(tmp_path):
-    Image.fromarray(np.array([[7, 26, 0, 4, 33]], np.uint8)).save(tmp_path / "x.png")
-    assert read_labels(tmp_path / "x.png", CITYSCAPES).tolist() == [[0, 13, 255, 255, 18]]
+def test_the_protocol_of_torchvision_is_that_of_its_reference_scripts(tmp_path):
+    """Counts equal those of a loop written as torchvision's: PIL resize of picture and label map, plain argmax."""
+    torch = pytest.importorskip("torch")
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
+    from pixelwise.models.lraspp import lraspp_mobilenet_v3_large
+
+    torch.manual_seed(0)
+    network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21).eval()
+    draw = np.random.default_rng(0)
+    blocks = draw.integers(0, 21, (9, 12)).astype(np.uint8).repeat(12, 0).repeat(12, 1)
+    blocks[30:34, 50:70] = 255
+    image = draw.integers(0, 256, (9, 12, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
+
+    picture = F.resize(Image.fromarray(image), 520, InterpolationMode.BILINEAR, antialias=True)
+    target = np.asarray(F.resize(Image.fromarray(blocks), 520, InterpolationMode.NEAREST))
+    pixels = F.to_dtype(F.pil_to_tensor(picture), torch.float32, scale=True)
+    with torch.inference_mode():
+        logits = network(F.normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)[None])["out"]
+    answer = logits[0].argmax(0).numpy()
+    known = target != 255
+    expected = np.bincount(target[known].astype(int) * 21 + answer[known], minlength=441).reshape(21, 21)
+
+    segmenter = Segmenter(network, engine="pytorch")
+    result = evaluate(segmenter, [Sample(image, blocks, "blocks")], protocol="torchvision")
+    assert result.confusion.matrix.sum() == known.sum()
+    assert abs(result.confusion.matrix - expected).sum() <= 20  # of 360,000: ties within rounding
+    assert segmenter.card.preprocess.size == 520  # the model itself is left as it was
 
 
-@pytest.mark.parametrize("layout", ["cityscapes", "ade20k"])
-def test_layouts_of_the_benchmarks(layout, tmp_path):
-    files = {
-        "cityscapes": ("leftImg8bit/val/ulm/u_1_leftImg8bit.png", "gtFine/val/ulm/u_1_gtFine_labelIds.png"),
-        "ade20k": ("images/validation/a.jpg", "annotations/validation/a.png"),
-    }[layout]
-    for file in files:
-        (tmp_path / file).parent.mkdir(parents=True)
-        Image.fromarray(quadrant_labels()).save(tmp_path / file)
-    (pair,) = find_pairs(tmp_path)
-    assert (pair.split, pair.image, pair.mask) == ("val", tmp_path / files[0], tmp_path / files[1])
+@pytest.mark.parametrize("protocol", ["sliding-512", "sliding-1024", "multi-scale-flip"])
+def test_tiles_scales_and_flips_change_nothing_for_a_model_that_looks_at_pixels(protocol, colors_model):
+    image, mask = (a.repeat(15, 0).repeat(15, 1) for a in (quadrants(), quadrant_labels()))  # 600 x 900
+    samples = [Sample(image, mask, "large")]
+    plain = evaluate(Segmenter(colors_model), samples).confusion.matrix
+    result = evaluate(Segmenter(colors_model), samples, protocol=protocol)
+    assert result.confusion.matrix.sum() == plain.sum()
+    wrong = abs(result.confusion.matrix - plain).sum() / 2
+    assert wrong <= (0 if protocol.startswith("sliding") else 0.02 * plain.sum())  # scales blur the borders
+    json.dumps(result.to_dict()["protocol"])
+
+
+def test_the_command_line_names_every_protocol_and_layout():
+    assert all(name in app.PROTOCOLS for name in PROTOCOLS)
+    assert all(name in app.FORMATS for name in LAYOUTS)
 
 
 class Page(HTMLParser):
@@ -122,6 +159,7 @@ def test_the_command(folder, colors_model, tmp_path):
     assert printed.returncode == 0, printed.stderr
     assert json.loads(printed.stdout)["mean_iou"] == pytest.approx((1 + 600 / 900 + 1 + 1200 / 1500) / 4)
     text = subprocess.run([*run, "--out", tmp_path / "report"], capture_output=True, text=True).stdout
+    assert "published: mean IoU 1.0000 on drawn pictures; as they are (by construction)" in text
     assert "mean IoU 0.8667" in text
     assert all(name in text for name in COLORS.names)
     report = tmp_path / "report"
@@ -130,19 +168,25 @@ def test_the_command(folder, colors_model, tmp_path):
     page = Page()
     page.feed((report / "report.html").read_text())
     assert "0.867" in page.cells
+    assert "mean IoU 1.0000 on drawn pictures; as they are (by construction)" in page.cells
     assert len(page.sources) == 3
     assert all(source.startswith("data:image/") for source in page.sources)
     again = subprocess.run([*run, "--out", report], capture_output=True, text=True)
     assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
     wrong = subprocess.run([*run, "--split", "vall"], capture_output=True, text=True, env=dict(os.environ))
     assert wrong.returncode == 2
-    assert "did you mean 'all'" in wrong.stderr
+    assert "did you mean" in wrong.stderr
+    assert "'all'" in wrong.stderr
+    mapped = subprocess.run([*run, "--json", "--map-ids", "1-3=0"], capture_output=True, text=True)
+    assert json.loads(mapped.stdout)["classes"]["dark"]["recall"] == pytest.approx(1 / 4, abs=0.05)
 
 
+@pytest.mark.slow
 def test_everyday_on_voc_has_the_scores_of_its_card(data):
     """A tenth of the val pictures, so the tolerance is that of a sample."""
-    pairs = [pair for pair in find_pairs(data / "voc2012_animals", "voc") if pair.split == "val"][::10]
+    samples = open_samples(data / "voc2012_animals", "voc", "val")
+    samples.pairs = samples.pairs[::10]
     segmenter = Segmenter("everyday")
-    result = evaluate(segmenter, pairs, classes=CLASSES["voc"])
+    result = evaluate(segmenter, samples, classes=samples.classes)
     (accuracy,) = [score.value for score in segmenter.card.scores if score.metric == "pixel accuracy"]
     assert result.confusion.pixel_accuracy() == pytest.approx(accuracy, abs=0.03)

@@ -10,7 +10,7 @@ from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2
 from pixelwise.models.unet import UNet
 from pixelwise.recipes import embed, everyday, nuclei
 from pixelwise.segmenter import Segmenter
-from pixelwise.training.augment import joint
+from pixelwise.transforms.torchvision import joint
 from pixelwise.weights.card import Score
 
 

@@ -8,12 +8,12 @@ HTML page that holds all of it.
 from __future__ import annotations
 
 import base64
+import copy
 import html
 import io
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,46 +21,86 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pixelwise import draw
-from pixelwise.datasets.layouts import Pair
-from pixelwise.errors import InputError
-from pixelwise.labels import ADE20K, CAMVID, CITYSCAPES, VOC, LabelSet
+from pixelwise.datasets.opening import ignore_index
+from pixelwise.datasets.sample import Sample, Samples
+from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.labels import LabelSet
 from pixelwise.metrics import ConfusionMatrix
+from pixelwise.segmentation import Segmentation
 from pixelwise.segmenter import Segmenter
 from pixelwise.weights.card import Card
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named, pinned way of scoring, which travels with every result."""
+    """A named, pinned way of scoring, which travels with every result.
+
+    says: it, in words. shorter_side: picture and label map are brought to this many pixels first, in place of the
+    card's own size, and scored there; None: the card's size, scored at the label map's own. options: how the
+    Segmenter is called.
+    """
 
     name: str
     says: str
+    shorter_side: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+ONE_MATRIX = "void pixels left out; one confusion matrix over the whole data set"
 
 
 PROTOCOLS = {
-    "own-size": Protocol(
-        "own-size",
-        "the card's own preprocessing, the whole picture at one scale; scored at the label map's own size; "
-        "void pixels left out; one confusion matrix over the whole data set",
-    ),
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "own-size",
+            "the card's own preprocessing, the whole picture at one scale; scored at the label map's own size; "
+            + ONE_MATRIX,
+        ),
+        Protocol(
+            "torchvision",
+            "as torchvision's reference scripts score: shorter side 520 (antialiased bilinear), the label map resized "
+            "to the same size (nearest) and scored there; whole picture, one scale; " + ONE_MATRIX,
+            shorter_side=520,
+        ),
+        Protocol(
+            "sliding-512",
+            "the picture at its own size in tiles of 512x512 with a stride of about 341, as mmsegmentation slides; "
+            "logits averaged evenly; scored at the label map's own size; " + ONE_MATRIX,
+            options={"tile": 512, "overlap": 171, "window": "constant"},
+        ),
+        Protocol(
+            "sliding-1024",
+            "the picture at its own size in tiles of 1024x1024 with a stride of about 768, as SegFormer on Cityscapes; "
+            "logits averaged evenly; scored at the label map's own size; " + ONE_MATRIX,
+            options={"tile": 1024, "overlap": 256, "window": "constant"},
+        ),
+        Protocol(
+            "multi-scale-flip",
+            "the card's own preprocessing times 0.5, 0.75, 1, 1.25, 1.5 and 1.75, each also mirrored; probabilities "
+            "averaged; scored at the label map's own size; " + ONE_MATRIX,
+            options={
+                "scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+                "flips": ("horizontal",),
+                "average": "probabilities",
+            },
+        ),
+    )
 }
 """Known protocols by name."""
-
-CLASSES = {"voc": VOC, "camvid": CAMVID, "cityscapes": CITYSCAPES, "ade20k": ADE20K}
-"""What the label files of a layout mean; a plain folder's are read with the model's own classes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Scores of one model on one data set. confusion: counts, by picture too; card: the model's; pairs: by name;
-    mean_over: classes whose mean IoU is wanted beside that of all."""
+    """Scores of one model on one data set. confusion: counts, by picture too; card: the model's; samples: as they
+    were scored; mean_over: classes whose mean IoU is wanted beside that of all."""
 
     confusion: ConfusionMatrix
     classes: LabelSet
     card: Card
     protocol: Protocol
     data: str
-    pairs: dict[str, Pair]
+    samples: Samples
     mean_over: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,7 +115,7 @@ class Evaluation:
             "pixel_accuracy": _plain(confusion.pixel_accuracy()),
             "mean_accuracy": _plain(confusion.mean_accuracy()),
             "frequency_weighted_iou": _plain(confusion.frequency_weighted_iou()),
-            "mean_dice": _plain(float(np.nanmean(confusion.dice()))) if confusion.matrix.any() else None,
+            "mean_dice": _mean(confusion.dice()),
             "kappa": _plain(confusion.kappa()),
             "mcc": _plain(confusion.mcc()),
             "mean_iou_of_pictures": {
@@ -83,8 +123,15 @@ class Evaluation:
                 "quantiles": {str(q): _plain(per_image.quantile(q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
             },
             "classes": {
-                name: {column: _plain(value) for column, value in row.items()}
-                for name, row in confusion.by_class(self.classes).items()
+                name: {
+                    **{column: _plain(value) for column, value in row.items()},
+                    "mean_dice_of_pictures": _mean(dice),
+                }
+                for (name, row), dice in zip(
+                    confusion.by_class(self.classes).items(),
+                    confusion.per_image("dice").values.T,
+                    strict=True,
+                )
             },
             "worst": [{"name": name, "mean_iou": value} for name, value in per_image.worst(10)],
             "pictures": len(confusion.names),
@@ -102,25 +149,25 @@ class Evaluation:
 
 def evaluate(
     segmenter: Segmenter,
-    pairs: Iterable[Pair],
+    samples: Samples,
     *,
     classes: LabelSet | None = None,
     protocol: str = "own-size",
     data: str = "",
     mean_over: Iterable[str] = (),
-    progress: Callable[[list[Pair]], Iterable[Pair]] = iter,
+    progress: Callable[[Samples], Iterable[Sample]] = iter,
 ) -> Evaluation:
-    """Run the model over all pairs and count.
+    """Run the model over all samples and count.
 
-    pairs: pictures and label maps that both exist. classes: what the label files mean; None: the model's own. They
-    must be as many as the model's, in its order. mean_over: see `Evaluation`. progress: wraps the list of
-    pairs, to draw a bar.
+    samples: masks hold class indices, as `open_samples` and its kin give them. classes: what those are; None: the
+    model's own. They must be as many as the model's, in its order. mean_over: see `Evaluation`. progress: wraps the
+    samples, to draw a bar.
 
-    Raises InputError for a pair that lacks a file, a label map of another size or with an unknown id (naming file and
-    place), and for a model of other classes.
+    Raises InputError for what the samples raise, for a mask with an unknown id, and for a model of other classes.
     """
     if protocol not in PROTOCOLS:
-        raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+        raise UnknownNameError("protocol", protocol, PROTOCOLS)
+    rule = PROTOCOLS[protocol]
     classes = classes or segmenter.classes
     if classes.num_classes != segmenter.classes.num_classes:
         raise InputError(
@@ -130,42 +177,29 @@ def evaluate(
     mean_over = tuple(mean_over)
     for name in mean_over:
         classes.index(name)
-    listed = list(pairs)
-    confusion = ConfusionMatrix(classes.num_classes, image_dims=2)
-    for pair in progress(listed):
-        if pair.image is None or pair.mask is None:
-            raise InputError(
-                f"{pair.name} ({pair.split}) lacks its picture or its label map; see `pixelwise check`"
-            )
-        target = read_labels(pair.mask, classes)
-        answer = segmenter(pair.image)
-        if target.shape != answer.labels.shape:
-            raise InputError(
-                f"{pair.mask} is {target.shape[0]} x {target.shape[1]} pixels (h x w), its picture "
-                f"{answer.labels.shape[0]} x {answer.labels.shape[1]}; see `pixelwise check`"
-            )
-        confusion.update(segmenter.classes.to_indices(answer.labels), target, pair.name)
+    confusion = ConfusionMatrix(classes.num_classes, ignore_index(classes), image_dims=2)
+    for sample in progress(samples):
+        answer, target = answer_under(rule, segmenter, sample)
+        confusion.update(segmenter.classes.to_indices(answer.labels), target, sample.name)
     if not confusion.matrix.any():
         raise InputError("there is nothing to score: no pictures, or every labelled pixel is void")
-    named = {pair.name: pair for pair in listed}
-    return Evaluation(confusion, classes, segmenter.card, PROTOCOLS[protocol], data, named, mean_over)
+    return Evaluation(confusion, classes, segmenter.card, rule, data, samples, mean_over)
 
 
-def read_labels(path: Path, classes: LabelSet) -> NDArray[np.int64]:
-    """A label file as class indices (h, w), 255 for void; an unknown id raises, with the file's name."""
-    if path.suffix == ".npy":
-        ids: NDArray[Any] = np.load(path, allow_pickle=False)
-    else:
-        with Image.open(path) as opened:
-            ids = np.asarray(opened)
-    if ids.ndim != 2:
-        raise InputError(f"{path} holds colours, not ids; see `pixelwise check`")
-    if classes is CITYSCAPES:  # its other ids are void by definition
-        ids = np.where(np.isin(ids, classes.ids), ids, np.uint8(255))
-    try:
-        return classes.to_indices(ids)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+def answer_under(
+    protocol: Protocol, segmenter: Segmenter, sample: Sample
+) -> tuple[Segmentation, NDArray[np.unsignedinteger[Any]]]:
+    """The model's answer and the truth (h, w) it is compared with, both at the size where the protocol scores."""
+    if protocol.shorter_side is None:
+        return segmenter(sample.image, **protocol.options), sample.mask
+    height, width = replace(
+        segmenter.card.preprocess, size=protocol.shorter_side, side="shorter", multiple=1, offset=0
+    ).size_hw(*sample.mask.shape)
+    picture = Image.fromarray(sample.image).resize((width, height), Image.Resampling.BILINEAR)
+    target = Image.fromarray(sample.mask).resize((width, height), Image.Resampling.NEAREST)
+    as_it_is = copy.copy(segmenter)
+    as_it_is.card = segmenter.card.replace(preprocess=replace(segmenter.card.preprocess, size=None))
+    return as_it_is(picture, **protocol.options), np.asarray(target)
 
 
 # Pictures and page ----------------------------------------------------------------------------------------------
@@ -204,14 +238,12 @@ def worst_pictures(
 ) -> list[tuple[str, float, NDArray[np.uint8]]]:
     """The pictures with the lowest mean IoU: name, score, and photo, truth and answer side by side."""
     shown = []
+    numbers = {name: i for i, name in enumerate(evaluation.confusion.names)}
     for name, score in evaluation.confusion.per_image().worst(count):
-        pair = evaluation.pairs[name]
-        assert pair.image is not None
-        assert pair.mask is not None
-        answer = segmenter(pair.image)
-        truth = read_labels(pair.mask, evaluation.classes)
+        answer, truth = answer_under(evaluation.protocol, segmenter, evaluation.samples[numbers[name]])
+        known = truth != ignore_index(evaluation.classes)
         ids = np.full(truth.shape, segmenter.classes.ignore_id or 0, segmenter.classes.dtype)
-        ids[truth != 255] = segmenter.classes.to_ids(truth[truth != 255])
+        ids[known] = segmenter.classes.to_ids(truth[known])
         panels = [
             answer.image,
             draw.overlay(answer.image, ids, segmenter.classes, alpha=0.6),
@@ -247,7 +279,7 @@ def table(evaluation: Evaluation) -> str:
         lines.append(f"mean IoU {of['mean_iou']:.4f} over {', '.join(of['classes'])}")
     for score in evaluation.card.scores:
         lines.append(
-            f"on the card: {score.metric} {score.value:.4f} on {score.data}; {score.protocol} ({score.source})"
+            f"published: {score.metric} {score.value:.4f} on {score.data}; {score.protocol} ({score.source})"
         )
     return "\n".join(lines)
 
@@ -266,6 +298,8 @@ def page(evaluation: Evaluation, worst: list[tuple[str, float, NDArray[np.uint8]
         f"<li>{html.escape(f'{s.metric} {s.value:.4f} on {s.data}; {s.protocol} ({s.source})')}</li>"
         for s in evaluation.card.scores
     )
+    if published:
+        published = f"<p>Published on its card, each under its own protocol:</p><ul>{published}</ul>"
     pictures = "".join(
         f"<img src='{_data_uri(picture, 'JPEG')}' alt='{html.escape(name)}'>" for name, _, picture in worst
     )
@@ -286,7 +320,7 @@ Protocol {html.escape(evaluation.protocol.name)}: {html.escape(evaluation.protoc
 <p class="big"><b><span>{scores["mean_iou"]:.3f}</span>mean IoU</b><b><span>{scores["pixel_accuracy"]:.3f}</span>pixel
 accuracy</b><b><span>{scores["mean_accuracy"]:.3f}</span>mean accuracy</b></p>
 <p>95% interval of the mean IoU over pictures: {low:.3f} to {high:.3f}.</p>
-<ul>{published}</ul>
+{published}
 <h2>Classes</h2>
 <table><tr><th>class</th><th>IoU</th><th>Dice</th><th>precision</th><th>recall</th><th>pixels</th></tr>{rows}</table>
 <h2>Confusion</h2><p>Rows are the truth; numbers are percent of the row.</p>
@@ -304,6 +338,12 @@ def _data_uri(picture: NDArray[np.uint8], kind: str) -> str:
 
 def _cell(value: float | None, width: int) -> str:
     return f"{'' if value is None else f'{value:.3f}':>{width}}"
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    """Without the NaN ones; None when none is left."""
+    left = values[~np.isnan(values)]
+    return float(left.mean()) if left.size else None
 
 
 def _plain(value: float) -> float | None:

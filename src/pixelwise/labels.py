@@ -126,7 +126,7 @@ class LabelSet:
             at = tuple(int(i) for i in np.argwhere(stray)[0])
             raise InputError(
                 f"label id {int(ids[at])} at {at} belongs to no class; "
-                f"expected {_ranges(sorted(self.ids))}" + self._ignore_words()
+                f"expected {ranges(sorted(self.ids))}" + self._ignore_words()
             )
         return indices
 
@@ -162,7 +162,7 @@ def _color(values: Sequence[int]) -> Color:
     return r, g, b
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def ranges(numbers: Sequence[int]) -> str:
     """[0, 1, 2, 7] as '0-2, 7'."""
     runs: list[list[int]] = []
     for number in numbers:

@@ -8,19 +8,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pixelwise.datasets.doctor import Report, examine
-from pixelwise.datasets.layouts import Pair
+from pixelwise.datasets.opening import parse_map
+from pixelwise.datasets.sample import Pair
 
 SHOWN = 5
 """Findings of one kind that are printed; the rest is counted (JSON has them all)."""
 
 
-def run(data: Path, layout: str, num_classes: int | None, ignore_id: int, json: bool) -> int:
+def run(
+    data: Path, layout: str, num_classes: int | None, ignore_id: int, map_ids: str | None, json: bool
+) -> int:
     """Examine and print; the exit code."""
     report = examine(
         data,
         layout=layout,
         num_classes=num_classes,
         ignore_id=None if ignore_id < 0 else ignore_id,
+        map_ids=None if map_ids is None else parse_map(map_ids),
         progress=_with_progress,
     )
     print(jsonlib.dumps(report.to_dict(), indent=1) if json else _text(report))

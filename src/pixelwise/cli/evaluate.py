@@ -9,36 +9,30 @@ from pathlib import Path
 
 from PIL import Image
 
-from pixelwise.datasets.layouts import Pair, detect, find_pairs
-from pixelwise.errors import UnknownNameError
-from pixelwise.evaluation import CLASSES, confusion_picture, evaluate, page, table, worst_pictures
+from pixelwise.datasets.opening import PairSamples, open_samples, parse_map
+from pixelwise.datasets.sample import Sample, Samples
+from pixelwise.evaluation import confusion_picture, evaluate, page, table, worst_pictures
 from pixelwise.files import check_writable, writing
 from pixelwise.segmenter import Segmenter
 
 
 def run(
-    data: Path, layout: str, split: str | None, model: str, engine: str, protocol: str,
+    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, protocol: str,
     mean_over: list[str], out: Path | None, json: bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Evaluate, print, and write the report folder if one is asked for."""
-    layout = detect(data) if layout == "auto" else layout
-    pairs = find_pairs(data, layout)
-    splits = list(dict.fromkeys(pair.split for pair in pairs))
-    if split is None:
-        split = next((s for s in ("val", "test") if s in splits), splits[0])
-    if split not in splits:
-        raise UnknownNameError("split", split, splits)
+    samples = open_samples(data, layout, split, map_ids=None if map_ids is None else parse_map(map_ids))
     files = {} if out is None else {n: out / n for n in ("report.json", "report.html", "confusion.png")}
     for path in files.values():
         check_writable(path, overwrite=overwrite)
     segmenter = Segmenter(model, engine=engine)
-    chosen = [pair for pair in pairs if pair.split == split]
+    classes = samples.classes or segmenter.classes
     result = evaluate(
         segmenter,
-        chosen,
-        classes=CLASSES.get(layout),
+        PairSamples(samples.pairs, classes, samples.split),
+        classes=classes,
         protocol=protocol,
-        data=f"{data.name}, {split}",
+        data=f"{data.name}, {samples.split}",
         mean_over=mean_over,
         progress=_with_progress,
     )
@@ -58,10 +52,10 @@ def run(
     print(f"wrote {', '.join(str(path) for path in files.values())} and {out / 'worst'}", file=sys.stderr)
 
 
-def _with_progress(pairs: list[Pair]) -> Iterable[Pair]:
+def _with_progress(samples: Samples) -> Iterable[Sample]:
     if not sys.stderr.isatty():
-        return pairs
+        return samples
     from rich.console import Console
     from rich.progress import track
 
-    return track(pairs, description="Evaluating", console=Console(stderr=True))
+    return track(samples, description="Evaluating", console=Console(stderr=True))

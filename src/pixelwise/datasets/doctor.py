@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.datasets.layouts import Pair, find_pairs
-from pixelwise.errors import ImageError
+from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
+from pixelwise.datasets.opening import MapIds, read_classes
+from pixelwise.datasets.sample import Pair, read_label_file
+from pixelwise.errors import ImageError, InputError
 from pixelwise.images import read
+from pixelwise.labels import LabelSet, ranges
 
 LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2"}
 RARE = 0.001
@@ -68,16 +71,22 @@ def examine(
     layout: str = "auto",
     num_classes: int | None = None,
     ignore_id: int | None = 255,
+    map_ids: MapIds | None = None,
     progress: Callable[[list[Pair]], Iterable[Pair]] = iter,
 ) -> Report:
     """Look at every picture and label map of a data set.
 
-    layout: see `layouts.find_pairs`. num_classes: ids 0 .. num_classes - 1 are classes; None: the ids below the
-    first large gap are taken for classes. ignore_id: the id that counts for nothing. progress: wraps the list of
-    pairs, to draw a bar.
+    layout, map_ids: see `opening.open_samples`. num_classes: ids 0 .. num_classes - 1 are classes; None: those of
+    the layout or of the folder's classes.txt, or else the ids below the first large gap. ignore_id: the id that
+    counts for nothing, unless the layout has its own. progress: wraps the list of pairs, to draw a bar.
     """
     report = Report()
-    pairs = find_pairs(Path(root), layout)
+    root = Path(root)
+    layout = detect(root) if layout == "auto" else layout
+    pairs = find_pairs(root, layout)
+    classes = (LAYOUTS[layout].classes or read_classes(root)) if num_classes is None else None
+    if classes is not None:
+        ignore_id = classes.ignore_id
     report.splits = dict(Counter(pair.split for pair in pairs))
     first_seen: dict[int, tuple[str, tuple[int, int]]] = {}
     counts: Counter[int] = Counter()
@@ -92,19 +101,21 @@ def examine(
         labels = _examine_mask(pair, report, modes)
         if labels is None:
             continue
+        labels = labels if map_ids is None else map_ids(labels)
         if picture is not None and labels.shape != picture.shape[:2]:
             report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape))
         ids, places, occurrences = np.unique(labels, return_index=True, return_counts=True)
         for one, place, count in zip(ids.tolist(), places.tolist(), occurrences.tolist(), strict=True):
             counts[one] += count
             row, column = divmod(place, labels.shape[1])
-            first_seen.setdefault(one, (str(pair.mask), (row, column)))
+            first_seen.setdefault(one, (pair.place, (row, column)))
         if ignore_id is not None and ids.tolist() == [ignore_id]:
             message = f"every pixel is {ignore_id}, which is ignored"
             report.findings.append(
                 _finding("nothing to learn", "warning", message, "leave the pair out", pair.mask)
             )
-    _examine_ids(report, counts, first_seen, num_classes, ignore_id)
+    known = set(range(num_classes)) if num_classes is not None else set(classes.ids) if classes else None
+    _examine_ids(report, counts, first_seen, known, ignore_id, classes)
     report.findings.extend(_duplicates(digests))
     report.findings.extend(_colour_coded(modes, report))
     return report
@@ -148,9 +159,15 @@ def _examine_mask(pair: Pair, report: Report, modes: Counter[str]) -> NDArray[An
             _finding("missing label map", "error", message, "draw it, or leave it out", pair.image)
         )
         return None
+    if pair.ids is not None:
+        try:
+            return pair.read_ids()
+        except InputError as error:
+            found("unreadable", "error", str(error), "correct the file")
+            return None
     try:
         if pair.mask.suffix == ".npy":
-            values, mode = _loaded(pair.mask), "npy"
+            values, mode = read_label_file(pair.mask), "npy"
         else:
             with Image.open(pair.mask) as opened:
                 values, mode = np.asarray(opened), opened.mode
@@ -193,11 +210,6 @@ def _examine_mask(pair: Pair, report: Report, modes: Counter[str]) -> NDArray[An
     return ids
 
 
-def _loaded(path: Path) -> NDArray[Any]:
-    values: NDArray[Any] = np.load(path, allow_pickle=False)
-    return values
-
-
 def _sizes_differ(pair: Pair, picture: tuple[int, ...], labels: tuple[int, ...]) -> Finding:
     said = f"the picture is {picture[0]} x {picture[1]} (h x w), its label map {labels[0]} x {labels[1]}"
     if labels[::-1] == picture:
@@ -212,35 +224,37 @@ def _examine_ids(
     report: Report,
     counts: Counter[int],
     first_seen: dict[int, tuple[str, tuple[int, int]]],
-    num_classes: int | None,
+    known: set[int] | None,
     ignore_id: int | None,
+    classes: LabelSet | None,
 ) -> None:
     ids = sorted(i for i in counts if i != ignore_id)
-    if num_classes is None and ignore_id == 255 and 255 in counts and set(ids) <= {0}:
+    if known is None and ignore_id == 255 and 255 in counts and set(ids) <= {0}:
         file, pixel = first_seen[255]
         message = (
             "the label maps hold 0 and 255 only, and 255 means ignore: there is one class, nothing to learn"
         )
         fix = "write 1 for 255, or pass another id to ignore"
         report.findings.append(Finding("0/255 label maps", "error", message, fix, file, pixel))
-    classes = num_classes if num_classes is not None else _classes_in(ids)
-    for stray in (i for i in ids if not 0 <= i < classes):
+    known = set(range(_classes_in(ids))) if known is None else known
+    for stray in (i for i in ids if i not in known):
         file, pixel = first_seen[stray]
-        message = f"id {stray} belongs to no class (expected 0 to {classes - 1}" + (
-            f" or {ignore_id} to ignore); {counts[stray]} pixels in all"
-        )
-        fix = "correct the map, give the classes with --num-classes, or map the id"
+        ignored = "" if ignore_id is None else f" or {ignore_id} to ignore"
+        expected = f"expected {ranges(sorted(known))}{ignored}"
+        message = f"id {stray} belongs to no class ({expected}); {counts[stray]} pixels in all"
+        fix = "correct the map, give the classes with --num-classes, or change the id with --map-ids"
         report.findings.append(Finding("stray id", "error", message, fix, file, pixel))
-    report.pixels = {i: counts[i] for i in range(classes)}
+    report.pixels = {i: counts[i] for i in sorted(known)}
     total = sum(report.pixels.values())
     for i, pixels in report.pixels.items():
+        name = f"class {i}" + (f" ({classes.names[classes.ids.index(i)]})" if classes else "")
         if pixels == 0:
-            message = f"class {i} never occurs"
+            message = f"{name} never occurs"
             report.findings.append(
                 Finding("empty class", "warning", message, "add pictures of it, or drop the class")
             )
         elif pixels < RARE * total:
-            message = f"class {i} has {pixels / total:.4%} of the pixels"
+            message = f"{name} has {pixels / total:.4%} of the pixels"
             fix = "weight it, sample its pictures more often, or merge it"
             report.findings.append(Finding("rare class", "warning", message, fix))
 

@@ -1,21 +1,28 @@
-"""What every data set yields."""
+"""What every data set yields: a picture with its truth, not yet read (`Pair`) and read (`Sample`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from pixelwise.errors import InputError
+
+Ids = NDArray[Any]
+"""The numbers of a label file, of any integer type."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """One picture with its truth.
 
-    image (h, w, 3) uint8 RGB; mask (h, w) unsigned class ids, 255 where nothing is known; name, the file's
-    stem.
+    image (h, w, 3) uint8 RGB; mask (h, w) unsigned class ids, 255 where nothing is known (65535 where there are
+    more than 255 classes); name, the file's stem.
     """
 
     image: NDArray[np.uint8]
@@ -31,3 +38,44 @@ class Samples(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
     def __iter__(self) -> Iterator[Sample]: ...
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where a picture and its truth lie; `name` is what they share, `split` the part of the data set.
+
+    image, mask: the files, None for one that is missing. ids: makes the label map (h, w) of file ids where the
+    file is not one itself (outlines in a JSON file, a .mat file, colours); None: it is one.
+    """
+
+    name: str
+    split: str
+    image: Path | None
+    mask: Path | None
+    ids: Callable[[], Ids] | None = None
+
+    @property
+    def place(self) -> str:
+        """The label map, for messages."""
+        return str(self.mask) if self.ids is None else f"{self.mask} ({self.name})"
+
+    def read_ids(self) -> Ids:
+        """The label map (h, w) as file ids. Raises InputError, with the file's name, for what is no label map."""
+        if self.mask is None:
+            raise InputError(f"{self.name} ({self.split}) lacks its label map; see `pixelwise check`")
+        try:
+            ids = read_label_file(self.mask) if self.ids is None else self.ids()
+        except (OSError, SyntaxError, ValueError, KeyError, Image.DecompressionBombError) as error:
+            raise InputError(f"{self.place}: {error}") from error
+        if ids.ndim != 2:
+            raise InputError(f"{self.place} holds colours, not ids; see `pixelwise check`")
+        return ids
+
+
+def read_label_file(path: Path) -> Ids:
+    """The values of a picture of ids or of a .npy file, as they are."""
+    if path.suffix == ".npy":
+        values: Ids = np.load(path, allow_pickle=False)
+        return values
+    with Image.open(path) as opened:
+        return np.asarray(opened)

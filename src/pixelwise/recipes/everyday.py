@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from pixelwise.datasets.folder import FolderDataset, split_by_name
+from pixelwise.datasets.layouts import match
+from pixelwise.datasets.opening import PairSamples, open_samples, split_by_name, with_map
 from pixelwise.datasets.sample import Sample, Samples
-from pixelwise.datasets.voc import VOCSegmentation
+from pixelwise.evaluation import evaluate
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import VOC
 from pixelwise.losses import cross_entropy, distillation
-from pixelwise.metrics import ConfusionMatrix
 from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2
 from pixelwise.recipes.embed import embed
 from pixelwise.segmenter import Segmenter
@@ -83,10 +83,10 @@ def pictures(data: Path) -> tuple[list[Sample], list[Sample]]:
     forgot or broke, not how the network does on new pictures; for that there is VOC val.
     """
     voc, coco = data / "voc2012_animals", data / "coco128_seg"
-    animals = VOCSegmentation(voc, "train")
-    outlined = VOCSegmentation(voc, "train_sbd")
-    outlined.to_classes = void_outline
-    scenes = FolderDataset(coco / "images", coco / "masks_voc21", to_classes=void_outline)
+    animals = open_samples(voc, "voc", "train")
+    outlined = open_samples(voc, "voc", "train_sbd", map_ids=void_outline)
+    drawn = match(coco / "images", coco / "masks_voc21")
+    scenes = PairSamples([with_map(pair, void_outline) for pair in drawn], VOC)
     everything = {sample.name: sample for part in (animals, outlined, scenes) for sample in part}
     training, held_out = split_by_name(everything, 0.1)
     training += [
@@ -185,18 +185,10 @@ def loss_of(network: nn.Module, batch: Batch) -> Tensor:
     return cross_entropy(logits, batch["mask"]) + distillation(coarse, batch["teacher"])
 
 
-def score(segmenter: Segmenter, samples: Samples) -> ConfusionMatrix:
-    """Counts over all pictures, each at its own size."""
-    confusion = ConfusionMatrix(VOC.num_classes)
-    for sample in samples:
-        confusion.update(segmenter(sample.image).labels, sample.mask)
-    return confusion
-
-
 def measured(segmenter: Segmenter, data: Path) -> tuple[Score, ...]:
     """The card's scores: all val pictures, through the path that users take."""
-    val = VOCSegmentation(data / "voc2012_animals", "val")
-    confusion = score(segmenter, val)
+    val = open_samples(data / "voc2012_animals", "voc", "val")
+    confusion = evaluate(segmenter, val).confusion
     figures = {
         "mIoU of 7 classes": confusion.mean_iou(VOC.index(name) for name in POPULATED),
         "mIoU of all classes that occur": confusion.mean_iou(),

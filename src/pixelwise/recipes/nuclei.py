@@ -21,22 +21,23 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from pixelwise.datasets.folder import FolderDataset, split_by_name
+from pixelwise.datasets.opening import PairSamples, open_samples, parse_map
 from pixelwise.datasets.sample import Samples
+from pixelwise.evaluation import evaluate
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
 from pixelwise.losses import cross_entropy, dice
-from pixelwise.metrics import ConfusionMatrix
 from pixelwise.models.unet import UNet
 from pixelwise.recipes.embed import embed
 from pixelwise.segmenter import Segmenter
-from pixelwise.training.augment import joint
 from pixelwise.training.loop import Batch, TrainConfig, fit
+from pixelwise.transforms.torchvision import joint
 from pixelwise.weights.card import Card, Score
 
 WIDTH = 12
 BROAD = TrainConfig(
-    steps=2400, batch_size=8, peak_lr=3e-3, weight_decay=1e-4, warmup_steps=50, ema_decay=0.99, bfloat16=True,
+    steps=2400, batch_size=8, peak_lr=3e-3, weight_decay=1e-4, warmup_steps=50, ema_decay=0.99,
+    precision="bfloat16",
 )  # fmt: skip
 CLOSE = dataclasses.replace(BROAD, steps=1000, peak_lr=1.5e-3, seed=1)
 
@@ -64,15 +65,13 @@ CARD = Card(
 )
 
 
-def tiles(data: Path, share: float = 0.2) -> tuple[FolderDataset, FolderDataset]:
+def tiles(data: Path) -> tuple[PairSamples, PairSamples]:
     """(training, held out) tiles of `data`/dsb2018_nuclei: background 0, nucleus 1; split by name."""
-    root = data / "dsb2018_nuclei"
-    names = sorted(path.stem for path in (root / "images").iterdir())
     training, held_out = (
-        FolderDataset(
-            root / "images", root / "labels", names=part, to_classes=lambda ids: (ids > 0).astype(np.uint8)
+        open_samples(
+            data / "dsb2018_nuclei", "folder", split, classes=CARD.labels, map_ids=parse_map("1-65535=1")
         )
-        for part in split_by_name(names, share)
+        for split in ("train", "val")
     )
     return training, held_out
 
@@ -123,9 +122,9 @@ def loss_of(network: nn.Module, batch: Batch) -> Tensor:
 
 def score(segmenter: Segmenter, samples: Samples) -> tuple[float, float]:
     """Dice of nuclei in [0, 1]: (over all pixels of the set, mean over the tiles that have nuclei)."""
-    tiles = [ConfusionMatrix(2).update(segmenter(sample.image).labels, sample.mask) for sample in samples]
-    each = [tile.dice()[1] for tile in tiles if tile.matrix[1].any()]
-    return float(ConfusionMatrix(2).merge(*tiles).dice()[1]), float(np.mean(each))
+    confusion = evaluate(segmenter, samples).confusion
+    each = confusion.per_image("dice").values[:, 1]
+    return float(confusion.dice()[1]), float(np.nanmean(each))
 
 
 def measured(segmenter: Segmenter, held_out: Samples) -> tuple[Score, ...]:

@@ -1,4 +1,4 @@
-"""From a `Sample` to tensors: image and mask move together, then the image takes the network's range."""
+"""Any torchvision v2 transform as a way from a `Sample` to tensors: image and mask move together."""
 
 from __future__ import annotations
 

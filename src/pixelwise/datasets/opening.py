@@ -1,0 +1,211 @@
+"""open_samples: the one way from a data set on disk to samples, shared by training and evaluation.
+
+What a label file's numbers mean is settled here, once: a sample's mask holds class indices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
+from pixelwise.datasets.sample import Ids, Pair, Sample
+from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.images import read
+from pixelwise.labels import LabelSet
+
+HELD_OUT = 0.2
+"""The share of an undivided folder that is its split val."""
+
+MapIds = Callable[[Ids], Ids]
+
+
+def open_samples(
+    root: Path,
+    layout: str = "auto",
+    split: str | None = None,
+    *,
+    classes: LabelSet | None = None,
+    map_ids: MapIds | None = None,
+) -> PairSamples:
+    """The samples of one split of the data set in the folder `root`.
+
+    layout: a key of LAYOUTS, or "auto" for what the folders look like. split: one that the data set has; None for
+    val, else test, else all there is. A folder that is not divided has the split "all", and divides itself into
+    "train" and "val" by a hash of the names (`split_by_name`). map_ids: changes the files' ids (h, w) before
+    anything else sees them. classes: what the ids mean; None for the layout's own, or a folder's classes.txt; where
+    there is neither, masks hold the ids as they are.
+
+    Raises InputError for a missing folder (with how to get the data), an unknown split, and pairs that lack a file.
+    """
+    root = Path(root)
+    layout = detect(root) if layout == "auto" else layout
+    pairs = find_pairs(root, layout)
+    split, chosen = choose_split(pairs, split)
+    for pair in chosen:
+        if pair.image is None or pair.mask is None:
+            missing = "picture" if pair.image is None else "label map"
+            raise InputError(f"{pair.name} ({pair.split}) lacks its {missing}; see `pixelwise check {root}`")
+    chosen = chosen if map_ids is None else [with_map(pair, map_ids) for pair in chosen]
+    return PairSamples(chosen, classes or LAYOUTS[layout].classes or read_classes(root), split)
+
+
+class PairSamples:
+    """Samples read from `pairs` when asked for; `classes` says what their ids mean, `split` what part they are."""
+
+    def __init__(self, pairs: Sequence[Pair], classes: LabelSet | None = None, split: str = "all") -> None:
+        self.pairs, self.classes, self.split = list(pairs), classes, split
+
+    @property
+    def names(self) -> list[str]:
+        return [pair.name for pair in self.pairs]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        pair = self.pairs[index]
+        if pair.image is None:
+            raise InputError(f"{pair.name} ({pair.split}) lacks its picture; see `pixelwise check`")
+        return to_sample(read(pair.image), pair.read_ids(), self.classes, pair.name, pair.place)
+
+
+def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:
+    """A picture and its file ids as a sample. place: the label map, for messages.
+
+    Raises InputError for a label map that is not (h, w), of another size, of no integers, or with an unknown id.
+    """
+    if ids.shape != image.shape[:2]:
+        raise InputError(
+            f"{place} should be (h, w) ids of the picture's size {image.shape[:2]}, got {ids.shape}; "
+            "see `pixelwise check`"
+        )
+    if ids.dtype == bool:
+        ids = ids.astype(np.uint8)
+    if not np.issubdtype(ids.dtype, np.integer) or (ids.dtype.kind == "i" and ids.min(initial=0) < 0):
+        raise InputError(
+            f"{place} should hold integers of zero or more, got {ids.dtype}; see `pixelwise check`"
+        )
+    if classes is None:
+        return Sample(image, ids.astype(np.min_scalar_type(int(ids.max(initial=0))), copy=False), name)
+    try:
+        return Sample(image, _to_indices(ids, classes), name)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def ignore_index(classes: LabelSet) -> int:
+    """The number of unknown pixels in a sample's mask."""
+    return 255 if classes.num_classes <= 255 else 65535
+
+
+def _to_indices(ids: Ids, classes: LabelSet) -> NDArray[np.unsignedinteger]:
+    """File ids to class indices, through a table: `LabelSet.to_indices` is exact but slow, and says what is wrong."""
+    ignored = ignore_index(classes)
+    dtype = np.uint8 if ignored == 255 else np.uint16
+    size = max(*classes.ids, classes.ignore_id or 0) + 2
+    table, known = np.zeros(size, dtype), np.zeros(size, bool)
+    table[list(classes.ids)], known[list(classes.ids)] = np.arange(len(classes)), True
+    if classes.ignore_id is not None:
+        table[classes.ignore_id], known[classes.ignore_id] = ignored, True
+    if ids.max(initial=0) >= size:
+        ids = np.minimum(ids, size - 1)  # the last entry is nobody's
+    if not known[ids].all():
+        classes.to_indices(ids)  # raises
+    return table[ids]
+
+
+def choose_split(pairs: Sequence[Pair], split: str | None) -> tuple[str, list[Pair]]:
+    """(split, its pairs); see `open_samples`."""
+    splits = list(dict.fromkeys(pair.split for pair in pairs))
+    if split is None:
+        split = next((s for s in ("val", "test") if s in splits), splits[0])
+    if split in splits:
+        return split, [pair for pair in pairs if pair.split == split]
+    if splits != ["all"] or split not in ("train", "val"):
+        raise UnknownNameError("split", split, splits + ["train", "val"] * (splits == ["all"]))
+    training, held_out = split_by_name((pair.name for pair in pairs), HELD_OUT)
+    wanted = set(training if split == "train" else held_out)
+    return split, [pair for pair in pairs if pair.name in wanted]
+
+
+def split_by_name(names: Iterable[str], share: float = HELD_OUT) -> tuple[list[str], list[str]]:
+    """(training, held out): a name is held out when its SHA-256 falls into the first `share` of the range.
+
+    The split of a name depends on that name alone, so it stays when files are added, moved or listed
+    differently; only where one part would be empty, the name nearest to the border goes there.
+    """
+    positions = {name: _position(name) for name in names}
+    if len(positions) < 2:
+        raise InputError(
+            f"{len(positions)} name cannot be split into training and held out; add pictures, or make folders "
+            "train/ and val/"
+        )
+    lowest, highest = (f(positions, key=lambda n: positions[n]) for f in (min, max))
+    held = {name for name in positions if (positions[name] < share or name == lowest) and name != highest}
+    return [n for n in positions if n not in held], [n for n in positions if n in held]
+
+
+def _position(name: str) -> float:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+
+
+def read_classes(root: Path) -> LabelSet | None:
+    """The classes of a folder's classes.txt, lines of an id and a name (or a name alone: numbered from 0)."""
+    path = root / "classes.txt"
+    if not path.is_file():
+        return None
+    rows = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    split = [re.fullmatch(r"(\d+)[\s,:]+(.+)", row) for row in rows]
+    ids = [i if match is None else int(match[1]) for i, match in enumerate(split)]
+    names = [row if match is None else match[2] for row, match in zip(rows, split, strict=True)]
+    try:
+        named = dict(zip(ids, names, strict=True))
+        ignored = next(
+            (i for i, name in named.items() if name.lower() in ("void", "ignore", "ignored")), None
+        )
+        named.pop(-1 if ignored is None else ignored, None)
+        return LabelSet.of(
+            list(named.values()), ids=list(named), ignore_id=255 if ignored is None else ignored
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def parse_map(text: str) -> MapIds:
+    """The function that `--map-ids` names: "1-65535=1,7=255" changes those ids and leaves the others."""
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?=(\d+)\s*", part)
+        if match is None:
+            raise InputError(
+                f"ids are changed by parts such as 7=255 or 1-65535=1, separated by commas; got {part!r}"
+            )
+        ranges.append((int(match[1]), int(match[2] or match[1]), int(match[3])))
+    return partial(_map_ranges, ranges)
+
+
+def _map_ranges(ranges: list[tuple[int, int, int]], ids: Ids) -> Ids:
+    out = ids.astype(np.promote_types(ids.dtype, np.min_scalar_type(max(to for _, _, to in ranges))))
+    for low, high, to in ranges:
+        out[(ids >= low) & (ids <= high)] = to
+    return out
+
+
+def with_map(pair: Pair, map_ids: MapIds) -> Pair:
+    """The pair with its ids changed by `map_ids` when they are read."""
+    return replace(pair, ids=partial(_mapped, pair, map_ids))
+
+
+def _mapped(pair: Pair, map_ids: MapIds) -> Ids:
+    return map_ids(pair.read_ids())
