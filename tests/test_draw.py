@@ -19,6 +19,7 @@ from pixelwise.draw import (
     cutout,
     draw_segmentation_masks,
     legend,
+    outline,
     overlay,
     side_by_side,
 )
@@ -220,6 +221,33 @@ def test_contours_mark_pixels_that_differ_from_the_right_or_lower_neighbour(heig
 def test_contours_wants_a_map():
     with pytest.raises(InputError, match=r"\(h, w\)"):
         contours(np.zeros(4, np.uint8))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(0, 99))
+def test_outline_paints_what_lies_within_its_width_of_another_class(height, width, width_px, seed):
+    labels = (
+        np.random.default_rng(seed).choice([7, 26, 255], (height, width), p=[0.8, 0.1, 0.1]).astype(np.uint8)
+    )
+    image = random_picture(height, width)
+    drawn = outline(image, labels, ROAD, width_px=width_px)
+    rows, columns = np.mgrid[:height, :width]
+    for y, x in np.ndindex(height, width):
+        steps = (abs(rows - y) + abs(columns - x))[labels != labels[y, x]].min(initial=99)
+        painted = labels[y, x] != 255 and steps <= width_px
+        color = ROAD.colors[ROAD.ids.index(labels[y, x])] if painted else image[y, x]
+        assert tuple(drawn[y, x]) == tuple(color)
+
+
+def test_outline_is_as_wide_as_the_picture_asks_for():
+    labels = np.zeros((2, 600), np.uint8)
+    labels[:, 450:] = 12
+    drawn = outline(np.zeros((2, 600, 3), np.uint8), labels, VOC)
+    assert np.flatnonzero(drawn.any((0, 2))).tolist() == [450, 451, 452]
+    with pytest.raises(InputError, match="width_px must be 1 or more, got 0"):
+        outline(random_picture(2, 600), labels, VOC, width_px=0)
+    with pytest.raises(InputError, match="height and width"):
+        outline(random_picture(3, 600), labels, VOC)
 
 
 # --------------------------------------------------------------------------- legend, side_by_side, cutout
