@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelwise.cli.segment import options
+from pixelwise.errors import InputError
 from tiny import quadrant_labels, quadrants
 
 
@@ -172,6 +175,65 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_wrong_options_are_exit_code_2(tmp_path):
     assert pixelwise("segment", cwd=tmp_path).returncode == 2
     assert pixelwise("segment", "x.png", "--modle", "x", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("tile", "huge", "a number of pixels, or auto, got 'huge'"),
+        ("overlap", "much", "a share below 1"),
+        ("window", "gauss", "'gaussian'"),
+        ("flip", "sideways", "horizontal"),
+        ("scales", "1,two", "0.75,1,1.25"),
+        ("bands", "4,x", "4,3,2"),
+        ("scale", "7", "two numbers"),
+        ("crf", "vg", "vgg"),
+    ],
+)
+def test_options_that_are_no_numbers_or_names_get_one_sentence(option, value, says):
+    names = ("tile", "overlap", "window", "flip", "scales", "crf", "bands", "scale")
+    given = {**dict.fromkeys(names), "crf": "off", "smooth": 0.0, "max_pixels": None, option: value}
+    with pytest.raises(InputError, match=re.escape(says)):
+        options(**given)
+
+
+def test_tiles_flips_and_scales_reach_the_segmenter(photo, colors_model, tmp_path):
+    """The colours model does not care for flips, so the label map is the one without."""
+    run = ["segment", photo, "--model", colors_model, "--format", "npy", "--tile", "32", "--overlap", "8"]
+    result = pixelwise(
+        *run, "--window", "linear", "--flip", "horizontal,vertical", "--out", "a", cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "a" / "quarters.npy"), quadrant_labels())
+    bad = pixelwise(*run, "--scales", "0,1", "--out", "b", cwd=tmp_path)
+    refused(bad, "positive factors")
+    refused(pixelwise(*run[:-1], "32", "--out", "b", cwd=tmp_path), "overlap")
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal to pretend")
+def test_a_bar_on_the_terminal_leaves_stdout_to_the_results(photo, colors_model, tmp_path):
+    Image.fromarray(quadrants()).save(photo.parent / "second.png")
+    ours, theirs = os.openpty()
+    run = [
+        sys.executable,
+        "-m",
+        "pixelwise",
+        "segment",
+        str(photo.parent),
+        "--model",
+        str(colors_model),
+        "--json",
+    ]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path) as process:
+        os.close(theirs)
+        assert process.stdout is not None
+        lines = process.stdout.read().splitlines()
+        shown = os.read(ours, 65536)
+    os.close(ours)
+    assert process.returncode == 0
+    assert sorted(Path(json.loads(line)["image"]).name for line in lines) == ["quarters.png", "second.png"]
+    assert b"Segmenting" in shown
+    assert b"100%" in shown
 
 
 def test_models_lists_names_and_cards(tmp_path):

@@ -81,6 +81,10 @@ INFERENCE_PATH = (
     "labels",
     "inference",
     "engines",
+    "sources",
+    "pipeline",
+    "outputs",
+    "georeference",
     "cli",
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ def writing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise _cannot(path, error) from error
     finally:
@@ -55,11 +57,26 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         raise OutputError(f"cannot write {path}: no permission to write in {parent}; choose another folder")
 
 
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` outlive a power cut, where folders can be synced."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def _cannot(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {path}: {error.strerror or error}; choose another place")
 
 
+_reading_umask = threading.Lock()
+
+
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    """The only way to read it is to change it, which two threads must not do at a time."""
+    with _reading_umask:
+        mask = os.umask(0o077)
+        os.umask(mask)
     return mask

@@ -2,25 +2,33 @@
 
 Size is checked before decoding; EXIF orientation is applied; transparency is laid over white; grey, palette,
 CMYK, Lab, 1-bit, 16-bit and float pictures are brought to 8-bit RGB by value (65535 becomes 255), not cut off.
-Of an animation or a multi-page file the first picture is taken.
+Of an animation or a multi-page file the first picture is taken. Files are told apart by their content, not by
+their name, and whatever a damaged or hostile one does to a decoder ends as one ImageError.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelwise.errors import ImageError
 
-ImageLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor"
+"""A path, the bytes of a file, a PIL image, a NumPy array or a torch tensor: see `read`."""
 
 MAX_PIXELS = 89_478_485
 """Default limit on height x width, Pillow's own: about 256 MiB of RGB."""
@@ -30,57 +38,75 @@ SUFFIXES = frozenset(
 )
 """What counts as a picture when a folder is searched."""
 
+DECODERS = tuple("AVIF BMP DDS DIB GIF ICO JPEG JPEG2000 PCX PNG PPM QOI SGI TGA TIFF WEBP".split())
+"""The kinds that Pillow is asked to try. Left out: what starts other programs (EPS), and what nobody photographs."""
+
 
 def read(source: ImageLike, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """A picture as uint8 RGB (h, w, 3), contiguous.
 
-    source: a path, the bytes of a file, a PIL image, or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) of
-    uint8, uint16, bool, or float in [0, 1]. Raises ImageError, with the file's name, for what cannot be used.
+    source: a path, the bytes of a file (one that Pillow knows, or .npy), a PIL image, an array (h, w), (h, w, 1),
+    (h, w, 3) or (h, w, 4), or a torch tensor of these shapes or with the channels first, on any device; arrays and
+    tensors are uint8, uint16, bool, or float in [0, 1]. Raises ImageError, with the file's name, for what cannot be
+    used.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(source, "the array")
     if isinstance(source, Image.Image):
         return _from_pil(source, "the PIL image", max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        name, data = "the picture", io.BytesIO(source)
         if not source:
             raise ImageError("the picture is empty (0 bytes)")
-        return _decode(data, name, max_pixels)
+        return _decode(io.BytesIO(source), "the picture", max_pixels)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         check_file(path)
         try:
             with open(path, "rb") as file:
-                return _decode(file, str(path), max_pixels)
+                # A pipe cannot go back, which decoders must.
+                return _decode(file if file.seekable() else io.BytesIO(file.read()), str(path), max_pixels)
         except PermissionError as error:
             raise ImageError(f"no permission to read {path}") from error
+        except OSError as error:
+            raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+    if is_torch_array(source):
+        return _from_array(_channels_last(source), "the tensor")
     raise ImageError(
-        f"expected a path, bytes, a PIL image or a NumPy array (h, w, 3), got {type(source).__name__}; "
-        "turn a torch tensor (3, h, w) into an array with tensor.permute(1, 2, 0).numpy()"
+        f"expected a path, bytes, a PIL image, a NumPy array (h, w, 3) or a torch tensor (3, h, w), "
+        f"got {type(source).__name__}"
     )
 
 
 def check_file(path: Path) -> None:
     """Raise ImageError when there is no file to read at `path`."""
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder, expected a picture")
-    if not path.exists():
-        raise ImageError(f"no such file: {path}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ImageError(f"{path} is empty (0 bytes)")
+    try:
+        if path.is_dir():
+            if not os.access(path, os.R_OK | os.X_OK):
+                raise ImageError(f"no permission to search the folder {path}")
+            raise ImageError(f"{path} is a folder, expected a picture")
+        if not path.exists():
+            if path.is_symlink():
+                raise ImageError(f"{path} is a link that leads nowhere")
+            raise ImageError(f"no such file: {path}")
+        if path.is_file() and path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes)")
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def find(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Path]]:
     """The pictures that `inputs` name: (path, its name below the input), sorted within each folder.
 
     An input is a file (taken whatever its suffix), a folder (searched through, hidden files left out) or a
-    pattern such as `photos/**/*.jpg`. Raises ImageError when one of them names nothing.
+    pattern such as `photos/**/*.jpg`. Links to folders are not followed, so there is no endless search; links that
+    lead nowhere and folders that may not be searched are returned like pictures, for `read` to name them. Raises
+    ImageError when an input names nothing.
     """
     found: dict[Path, Path] = {}
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _visible(p, path))
+            inside = sorted(_inside(path))
             if not inside:
                 raise ImageError(f"no pictures in {path}; looked for {', '.join(sorted(SUFFIXES))}")
             for p in inside:
@@ -98,25 +124,64 @@ def find(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Path]]:
     return list(found.items())
 
 
-def _visible(path: Path, root: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+def _inside(folder: Path) -> Iterator[Path]:
+    closed: list[Path] = []
+    for here, folders, files in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(here, name)
+            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
+                continue
+            if path.is_file() or (path.is_symlink() and not path.exists()):
+                yield path
+    yield from closed
+
+
+_opening = threading.Lock()
+
+
+@contextmanager
+def _pillow_limit(max_pixels: int) -> Iterator[None]:
+    """Pillow refuses at twice its own limit, also where the caller allows more; its limit is global."""
+    with _opening:
+        before = Image.MAX_IMAGE_PIXELS
+        if before is not None:
+            Image.MAX_IMAGE_PIXELS = max(before, max_pixels)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _decode(file: Any, name: str, max_pixels: int) -> NDArray[np.uint8]:
     try:
+        if file.read(6) == b"\x93NUMPY":
+            file.seek(0)
+            return _from_array(_load_npy(file, name, max_pixels), name)
+        file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large and odd files; the limit below decides
-            with Image.open(file) as image:
+            with _pillow_limit(max_pixels):
+                image = Image.open(file, formats=DECODERS)
+            with image:
                 return _from_pil(image, name, max_pixels)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture, or of a kind that Pillow cannot read") from None
     except Image.DecompressionBombError:
         raise _too_large(name, "far more", max_pixels) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError) as error:
-        if isinstance(error, ImageError):
-            raise
-        # Pillow's decoders raise all of these for damaged files.
+    except MemoryError:
+        raise ImageError(f"{name} needs more memory than there is") from None
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
         raise ImageError(f"{name} is damaged or cut short ({str(error).rstrip('.')})") from error
+
+
+def _load_npy(file: Any, name: str, max_pixels: int) -> NDArray[Any]:
+    values: NDArray[Any] = np.load(file, allow_pickle=False)
+    if values.ndim in (2, 3) and values.shape[0] * values.shape[1] > max_pixels:
+        raise _too_large(name, f"{values.shape[0] * values.shape[1]:,}", max_pixels)
+    return values
 
 
 def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:
@@ -132,9 +197,12 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint
     if image.width * image.height == 0:
         raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
     image.load()
-    image = ImageOps.exif_transpose(image)
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block does not spoil the picture
+        image = image.copy()
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _from_array(_to_unit_range(np.asarray(image), name))
+        return _from_array(_to_unit_range(np.asarray(image), name), name)
     if image.mode == "RGB":
         return np.array(image)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
@@ -156,18 +224,32 @@ def _to_unit_range(values: NDArray[Any], name: str) -> NDArray[Any]:
     if low >= 0 and np.issubdtype(values.dtype, np.floating) and high <= 255:
         return values / 255
     raise ImageError(
-        f"{name} holds values from {low:g} to {high:g}; expected integers in 0..65535 or floats in 0..1 or 0..255"
+        f"{name} holds values from {low:g} to {high:g}; expected integers in 0..65535 or floats in 0..1 or 0..255; "
+        "say which range to show (--scale MIN,MAX) or convert it first"
     )
 
 
-def _from_array(values: NDArray[Any]) -> NDArray[np.uint8]:
+def _channels_last(tensor: Any) -> NDArray[Any]:
+    """A torch tensor (c, h, w), (h, w, c) or (h, w) as an array with the channels last."""
+    if tensor.ndim == 3 and tensor.shape[0] in (1, 3, 4):
+        tensor = tensor.permute(1, 2, 0)
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # NumPy has no bfloat16
+    values: NDArray[Any] = tensor.detach().cpu().numpy()
+    return values
+
+
+def _from_array(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3 or values.shape[2] not in (1, 3, 4):
         hint = "; move the channels last" if values.ndim == 3 and values.shape[0] in (1, 3, 4) else ""
-        raise ImageError(f"expected an array (h, w, 3), (h, w, 4) or (h, w), got shape {values.shape}{hint}")
+        hint = "; pass one picture at a time" if values.ndim == 4 else hint
+        raise ImageError(
+            f"{name} must have the shape (h, w, 3), (h, w, 4) or (h, w), got {values.shape}{hint}"
+        )
     if values.size == 0:
-        raise ImageError(f"the array has no pixels: shape {values.shape}")
+        raise ImageError(f"{name} has no pixels: shape {values.shape}")
     if values.dtype == np.uint16:
         values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif values.dtype == bool:
@@ -175,16 +257,16 @@ def _from_array(values: NDArray[Any]) -> NDArray[np.uint8]:
     elif np.issubdtype(values.dtype, np.floating):
         if not (values.min() >= 0 and values.max() <= 1):  # false for NaN as well
             raise ImageError(
-                f"float pictures hold values in [0, 1], got {values.min():g} to {values.max():g}; "
+                f"{name} holds floats from {values.min():g} to {values.max():g}, expected [0, 1]; "
                 "divide by 255 or convert to uint8"
             )
         values = np.round(values * 255).astype(np.uint8)
     elif values.dtype != np.uint8:
         raise ImageError(
-            f"expected uint8, uint16, bool or float values, got {values.dtype}; convert to uint8"
+            f"{name} holds {values.dtype} values, expected uint8, uint16, bool or float; convert to uint8"
         )
     if values.shape[2] == 4:
-        return _from_pil(Image.fromarray(np.ascontiguousarray(values), "RGBA"), "the array", values.size)
+        return _from_pil(Image.fromarray(np.ascontiguousarray(values), "RGBA"), name, values.size)
     if values.shape[2] == 1:
         values = np.broadcast_to(values, (*values.shape[:2], 3))
     return np.ascontiguousarray(values)

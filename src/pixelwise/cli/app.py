@@ -35,47 +35,94 @@ def options(
     pass
 
 
+FORMATS = "auto, folder, voc, sbd, coco, cityscapes, ade20k, camvid, camvid-rgb or pet."
+PROTOCOLS = "How to score: own-size, torchvision, sliding-512, sliding-1024 or multi-scale-flip."
+MAP_IDS = "Change ids of the label files first, such as 1-65535=1 (objects to one class) or 7=255."
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
 
 
 @app.command()
 def segment(
-    pictures: Annotated[
-        list[str], typer.Argument(help="Files, folders (searched through), or quoted patterns.")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PICTURES...",
+            help="Pictures, rasters, videos, folders (searched through), quoted patterns, - for standard input, "
+            "camera:0.",
+        ),
     ],
     model: Annotated[str, typer.Option(help="A name from `pixelwise models`, or an ONNX file.")] = "everyday",
     out: Annotated[Path, typer.Option(help="Folder for the results, made if missing.")] = Path(),
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What to write, comma separated: labels, overlay, legend, ids, confidence, npy, json."
+            help="What to write, comma separated: labels, ids, npy, overlay, side-by-side, contours, cutout, legend, "
+            "confidence, json, csv, coco, coco-polygons, geojson, geotiff. Default: labels,overlay; of a raster "
+            "geotiff; of a video overlay (or json, a line a frame)."
         ),
-    ] = "labels,overlay",
+    ] = None,
     mask: Annotated[
         list[str] | None, typer.Option(help="Also write a black and white mask of this class.")
     ] = None,
+    tile: Annotated[
+        str | None, typer.Option(help="Cut into tiles of so many pixels, or auto: as the memory allows.")
+    ] = None,
+    overlap: Annotated[
+        str | None, typer.Option(help="Of tiles: pixels, a share below 1, or auto. Default: 0.25.")
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(help="How tiles are blended: constant, linear, gaussian (default) or spline."),
+    ] = None,
+    flip: Annotated[
+        str | None,
+        typer.Option(help="Average with the mirrored picture: horizontal, vertical, or both with a comma."),
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Average over these sizes, comma separated: 0.75,1,1.25.")
+    ] = None,
+    crf: Annotated[str, typer.Option(help="Refine borders with a dense CRF: off, vgg or resnet.")] = "off",
+    bands: Annotated[
+        str | None, typer.Option(help="Of a raster, from 1, in the network's order: 4,3,2.")
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(help="MIN,MAX: the values of a raster to show as black and white. Default: see docs."),
+    ] = None,
+    smooth: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.99, help="Of a video: weight of the frames before, such as 0.6. Default: 0."
+        ),
+    ] = 0.0,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or pytorch.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted run: leave out what is finished.")
+    ] = False,
     max_pixels: Annotated[int | None, typer.Option(help="Refuse pictures of more pixels.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
     debug: Debug = False,
 ) -> None:
     """Write a label map and an overlay for every picture; print what was found."""
-    from pixelwise.cli.segment import run
+    from pixelwise.cli.segment import options, run
 
+    how = options(tile, overlap, window, flip, scales, crf, bands, scale, smooth, max_pixels)
     failed = run(
-        pictures,
+        sources,
         model,
         out,
-        format.split(","),
+        format,
         mask or [],
         engine,
-        json,
-        overwrite,
-        max_pixels,
         threads,
-        debug,
+        how,
+        json=json,
+        overwrite=overwrite,
+        resume=resume,
+        debug=debug,
     )
     sys.exit(failed)
 
@@ -114,28 +161,33 @@ def convert(
 @app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="A folder with images/ and masks/, or another layout.")],
-    format: Annotated[str, typer.Option(help="auto, folder, voc, camvid, cityscapes or ade20k.")] = "auto",
+    format: Annotated[str, typer.Option(help=FORMATS)] = "auto",
     num_classes: Annotated[int | None, typer.Option(min=1, help="Ids from 0 up to this are classes.")] = None,
     ignore_id: Annotated[int, typer.Option(help="The id that counts for nothing; -1: none.")] = 255,
+    map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
     """Examine a data set before training: what is wrong, where, and how to mend it."""
     from pixelwise.cli.check import run
 
-    sys.exit(run(data, format, num_classes, ignore_id, json))
+    sys.exit(run(data, format, num_classes, ignore_id, map_ids, json))
 
 
 @app.command()
 def evaluate(
     data: Annotated[Path, typer.Option(help="A folder with images/ and masks/, or another layout.")],
-    format: Annotated[str, typer.Option(help="auto, folder, voc, camvid, cityscapes or ade20k.")] = "auto",
+    format: Annotated[str, typer.Option(help=FORMATS)] = "auto",
     split: Annotated[
-        str | None, typer.Option(help="Which part; default: val, or test, or all there is.")
+        str | None,
+        typer.Option(
+            help="Which part; default: val, or test, or all. An undivided folder has train and val too."
+        ),
     ] = None,
+    map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
     model: Annotated[str, typer.Option(help="A name from `pixelwise models`, or an ONNX file.")] = "everyday",
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or pytorch.")] = "auto",
-    protocol: Annotated[str, typer.Option(help="How to score: own-size.")] = "own-size",
+    protocol: Annotated[str, typer.Option(help=PROTOCOLS)] = "own-size",
     mean_over: Annotated[
         str | None, typer.Option(help="Also the mean IoU over these classes, comma separated.")
     ] = None,
@@ -150,4 +202,82 @@ def evaluate(
     from pixelwise.cli.evaluate import run
 
     names = [] if mean_over is None else [name.strip() for name in mean_over.split(",")]
-    run(data, format, split, model, engine, protocol, names, out, json, overwrite)
+    run(data, format, split, map_ids, model, engine, protocol, names, out, json, overwrite)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run, made if missing.")],
+    data: Annotated[
+        str | None, typer.Option(help="A folder with images/ and masks/, or another layout.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help=FORMATS)] = None,
+    map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A decoder, such as unet, or a network of `pixelwise models`.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="What the decoder builds on, such as resnet34; none for none.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Of the encoder: auto, none, imagenet or a file. auto: imagenet if it can be had."),
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="How often each picture is seen; default: 50.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the optimiser, instead of --epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures of one forward pass.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Forward passes of one step.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Shorter side of the pictures and side of the crops, in pixels.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Keep an average of the weights, decaying so.")] = None,
+    losses: Annotated[
+        str | None,
+        typer.Option(help="Names and weights, such as cross_entropy=1,dice=1 or ohem_cross_entropy=1."),
+    ] = None,
+    class_balanced: Annotated[
+        bool | None, typer.Option("--class-balanced", help="Show pictures with rare classes more often.")
+    ] = None,
+    freeze_encoder: Annotated[
+        bool | None, typer.Option("--freeze-encoder", help="Leave the encoder as it is.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that load pictures.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, another run.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb or mlflow.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A config.json to start from; it has all there is to set.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Examine the data first.")] = True,
+    export: Annotated[bool, typer.Option("--export", help="Write model.onnx at the end.")] = False,
+    find_lr: Annotated[bool, typer.Option("--find-lr", help="Only look for a good learning rate.")] = False,
+    overfit_batch: Annotated[
+        bool, typer.Option("--overfit-batch", help="Only see whether one batch can be learned by heart.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model on a folder of pictures and label maps; killed at any time, it goes on with --resume."""
+    from pixelwise.cli.train import given, run
+
+    fields = given(
+        data=data, format=format, map_ids=map_ids, model=model, encoder=encoder, weights=weights, epochs=epochs,
+        steps=steps, batch_size=batch_size, accumulate=accumulate, image_size=image_size, peak_lr=lr,
+        optimizer=optimizer, clip_norm=clip_norm, ema_decay=ema, losses=losses, class_balanced=class_balanced,
+        frozen_encoder=freeze_encoder, precision=precision, workers=workers, seed=seed, trackers=track,
+    )  # fmt: skip
+    sys.exit(
+        run(
+            fields,
+            config,
+            out,
+            resume=resume,
+            check=check,
+            export=export,
+            find_lr=find_lr,
+            overfit=overfit_batch,
+        )
+    )

@@ -1,112 +1,237 @@
-"""`pixelwise segment`: pictures in, files out, one line a picture."""
+"""`pixelwise segment`: sources in, files out, one line a source."""
 
 from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
-from PIL import Image
-
-from pixelwise import images
-from pixelwise.errors import OutputError, PixelwiseError, UnknownNameError
-from pixelwise.files import check_writable, writing
-from pixelwise.segmentation import FORMATS, Segmentation
+from pixelwise import images, sources
+from pixelwise.errors import InputError, OutputError, UnknownNameError
+from pixelwise.files import check_writable
+from pixelwise.inference.tiling import Window
+from pixelwise.inference.tta import Flip
+from pixelwise.pipeline.journal import Journal
+from pixelwise.pipeline.pictures import Job, Outcome
+from pixelwise.pipeline.run import Options, segment_all
+from pixelwise.segmentation import FORMATS
 from pixelwise.segmenter import Segmenter
+from pixelwise.sources import Source
 
 
 def run(
-    pictures: list[str],
+    inputs: list[str],
     model: str,
     out: Path,
-    formats: list[str],
+    format: str | None,
     masks: list[str],
     engine: str,
+    threads: int | None,
+    options: Options,
+    *,
     json: bool,
     overwrite: bool,
-    max_pixels: int | None,
-    threads: int | None,
+    resume: bool,
     debug: bool,
 ) -> int:
-    """Segment every picture; the exit code. Whatever can be wrong before the work starts is refused first."""
-    formats = [name.strip() for name in formats]
-    for name in formats:
+    """Segment every source; the exit code. Whatever can be wrong before the work starts is refused first."""
+    _print_any_name()
+    formats = None if format is None else _names(format)
+    for name in formats or []:
         if name not in FORMATS:
             raise UnknownNameError("format", name, FORMATS)
-    found = images.find(pictures)
-    targets = {path: _targets(out / name, formats, masks) for path, name in found}
-    _check_targets(targets, overwrite)
-    segmenter = Segmenter(model, engine=engine, threads=threads)
+    found = sources.find(inputs, max_pixels=options.max_pixels)
+    if options.as_rasters:
+        found = [Source(s.path, s.name, "raster" if s.kind == "picture" else s.kind) for s in found]
+    jobs = [Job(source, _targets(out, source, formats, masks)) for source in found]
+    settings = {"model": _identity(model), "formats": formats, "masks": masks, **options.settings()}
+    journal = Journal(out, settings, resume=resume)
+    _check_targets(jobs, overwrite=overwrite or (resume and journal.exists()), can_resume=journal.exists())
+    todo = [job for job in jobs if not journal.done(job.source.path, job.files)]
+    if len(todo) < len(jobs):
+        _note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
+        if not todo:
+            return 0
+    segmenter = Segmenter(model, engine=engine, threads=threads, **options.loading())
     for name in masks:
         segmenter.classes.index(name)
-    limit = images.MAX_PIXELS if max_pixels is None else max_pixels
-    failures: list[tuple[Path, PixelwiseError]] = []
-    for path in _with_progress(list(targets)):
-        try:
-            segmentation = segmenter(path, confidence="confidence" in formats, max_pixels=limit)
-            _write(segmentation, targets[path], overwrite)
-        except PixelwiseError as error:
-            if debug or len(targets) == 1:
-                raise
-            failures.append((path, error))
-            continue
-        print(_line(path, segmentation, targets[path], json), flush=True)
-    for _, failure in failures:
-        print(f"pixelwise: {failure}", file=sys.stderr)
+    keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
+    failures: list[Outcome] = []
+    try:
+        with _progress(todo) as progress:
+            for outcome in segment_all(
+                segmenter,
+                todo,
+                options,
+                overwrite=overwrite or resume,
+                resume=resume,
+                journal=journal if keeps_journal else None,
+                progress=progress,
+                note=_note,
+            ):
+                if outcome.error is None:
+                    print(_line(outcome, json), flush=True)
+                    continue
+                if debug or len(jobs) == 1:
+                    raise outcome.error
+                failures.append(outcome)
+    except KeyboardInterrupt:
+        if keeps_journal:
+            _note("what is finished is kept; the same command with --resume goes on from there")
+        raise
+    for failure in failures:
+        _note(str(failure.error))
     if failures:
-        print(f"pixelwise: {len(failures)} of {len(targets)} pictures failed, listed above", file=sys.stderr)
-    return max((failure.exit_code for _, failure in failures), default=0)
+        kind = "pictures" if all(job.source.kind == "picture" for job in jobs) else "sources"
+        _note(f"{len(failures)} of {len(jobs)} {kind} failed, listed above")
+    return max((failure.error.exit_code for failure in failures if failure.error), default=0)
 
 
-def _targets(stem: Path, formats: list[str], masks: list[str]) -> dict[str, Path]:
+def options(
+    tile: str | None,
+    overlap: str | None,
+    window: str | None,
+    flip: str | None,
+    scales: str | None,
+    crf: str,
+    bands: str | None,
+    scale: str | None,
+    smooth: float,
+    max_pixels: int | None,
+) -> Options:
+    """The options as numbers; what is none is answered with the form that is expected."""
+    if crf not in CRFS:
+        raise UnknownNameError("CRF", crf, CRFS)
+    if window is not None and window not in get_args(Window):
+        raise UnknownNameError("window", window, get_args(Window))
+    flips = tuple(_names(flip or ""))
+    for name in flips:
+        if name not in get_args(Flip):
+            raise UnknownNameError("flip", name, get_args(Flip))
+    low_high = _numbers("--scale", scale, float, "two numbers, such as 0,3000")
+    if low_high is not None and len(low_high) != 2:
+        raise InputError(f"--scale takes two numbers, such as 0,3000, got {scale!r}")
+    share: int | float | Literal["auto"] | None = None
+    if overlap == "auto":
+        share = "auto"
+    elif overlap is not None:
+        (share,) = _numbers("--overlap", overlap, float, "pixels, a share below 1, or auto") or (0.25,)
+        share = share if share < 1 else int(share)
+    side: int | Literal["auto"] | None = "auto" if tile == "auto" else None
+    if tile not in (None, "auto"):
+        (side,) = _numbers("--tile", tile, int, "a number of pixels, or auto") or (512,)
+    return Options(
+        max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
+        tile=side,
+        overlap=share,
+        window=window,
+        flips=flips,
+        scales=_numbers("--scales", scales, float, "factors, such as 0.75,1,1.25") or (1.0,),
+        crf=None if crf == "off" else crf,
+        bands=_numbers("--bands", bands, int, "numbers from 1, such as 4,3,2"),
+        scale=None if low_high is None else (low_high[0], low_high[1]),
+        smooth=smooth,
+    )
+
+
+CRFS = ("off", "vgg", "resnet")
+
+Number = TypeVar("Number", int, float)
+
+
+def _numbers(option: str, text: str | None, kind: type[Number], form: str) -> tuple[Number, ...] | None:
+    try:
+        return None if text is None else tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} takes {form}, got {text!r}") from None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+VIDEO_ENDINGS = {"overlay": ".overlay.mp4", "json": ".frames.jsonl"}
+DEFAULT_FORMATS = {"picture": ["labels", "overlay"], "raster": ["geotiff"], "video": ["overlay"]}
+
+
+def _targets(out: Path, source: Source, formats: list[str] | None, masks: list[str]) -> dict[str, Path]:
     """What to write where: cats/tom.jpg becomes OUT/cats/tom.labels.png, ..., OUT/cats/tom.cat.png."""
-    plain = stem.with_suffix("")
-    targets = {name: plain.with_name(plain.name + FORMATS[name]) for name in formats}
-    return targets | {f"mask of {name}": plain.with_name(f"{plain.name}.{name}.png") for name in masks}
+    stem = (out / source.name).with_suffix("")
+    endings = VIDEO_ENDINGS if source.kind == "video" else FORMATS
+    chosen = DEFAULT_FORMATS[source.kind] if formats is None else formats
+    if source.kind == "video" and (masks or not set(chosen) <= endings.keys()):
+        wanted = [name for name in chosen if name not in endings] + [f"mask of {name}" for name in masks]
+        raise InputError(
+            f"of a video, {' and '.join(endings)} can be written, got {', '.join(wanted)}; "
+            "for the others cut it into pictures first"
+        )
+    targets = {name: stem.with_name(stem.name + endings[name]) for name in chosen}
+    return targets | {f"mask of {name}": stem.with_name(f"{stem.name}.{name}.png") for name in masks}
 
 
-def _check_targets(targets: dict[Path, dict[str, Path]], overwrite: bool) -> None:
+def _check_targets(jobs: list[Job], *, overwrite: bool, can_resume: bool) -> None:
     owner: dict[Path, Path] = {}
-    for source, files in targets.items():
-        for file in files.values():
+    for job in jobs:
+        source = job.source.path
+        for file in job.files.values():
             if file in owner:
                 raise OutputError(
                     f"{owner[file]} and {source} would both be written to {file}; "
                     "segment their folder as a whole, or in two runs with different --out"
                 )
             owner[file] = source
-            check_writable(file, overwrite=overwrite)
-            if file.exists() and file.samefile(source):
+            if file.exists() and source.exists() and file.samefile(source):
                 raise OutputError(f"{file} would overwrite its own input; choose another --out")
+            if file.exists() and not file.is_dir() and not overwrite and can_resume:
+                raise OutputError(
+                    f"{file} exists already; pass --resume to continue the run that made it, --overwrite to "
+                    "replace it, or another --out"
+                )
+            check_writable(file, overwrite=overwrite)
 
 
-def _write(segmentation: Segmentation, targets: dict[str, Path], overwrite: bool) -> None:
-    for name, path in targets.items():
-        if name in FORMATS:
-            segmentation.save(path, format=name, overwrite=overwrite)
-        else:
-            mask = segmentation.mask(name.removeprefix("mask of "))
-            with writing(path, overwrite=overwrite) as temporary:
-                Image.fromarray(mask).save(temporary)
+def _identity(model: str) -> str | list[Any]:
+    """The model's name, and for a file its size and time of change, so that a journal notices another."""
+    path = Path(model)
+    return [model, path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else model
 
 
-def _line(path: Path, segmentation: Segmentation, targets: dict[str, Path], json: bool) -> str:
+def _line(outcome: Outcome, json: bool) -> str:
+    assert outcome.summary is not None
+    source, files = outcome.job.source, outcome.job.files
     if json:
-        files = {name: str(file) for name, file in targets.items()}
-        values: dict[str, Any] = {"image": str(path), **segmentation.to_dict(), "files": files}
-        return jsonlib.dumps(values)
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in segmentation.areas().items())
-    return f"{path}: {shares} -> {', '.join(str(file) for file in targets.values())}"
+        names = {name: str(file) for name, file in files.items()}
+        return jsonlib.dumps({"image": str(source.path), **outcome.summary, "files": names})
+    shares = ", ".join(f"{entry['name']} {entry['share']:.1%}" for entry in outcome.summary["classes"])
+    return f"{source.path}: {shares} -> {', '.join(str(file) for file in files.values())}"
 
 
-def _with_progress(paths: list[Path]) -> Iterator[Path]:
-    """A progress bar on stderr when there is more than one picture and somebody looks."""
-    if len(paths) < 2 or not sys.stderr.isatty():
-        yield from paths
+def _note(sentence: str) -> None:
+    print(f"pixelwise: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _progress(jobs: list[Job]) -> Iterator[Callable[[float], None]]:
+    """What takes the number of finished jobs: a bar with the time that is left, when somebody looks on."""
+    if not sys.stderr.isatty() or (len(jobs) < 2 and all(job.source.kind == "picture" for job in jobs)):
+        yield lambda jobs_done: None
         return
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    yield from track(paths, description="Segmenting", console=Console(stderr=True))
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    # Lines on stdout go around the bar only where both are on the screen; a file or pipe gets them as they are.
+    with Progress("Segmenting", *columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=len(jobs))
+        yield lambda jobs_done: bar.update(task, completed=jobs_done)
+
+
+def _print_any_name() -> None:
+    """File names are bytes, of which some are no text: print them as they are."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="surrogateescape")

@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.errors import InputError
+from pixelwise.errors import ImageError, InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+MAX_ENLARGED = 40_000_000
+"""Pixels to which a picture may be enlarged: a line of 1 x 50000 scaled by its shorter side would fill any memory."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class Preprocess:
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Picture uint8 (h, w, 3) to network input float32 (1, 3, h', w'), contiguous."""
         height, width = self.size_hw(*image.shape[:2])
+        if height * width > max(MAX_ENLARGED, image.shape[0] * image.shape[1]):
+            raise ImageError(
+                f"this model's resize rule would make {height} x {width} pixels of a picture of {image.shape[0]} x "
+                f"{image.shape[1]}; crop it, or cut it into tiles, which keep its scale (tile=512, --tile 512)"
+            )
         if (height, width) != image.shape[:2]:
             resized = Image.fromarray(image).resize(
                 (width, height), Image.Resampling.BILINEAR

@@ -1,0 +1,129 @@
+"""Journal: what a run has finished, in the folder of its results, so that interrupted work continues.
+
+The file is JSON lines. A line with "settings" names settings by their hash; a line with "source" says that this
+file, of this size and time of change, was finished under them and where its results lie. A line is added after its
+results are in place, so whatever an interruption leaves, no line promises too much; a torn last line is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pixelwise.errors import OutputError
+
+JOURNAL = ".pixelwise-journal.jsonl"
+
+
+class Journal:
+    """The journal of a folder.
+
+    folder: of the results. settings: everything that decides what the results are, plain values for JSON. resume:
+    take what was finished under the same settings as done; otherwise only write down what this run finishes.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = Path(folder) / JOURNAL
+        self.hash = fingerprint(settings)
+        self.resume = resume
+        self._settings = dict(settings)
+        self._lines = _read(self.path)
+        self._known = {line["hash"]: line["settings"] for line in self._lines if "settings" in line}
+        self._entries = {line["source"]: line for line in self._lines if "source" in line}
+        self._announced = False
+        self._adding = threading.Lock()
+
+    def exists(self) -> bool:
+        """Whether an earlier run has finished anything here."""
+        return bool(self._entries)
+
+    def done(self, source: Path, files: Mapping[str, Path]) -> bool:
+        """Whether, under resume, these results of this very source are already there.
+
+        Raises OutputError when they are, but were made under other settings; the message names those.
+        """
+        entry = self._entries.get(os.path.abspath(source))
+        if not self.resume or entry is None or not source.exists() or entry["file"] != _identity(source):
+            return False
+        if any(not path.exists() for path in files.values()):
+            return False
+        if entry["hash"] != self.hash:
+            raise OutputError(
+                f"{self.path.parent} holds results of other settings ({self._differences(entry['hash'])}); "
+                "resume with those, pass --overwrite to replace them, or choose another --out"
+            )
+        return True
+
+    def add(self, source: Path, files: Mapping[str, Path]) -> None:
+        """Write down that `source` is finished and its results are at `files`."""
+        names = {kind: os.path.relpath(path, self.path.parent) for kind, path in files.items()}
+        entry = {
+            "source": os.path.abspath(source),
+            "file": _identity(source),
+            "hash": self.hash,
+            "files": names,
+        }
+        with self._adding:
+            if not self._announced and self.hash not in self._known:
+                self._append({"settings": self._settings, "hash": self.hash})
+            self._announced = True
+            self._append(entry)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        """One write of a whole line, after a newline where an interruption tore the last one."""
+        text = json.dumps(line) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab+") as file:
+                if file.tell() and not _ends_with_newline(file):
+                    text = "\n" + text
+                file.write(text.encode())
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def _differences(self, other: str) -> str:
+        before = self._known.get(other)
+        if before is None:
+            return "unknown ones"
+        names = [n for n in {**before, **self._settings} if before.get(n) != self._settings.get(n)]
+        return ", ".join(f"{n}: {before.get(n)}, now {self._settings.get(n)}" for n in names)
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that differ where the settings do."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _identity(source: Path) -> list[int]:
+    """Bytes and time of change (ns): a source that was edited since is not the one that was finished."""
+    about = source.stat()
+    return [about.st_size, about.st_mtime_ns]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    lines = []
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise OutputError(f"cannot read the journal {path}: {error.strerror or error}") from error
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue  # torn by an interruption
+        if isinstance(value, dict) and ({"source", "file", "hash"} <= value.keys() or "settings" in value):
+            lines.append(value)
+    return lines
+
+
+def _ends_with_newline(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    ended: bool = file.read(1) == b"\n"
+    return ended

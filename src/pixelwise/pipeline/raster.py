@@ -1,0 +1,285 @@
+"""One raster of any size: rows are read ahead, finished rows of labels go to disk at once, and an interrupted run
+continues at the row of tiles where it stopped.
+
+While the work lasts, a hidden folder beside the results holds `labels` (the finished rows, raw; `confidence` likewise
+where it is asked for), `pending.npz` (the sums that the next rows need, see `inference.tiling.Pending`) and
+`work.json` (what it belongs to). A row of tiles is
+finished when its labels are on disk and, after that, its sums; the renaming of `pending.npz` is the moment. Rows of
+labels beyond it are cut off on resuming, so nothing is lost or doubled whenever the power goes. The result is made
+from `labels` in one pass at the end, which is why an interrupted run gives the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelwise import images
+from pixelwise.errors import InputError, OutputError
+from pixelwise.files import writing
+from pixelwise.inference.tiling import Pending
+from pixelwise.labels import LabelSet
+from pixelwise.outputs.areas import summary
+from pixelwise.outputs.geo import write_geotiff
+from pixelwise.pipeline.pictures import write
+from pixelwise.segmentation import Segmentation
+from pixelwise.sources.raster import Raster, open_raster
+
+if TYPE_CHECKING:
+    from pixelwise.segmenter import Segmenter
+
+
+def segment_raster(
+    segmenter: Segmenter,
+    path: Path,
+    files: dict[str, Path],
+    *,
+    settings: str = "",
+    bands: Sequence[int] | None = None,
+    scale: tuple[float, float] | None = None,
+    max_pixels: int = images.MAX_PIXELS,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Callable[[float], None] = lambda share: None,
+    note: Callable[[str], None] = lambda sentence: None,
+    **tiling: Any,
+) -> dict[str, Any]:
+    """Segment a raster into `files` (format to path) and return a summary like `Segmentation.to_dict`.
+
+    Labels of pixels without data are the LabelSet's ignore id. geotiff is written a few rows at a time whatever the
+    size; the other formats need the whole raster in memory and are refused above `max_pixels` before the work
+    starts. settings: a fingerprint of everything that decides the result. Unfinished work of this very source and
+    settings is continued under `resume`, other unfinished work refused; `overwrite` alone throws it away. tiling: as
+    in `Segmenter.bands`. progress gets the share that is done, note gets sentences for the user.
+    """
+    if tiling.get("overlap") == "auto":
+        raise InputError(
+            "a raster takes a fixed --overlap, got auto; try 0.25, or measure with Segmenter.seams on a part of it"
+        )
+    mean, std = segmenter.card.preprocess.mean, segmenter.card.preprocess.std
+    raster = open_raster(path, channels=len(mean), bands=bands, scale=scale)
+    try:
+        h, w = raster.size_hw
+        whole = {name: file for name, file in files.items() if name != "geotiff"}
+        if whole and h * w > max_pixels:
+            raise InputError(
+                f"{path} has {h} x {w} = {h * w:,} pixels, and {', '.join(whole)} need all of them in memory; "
+                "ask for geotiff only, or raise --max-pixels"
+            )
+        for sentence in raster.notes:
+            note(f"{path}: {sentence}")
+        classes = segmenter.classes
+        reader = _Reader(raster)
+        plain = raster.low is None and len(mean) == 3
+
+        def prepare(tile: NDArray[Any]) -> NDArray[np.float32]:
+            unit = tile.astype(np.float32) / np.float32(255) if tile.dtype == np.uint8 else tile
+            normal = (unit - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+            return np.ascontiguousarray(normal.transpose(2, 0, 1)[None])
+
+        first = next(iter(files.values()))
+        work = _Work(
+            first.with_name(f".{first.name}.unfinished"),
+            {"source": os.path.abspath(path), "file": _identity(path), "settings": settings},
+            (h, w),
+            classes,
+            confidence="confidence" in files,
+        )
+        pending = work.open(resume=resume, overwrite=overwrite)
+        if pending is not None:
+            note(f"{path}: continuing at row {pending.top} of {h}")
+            progress(pending.top / h)
+        try:
+            for band in segmenter.bands(
+                reader,
+                (h, w),
+                channels=len(mean),
+                prepare=None if plain else prepare,
+                confidence=work.confidence,
+                resume=pending,
+                **tiling,
+            ):
+                work.add(reader.mark(band.labels, band.top, classes), band.confidence, band.pending)
+                progress((band.top + len(band.labels)) / h)
+        finally:
+            reader.close()
+        labels = work.stored("labels", classes.dtype)
+        if "geotiff" in files:
+            with writing(files["geotiff"], overwrite=overwrite or resume) as temporary:
+                write_geotiff(temporary, labels, classes, raster.rows.georeference)
+        about = summary(labels, classes)
+        if whole:
+            certain = work.stored("confidence", np.dtype(np.float32))[:] if work.confidence else None
+            segmentation = Segmentation(
+                labels[:], classes, _picture(raster), certain, raster.rows.georeference
+            )
+            write(segmentation, whole, overwrite=overwrite or resume)
+        work.remove()
+        return about
+    finally:
+        raster.close()
+
+
+class _Reader:
+    """Rows for `stitch`: the next ones are read by a thread while the network works on these; and where they hold
+    no data is remembered until their labels come."""
+
+    def __init__(self, raster: Raster) -> None:
+        self._raster = raster
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._next: tuple[int, int, Future[Any]] | None = None
+        self._missing: deque[tuple[int, NDArray[np.bool_]]] = deque()
+
+    def __call__(self, top: int, bottom: int) -> NDArray[Any]:
+        if self._next is not None and self._next[:2] == (top, bottom):
+            rows, valid = self._next[2].result()
+        else:
+            rows, valid = self._thread.submit(self._raster.read, top, bottom).result()
+        height = self._raster.size_hw[0]
+        if bottom < height:
+            end = min(bottom + (bottom - top), height)
+            self._next = (bottom, end, self._thread.submit(self._raster.read, bottom, end))
+        if valid is not None:
+            self._missing.append((top, ~valid))
+        return np.asarray(rows)
+
+    def mark(self, labels: NDArray[Any], top: int, classes: LabelSet) -> NDArray[Any]:
+        """The labels (rows, w) of rows from `top` on, with the ignore id where there is no data."""
+        labels = labels.astype(classes.dtype, copy=True)
+        bottom = top + len(labels)
+        for start, missing in self._missing:
+            a, b = max(start, top), min(start + len(missing), bottom)
+            if a < b and classes.ignore_id is not None:
+                labels[a - top : b - top][missing[a - start : b - start]] = classes.ignore_id
+        while self._missing and self._missing[0][0] + len(self._missing[0][1]) <= bottom:
+            self._missing.popleft()
+        return labels
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A map that lies in a raw file, as `outputs.areas.Rows`: rows are read when they are asked for."""
+
+    path: Path
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        top, bottom, _ = rows.indices(self.shape[0])
+        width = self.shape[1]
+        with open(self.path, "rb") as file:
+            values = np.fromfile(
+                file, self.dtype, (bottom - top) * width, offset=top * width * self.dtype.itemsize
+            )
+        return values.reshape(bottom - top, width)
+
+
+class _Work:
+    """The folder of unfinished work; see the head of this file."""
+
+    def __init__(
+        self,
+        folder: Path,
+        belongs_to: dict[str, Any],
+        size_hw: tuple[int, int],
+        classes: LabelSet,
+        *,
+        confidence: bool,
+    ) -> None:
+        self.folder, self.confidence = folder, confidence
+        self._belongs_to, self._size_hw = belongs_to, size_hw
+        self._pending = folder / "pending.npz"
+        types = {"labels": classes.dtype} | ({"confidence": np.dtype(np.float32)} if confidence else {})
+        self._row_bytes = {name: size_hw[1] * dtype.itemsize for name, dtype in types.items()}
+
+    def open(self, *, resume: bool, overwrite: bool) -> Pending | None:
+        """Make the folder ready: what to go on with, or None to begin at the top."""
+        about = self.folder / "work.json"
+        pending = None
+        if about.exists() and resume:
+            pending = self._unfinished(about)
+        elif about.exists() and not overwrite:
+            raise OutputError(
+                f"{self.folder} holds unfinished work; pass --resume to continue it, or --overwrite to start again"
+            )
+        with self._writing():
+            if pending is None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            about.write_text(json.dumps(self._belongs_to))
+            for name, row_bytes in self._row_bytes.items():
+                with open(self.folder / name, "ab") as file:
+                    file.truncate(0 if pending is None else pending.top * row_bytes)
+        return pending
+
+    def _unfinished(self, about: Path) -> Pending | None:
+        try:
+            before = json.loads(about.read_text())
+        except ValueError:
+            return None  # torn when the power went: from the top
+        if before != self._belongs_to:
+            changed = [name for name in self._belongs_to if before.get(name) != self._belongs_to[name]]
+            what = "other settings" if changed == ["settings"] else "another source or an older version of it"
+            raise OutputError(
+                f"{self.folder} holds unfinished work of {what}; resume with what it was begun with, or pass "
+                "--overwrite without --resume to start again"
+            )
+        with suppress(InputError, OSError, BadZipFile, zlib.error), open(self._pending, "rb") as file:
+            return Pending.load(file)  # type: ignore[arg-type]
+        return None
+
+    def add(self, labels: NDArray[Any], confidence: NDArray[Any] | None, pending: Pending | None) -> None:
+        """A finished band: first its rows, then what the next one needs."""
+        with self._writing():
+            for name, rows in (("labels", labels), ("confidence", confidence)):
+                if rows is None:
+                    continue
+                with open(self.folder / name, "ab") as file:
+                    file.write(np.ascontiguousarray(rows).data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            if pending is not None:
+                temporary = self.folder / "pending.new"
+                pending.save(temporary)
+                os.replace(temporary, self._pending)
+
+    def stored(self, name: str, dtype: np.dtype[Any]) -> Stored:
+        return Stored(self.folder / name, self._size_hw, dtype)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"cannot write {self.folder}: {error.strerror or error}") from error
+
+
+def _identity(path: Path) -> list[int]:
+    about = path.stat()
+    return [about.st_size, about.st_mtime_ns]
+
+
+def _picture(raster: Raster) -> NDArray[np.uint8]:
+    """What the network saw, as uint8 RGB (h, w, 3): its first three bands, or the first one in grey."""
+    rows, _ = raster.read(0, raster.size_hw[0])
+    rows = rows[..., :3] if rows.shape[-1] >= 3 else np.repeat(rows[..., :1], 3, axis=-1)
+    return rows if rows.dtype == np.uint8 else np.round(rows * 255).astype(np.uint8)

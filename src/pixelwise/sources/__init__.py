@@ -1,0 +1,94 @@
+"""Where pixels come from besides single pictures: rasters (`raster.py`) and videos (`video.py`), and `find`, which
+tells them apart."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pixelwise import images
+
+Kind = Literal["picture", "raster", "video"]
+
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .mts .3gp .ogv".split())
+RASTER_SUFFIXES = frozenset(".vrt .zarr .img .ntf .nc .bil .bip .bsq .ecw .asc .dem".split())
+
+STDIN = Path("-")
+"""The source that stands for one picture on standard input."""
+
+CAMERA = "camera:"
+"""What the name of a camera begins with; its number follows."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something to segment. path: where it is; name: its place below the input, which its results keep."""
+
+    path: Path
+    name: Path
+    kind: Kind
+
+
+def find(inputs: Iterable[str | os.PathLike[str]], *, max_pixels: int = images.MAX_PIXELS) -> list[Source]:
+    """What `inputs` name: pictures, folders and patterns as in `images.find`, "-" for standard input, videos and
+    "camera:0", rasters and Zarr folders.
+
+    A TIFF counts as a raster when it says where on Earth it lies, marks pixels without data, has more than 4
+    bands, or more than `max_pixels`. Raises ImageError when an input names nothing.
+    """
+    found: dict[Path, Source] = {}
+    for given in inputs:
+        path, text = Path(given), os.fspath(given)
+        if text == "-":
+            found.setdefault(STDIN, Source(STDIN, Path("stdin"), "picture"))
+        elif text.startswith(CAMERA):
+            found.setdefault(path, Source(path, Path(text.replace(":", "")), "video"))
+        elif path.suffix.lower() == ".zarr":
+            found.setdefault(path, Source(path, Path(path.name), "raster"))
+        else:
+            for one, name in images.find([given]):
+                found.setdefault(one, Source(one, name, kind_of(one, max_pixels=max_pixels)))
+    return list(found.values())
+
+
+def kind_of(path: Path, *, max_pixels: int = images.MAX_PIXELS) -> Kind:
+    """What a file is to be treated as; by its suffix, a TIFF by its first directory."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    if suffix in RASTER_SUFFIXES or path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+        return "raster"
+    if suffix in (".tif", ".tiff") and _is_raster_tiff(path, max_pixels):
+        return "raster"
+    return "picture"
+
+
+WIDTH, HEIGHT, BANDS = 256, 257, 277
+GEOGRAPHIC_TAGS = {33550, 33922, 34264, 34735, 42113}
+"""Pixel scale, tie points, transformation, geographic keys, and GDAL's value of pixels without data."""
+
+
+def _is_raster_tiff(path: Path, max_pixels: int) -> bool:
+    """From the tags of the first directory alone; whatever cannot be read is left to the picture's decoder."""
+    try:
+        with open(path, "rb") as file:
+            order = {b"II": "<", b"MM": ">"}[file.read(2)]
+            (version,) = struct.unpack(order + "H", file.read(2))
+            if version == 43:  # BigTIFF, which Pillow reads only in part
+                return True
+            (place,) = struct.unpack(order + "I", file.read(4))
+            file.seek(place)
+            (count,) = struct.unpack(order + "H", file.read(2))
+            tags: dict[int, int] = {}
+            for _ in range(count):
+                tag, kind, _, value = struct.unpack(order + "HHI4s", file.read(12))
+                tags[tag] = struct.unpack(order + ("H2x" if kind == 3 else "I"), value)[0]
+    except (OSError, KeyError, struct.error):
+        return False
+    if GEOGRAPHIC_TAGS & tags.keys() or tags.get(BANDS, 1) > 4:
+        return True
+    return tags.get(WIDTH, 0) * tags.get(HEIGHT, 0) > max_pixels

@@ -1,0 +1,218 @@
+"""Runs that are interrupted go on where they stopped, and never leave half of anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelwise.errors import ImageError, OutputError, PixelwiseError
+from pixelwise.pipeline.journal import JOURNAL, Journal, fingerprint
+from pixelwise.pipeline.pictures import AHEAD, WRITERS, Job, segment_pictures
+from pixelwise.segmentation import Segmentation
+from pixelwise.sources import Source
+from tiny import COLORS, quadrant_labels, quadrants
+
+
+def pictures(folder: Path, count: int) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{i:02}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(path)
+    return paths
+
+
+def jobs(paths: list[Path], out: Path) -> list[Job]:
+    return [Job(Source(p, Path(p.name), "picture"), {"npy": out / f"{p.stem}.npy"}) for p in paths]
+
+
+def by_value(picture: np.ndarray) -> Segmentation:
+    """A network whose answer is the picture's own grey value."""
+    return Segmentation(picture[..., 0] % 4, COLORS, picture)
+
+
+def test_a_finished_source_is_known_and_a_changed_one_is_not(tmp_path):
+    (path,) = pictures(tmp_path, 1)
+    files = {"npy": tmp_path / "out" / "00.npy"}
+    settings = {"model": "a", "tile": 512}
+    journal = Journal(tmp_path / "out", settings, resume=False)
+    assert not journal.exists()
+    journal.add(path, files)
+    files["npy"].touch()
+    assert not Journal(tmp_path / "out", settings, resume=False).done(path, files)
+    assert Journal(tmp_path / "out", settings, resume=True).done(path, files)
+    os.utime(path, ns=(1, 1))
+    assert not Journal(tmp_path / "out", settings, resume=True).done(path, files)
+
+
+def test_results_that_are_gone_are_made_again(tmp_path):
+    (path,) = pictures(tmp_path, 1)
+    files = {"npy": tmp_path / "00.npy"}
+    Journal(tmp_path, {}, resume=False).add(path, files)
+    assert not Journal(tmp_path, {}, resume=True).done(path, files)
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    (path,) = pictures(tmp_path, 1)
+    files = {"npy": tmp_path / "00.npy"}
+    files["npy"].touch()
+    Journal(tmp_path, {"model": "a", "tile": 512}, resume=False).add(path, files)
+    other = Journal(tmp_path, {"model": "a", "tile": 256}, resume=True)
+    with pytest.raises(OutputError, match=r"tile: 512, now 256.*--overwrite"):
+        other.done(path, files)
+
+
+def test_a_torn_line_is_ignored_and_the_next_one_is_whole(tmp_path):
+    first, second = pictures(tmp_path, 2)
+    files = {p: {"npy": tmp_path / f"{p.stem}.npy"} for p in (first, second)}
+    for one in files.values():
+        one["npy"].touch()
+    journal = Journal(tmp_path, {}, resume=False)
+    journal.add(first, files[first])
+    journal.add(second, files[second])
+    whole = (tmp_path / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(whole[:-9])
+    again = Journal(tmp_path, {}, resume=True)
+    assert again.done(first, files[first])
+    assert not again.done(second, files[second])
+    again.add(second, files[second])
+    assert Journal(tmp_path, {}, resume=True).done(second, files[second])
+
+
+def test_the_fingerprint_follows_values_and_not_their_order():
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_outcomes_come_in_order_and_files_hold_the_answers(tmp_path):
+    out = tmp_path / "out"
+    work = jobs(pictures(tmp_path / "in", 9), out)
+    outcomes = list(segment_pictures(by_value, work, journal=Journal(out, {}, resume=False)))
+    assert [o.job for o in outcomes] == work
+    for i, outcome in enumerate(outcomes):
+        assert outcome.summary["classes"][0]["id"] == i % 4
+        assert (np.load(work[i].files["npy"]) == i % 4).all()
+    lines = [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()]
+    assert sorted(line["source"] for line in lines[1:]) == [str(job.source.path) for job in work]
+
+
+def test_one_failure_of_each_kind_does_not_stop_the_rest(tmp_path):
+    paths = pictures(tmp_path / "in", 6)
+    paths[1].write_bytes(b"no picture")
+    work = jobs(paths, tmp_path / "out")
+    (tmp_path / "out" / "04.npy").mkdir(parents=True)
+
+    def segment(picture: np.ndarray) -> Segmentation:
+        if picture[0, 0, 0] == 3:
+            raise RuntimeError("the runtime says no\nand more")
+        return by_value(picture)
+
+    errors = [outcome.error for outcome in segment_pictures(segment, work)]
+    assert [error is None for error in errors] == [True, False, True, False, False, True]
+    assert isinstance(errors[1], ImageError)
+    assert type(errors[3]) is PixelwiseError
+    assert str(errors[3]).startswith(f"{paths[3]} failed: RuntimeError: the runtime says no (")
+    assert isinstance(errors[4], OutputError)
+
+
+def test_decoding_runs_ahead_and_waiting_is_bounded(tmp_path, monkeypatch):
+    """While the network holds the first picture the next ones are decoded, and no more than that."""
+    from pixelwise import images
+
+    read, enough = [], threading.Event()
+    plain = images.read
+
+    def counted(source: object, **options: object) -> np.ndarray:
+        read.append(source)
+        if len(read) == AHEAD + 1:
+            enough.set()
+        return plain(source, **options)
+
+    monkeypatch.setattr(images, "read", counted)
+    alive = []
+
+    def segment(picture: np.ndarray) -> Segmentation:
+        assert enough.wait(20)
+        alive.append(len(read) - len(alive))
+        return by_value(picture)
+
+    outcomes = segment_pictures(segment, jobs(pictures(tmp_path / "in", 30), tmp_path / "out"))
+    assert len(list(outcomes)) == 30
+    assert max(alive) <= AHEAD + 1 + 1
+    assert WRITERS > 1
+
+
+def test_stopping_early_leaves_whole_files_only(tmp_path):
+    out = tmp_path / "out"
+    outcomes = segment_pictures(by_value, jobs(pictures(tmp_path / "in", 12), out))
+    next(outcomes)
+    outcomes.close()
+    for path in out.iterdir():
+        assert path.suffix == ".npy"
+        assert not path.name.startswith(".")
+        assert np.load(path).shape == (8, 8)
+
+
+def segment(folder: Path, model: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", "pixelwise", "segment", "in", "--model", str(model), "--out", "out"]
+    return subprocess.run([*run, *more], capture_output=True, text=True, cwd=folder)
+
+
+def test_resume_does_what_is_left_and_refuses_other_settings(colors_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(quadrants()).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "c.png").write_bytes(b"not yet copied")
+    first = segment(tmp_path, colors_model, "--format", "npy")
+    assert first.returncode == 2
+    Image.fromarray(quadrants()).save(tmp_path / "in" / "c.png")
+    kept = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in ("a.npy", "b.npy")}
+    again = segment(tmp_path, colors_model, "--format", "npy")
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    other = segment(tmp_path, colors_model, "--format", "npy", "--resume", "--flip", "horizontal")
+    assert other.returncode == 2
+    assert "flips: [], now ['horizontal']" in other.stderr
+    resumed = segment(tmp_path, colors_model, "--format", "npy", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "2 of 3 were finished before" in resumed.stderr
+    assert [line.split(":")[0] for line in resumed.stdout.splitlines()] == ["in/c.png"]
+    assert kept == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept}
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "c.npy"), quadrant_labels())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs Unix signals")
+def test_control_c_leaves_nothing_half_written_and_resume_finishes(colors_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(200):
+        Image.fromarray(quadrants()).save(tmp_path / "in" / f"{i:03}.png")
+    run = [sys.executable, "-m", "pixelwise", "segment", "in", "--model", str(colors_model), "--out", "out"]
+    process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout is not None
+    for _ in range(3):
+        assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume" in errors
+    files = list((tmp_path / "out").iterdir())
+    assert {p.suffix for p in files} <= {".png", ".jsonl"}
+    assert [p.name for p in files if p.name.startswith(".")] == [JOURNAL]
+    for path in files:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                image.load()
+    done = len((tmp_path / "out" / JOURNAL).read_text().splitlines()) - 1
+    assert 3 <= done < 200
+    resumed = segment(tmp_path, colors_model, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert len(resumed.stdout.splitlines()) == 200 - done
+    assert len(list((tmp_path / "out").glob("*.labels.png"))) == 200

@@ -1,0 +1,554 @@
+"""Rasters of every kind read alike, a few rows at a time, and labels keep their place on Earth."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixelwise import images, sources
+from pixelwise.errors import ImageError, InputError, OutputError
+from pixelwise.georeference import Georeference
+from pixelwise.inference.tiling import Tiling
+from pixelwise.pipeline.raster import segment_raster
+from pixelwise.segmenter import Segmenter
+from pixelwise.sources.raster import open_raster
+from tiny import quadrant_labels, quadrants
+
+rasterio = pytest.importorskip("rasterio", reason="rasters need rasterio (pixelwise[raster])")
+tifffile = pytest.importorskip("tifffile", reason="OME-TIFF needs tifffile (pixelwise[raster])")
+zarr = pytest.importorskip("zarr", reason="Zarr needs zarr (pixelwise[raster])")
+
+UTM = Georeference("EPSG:32633", (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_600_000.0))
+
+
+def write_tiff(
+    path: Path, values: np.ndarray, *, place: Georeference | None = UTM, **profile: object
+) -> Path:
+    """values (h, w) or (h, w, bands)."""
+    values = values[..., None] if values.ndim == 2 else values
+    h, w, count = values.shape
+    if place is not None:
+        profile |= {"crs": place.crs, "transform": rasterio.Affine(*place.transform)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(
+            path, "w", driver="GTiff", height=h, width=w, count=count, dtype=values.dtype.name, **profile
+        ) as file:
+            file.write(values.transpose(2, 0, 1))
+    return path
+
+
+def land(h: int = 200, w: int = 170) -> np.ndarray:
+    """Patches of strong colours and dark, uint8 (h, w, 3), none of them on the grid of the tiles."""
+    rng = np.random.default_rng(3)
+    image = np.zeros((h, w, 3), np.uint8)
+    for _ in range(60):
+        y, x = rng.integers(0, h), rng.integers(0, w)
+        image[y : y + 2 * rng.integers(4, 30), x : x + 2 * rng.integers(4, 30)] = np.eye(3, dtype=np.uint8)[
+            rng.integers(3)
+        ] * rng.integers(0, 256)
+    return image
+
+
+def whole(path: Path, **options: object) -> np.ndarray:
+    raster = open_raster(path, **options)
+    rows, _ = raster.read(0, raster.size_hw[0])
+    raster.close()
+    return rows
+
+
+def test_find_tells_pictures_rasters_videos_and_standard_input_apart(tmp_path):
+    write_tiff(tmp_path / "map.tif", land(8, 8))
+    Image.fromarray(quadrants()).save(tmp_path / "photo.tif")
+    Image.fromarray(quadrants()).save(tmp_path / "photo.png")
+    zarr.create_array(str(tmp_path / "cube.zarr"), data=land(8, 8))
+    (tmp_path / "film.MP4").write_bytes(b"x")
+    inputs = [tmp_path, tmp_path / "cube.zarr", tmp_path / "film.MP4", "-", "camera:0"]
+    kinds = {source.path.name: source.kind for source in sources.find(inputs)}
+    assert kinds == {
+        "map.tif": "raster", "photo.png": "picture", "photo.tif": "picture", "cube.zarr": "raster",
+        "film.MP4": "video", "-": "picture", "camera:0": "video",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("big", ["YES", "NO"])
+def test_a_geotiff_is_a_raster_big_or_small_and_so_is_what_pictures_cannot_hold(big, tmp_path):
+    assert sources.kind_of(write_tiff(tmp_path / "a.tif", land(8, 8), bigtiff=big)) == "raster"
+    plain = write_tiff(tmp_path / "plain.tif", land(8, 8), place=None)
+    assert sources.kind_of(plain) == "picture"
+    assert sources.kind_of(plain, max_pixels=63) == "raster"
+    five = write_tiff(tmp_path / "five.tif", np.zeros((8, 8, 5), np.uint8), place=None)
+    assert sources.kind_of(five) == "raster"
+    (tmp_path / "cut.tif").write_bytes(plain.read_bytes()[:6])
+    assert sources.kind_of(tmp_path / "cut.tif") == "picture"
+
+
+def test_torch_tensors_and_npy_files_are_pictures(tmp_path):
+    picture = quadrants()
+    channels_first = torch.from_numpy(picture).permute(2, 0, 1)
+    for tensor in (
+        channels_first,
+        channels_first / 255,
+        (channels_first / 255).double(),
+        torch.from_numpy(picture),
+    ):
+        np.testing.assert_array_equal(images.read(tensor), picture)
+    np.testing.assert_array_equal(images.read(channels_first[0])[..., 1], picture[..., 0])
+    half = (channels_first // 255).to(torch.bfloat16)
+    np.testing.assert_array_equal(images.read(half), picture)
+    np.save(tmp_path / "picture.npy", picture)
+    np.testing.assert_array_equal(images.read(tmp_path / "picture.npy"), picture)
+    np.testing.assert_array_equal(images.read((tmp_path / "picture.npy").read_bytes()), picture)
+    with pytest.raises(ImageError, match="one picture at a time"):
+        images.read(channels_first[None])
+    with pytest.raises(ImageError, match=r"picture\.npy has .*limit of 100"):
+        images.read(tmp_path / "picture.npy", max_pixels=100)
+
+
+def write_kind(kind: str, folder: Path, values: np.ndarray) -> Path:
+    if kind == "geotiff":
+        return write_tiff(folder / "a.tif", values, tiled=True, blockxsize=64, blockysize=64)
+    if kind == "bigtiff":
+        return write_tiff(folder / "a.tif", values, bigtiff="YES", compress="lzw")
+    path = folder / ("a.ome.tif" if kind.startswith("ome ") else "a.zarr")
+    if kind == "ome cyx":
+        tifffile.imwrite(path, values.transpose(2, 0, 1), metadata={"axes": "CYX"}, photometric="minisblack")
+    elif kind == "ome yxs":
+        tifffile.imwrite(path, values, metadata={"axes": "YXS"}, photometric="rgb", tile=(64, 64))
+    elif kind == "zarr yxc":
+        zarr.create_array(str(path), data=values, chunks=(50, 60, 3))
+    elif kind == "zarr cyx":
+        zarr.create_array(str(path), data=np.ascontiguousarray(values.transpose(2, 0, 1)), chunks=(1, 64, 64))
+    else:
+        group = zarr.open_group(str(path), mode="w")
+        group.create_array("0", data=np.ascontiguousarray(values.transpose(2, 0, 1)[None, :, None]))
+        axes = [{"name": name} for name in "tczyx"]
+        group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+    return path
+
+
+KINDS = ["geotiff", "bigtiff", "ome cyx", "ome yxs", "zarr yxc", "zarr cyx", "ome-zarr"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_the_same_rows(kind, tmp_path):
+    values = land()
+    path = write_kind(kind, tmp_path, values)
+    assert sources.find([path])[0].kind == "raster"
+    raster = open_raster(path)
+    assert raster.size_hw == (200, 170)
+    for top, bottom in ((0, 7), (7, 130), (199, 200)):
+        rows, valid = raster.read(top, bottom)
+        np.testing.assert_array_equal(rows, values[top:bottom])
+        assert valid is None
+    raster.close()
+    np.testing.assert_array_equal(whole(path, bands=(3, 1, 1)), values[..., [2, 0, 0]])
+
+
+def test_one_band_is_repeated_and_two_need_a_choice(tmp_path):
+    values = land()[..., 0]
+    np.testing.assert_array_equal(whole(write_tiff(tmp_path / "one.tif", values)), np.dstack([values] * 3))
+    two = write_tiff(tmp_path / "two.tif", land()[..., :2])
+    with pytest.raises(InputError, match="--bands, such as 1,2,2"):
+        open_raster(two)
+    for bands in ((1, 2), (0, 1, 2), (1, 2, 3)):
+        with pytest.raises(InputError, match="counted from 1"):
+            open_raster(two, bands=bands)
+
+
+def test_more_bands_than_the_network_takes_are_left_out_and_said(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (9, 8, 6), np.uint8)
+    raster = open_raster(write_tiff(tmp_path / "six.tif", values), channels=4)
+    assert raster.bands == (1, 2, 3, 4)
+    assert any("bands 1, 2, 3, 4 of 6" in note for note in raster.notes)
+    np.testing.assert_array_equal(raster.read(0, 9)[0], values[..., :4])
+    raster.close()
+
+
+def test_an_alpha_band_says_where_data_is_and_is_no_colour(tmp_path):
+    values = np.dstack([land(20, 30), np.full((20, 30), 255, np.uint8)])
+    values[:5, :, 3] = 0
+    raster = open_raster(write_tiff(tmp_path / "rgba.tif", values, photometric="rgb", alpha="yes"))
+    rows, valid = raster.read(3, 8)
+    np.testing.assert_array_equal(rows, values[3:8, :, :3])
+    np.testing.assert_array_equal(valid.any(axis=1), [False, False, True, True, True])
+    raster.close()
+
+
+def test_a_palette_becomes_its_colours(tmp_path):
+    path = write_tiff(tmp_path / "classes.tif", np.arange(12, dtype=np.uint8).reshape(3, 4) % 2)
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {0: (9, 8, 7, 255), 1: (200, 100, 50, 255)})
+    rows = whole(path)
+    assert rows[0, :2].tolist() == [[9, 8, 7], [200, 100, 50]]
+
+
+def test_sixteen_bits_are_stretched_between_percentiles_and_said(tmp_path):
+    values = np.random.default_rng(1).integers(200, 3001, (120, 100, 3)).astype(np.uint16)
+    values[0, 0] = 65535
+    path = write_tiff(tmp_path / "satellite.tif", values)
+    raster = open_raster(path)
+    low, high = np.percentile(values, (2, 98))
+    assert (raster.low, raster.high) == pytest.approx((low, high))
+    assert f"values {low:g} to {high:g} (2nd to 98th percentile)" in raster.notes[0]
+    rows, _ = raster.read(10, 20)
+    raster.close()
+    np.testing.assert_allclose(rows, np.clip((values[10:20] - low) / (high - low), 0, 1), atol=1e-6)
+    named = open_raster(path, scale=(0, 3000))
+    np.testing.assert_allclose(named.read(10, 20)[0], np.clip(values[10:20] / 3000, 0, 1), atol=1e-6)
+    assert named.notes == ()
+    named.close()
+    with pytest.raises(InputError, match="smaller first"):
+        open_raster(path, scale=(5, 5))
+
+
+def test_missing_values_do_not_count_in_the_range_and_are_marked(tmp_path):
+    values = np.random.default_rng(1).uniform(10, 20, (60, 50)).astype(np.float32)
+    values[:6] = -9999
+    values[6, 7] = np.nan
+    raster = open_raster(write_tiff(tmp_path / "float.tif", values, nodata=-9999))
+    assert 10 < raster.low < 11
+    assert 19 < raster.high < 20
+    rows, valid = raster.read(0, 60)
+    raster.close()
+    assert np.isfinite(rows).all()
+    np.testing.assert_array_equal(valid, (values > 0) & np.isfinite(values))
+    empty = write_tiff(tmp_path / "empty.tif", np.full((5, 5), -9999, np.float32), nodata=-9999)
+    with pytest.raises(ImageError, match="holds no data"):
+        open_raster(empty)
+
+
+def test_what_is_no_raster_gets_a_sentence(tmp_path):
+    (tmp_path / "text.vrt").write_text("hello")
+    (tmp_path / "empty.zarr").mkdir()
+    (tmp_path / "text.ome.tif").write_text("hello")
+    time_series = tmp_path / "film.zarr"
+    group = zarr.open_group(str(time_series), mode="w")
+    group.create_array("0", data=np.zeros((4, 3, 8, 9), np.uint8))
+    axes = [{"name": name} for name in "tcyx"]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+    whole = write_tiff(tmp_path / "whole.tif", land()).read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[:60_000])
+    radar = write_tiff(tmp_path / "radar.tif", np.ones((9, 9), np.complex64))
+    raster = open_raster(tmp_path / "cut.tif")
+    with pytest.raises(ImageError, match=r"rows 0 to 200 of .*cut\.tif cannot be read"):
+        raster.read(0, 200)
+    raster.close()
+    for path, says in {
+        radar: "complex64 values",
+        tmp_path / "text.vrt": "not a raster",
+        tmp_path / "empty.zarr": "not a Zarr array",
+        tmp_path / "text.ome.tif": "not an OME-TIFF",
+        tmp_path / "none.tif": "no such file",
+        time_series: r"more than one picture \(t 4, c 3, y 8, x 9\)",
+    }.items():
+        with pytest.raises(ImageError, match=says):
+            open_raster(path)
+
+
+# Segmenting them. What must come out is what the same tiles give of the picture in memory.
+
+TILES = {"tile": 64, "overlap": 0.25}
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    from tiny import write_colors_model
+
+    return Segmenter(write_colors_model(tmp_path_factory.mktemp("models") / "colors.onnx"))
+
+
+def test_a_geotiff_comes_out_in_its_place_with_the_labels_of_the_picture(segmenter, tmp_path):
+    values = land()
+    out = tmp_path / "out" / "a.labels.tif"
+    summary = segment_raster(segmenter, write_tiff(tmp_path / "a.tif", values), {"geotiff": out}, **TILES)
+    expected = segmenter(values, **TILES)
+    with rasterio.open(out) as file:
+        np.testing.assert_array_equal(file.read(1), expected.labels)
+        assert file.crs.to_epsg() == 32633
+        assert tuple(file.transform)[:6] == UTM.transform
+        assert file.colormap(1)[1] == (255, 0, 0, 255)
+        assert file.nodata == 255
+    assert [(c["name"], c["pixels"]) for c in summary["classes"]] == [
+        (c["name"], c["pixels"]) for c in expected.to_dict()["classes"]
+    ]
+    assert [p.name for p in out.parent.iterdir()] == ["a.labels.tif"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_the_same_labels(kind, segmenter, tmp_path):
+    values = land()
+    out = tmp_path / "a.labels.tif"
+    segment_raster(segmenter, write_kind(kind, tmp_path, values), {"geotiff": out}, **TILES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(out) as file:
+            np.testing.assert_array_equal(file.read(1), segmenter(values, **TILES).labels)
+
+
+def test_pixels_without_data_get_the_ignore_id(segmenter, tmp_path):
+    values = land()
+    values[30:90, 20:140] = 7
+    out = tmp_path / "a.labels.tif"
+    segment_raster(segmenter, write_tiff(tmp_path / "a.tif", values, nodata=7), {"geotiff": out}, **TILES)
+    with rasterio.open(out) as file:
+        labels = file.read(1)
+        missing = (values == 7).all(axis=-1)
+        np.testing.assert_array_equal(labels == 255, missing)
+        np.testing.assert_array_equal(labels[~missing], segmenter(values, **TILES).labels[~missing])
+        np.testing.assert_array_equal(file.dataset_mask() == 0, missing)
+
+
+def test_sixteen_bit_rasters_are_segmented_after_stretching(segmenter, tmp_path):
+    values = land().astype(np.uint16) * 40
+    out = tmp_path / "a.labels.tif"
+    path = write_tiff(tmp_path / "a.tif", values)
+    segment_raster(segmenter, path, {"geotiff": out}, scale=(0, 255 * 40), **TILES)
+    with rasterio.open(out) as file:
+        np.testing.assert_array_equal(file.read(1), segmenter(land(), **TILES).labels)
+
+
+def test_a_network_of_five_channels_sees_five_bands(tmp_path):
+    """Its class is the strongest band."""
+
+    class Strongest:
+        def __init__(self) -> None:
+            from pixelwise.inference.preprocess import Preprocess
+            from pixelwise.labels import LabelSet
+            from tiny import CARD
+
+            self.name = "pytorch"
+            preprocess = Preprocess(mean=(0.0,) * 5, std=(1.0,) * 5)  # type: ignore[arg-type]
+            self.card = CARD.replace(labels=LabelSet.of("abcde"), preprocess=preprocess, stride=1)
+
+        def __call__(self, tiles: np.ndarray) -> np.ndarray:
+            return tiles
+
+    segmenter = Segmenter.__new__(Segmenter)
+    segmenter.engine = Strongest()
+    segmenter.card, segmenter.classes = segmenter.engine.card, segmenter.engine.card.labels
+    values = np.random.default_rng(0).integers(0, 4000, (90, 70, 6)).astype(np.uint16)
+    out = tmp_path / "a.labels.tif"
+    path = write_tiff(tmp_path / "a.tif", values)
+    segment_raster(segmenter, path, {"geotiff": out}, bands=(6, 2, 3, 4, 1), scale=(0, 4000), **TILES)
+    with rasterio.open(out) as file:
+        np.testing.assert_array_equal(file.read(1), values[..., [5, 1, 2, 3, 0]].argmax(axis=-1))
+
+
+def test_other_formats_know_where_they_are_and_need_memory(segmenter, tmp_path):
+    path = write_tiff(tmp_path / "a.tif", land())
+    files = {name: tmp_path / f"a.{name}" for name in ("geojson", "csv")} | {"overlay": tmp_path / "a.png"}
+    with pytest.raises(InputError, match="geojson, csv, overlay need all of them in memory"):
+        segment_raster(segmenter, path, files, max_pixels=200 * 170 - 1, **TILES)
+    segment_raster(segmenter, path, files, **TILES)
+    content = json.loads(files["geojson"].read_text())
+    assert "32633" in content["crs"]["properties"]["name"]
+    x, y = content["features"][0]["geometry"]["coordinates"][0][0]
+    assert 500_000 <= x <= 501_700
+    assert 4_598_000 <= y <= 4_600_000
+    assert ",3400000.0\n" not in files["csv"].read_text()
+    assert "square_metres" in files["csv"].read_text()
+    with Image.open(files["overlay"]) as overlay:
+        assert overlay.size == (170, 200)
+
+
+def test_confidence_of_a_raster_is_that_of_the_picture(segmenter, tmp_path):
+    path = write_tiff(tmp_path / "a.tif", land())
+    files = {"geotiff": tmp_path / "a.labels.tif", "confidence": tmp_path / "a.confidence.png"}
+    with pytest.raises(Stop):
+        segment_raster(counting(segmenter, 9)[0], path, files, **TILES)
+    segment_raster(segmenter, path, files, resume=True, **TILES)
+    expected = segmenter(land(), confidence=True, **TILES).confidence
+    with Image.open(files["confidence"]) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.round(expected * 255))
+
+
+def test_overlap_auto_is_for_pictures(segmenter, tmp_path):
+    path = write_tiff(tmp_path / "a.tif", land())
+    with pytest.raises(InputError, match="fixed --overlap"):
+        segment_raster(segmenter, path, {"geotiff": tmp_path / "b.tif"}, tile=64, overlap="auto")
+
+
+class Stop(Exception):
+    pass
+
+
+def counting(segmenter: Segmenter, stop_after: int | None) -> tuple[Segmenter, list[bytes]]:
+    """A segmenter whose network writes down what it saw, and gives up after so many tiles."""
+    seen: list[bytes] = []
+
+    class Counting:
+        name, card = segmenter.engine.name, segmenter.card
+
+        def __call__(self, tiles: np.ndarray) -> np.ndarray:
+            if stop_after is not None and len(seen) == stop_after:
+                raise Stop
+            seen.append(tiles.tobytes())
+            return segmenter.engine(tiles)
+
+    copy = Segmenter.__new__(Segmenter)
+    copy.engine, copy.card, copy.classes = Counting(), segmenter.card, segmenter.classes
+    return copy, seen
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 5, 9, 14, 19])
+def test_a_resumed_run_gives_the_same_bytes_and_repeats_only_the_row_at_work(stop_after, segmenter, tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 255, (230, 170, 3), np.uint8)
+    values[100:140, 50:60] = 0
+    path = write_tiff(tmp_path / "a.tif", values, nodata=0)
+    grid = Tiling(64, 0.25, multiple=32).grid((230, 170))
+    a_row = grid.count // grid.bands
+    straight, all_tiles = counting(segmenter, None)
+    segment_raster(straight, path, {"geotiff": tmp_path / "straight.tif"}, **TILES)
+    files = {"geotiff": tmp_path / "resumed.tif"}
+    stopped, before = counting(segmenter, stop_after)
+    with pytest.raises(Stop):
+        segment_raster(stopped, path, files, settings="s", **TILES)
+    assert not files["geotiff"].exists()
+    going_on, after = counting(segmenter, None)
+    segment_raster(going_on, path, files, settings="s", resume=True, **TILES)
+    assert files["geotiff"].read_bytes() == (tmp_path / "straight.tif").read_bytes()
+    assert before[: len(before) - len(before) % a_row] + after == all_tiles
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "resumed.tif", "straight.tif"]
+
+
+def test_unfinished_work_of_other_settings_or_sources_is_refused_or_thrown_away(segmenter, tmp_path):
+    path = write_tiff(tmp_path / "a.tif", land())
+    files = {"geotiff": tmp_path / "labels.tif"}
+    with pytest.raises(Stop):
+        segment_raster(counting(segmenter, 7)[0], path, files, settings="one", **TILES)
+    with pytest.raises(OutputError, match="other settings"):
+        segment_raster(segmenter, path, files, settings="two", resume=True, **TILES)
+    write_tiff(path, land() // 2)
+    with pytest.raises(OutputError, match="another source or an older version"):
+        segment_raster(segmenter, path, files, settings="one", resume=True, **TILES)
+    with pytest.raises(OutputError, match=r"--resume.*--overwrite"):
+        segment_raster(segmenter, path, files, settings="two", **TILES)
+    segment_raster(segmenter, path, files, settings="two", overwrite=True, **TILES)
+    with rasterio.open(files["geotiff"]) as file:
+        np.testing.assert_array_equal(file.read(1), segmenter(land() // 2, **TILES).labels)
+
+
+def test_torn_work_begins_again(segmenter, tmp_path):
+    path = write_tiff(tmp_path / "a.tif", land())
+    files = {"geotiff": tmp_path / "labels.tif"}
+    with pytest.raises(Stop):
+        segment_raster(counting(segmenter, 9)[0], path, files, **TILES)
+    work = tmp_path / ".labels.tif.unfinished"
+    (work / "pending.npz").write_bytes((work / "pending.npz").read_bytes()[:50])
+    segment_raster(segmenter, path, files, resume=True, **TILES)
+    with rasterio.open(files["geotiff"]) as file:
+        np.testing.assert_array_equal(file.read(1), segmenter(land(), **TILES).labels)
+
+
+RUN_SLOWLY = """
+import sys, time
+from pathlib import Path
+from pixelwise.pipeline.raster import segment_raster
+from pixelwise.segmenter import Segmenter
+
+model, source, out, log = map(Path, sys.argv[1:5])
+segmenter = Segmenter(model)
+engine = segmenter.engine
+
+class Slow:
+    name, card = engine.name, engine.card
+    def __call__(self, tiles):
+        time.sleep(0.004)
+        logits = engine(tiles)
+        with open(log, "ab") as file:
+            file.write(b"%d\\n" % hash(tiles.tobytes()))
+        return logits
+
+segmenter.engine = Slow()
+segment_raster(segmenter, source, {"geotiff": out}, resume="--resume" in sys.argv, tile=64, overlap=0.25)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.parametrize(
+    "kill_after", [47, pytest.param(3, marks=pytest.mark.slow), pytest.param(130, marks=pytest.mark.slow)]
+)
+def test_a_killed_run_goes_on_and_repeats_no_row_but_the_last(kill_after, colors_model, tmp_path):
+    """SIGKILL, which nothing can prepare for, somewhere after so many tiles."""
+    values = np.random.default_rng(0).integers(0, 255, (560, 500, 3), np.uint8)
+    source = write_tiff(tmp_path / "a.tif", values)
+    grid = Tiling(64, 0.25, multiple=32).grid((560, 500))
+    a_row = grid.count // grid.bands
+
+    def start(name: str, *more: str) -> subprocess.Popen[bytes]:
+        arguments = [colors_model, source, tmp_path / f"{name}.tif", tmp_path / f"{name}.log", *more]
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        return subprocess.Popen([sys.executable, "-c", RUN_SLOWLY, *map(str, arguments)], env=environment)
+
+    def tiles(name: str) -> list[str]:
+        log = tmp_path / f"{name}.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    assert start("straight").wait() == 0
+    process = start("killed")
+    while len(tiles("killed")) < kill_after:
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -9
+    before = tiles("killed")
+    assert kill_after <= len(before) < grid.count
+    assert not (tmp_path / "killed.tif").exists()
+    assert start("killed", "--resume").wait() == 0
+    after = tiles("killed")[len(before) :]
+    all_tiles = tiles("straight")
+    assert len(all_tiles) == grid.count
+    repeated = len(before) + len(after) - grid.count
+    assert 0 <= repeated <= a_row
+    assert after == all_tiles[grid.count - len(after) :]
+    assert (grid.count - len(after)) % a_row == 0
+    assert (tmp_path / "killed.tif").read_bytes() == (tmp_path / "straight.tif").read_bytes()
+
+
+def pixelwise(*arguments: object, cwd: Path, **options: object) -> subprocess.CompletedProcess[bytes]:
+    run = [sys.executable, "-m", "pixelwise", *map(str, arguments)]
+    return subprocess.run(run, capture_output=True, cwd=cwd, **options)
+
+
+def test_a_geotiff_and_a_photo_through_the_command_line(colors_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    values = land().astype(np.uint16) * 40
+    write_tiff(tmp_path / "in" / "map.tif", values)
+    Image.fromarray(quadrants()).save(tmp_path / "in" / "photo.png")
+    run = ["segment", "in", "--model", colors_model, "--out", "out"]
+    result = pixelwise(*run, "--tile", 64, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert b"percentile" in result.stderr
+    photo, raster = (json.loads(line) for line in result.stdout.splitlines())
+    assert photo["files"]["labels"] == "out/photo.labels.png"
+    assert raster["files"] == {"geotiff": "out/map.labels.tif"}
+    assert (raster["height"], raster["width"]) == (200, 170)
+    with rasterio.open(tmp_path / "out" / "map.labels.tif") as file:
+        assert file.crs.to_epsg() == 32633
+    again = pixelwise(*run, "--tile", 64, "--resume", cwd=tmp_path)
+    assert again.returncode == 0
+    assert b"2 of 2 were finished before" in again.stderr
+
+
+def test_a_picture_comes_through_a_pipe(colors_model, tmp_path):
+    Image.fromarray(quadrants()).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    run = ["segment", "-", "--model", colors_model, "--format", "npy"]
+    result = pixelwise(*run, cwd=tmp_path, input=data)
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "stdin.npy"), quadrant_labels())
+    empty = pixelwise(*run, "--overwrite", cwd=tmp_path, input=b"")
+    assert empty.returncode == 2
+    assert b"empty" in empty.stderr
