@@ -1,36 +1,34 @@
 """The loop on tiny networks, and the data sets on folders drawn here."""
 
 import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision.transforms import v2
 
-from pixelwise.datasets.folder import FolderDataset, split_by_name
-from pixelwise.datasets.sample import Sample
-from pixelwise.datasets.voc import VOCSegmentation
-from pixelwise.errors import InputError
-from pixelwise.losses import cross_entropy
+from crashing import squares
+from pixelwise.datasets.opening import split_by_name
+from pixelwise.decoders.compose import compose
+from pixelwise.errors import InputError, PixelwiseError, UnknownNameError
+from pixelwise.losses import cross_entropy, dice
 from pixelwise.models.unet import UNet
-from pixelwise.training.augment import IMAGE_AND_MASK_FILL, joint
-from pixelwise.training.loop import TrainConfig, fit, learning_rate
+from pixelwise.training.config import TrainConfig
+from pixelwise.training.draws import Draws, class_balance
+from pixelwise.training.loop import fit
+from pixelwise.training.objective import make_loss
+from pixelwise.training.optimize import layers, learning_rate, make_optimizer
+from pixelwise.training.progress import Progress, read_metrics
+from pixelwise.transforms.torchvision import IMAGE_AND_MASK_FILL, joint
 
 CONFIG = TrainConfig(steps=40, batch_size=2, peak_lr=1e-2, warmup_steps=4, save_every=15, workers=0, seed=3)
-
-
-def squares(count=3, side=32):
-    """Bright squares on dark ground; class 1 is the square."""
-    draw = np.random.default_rng(5)
-    samples = []
-    for i in range(count):
-        mask = np.zeros((side, side), np.uint8)
-        top, left = draw.integers(2, side - 14, 2)
-        mask[top : top + 12, left : left + 12] = 1
-        image = (draw.integers(0, 60, (side, side, 3)) + 150 * mask[..., None]).astype(np.uint8)
-        samples.append(Sample(image, mask, f"square{i}"))
-    return samples
 
 
 def loss_of(network, batch):
@@ -81,7 +79,8 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_were_not(tmp_path):
     network = UNet(width=4)
     with pytest.raises(Stop):
         fit(network, squares(), joint(v2.RandomHorizontalFlip()), stops, config, tmp_path / "cut")
-    assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == ["best.pt", "checkpoint.pt"]
+    files = {p.name for p in (tmp_path / "cut").iterdir()}
+    assert files == {"best.pt", "checkpoint.pt", "config.json", "metrics.jsonl"}
     assert torch.equal(weights(run(tmp_path / "cut", ema_decay=0.9)), weights(whole))
     with pytest.raises(InputError, match="another configuration"):
         run(tmp_path / "cut", seed=9)
@@ -113,12 +112,291 @@ def test_frozen_batch_norm_keeps_its_statistics_and_still_learns(tmp_path):
 
 def test_the_learning_rate_warms_up_and_falls_to_almost_nothing():
     config = TrainConfig(steps=100, warmup_steps=10, peak_lr=1.0, poly_power=0.9)
-    rates = [learning_rate(step, config) for step in range(100)]
+    rates = [learning_rate(step, 100, config) for step in range(100)]
     assert rates[10] == max(rates) == 1
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[55] == pytest.approx(0.5**0.9)
     assert 0 < rates[-1] < 0.02
+
+
+def test_a_configuration_survives_json_and_refuses_what_it_does_not_know():
+    config = CONFIG.replace(
+        augment={"scale": [0.75, 1.5]}, losses={"dice": 2.0}, trackers=("tensorboard",), model="unet"
+    )
+    assert TrainConfig.from_json(config.to_json()) == config
+    with pytest.raises(InputError, match=r"no 'peek_lr'; did you mean 'peak_lr'"):
+        TrainConfig.from_json('{"steps": 3, "peek_lr": 0.1}')
+    with pytest.raises(InputError, match="not JSON"):
+        TrainConfig.from_json("{steps")
+    for wrong, said in (
+        ({}, "steps or epochs"),
+        ({"steps": 3, "epochs": 2}, "steps or epochs"),
+        ({"steps": 3, "batch_size": 0}, "batch_size must be above 0, got 0"),
+        (
+            {"steps": 3, "precision": "half"},
+            "precision must be one of float32, bfloat16, float16, got 'half'",
+        ),
+        ({"steps": 3, "warmup_steps": 3}, "warmup_steps must be below steps"),
+        ({"steps": 3, "batch_size": "many"}, "wrong kind"),
+    ):
+        with pytest.raises(InputError, match=said):
+            TrainConfig.from_dict(wrong)
+
+
+def test_an_epoch_is_as_many_steps_as_the_pictures_of_all_processes_ask_for():
+    config = TrainConfig(epochs=3, batch_size=4, accumulate=2, save_every=None)
+    assert [config.total_steps(80, processes) for processes in (1, 2, 5)] == [30, 15, 6]
+    assert config.steps_between_saves(80) == 10
+    assert config.replace(epochs=1000).steps_between_saves(80) == 200  # at most fifty a run
+
+
+def test_accumulated_steps_have_the_gradient_of_the_whole_batch(tmp_path):
+    plain = {"frozen_batch_norm": True, "optimizer": "sgd", "steps": 8}  # no statistics over a batch
+    whole = run(tmp_path / "whole", samples=squares(4), batch_size=4, **plain)
+    parts = run(tmp_path / "parts", samples=squares(4), batch_size=2, accumulate=2, **plain)
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-4, atol=1e-5)
+    lines = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
+    for one, other in zip(*lines, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["epoch"] == other["epoch"]
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"channels_last": True}, {"ema_decay": 0.5}])
+def test_what_only_makes_it_faster_or_smoother_learns_nearly_the_same(tmp_path, change):
+    usual, other = run(tmp_path / "usual", steps=12), run(tmp_path / "other", steps=12, **change)
+    assert type(other.forward) is type(usual.forward)
+    assert "forward" not in vars(other)  # nothing of what wrapped it is left
+    before, after = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("usual", "other"))
+    assert [line["loss"] for line in after] == pytest.approx([line["loss"] for line in before], rel=0.05)
+    assert next(other.parameters()).dtype == torch.float32
+
+
+def test_float16_on_a_cpu_is_refused(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(InputError, match="float16 needs a GPU"):
+        run(tmp_path, precision="float16")
+
+
+def test_a_tracker_gets_the_losses(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorBoard's own
+        run(tmp_path, steps=3, warmup_steps=0, trackers=("tensorboard",))
+        assert list(tmp_path.rglob("events.out.tfevents*"))
+    with pytest.raises(InputError, match=r"tracker 'tensorbord' is not installed or not known; installed: "):
+        run(tmp_path / "other", trackers=("tensorbord",))
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a batch of 4 pictures is larger than the 3 .* --batch-size 3"):
+        run(tmp_path, batch_size=4)
+
+
+def test_a_run_of_another_network_or_other_data_is_not_resumed(tmp_path):
+    run(tmp_path, steps=2, warmup_steps=0)
+    with pytest.raises(InputError, match=r"another network .* differs"):
+        fit(
+            UNet(width=5),
+            squares(),
+            joint(v2.Identity()),
+            loss_of,
+            CONFIG.replace(steps=2, warmup_steps=0),
+            tmp_path,
+        )
+    with pytest.raises(InputError, match=r"over 3 pictures, now there are 4"):
+        run(tmp_path, steps=2, warmup_steps=0, samples=squares(4))
+    with pytest.raises(InputError, match=r"another configuration \(model 'fpn' instead of ''\)"):
+        run(tmp_path, steps=2, warmup_steps=0, model="fpn")
+    run(tmp_path, steps=2, warmup_steps=0, workers=1)  # which changes no number
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(tmp_path):
+    def breaks(network, batch):
+        value = loss_of(network, batch)
+        return {"fine": value, "broken": value * number()}
+
+    calls = []
+
+    def number():
+        calls.append(1)
+        return float("nan") if len(calls) == 8 else 1.0
+
+    torch.manual_seed(0)
+    config = CONFIG.replace(save_every=5)
+    with pytest.raises(
+        PixelwiseError, match=r"no longer a number at step 8 .*broken nan.*bad_batch.pt"
+    ) as stop:
+        fit(UNet(width=4), squares(), joint(v2.Identity()), breaks, config, tmp_path)
+    kept = torch.load(tmp_path / "bad_batch.pt", weights_only=True)
+    assert kept["step"] == 7
+    assert all(name in str(stop.value) for name in kept["names"])
+    drawn = {sample.name: joint(v2.Identity())(sample)["image"] for sample in squares()}
+    for name, image in zip(kept["names"], kept["batch"]["image"], strict=True):
+        assert torch.equal(image, drawn[name])
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 5
+    assert all(value.isfinite().all() for value in state["network"].values())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_running_out_of_memory_names_the_knobs(tmp_path, error):
+    def greedy(network, batch):
+        raise error
+
+    with pytest.raises(PixelwiseError, match=r"out of memory .*--batch-size.*--image-size.*--precision"):
+        fit(UNet(width=4), squares(), joint(v2.Identity()), greedy, CONFIG, tmp_path)
+
+
+def test_losses_come_by_name_and_their_parts_are_logged(tmp_path):
+    config = CONFIG.replace(steps=2, warmup_steps=0, losses={"cross_entropy": 1.0, "dice": 0.5})
+    network, batch = (
+        UNet(width=4),
+        {"image": torch.randn(2, 3, 32, 32), "mask": torch.randint(0, 2, (2, 32, 32))},
+    )
+    parts = make_loss(config)(network, batch)
+    logits = network(batch["image"])["out"]
+    torch.testing.assert_close(parts["cross_entropy"], cross_entropy(logits, batch["mask"]))
+    torch.testing.assert_close(parts["dice"], 0.5 * dice(logits, batch["mask"]))
+    with pytest.raises(UnknownNameError, match="did you mean 'dice'"):
+        make_loss(config.replace(losses={"dicee": 1.0}))
+    with pytest.raises(InputError, match=r"no option 'treshold'; did you mean 'threshold'"):
+        make_loss(
+            config.replace(
+                losses={"ohem_cross_entropy": 1.0}, loss_options={"ohem_cross_entropy": {"treshold": 1}}
+            )
+        )
+
+
+def test_auxiliary_heads_count_as_much_as_asked():
+    network = compose("fpn", "resnet18", num_classes=2, aux_loss=True)
+    batch = {"image": torch.randn(2, 3, 64, 64), "mask": torch.randint(0, 2, (2, 64, 64))}
+    config = TrainConfig(steps=1, losses={"cross_entropy": 2.0}, aux_weight=0.25)
+    outputs = network(batch["image"])
+    torch.manual_seed(0)
+    parts = make_loss(config)(lambda image: outputs, batch)
+    torch.testing.assert_close(parts["aux cross_entropy"], 0.5 * cross_entropy(outputs["aux"], batch["mask"]))
+    assert "aux cross_entropy" not in make_loss(config.replace(aux_weight=0.0))(lambda image: outputs, batch)
+
+
+def rates(network, config):
+    """Name of each parameter that learns: (learning rate, weight decay)."""
+    of = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in make_optimizer(network, config).param_groups
+        for parameter in group["params"]
+    }
+    return {name: of[id(p)] for name, p in network.named_parameters() if id(p) in of}
+
+
+def test_heads_learn_faster_and_norms_do_not_decay():
+    network = compose("fpn", "resnet18", num_classes=2, aux_loss=True)
+    config = TrainConfig(steps=9, peak_lr=0.1, weight_decay=0.01, head_lr_factor=10, aux_lr_factor=5)
+    rate = rates(network, config)
+    assert len(rate) == len(list(network.parameters()))
+    assert rate["encoder.layer1.0.conv1.weight"] == (0.1, 0.01)
+    assert rate["encoder.layer1.0.bn1.weight"] == (0.1, 0)
+    assert {r for name, (r, _) in rate.items() if name.startswith("aux")} == {0.5}
+    assert {r for name, (r, _) in rate.items() if name.startswith(("decoder", "segmentation"))} == {1.0}
+    assert {d for _, d in rates(network, config.replace(decay_norms=True)).values()} == {0.01}
+    with pytest.raises(InputError, match="of one piece"):
+        make_optimizer(UNet(width=4), config)
+
+
+def test_layers_learn_the_slower_the_nearer_they_are_to_the_image():
+    network = compose("fpn", "resnet18", num_classes=2)
+    rate = {
+        name: r for name, (r, _) in rates(network, TrainConfig(steps=9, peak_lr=1.0, layer_decay=0.5)).items()
+    }
+    assert rate["decoder.p5.weight"] == 1
+    assert rate["encoder.layer4.1.conv2.weight"] == 0.5
+    assert rate["encoder.layer4.0.conv1.weight"] == rate["encoder.layer4.0.downsample.0.weight"] == 0.25
+    assert rate["encoder.conv1.weight"] < rate["encoder.layer1.0.conv1.weight"] == 0.5**8
+    blocks = set(layers(compose("segformer", "mit_b0", num_classes=2).encoder).values())
+    assert len(blocks) > 8 + 4  # two blocks in each of four stages, and what lies between the stages
+
+
+def test_a_frozen_encoder_stays_as_it_is(tmp_path):
+    torch.manual_seed(0)
+    network = compose("fpn", "resnet18", num_classes=2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    config = CONFIG.replace(steps=3, frozen_encoder=True, warmup_steps=0)
+    after = fit(network, squares(), joint(v2.Identity()), loss_of, config, tmp_path).state_dict()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith("encoder.")} <= same
+    assert "segmentation_head.0.weight" not in same
+
+
+def test_pictures_with_rare_classes_are_drawn_more_often():
+    samples = squares(8)
+    samples[3].mask[:2] = 2  # one picture of eight shows class 2
+    weights_ = class_balance(samples)
+    assert weights_[3] == pytest.approx((0.5 * 8) ** 0.5)
+    assert (weights_[[0, 1, 2, 4, 5, 6, 7]] == 1).all()
+    draws = Draws(samples, joint(v2.Identity()), seed=0, first=0, last=8000, weights=weights_)
+    shown = np.bincount([draws.sample_of(i) for i in range(8000)])
+    assert shown[3] / shown[0] == pytest.approx(2, rel=0.15)
+    again = Draws(samples, joint(v2.Identity()), seed=0, first=400, last=8000, weights=weights_)
+    assert [again.sample_of(i) for i in range(400, 500)] == [draws.sample_of(i) for i in range(400, 500)]
+
+
+def test_a_live_table_shows_the_loss_its_parts_and_the_time_left(capsys):
+    from rich.console import Console
+
+    progress = Progress(10, 0, 4, live=False)
+    progress.step(1, 0.75, {"dice": 0.25, "cross_entropy": 0.5}, 1e-3)
+    progress.validated(1, 0.5, 0.5)
+    said = capsys.readouterr().err
+    for words in (
+        "step 1/10",
+        "loss 0.7500",
+        "dice 0.2500",
+        "learning rate 1.00e-03",
+        "images/s",
+        "left",
+        "score 0.5",
+    ):
+        assert words in said
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(progress._draw())
+    assert "0.7500" in console.export_text()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_and_score_as_one_with_the_doubled_batch(tmp_path):
+    script = str(Path(__file__).parent / "crashing.py")
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launch = (
+        "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    )
+    launch += " --dynamo_backend no --main_process_port 0"
+    for name, how in (("one", ["train"]), ("two", ["train"])):
+        (tmp_path / name).mkdir()
+        before = launch.split() if name == "two" else []
+        command = [sys.executable, *before, script, *how, str(tmp_path / name), "2" if name == "two" else "4"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert [line["step"] for line in one] == [line["step"] for line in two]
+    scores = [(a["score"], b["score"]) for a, b in zip(one, two, strict=True) if "score" in a]
+    assert scores[-1][0] > 0.8
+    assert all(a == pytest.approx(b, abs=2e-3) for a, b in scores)  # a pixel more or less
+    losses = [(a["loss"], b["loss"]) for a, b in zip(one, two, strict=True) if "loss" in a]
+    assert all(a == pytest.approx(b, rel=1e-3) for a, b in losses)
+
+    whole, names = json.loads((tmp_path / "one" / "seen0.json").read_text())
+    halves = [json.loads((tmp_path / "two" / f"seen{rank}.json").read_text()) for rank in (0, 1)]
+    for step in range(30):  # each batch of four is two and two
+        parts = [part[0][2 * step : 2 * step + 2] for part in halves]
+        assert parts[0] + parts[1] == whole[4 * step : 4 * step + 4]
+    assert all(sorted(part[1]) == sorted(names) == sorted(set(names)) for part in halves)
 
 
 def test_image_and_mask_move_together_and_only_the_image_is_scaled():
@@ -133,50 +411,6 @@ def test_image_and_mask_move_together_and_only_the_image_is_scaled():
     assert torch.equal(inside, torch.tensor(np.rot90(sample.mask).copy()).long())
     expected = torch.tensor(np.rot90(sample.image).copy()).permute(2, 0, 1) / 127.5 - 1
     torch.testing.assert_close(item["image"][:, 4:-4, 4:-4], expected)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
-    for sample in squares():
-        Image.fromarray(sample.image).save(tmp_path / "images" / f"{sample.name}.png")
-        Image.fromarray(sample.mask.astype(np.uint16) * 1000).save(tmp_path / "masks" / f"{sample.name}.png")
-    return tmp_path
-
-
-def test_a_folder_data_set_reads_pairs_of_pictures_and_label_maps(folder):
-    data = FolderDataset(
-        folder / "images", folder / "masks", to_classes=lambda ids: (ids > 0).astype(np.uint8)
-    )
-    assert [sample.name for sample in data] == ["square0", "square1", "square2"]
-    for read, drawn in zip(data, squares(), strict=True):
-        assert (read.image == drawn.image).all()
-        assert (read.mask == drawn.mask).all()
-    assert FolderDataset(folder / "images", folder / "masks")[0].mask.max() == 1000
-    assert len(FolderDataset(folder / "images", folder / "masks", names=["square2"])) == 1
-
-
-def test_a_picture_without_its_label_map_is_named(folder):
-    (folder / "masks" / "square1.png").unlink()
-    with pytest.raises(InputError, match="square1"):
-        FolderDataset(folder / "images", folder / "masks")
-    Image.new("L", (5, 5)).save(folder / "masks" / "square1.png")
-    with pytest.raises(InputError, match=r"square1.*\(32, 32\).*\(5, 5\)"):
-        FolderDataset(folder / "images", folder / "masks")[1]
-    with pytest.raises(InputError, match="nowhere"):
-        FolderDataset(folder / "nowhere", folder / "masks")
-
-
-def test_a_voc_folder_follows_its_lists(folder):
-    (folder / "images").rename(folder / "JPEGImages")
-    (folder / "masks").rename(folder / "SegmentationClass")
-    lists = folder / "ImageSets" / "Segmentation"
-    lists.mkdir(parents=True)
-    (lists / "val.txt").write_text("square2\nsquare0\n")
-    assert [sample.name for sample in VOCSegmentation(folder, "val")] == ["square2", "square0"]
-    with pytest.raises(InputError, match=r"no split 'train'.*holds val"):
-        VOCSegmentation(folder, "train")
 
 
 def test_the_split_of_a_name_depends_on_that_name_alone():

@@ -1,57 +1,46 @@
 """The training loop, top to bottom: draw a batch, loss, step, average, now and then validate and save.
 
-Runs are a function of their configuration: the samples, crops and flips of step s depend on the seed and on
-s alone, not on the number of workers or on where a run was interrupted.
+Runs are a function of their configuration: the samples, crops, flips and dropout of step s depend on the seed and on
+s alone, not on the number of workers or on where a run was interrupted. Devices, precision and the spread over
+processes come from Hugging Face Accelerate: `accelerate launch` runs the same function on several GPUs or machines.
+Several processes of batch b see together the batches that one process of the doubled batch sees.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import sys
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from pixelwise.datasets.sample import Sample, Samples
-from pixelwise.errors import InputError
-from pixelwise.files import writing
+from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
+from pixelwise.training import checkpoint
+from pixelwise.training.config import TrainConfig
+from pixelwise.training.draws import Draws, class_balance
+from pixelwise.training.objective import Batch, LossOf
+from pixelwise.training.optimize import learning_rate, make_optimizer, set_learning_rate, set_mode
+from pixelwise.training.progress import Metrics, Progress
 
-Batch = dict[str, Tensor]
+__all__ = ["Batch", "TrainConfig", "fit"]
 
+PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+"""Our words for Accelerate's."""
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything about a run but network, data and loss."""
-
-    steps: int
-    batch_size: int = 8
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    peak_lr: float = 1e-3
-    weight_decay: float = 1e-4
-    momentum: float = 0.9  # of SGD
-    warmup_steps: int = 0  # linear from 0, then poly: (1 - progress) ** poly_power
-    poly_power: float = 0.9
-    clip_norm: float | None = None  # largest gradient norm
-    frozen_batch_norm: bool = False  # statistics stay; scale and shift still learn
-    ema_decay: float | None = None  # validate and return the exponential average of weights and statistics
-    bfloat16: bool = False  # autocast of the forward pass
-    save_every: int = 0  # steps between validations and checkpoints; 0 means at the end only
-    workers: int = 1  # processes that load and augment
-    seed: int = 0
+KNOBS = "a smaller --batch-size with --accumulate to make up for it, a smaller --image-size, or --precision bfloat16"
 
 
 def fit(
     network: nn.Module,
     samples: Samples,
     augment: Callable[[Sample], Batch],
-    loss_of: Callable[[nn.Module, Batch], Tensor],
+    loss_of: LossOf,
     config: TrainConfig,
     out: Path,
     validate: Callable[[nn.Module], float] | None = None,
@@ -59,130 +48,287 @@ def fit(
     """Train `network` and return it as it was best by `validate` (higher is better), else at the end.
 
     augment: Sample -> tensors of one sample, drawing from torch's global generator; loss_of: (network,
-    stacked batch) -> scalar. `out` receives checkpoint.pt (all that resuming needs: call again to go on)
-    and best.pt (weights). With `ema_decay` what is validated, saved as best and returned is the average.
+    stacked batch) -> scalar, or scalars by name, whose sum is the loss. `out` receives checkpoint.pt (all that
+    resuming needs: call again to go on), best.pt (weights), config.json and metrics.jsonl. With `ema_decay` what
+    is validated, saved as best and returned is the average.
+
+    The loss and its gradient are means over the forward passes and processes of a step; where they count different
+    numbers of pixels, that is not the mean over the pixels of all.
+
+    Raises InputError for a batch larger than the data and when `out` holds a run of another configuration, network or
+    amount of data; OutputError when a checkpoint cannot be written; PixelwiseError when the loss is no longer a
+    number (the batch is in `out`) or memory runs out.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    accelerator = accelerate_with(config, out, unused=bool(getattr(network, "unused_parameters", ())))
+    processes, main = accelerator.num_processes, accelerator.is_main_process
+    steps = config.total_steps(len(samples), processes)
+    interval = config.steps_between_saves(len(samples), processes)
+    a_step = config.samples_a_step(processes)
+    refuse_large_batch(config, len(samples), processes)
+
+    # What is learned, and by what.
     torch.manual_seed(config.seed)
+    if config.sync_batch_norm and processes > 1 and accelerator.device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, config)
-    averaging = get_ema_multi_avg_fn(config.ema_decay or 0.0)  # type: ignore[no-untyped-call]
-    average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
-    start, best = 0, float("-inf")
+    average = None
+    if config.ema_decay is not None:
+        averaging = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+        average = AveragedModel(network, accelerator.device, multi_avg_fn=averaging, use_buffers=True)
+
+    # Where it was left off.
+    start, best, state = 0, -math.inf, None
     if (out / "checkpoint.pt").is_file():
-        state = torch.load(out / "checkpoint.pt", weights_only=True)
-        expected, found = dataclasses.asdict(config), state["config"]
-        if found != expected:
-            raise InputError(
-                f"{out} holds a run with another configuration, {found}: resume that or use another folder"
-            )
+        state = checkpoint.load(out / "checkpoint.pt")
+        refuse_another_run(state, config, network, len(samples), processes, out)
         network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
+        if average is not None:
+            average.load_state_dict(state["average"])
         start, best = state["step"], state["best"]
+    accelerator.wait_for_everyone()
+    if main:
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoint.remove_leftovers(out)
+        checkpoint.save_text(config.to_json() + "\n", out / "config.json")
 
-    draws = Draws(samples, augment, config, start)
-    loader = DataLoader(
-        draws, config.batch_size, num_workers=config.workers, persistent_workers=config.workers > 0
+    weights = class_balance(samples) if config.class_balanced else None
+    draws = Draws(
+        samples, augment, seed=config.seed, first=start * a_step, last=steps * a_step, weights=weights
     )
-    began, losses = time.monotonic(), torch.zeros(())
-    for step, batch in enumerate(loader, start=start):
-        set_mode(network, config)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            loss = loss_of(network, batch)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-        optimizer.step()
-        average.update_parameters(network)
+    loader = DataLoader(
+        draws,
+        config.batch_size,
+        num_workers=config.workers,
+        persistent_workers=config.workers > 0,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    raw = network  # without what Accelerate wraps around it
+    if start < steps:
+        network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
+    if state is not None and accelerator.scaler is not None and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
 
-        done = step + 1
-        losses = losses + loss.detach()
-        if done % 20 == 0:
-            pace = (time.monotonic() - began) / (done - start)
-            left = pace * (config.steps - done) / 60
-            progress = f"step {done}/{config.steps}  loss {losses / 20:.4f}"
-            print(f"{progress}  {pace:.2f} s/step  {left:.0f} min left", file=sys.stderr)
-            losses = torch.zeros(())
-        if done == config.steps or (config.save_every and done % config.save_every == 0):
-            candidate = average.module if config.ema_decay else network
-            score = validate(candidate.eval()) if validate else float(done)
-            if validate:
-                print(f"step {done}  score {score:.4f}  best so far {max(best, score):.4f}", file=sys.stderr)
-            if score > best:
-                best = score
-                save(candidate.state_dict(), out / "best.pt")
-            state = {
-                "network": network.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": done,
-                "best": best,
-                "config": dataclasses.asdict(config),
-            }
-            save(state, out / "checkpoint.pt")
-    network.load_state_dict(torch.load(out / "best.pt", weights_only=True))
-    return network.eval()
+    metrics = Metrics(out / "metrics.jsonl", start) if main else None
+    progress = Progress(steps, start, a_step) if main else None
+    since: list[float] = []  # losses since the last validation
+    parts: dict[str, float] = {}
+    began = saved = time.monotonic()
+    batches = iter(loader)
+    try:
+        for step in range(start, steps):
+            set_mode(network, config)
+            set_mode(raw, config)
+            rate = learning_rate(step, steps, config)
+            set_learning_rate(optimizer, rate)
+            parts = {}
+            for turn in range(config.accumulate):
+                batch = next(batches)
+                if config.channels_last:
+                    batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+                place = (step * config.accumulate + turn) * processes + accelerator.process_index
+                torch.manual_seed((config.seed + 2) * 1_000_000_009 + place)  # of dropout
+                with accelerator.accumulate(network):
+                    with accelerator.autocast():
+                        found = loss_of(network, batch)
+                    losses = {"loss": found} if isinstance(found, Tensor) else found
+                    values = torch.stack([value.detach().float() for value in losses.values()])
+                    if not values.isfinite().all():
+                        first = place * config.batch_size
+                        names = [
+                            samples[draws.sample_of(i)].name
+                            for i in range(first, first + len(batch["image"]))
+                        ]
+                        stop_at_no_number(
+                            dict(zip(losses, values.tolist(), strict=True)), batch, names, step, out
+                        )
+                    accelerator.backward(sum(losses.values()))
+                    if config.clip_norm is not None and accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(network.parameters(), config.clip_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                means = accelerator.reduce(values, "mean").tolist()
+                for name, value in zip(losses, means, strict=True):
+                    parts[name] = parts.get(name, 0.0) + value / config.accumulate
+            if average is not None and not accelerator.optimizer_step_was_skipped:
+                average.update_parameters(raw)
+
+            done = step + 1
+            loss = sum(parts.values())
+            since.append(loss)
+            if metrics is not None and progress is not None:
+                line = {
+                    "step": done,
+                    "epoch": done * a_step / len(samples),
+                    "loss": loss,
+                    "parts": parts,
+                    "lr": rate,
+                }
+                metrics.add({**line, "seconds": time.monotonic() - began})
+                progress.step(done, sum(since) / len(since), parts, rate)
+            accelerator.log({"loss": loss, "learning rate": rate, **parts}, step=done)
+            validating = done == steps or done % interval == 0
+            if validating:
+                since = []
+                candidate: nn.Module = raw if average is None else average.module
+                share_statistics(candidate, accelerator)
+                score = validate(candidate.eval()) if validate else float(done)
+                if validate and metrics is not None and progress is not None:
+                    metrics.add({"step": done, "score": score})
+                    progress.validated(done, score, max(best, score))
+                    accelerator.log({"score": score}, step=done)
+                if score > best or (done == steps and best == -math.inf):  # a score may be NaN
+                    best = max(best, score) if score == score else best
+                    if main:
+                        checkpoint.save(candidate.state_dict(), out / "best.pt")
+            if main and (validating or time.monotonic() - saved > 60 * config.save_minutes):
+                state = {
+                    "network": raw.state_dict(),
+                    "average": None if average is None else average.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
+                    "step": done,
+                    "best": best,
+                    "samples": len(samples),
+                    "processes": processes,
+                    "config": config.to_json(),
+                }
+                checkpoint.save(state, out / "checkpoint.pt")
+                saved = time.monotonic()
+    except (RuntimeError, MemoryError) as error:
+        raise_if_out_of_memory(error)
+        raise
+    finally:
+        if metrics is not None and progress is not None:
+            metrics.close()
+            progress.close()
+    for tracker in accelerator.trackers:  # end_training would also part the processes, which may go on
+        tracker.finish()
+    accelerator.wait_for_everyone()
+    trained: nn.Module = accelerator.unwrap_model(network, keep_fp32_wrapper=False, keep_torch_compile=False)
+    for name in ("forward", "_original_forward"):  # the autocast that Accelerate put over the class's own
+        vars(trained).pop(name, None)
+    if (out / "best.pt").is_file():  # on every machine that sees the folder
+        trained.load_state_dict(checkpoint.load(out / "best.pt"))
+    return trained.eval()
 
 
-class Draws(Dataset[Batch]):
-    """Every sample of a run in order of use: item i is the i-th augmented sample counted from step `start`.
+def process_state() -> Any:
+    """Accelerate's view of the processes and devices of this launch, for those who come before or after the loop."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
-    Samples come in a new random order each epoch; an epoch's remainder is not dropped but runs into the
-    next one.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # which it does not look at by itself
+
+
+def accelerate_with(config: TrainConfig, out: Path, *, unused: bool) -> Any:
+    """The Accelerator of a run: devices and processes as launched, precision and compilation as configured.
+
+    unused: the network has parameters that take no part, which DDP wants to know.
     """
+    try:
+        from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
+        from accelerate.state import AcceleratorState, GradientState
+        from accelerate.tracking import get_available_trackers
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("training", "train") from error
+    for name in config.trackers:
+        known = [str(tracker) for tracker in get_available_trackers()]
+        if name not in known:
+            raise InputError(
+                f"the tracker {name!r} is not installed or not known; installed: {', '.join(known) or 'none'}"
+            )
+    AcceleratorState._reset_state()  # a process may train several times, in different precision
+    GradientState._reset_state()
+    try:
+        accelerator = Accelerator(
+            mixed_precision=PRECISIONS[config.precision],
+            gradient_accumulation_steps=config.accumulate,
+            dynamo_backend="inductor" if config.compile else "no",
+            dataloader_config=DataLoaderConfiguration(non_blocking=True),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+            log_with=list(config.trackers) or None,
+            project_dir=str(out) if config.trackers else None,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"this machine cannot train so: {error}") from error
+    if config.precision == "float16" and accelerator.device.type == "cpu":
+        raise InputError("float16 needs a GPU; use --precision bfloat16 or float32 on the CPU")
+    if str(accelerator.distributed_type.value) not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise InputError(
+            f"training is tested on one device and with DDP, not with {accelerator.distributed_type.value}; "
+            "launch without it"
+        )
+    if config.trackers:
+        flat = {k: v for k, v in config.to_dict().items() if isinstance(v, (int, float, str))}
+        accelerator.init_trackers("pixelwise", config=flat)
+    return accelerator
 
-    def __init__(
-        self, samples: Samples, augment: Callable[[Sample], Batch], config: TrainConfig, start: int
-    ) -> None:
-        self.samples, self.augment, self.seed = samples, augment, config.seed
-        self.first, self.last = start * config.batch_size, config.steps * config.batch_size
 
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def __getitem__(self, index: int) -> Batch:
-        draw = self.first + index
-        epoch, place = divmod(draw, len(self.samples))
-        shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.samples), generator=shuffle)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed + 1) * 1_000_000_007 + draw)
-            return self.augment(self.samples[int(order[place])])
+def refuse_large_batch(config: TrainConfig, samples: int, processes: int) -> None:
+    """Raise InputError where one batch would hold pictures twice."""
+    batch = config.batch_size * processes
+    if batch > samples:
+        raise InputError(
+            f"a batch of {batch} pictures is larger than the {samples} there are to learn from; use --batch-size "
+            f"{max(1, samples // processes)} or add pictures"
+        )
 
 
-def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Weight decay on convolutions only: not on the scale and shift of norms, not on biases."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+def refuse_another_run(
+    state: dict[str, Any], config: TrainConfig, network: nn.Module, samples: int, processes: int, out: Path
+) -> None:
+    """Raise InputError unless the checkpoint `state` is of this very run."""
+    found = TrainConfig.from_json(state["config"])
+    advice = "go on with that or use another folder"
+    if differing := config.differs(found):
+        raise InputError(f"{out} holds a run with another configuration ({differing}): {advice}")
+    for what, now, then in (
+        ("pictures", samples, state["samples"]),
+        ("processes", processes, state["processes"]),
+    ):
+        if now != then:
+            raise InputError(f"{out} holds a run over {then} {what}, now there are {now}: {advice}")
+    own, theirs = network.state_dict(), state["network"]
+    wrong = [
+        k
+        for k in own.keys() | theirs.keys()
+        if k not in own or k not in theirs or own[k].shape != theirs[k].shape
     ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=config.peak_lr)
+    if wrong:
+        raise InputError(f"{out} holds a run of another network ({min(wrong)} differs): {advice}")
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Learning rate of `step`, from 0 on: linear warm-up, then the poly schedule of DeepLab to almost 0."""
-    if step < config.warmup_steps:
-        return config.peak_lr * (step + 1) / (config.warmup_steps + 1)
-    progress = (step - config.warmup_steps) / (config.steps - config.warmup_steps)
-    return float(config.peak_lr * (1 - progress) ** config.poly_power)
+def share_statistics(network: nn.Module, accelerator: Any) -> None:
+    """Give every process the buffers of the first, so that all validate the same network."""
+    if accelerator.num_processes > 1:
+        from accelerate.utils import broadcast
+
+        for buffer in network.buffers():
+            buffer.copy_(broadcast(buffer))
 
 
-def set_mode(network: nn.Module, config: TrainConfig) -> None:
-    """Training mode, but for the batch norms where they are frozen."""
-    network.train()
-    if config.frozen_batch_norm:
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+def stop_at_no_number(parts: dict[str, float], batch: Batch, names: list[str], step: int, out: Path) -> None:
+    """Save the batch whose loss is not finite and raise; the weights have not moved."""
+    path = out / "bad_batch.pt"
+    checkpoint.save({"batch": batch, "names": names, "step": step, "parts": parts}, path)
+    said = ", ".join(f"{name} {value}" for name, value in parts.items())
+    raise PixelwiseError(
+        f"the loss is no longer a number at step {step + 1} ({said}), on the pictures {', '.join(names)}; the batch is "
+        f"in {path} and the last checkpoint is good: look at the batch, or lower --lr or set --clip-norm"
+    )
 
 
-def save(state: dict[str, Any], path: Path) -> None:
-    """Write under a temporary name, then rename: an interrupted run leaves the previous file whole."""
-    with writing(path) as temporary:
-        torch.save(state, temporary)
+def raise_if_out_of_memory(error: BaseException) -> None:
+    """Raise PixelwiseError that names what to turn, if that is what happened."""
+    said = str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said:
+        raise PixelwiseError(
+            f"out of memory ({said.splitlines()[0] if said else 'host'}): try {KNOBS}"
+        ) from error
+    if "DataLoader worker" in said and "exited unexpectedly" in said:
+        raise PixelwiseError(
+            "a process that loads pictures was killed, most likely for lack of memory: try fewer --workers"
+        ) from error

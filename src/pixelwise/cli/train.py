@@ -1,0 +1,131 @@
+"""`pixelwise train`: from a folder of pictures and label maps to a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixelwise.errors import InputError, MissingExtraError
+from pixelwise.files import writing
+
+if TYPE_CHECKING:
+    from pixelwise.training.config import TrainConfig
+    from pixelwise.training.run import Experiment
+
+CONFIG = "config.json"
+
+
+def run(
+    fields: Mapping[str, Any], config_file: Path | None, out: Path, *, resume: bool, check: bool, export: bool,
+    find_lr: bool, overfit: bool,
+) -> int:  # fmt: skip
+    """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
+    try:
+        from pixelwise.training.loop import process_state
+        from pixelwise.training.run import experiment_of, refuse_unusable, train
+
+        main = process_state().is_main_process
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("training", "train") from error
+    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr) if main else None  # noqa: E731
+    refuse_unusable(out, resume=resume)
+    config = resumed(fields, config_file, out) if resume else configured(fields, config_file)
+    experiment = experiment_of(config, check=check and not resume, resume=resume, say=say)
+    if find_lr or overfit:
+        return probe(experiment, out, say, overfit=overfit)
+    card = train(experiment, out, export=export, say=say)
+    if card.scores:  # none in the processes that only help
+        score = card.scores[0]
+        print(f"{score.metric} {score.value:.4f} on {score.data}; the model and its report are in {out}")
+    process_state().destroy_process_group()
+    return 0
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The fields of TrainConfig that somebody gave on the command line, in its types."""
+    fields = {name: value for name, value in options.items() if value is not None}
+    for name in ("encoder", "weights"):
+        if fields.get(name) == "none":
+            fields[name] = None
+    if "losses" in fields:
+        try:
+            pairs = [part.split("=") for part in fields["losses"].split(",")]
+            fields["losses"] = {name.strip(): float(weight) for name, weight in pairs}
+        except ValueError:
+            raise InputError(
+                f"losses are names and weights such as cross_entropy=1,dice=0.5; got {fields['losses']!r}"
+            ) from None
+    if "trackers" in fields:
+        fields["trackers"] = tuple(fields["trackers"])
+    return fields
+
+
+def configured(fields: Mapping[str, Any], config_file: Path | None) -> TrainConfig:
+    """The configuration of a new run: the file's, changed by what was given, or the defaults."""
+    from pixelwise.training.config import TrainConfig
+    from pixelwise.training.run import with_defaults
+
+    if config_file is None:
+        return with_defaults({"weights": "auto", **fields})
+    values = {**read_config(config_file).to_dict(), **fields}
+    if "epochs" in fields or "steps" in fields:
+        values["steps" if "epochs" in fields else "epochs"] = None
+    return TrainConfig.from_dict(values)
+
+
+def resumed(fields: Mapping[str, Any], config_file: Path | None, out: Path) -> TrainConfig:
+    """The configuration of the run in `out`. Options that say otherwise are refused, unless they change no number."""
+    from pixelwise.training.config import MATTERS_NOT
+
+    config = read_config(out / CONFIG)
+    if config_file is not None and (differing := read_config(config_file).differs(config)):
+        raise InputError(
+            f"{out} holds another run ({differing}): resume it as it is, or choose another --out"
+        )
+    for name, value in fields.items():
+        was = getattr(config, name)
+        if name not in MATTERS_NOT and value != was and not (name == "weights" and value == "auto"):
+            raise InputError(
+                f"{out} holds a run with {name} {was!r}, not {value!r}: leave the option out to resume it, or choose "
+                "another --out"
+            )
+    return config.replace(**{name: value for name, value in fields.items() if name in MATTERS_NOT})
+
+
+def read_config(path: Path) -> TrainConfig:
+    from pixelwise.training.config import TrainConfig
+
+    try:
+        return TrainConfig.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); give the config.json of a run"
+        ) from error
+
+
+def probe(experiment: Experiment, out: Path, say: Callable[[str], None], *, overfit: bool) -> int:
+    """--overfit-batch and --find-lr: print the answer; the exit code is 1 if one batch cannot be learned by heart."""
+    from pixelwise.training import probes
+
+    parts = experiment.network, experiment.training, experiment.augment, experiment.loss_of, experiment.config
+    if overfit:
+        first, last, accuracy = probes.overfit_batch(*parts)
+        learned = accuracy > 0.9
+        print(
+            f"one batch, 150 steps: loss {first:.3f} to {last:.3f}, {accuracy:.1%} of its pixels right: "
+            + (
+                "the network can learn these labels"
+                if learned
+                else "look at the label maps and the learning rate"
+            )
+        )
+        return 0 if learned else 1
+    rate, curve = probes.find_lr(*parts)
+    with writing(out / "find_lr.csv") as temporary:
+        lines = ["learning rate,loss", *(f"{lr:.6g},{loss:.6g}" for lr, loss in curve)]
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    say(f"wrote {out / 'find_lr.csv'}")
+    print(f"the loss falls most steeply at a learning rate of {rate:.1e}; pass --lr {rate:.1e}")
+    return 0

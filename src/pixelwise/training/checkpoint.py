@@ -1,0 +1,72 @@
+"""Checkpoints that survive a kill and a full disk: the old file stays whole until the new one is."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pixelwise.errors import InputError, OutputError
+from pixelwise.files import writing
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write under a temporary name, sync, rename: whatever interrupts it, `path` is the old file or the new one.
+
+    Raises OutputError, one sentence, when the disk is full or cannot be written; `path` is then as it was.
+    """
+    try:
+        with writing(path) as temporary, open(temporary, "wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # torch wraps what its stream writer met
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
+    except (OSError, OutputError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            size = sum(t.nbytes for t in _tensors(state)) / 2**20
+            kept = "the previous one is whole" if path.exists() else "there is none yet"
+            raise OutputError(
+                f"no room for {path}, which needs {size:.0f} MiB beside the old one ({cause.strerror}); "
+                f"{kept}: free some space and resume"
+            ) from error
+        raise
+
+
+def save_text(text: str, path: Path) -> None:
+    """The same for a text."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values, on the CPU; InputError for a file that is none."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the reader of a damaged file met
+        raise InputError(f"{path} is no checkpoint of a training run ({_line(error)})") from error
+    return state
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the unfinished files that a killed run left in its folder."""
+    for path in folder.glob(".*.pt"):
+        path.unlink(missing_ok=True)
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [tensor for inner in value.values() for tensor in _tensors(inner)]
+    return [tensor for inner in value for tensor in _tensors(inner)] if isinstance(value, list) else []
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

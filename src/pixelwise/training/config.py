@@ -1,0 +1,179 @@
+"""TrainConfig: a run written down. Stored as JSON in the run's folder and inside its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
+
+from pixelwise.errors import InputError, suggest
+
+MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers"})
+"""Fields that change no number, and so may differ when a run is resumed."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything about a run that is a plain value; the same configuration gives the same numbers.
+
+    steps or epochs, one of the two. A step is one update of the weights: batch_size pictures of each process, in each
+    of `accumulate` forward passes. The fields under "network", "data" and "loss" are read by `training.run.train`;
+    a recipe that hands `fit` its own network, samples and loss may leave them out.
+
+    Raises InputError for values out of range.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int = 8
+    accumulate: int = 1  # forward passes a step; gradients are their mean
+    seed: int = 0
+
+    # network
+    model: str = ""
+    encoder: str | None = None
+    model_options: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None  # of the encoder: a file, or "imagenet", which is fetched; None: random
+
+    # data
+    data: str = ""
+    format: str = "auto"
+    map_ids: str | None = None  # changes of the label files' ids, as in `pixelwise check --map-ids`
+    image_size: int | None = (
+        None  # shorter side of the pictures and side of the crops; None: from the pictures
+    )
+    augment: dict[str, Any] = field(default_factory=dict)  # options of transforms.augment.Augment
+    class_balanced: bool = False  # pictures with rare classes are drawn more often
+
+    # loss
+    losses: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0})
+    loss_options: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the loss's name
+    aux_weight: float = 0.4  # of auxiliary heads
+
+    # optimiser
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    peak_lr: float = 1e-3
+    weight_decay: float = 1e-4
+    decay_norms: bool = False  # also decay the scale and shift of norms, and biases
+    momentum: float = 0.9  # of SGD
+    head_lr_factor: float = 1.0  # for all that is not encoder
+    aux_lr_factor: float = 1.0  # for auxiliary heads, instead of head_lr_factor
+    layer_decay: float = 1.0  # each layer of the encoder learns that much slower than the one above it
+    schedule: Literal["poly", "cosine", "constant"] = "poly"  # after the warm-up
+    warmup_steps: int = 0  # linear from almost 0
+    poly_power: float = 0.9
+    clip_norm: float | None = None  # largest gradient norm
+    ema_decay: float | None = None  # validate and keep the exponential average of weights and statistics
+    frozen_encoder: bool = False
+    frozen_batch_norm: bool = False  # statistics stay; scale and shift still learn
+    sync_batch_norm: bool = True  # statistics over all GPUs, where there are several
+
+    # speed
+    precision: Literal["float32", "bfloat16", "float16"] = (
+        "float32"  # of the forward pass; weights are float32
+    )
+    channels_last: bool = False
+    compile: bool = False
+    workers: int = 1  # processes that load and augment
+
+    # book-keeping
+    save_every: int | None = (
+        0  # steps between validations, each with a checkpoint; 0: at the end; None: an epoch
+    )
+    save_minutes: float = 5.0  # a checkpoint at least this often
+    trackers: tuple[str, ...] = ()  # tensorboard, wandb, mlflow: what Accelerate knows
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise InputError(
+                f"a run needs steps or epochs, one of the two; got steps={self.steps}, epochs={self.epochs}"
+            )
+        for name in ("steps", "epochs", "batch_size", "accumulate", "image_size", "peak_lr", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} must be above 0, got {value}")
+        for name in ("workers", "warmup_steps", "weight_decay", "save_every", "save_minutes", "aux_weight"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise InputError(f"{name} must not be negative, got {value}")
+        for name, hint in _HINTS.items():
+            choices = get_args(hint)
+            if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
+        if self.steps is not None and self.warmup_steps >= self.steps:
+            raise InputError(
+                f"warmup_steps must be below steps, got {self.warmup_steps} and {self.steps}; try {self.steps // 10}"
+            )
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def total_steps(self, samples: int, processes: int = 1) -> int:
+        """How many steps the run has on a data set of so many samples."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        steps = max(1, round(self.epochs * samples / self.samples_a_step(processes)))
+        if self.warmup_steps >= steps:
+            raise InputError(
+                f"warmup_steps must be below the {steps} steps of the run, got {self.warmup_steps}; try {steps // 10}"
+            )
+        return steps
+
+    def samples_a_step(self, processes: int = 1) -> int:
+        return self.batch_size * self.accumulate * processes
+
+    def steps_between_saves(self, samples: int, processes: int = 1) -> int:
+        """Steps from one validation to the next. None in `save_every` asks for an epoch, but at most 50 a run."""
+        steps = self.total_steps(samples, processes)
+        if self.save_every is not None:
+            return self.save_every or steps
+        return max(1, round(samples / self.samples_a_step(processes)), -(-steps // 50))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Read back; an unknown key is refused with the nearest known one."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise InputError(f"a training configuration has no {key!r}; {suggest(key, known)}")
+        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        try:
+            return cls(**tuples)
+        except TypeError as error:  # a text where a number should be
+            raise InputError(f"this training configuration has a value of the wrong kind: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainConfig:
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"this training configuration is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise InputError(f"a training configuration is a JSON object, got {type(values).__name__}")
+        return cls.from_dict(values)
+
+    def differs(self, other: TrainConfig) -> str:
+        """The fields in which two runs differ, as part of a sentence; "" where they give the same numbers."""
+        return ", ".join(
+            f"{f.name} {getattr(self, f.name)!r} instead of {getattr(other, f.name)!r}"
+            for f in dataclasses.fields(self)
+            if f.name not in MATTERS_NOT and getattr(self, f.name) != getattr(other, f.name)
+        )
+
+
+_HINTS = get_type_hints(TrainConfig)

@@ -1,0 +1,282 @@
+"""`pixelwise train` as a user runs it: what it writes, what it refuses, and the four commands of the guide."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from pixelwise.cli.app import app
+from pixelwise.errors import DownloadError, InputError
+from pixelwise.segmenter import Segmenter
+from pixelwise.training.config import TrainConfig
+from pixelwise.training.progress import read_metrics
+from pixelwise.training.run import experiment_of
+from pixelwise.weights.card import CARD_KEY, Card
+from pixelwise.weights.checkpoint import from_checkpoint
+
+GUIDE = Path(__file__).parents[1] / "docs" / "train_your_own.md"
+TINY = {
+    "steps": 3,
+    "batch_size": 2,
+    "model": "unet",
+    "model_options": {"width": 4},
+    "image_size": 64,
+    "workers": 0,
+}
+
+
+def draw_folder(root, count, names=True, side=(64, 80)):
+    """images/ and masks/: on noisy ground a red disc (id 1) and a blue square (id 2)."""
+    draw = np.random.default_rng(0)
+    rows, columns = np.mgrid[: side[0], : side[1]]
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for i in range(count):
+        mask = np.zeros(side, np.uint8)
+        y, x, radius = draw.integers(15, 50), draw.integers(15, 30), draw.integers(8, 14)
+        mask[(rows - y) ** 2 + (columns - x) ** 2 < radius**2] = 1
+        top, left = draw.integers(5, 40), draw.integers(45, 58)
+        mask[top : top + 20, left : left + 20] = 2
+        image = draw.integers(40, 100, (*side, 3)) + np.array([[0, 0, 0], [130, 0, 0], [0, 0, 130]])[mask]
+        Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"drawn{i:02}.png")
+        Image.fromarray(mask).save(root / "masks" / f"drawn{i:02}.png")
+    if names:
+        (root / "classes.txt").write_text("ground\ndisc\nsquare\n")
+    return root
+
+
+def train(*arguments):
+    """The command in this process; its result, with `exception` for what it raised."""
+    return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+
+def configured(folder, data, **changes):
+    path = folder / "wanted.json"
+    path.write_text(json.dumps({**TINY, "data": str(data), **changes}))
+    return path
+
+
+def refused(result, *says):
+    """One sentence that says all of this, and the exit code of bad input."""
+    error = result.exception
+    assert isinstance(error, InputError), result.output
+    assert error.exit_code == 2
+    assert "\n" not in str(error)
+    for words in says:
+        assert words in str(error)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return draw_folder(tmp_path / "mine", 8)
+
+
+@pytest.fixture
+def done(folder, tmp_path):
+    """The folder of a short run."""
+    result = train("--config", configured(tmp_path, folder), "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.exception
+    return tmp_path / "run"
+
+
+def test_a_run_leaves_weights_with_a_card_a_report_and_its_configuration(done, folder, monkeypatch):
+    names = "best.pt card.json checkpoint.pt config.json confusion.png metrics.jsonl report.html weights.safetensors"
+    found = {path.name for path in done.iterdir()}
+    assert found - {"curves.png"} == set(names.split())
+    network = from_checkpoint(done / "weights.safetensors")
+    best = torch.load(done / "best.pt", weights_only=True)
+    assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
+
+    from safetensors import safe_open
+
+    with safe_open(done / "weights.safetensors", "pt") as file:
+        card = Card.from_json(file.metadata()[CARD_KEY])
+    assert card == Card.from_dict(json.loads((done / "card.json").read_text()))
+    assert card.labels.names == ("ground", "disc", "square")
+    assert card.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert card.multiply_adds > 1e6
+    scores = [line["score"] for line in read_metrics(done / "metrics.jsonl") if "score" in line]
+    assert card.scores[0].metric == "mean IoU"
+    assert card.scores[0].value == pytest.approx(max(scores))  # in the run and after it, by one path
+    picture = folder / "images" / "drawn03.png"
+    answer = Segmenter(network, engine="pytorch", card=card)(picture)
+    assert answer.labels.shape == (64, 80)
+    page = (done / "report.html").read_text()
+    assert "disc" in page
+    assert "Worst pictures" in page
+
+
+def test_curves_are_drawn_where_matplotlib_is(done):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    with Image.open(done / "curves.png") as picture:
+        assert len(np.unique(np.asarray(picture).reshape(-1, picture.mode.count("A") + 3), axis=0)) > 50
+
+
+def test_a_finished_run_is_neither_overwritten_nor_mixed_up(done, folder, tmp_path):
+    losses = [line["loss"] for line in read_metrics(done / "metrics.jsonl") if "loss" in line]
+    refused(train("--data", folder, "--out", done), "holds a run already", "--resume")
+    refused(train("--out", done, "--resume", "--model", "fpn"), "model 'unet', not 'fpn'")
+    other = configured(tmp_path, folder, seed=5)
+    refused(train("--config", other, "--out", done, "--resume"), "another run", "seed 5 instead of 0")
+    refused(train("--out", tmp_path / "elsewhere", "--resume"), "no run", "leave out --resume")
+    assert train("--out", done, "--resume", "--workers", 0).exit_code == 0
+    assert [line["loss"] for line in read_metrics(done / "metrics.jsonl") if "loss" in line] == losses
+
+
+def test_going_on_with_a_run_fetches_no_weights(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIXELWISE_OFFLINE", "1")
+    wanted = TrainConfig.from_dict({**TINY, "model_options": {}, "encoder": "resnet18", "data": str(folder)})
+    with pytest.raises(DownloadError):
+        experiment_of(wanted.replace(weights="imagenet"))
+    experiment = experiment_of(wanted.replace(weights="imagenet"), resume=True)
+    assert experiment.config.weights == "imagenet"
+    said = []
+    assert experiment_of(wanted.replace(weights="auto"), say=said.append).config.weights is None
+    assert "starting from random ones" in said[-1]
+
+
+def test_classes_without_names_are_those_of_the_masks(tmp_path):
+    data = draw_folder(tmp_path / "mine", 6, names=False)
+    result = train("--config", configured(tmp_path, data, steps=1), "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.exception
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert card["labels"]["names"] == ["class 0", "class 1", "class 2"]
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    refused(train("--data", tmp_path, "--out", tmp_path / "run"), "no pictures")
+    refused(train("--data", tmp_path / "images", "--out", tmp_path / "run"), "should hold images/ and masks/")
+    refused(train("--data", tmp_path / "none", "--out", tmp_path / "run"), "no folder")
+    refused(train("--out", tmp_path / "run"), "give it with --data")
+
+
+def test_a_mask_without_a_picture(folder, tmp_path):
+    (folder / "images" / "drawn02.png").unlink()
+    refused(train("--data", folder, "--out", tmp_path / "run"), "drawn02", "lacks its picture")
+
+
+def test_an_id_that_no_class_has(folder, tmp_path):
+    mask = np.asarray(Image.open(folder / "masks" / "drawn02.png")).copy()
+    mask[7, 9] = 77
+    Image.fromarray(mask).save(folder / "masks" / "drawn02.png")
+    result = train("--config", configured(tmp_path, folder), "--out", tmp_path / "run")
+    refused(result, "not safe to train", "drawn02.png", "id 77", "pixelwise check")
+    result = train("--config", configured(tmp_path, folder), "--out", tmp_path / "run", "--no-check")
+    refused(result, "77", "drawn02.png")
+
+
+def test_a_single_picture(tmp_path):
+    data = draw_folder(tmp_path / "mine", 1)
+    refused(train("--data", data, "--out", tmp_path / "run"), "1 name cannot be split")
+
+
+def test_a_batch_larger_than_the_data(folder, tmp_path):
+    result = train("--config", configured(tmp_path, folder, batch_size=50), "--out", tmp_path / "run")
+    refused(result, "a batch of 50 pictures is larger than the", "use --batch-size")
+
+
+def test_a_configuration_with_an_unknown_key(folder, tmp_path):
+    refused(
+        train("--config", configured(tmp_path, folder, modle="unet"), "--out", tmp_path / "run"),
+        "no 'modle'", "did you mean 'model'",
+    )  # fmt: skip
+    refused(
+        train("--config", configured(tmp_path, folder, augment={"flipp": 0}), "--out", tmp_path / "run"),
+        "no option 'flipp'", "did you mean 'flip'",
+    )  # fmt: skip
+    refused(train("--config", tmp_path / "no.json", "--out", tmp_path / "run"), "no.json cannot be read")
+
+
+def test_an_output_folder_that_cannot_be_written(folder, tmp_path, monkeypatch):
+    (tmp_path / "run").write_text("a file")
+    refused(train("--data", folder, "--out", tmp_path / "run"), "is a file, not a folder")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    refused(train("--data", folder, "--out", tmp_path / "other"), "no permission to write")
+
+
+def test_misspelt_names(folder, tmp_path):
+    out = ("--out", tmp_path / "run", "--data", folder)
+    refused(train(*out, "--model", "unett"), "did you mean", "'unet'")
+    refused(train(*out, "--encoder", "resnet43"), "did you mean", "resnet34")
+    refused(train(*out, "--losses", "dicee=1", "--weights", "none"), "did you mean 'dice'")
+    refused(train(*out, "--losses", "dice"), "such as cross_entropy=1,dice=0.5")
+    refused(train(*out, "--precision", "half"), "must be one of float32, bfloat16, float16")
+
+
+def test_one_batch_can_be_learned_by_heart(folder, tmp_path):
+    result = train(
+        "--config", configured(tmp_path, folder, peak_lr=1e-2), "--out", tmp_path / "run", "--overfit-batch"
+    )
+    assert result.exit_code == 0, result.output
+    assert "can learn these labels" in result.output
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_the_learning_rate_finder_names_a_rate_where_the_loss_falls(folder, tmp_path):
+    result = train("--config", configured(tmp_path, folder), "--out", tmp_path / "run", "--find-lr")
+    assert result.exit_code == 0, result.exception
+    rate = float(re.search(r"pass --lr (\S+)", result.output)[1])
+    assert 1e-4 < rate < 0.5
+    rows = (tmp_path / "run" / "find_lr.csv").read_text().splitlines()
+    assert len(rows) > 20
+    assert float(rows[1].split(",")[1]) > min(float(row.split(",")[1]) for row in rows[1:])
+
+
+@pytest.mark.slow
+def test_launched_on_two_processes_one_of_them_speaks_and_writes(folder, tmp_path):
+    launch = (
+        "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    )
+    launch += " --dynamo_backend no --main_process_port 0 -m pixelwise train --out run --config"
+    done = subprocess.run(
+        [sys.executable, *launch.split(), str(configured(tmp_path, folder, batch_size=1))],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the model and its report are in run") == 1
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert (state["processes"], state["step"]) == (2, 3)
+
+
+@pytest.mark.slow
+def test_the_four_commands_of_the_guide_in_small(tmp_path):
+    draw_folder(tmp_path / "mydata", 20)
+    commands = re.findall(r"^pixelwise .*$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["check", "train", "evaluate", "segment"]
+    environment = {**os.environ, "PIXELWISE_OFFLINE": "1"}
+    for command in commands:
+        words = shlex.split(command)[1:]
+        if words[0] == "train":
+            words += ["--epochs", "12", "--encoder", "resnet18"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pixelwise", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        if words[0] == "check":
+            assert "safe to train" in done.stdout
+        if words[0] == "train":
+            assert "starting from random" in done.stderr
+        if words[0] == "evaluate":
+            assert float(re.search(r"mean IoU (\S+)", done.stdout)[1]) > 0.6
+    written = list((tmp_path / "masks").glob("*.labels.png"))
+    assert len(written) == 20
+    truth = np.asarray(Image.open(tmp_path / "mydata" / "masks" / "drawn00.png"))
+    assert (np.asarray(Image.open(tmp_path / "masks" / "drawn00.labels.png")) == truth).mean() > 0.85
