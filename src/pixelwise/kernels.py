@@ -269,3 +269,229 @@ def warp(warped: NDArray[np.uint8], goal: NDArray[np.uint8], simple: NDArray[np.
                 else:
                     different += 1
     return different
+
+
+@njit(cache=True, nogil=True)
+def connected(labels: NDArray[Any], cut: NDArray[np.bool_], regions: NDArray[Any]) -> int:
+    """Number the 4-connected regions of equal labels in reading order of their first pixels; how many there are.
+
+    labels (h, w); where cut (h, w) is True a pixel does not belong with the one above it; regions (h, w) signed
+    receives the numbers. Until the last line regions holds a forest of pixels: parents come earlier.
+    """
+    h, w = labels.shape
+    parent = regions.reshape(-1)
+    for y in range(h):
+        for x in range(w):
+            p = y * w + x
+            beside = x > 0 and labels[y, x - 1] == labels[y, x]
+            root = p
+            if beside:
+                root = parent[p - 1]
+                while parent[root] != root:
+                    root = parent[root]
+            if y > 0 and not cut[y, x] and labels[y - 1, x] == labels[y, x]:
+                above = parent[p - w]
+                while parent[above] != above:
+                    above = parent[above]
+                if beside:
+                    parent[max(root, above)] = min(root, above)
+                root = min(root, above)
+                parent[p - w] = root
+            parent[p] = root
+    count = 0
+    for p in range(h * w):
+        if parent[p] == p:
+            parent[p] = -1 - count
+            count += 1
+        else:
+            parent[p] = parent[parent[p]]
+    for p in range(h * w):
+        parent[p] = -1 - parent[p]
+    return count
+
+
+@njit(cache=True, nogil=True)
+def trace_rings(
+    regions: NDArray[Any], junctions: bool
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The borders of numbered regions along pixel edges, each walked with its region on the right.
+
+    regions (h, w) as `connected` leaves them. Answers corners (n, 2) of column and row; where ring i ends in
+    them; its region; its area, negative for a hole. Rings come in the reading order of the first pixel below
+    their topmost edges, so that the first ring of a region is its outer one. Where a region touches itself at
+    a corner the walk crosses to the other side, which leaves every ring simple. junctions: also a corner on
+    straight lines where the region on the other side changes.
+    """
+    h, w = regions.shape
+    seen = np.zeros((h, w), np.bool_)  # the upper edges that a ring has passed
+    corners, n = np.empty((1024, 2), np.int32), 0
+    rings, count = np.empty((256, 3), np.int64), 0
+    for y0 in range(h):
+        for x0 in range(w):
+            me = regions[y0, x0]
+            if seen[y0, x0] or (y0 > 0 and regions[y0 - 1, x0] == me):
+                continue
+            y, x, dy, dx = y0, x0, 0, 1  # the edge on the left of pixel (y, x) for one who looks along d
+            area = 0
+            while True:
+                if dx == 1:
+                    seen[y, x] = True
+                area += (x + 1) * (dy == 1) - x * (dy == -1)
+                ahead_y, ahead_x = y + dy, x + dx
+                left_y, left_x = ahead_y - dx, ahead_x + dy
+                ahead = left = other = -1
+                if 0 <= ahead_y < h and 0 <= ahead_x < w:
+                    ahead = regions[ahead_y, ahead_x]
+                if 0 <= left_y < h and 0 <= left_x < w:
+                    left = regions[left_y, left_x]
+                if 0 <= y - dx < h and 0 <= x + dy < w:
+                    other = regions[y - dx, x + dy]
+                straight = left != me and ahead == me
+                if not straight or (junctions and left != other):
+                    if n == len(corners):
+                        corners = np.concatenate((corners, np.empty_like(corners)))
+                    corners[n, 0] = x + (dx + dy + 1) // 2
+                    corners[n, 1] = y + (dy - dx + 1) // 2
+                    n += 1
+                if left == me:
+                    y, x, dy, dx = left_y, left_x, -dx, dy
+                elif ahead == me:
+                    y, x = ahead_y, ahead_x
+                else:
+                    dy, dx = dx, -dy
+                if y == y0 and x == x0 and dx == 1:
+                    break
+            if count == len(rings):
+                rings = np.concatenate((rings, np.empty_like(rings)))
+            rings[count, 0], rings[count, 1], rings[count, 2] = n, me, area
+            count += 1
+    return corners[:n].copy(), rings[:count, 0].copy(), rings[:count, 1].copy(), rings[:count, 2].copy()
+
+
+@njit(cache=True, nogil=True)
+def fill_polygon(
+    labels: NDArray[Any], corners: NDArray[np.float64], ends: NDArray[np.int64], value: int
+) -> None:
+    """labels[y, x] = value where the centre of the pixel lies inside an odd number of rings.
+
+    corners (n, 2) of column and row, finite, pixel (0, 0) reaching from 0 to 1; ends (r,): where each ring ends in
+    them. A centre on a left or upper edge is inside, on a right or lower one outside.
+    """
+    h, w = labels.shape
+    low, high = np.ceil(corners[:, 1].min() - 0.5), np.ceil(corners[:, 1].max() - 0.5)
+    top, bottom = int(max(low, 0)), int(min(high, h))
+    low, high = np.ceil(corners[:, 0].min() - 0.5), np.ceil(corners[:, 0].max() - 0.5)
+    left, right = int(max(low, 0)), int(min(high, w))
+    if top >= bottom or left >= right:
+        return
+    crossed = np.zeros((bottom - top, right - left + 1), np.bool_)
+    start = 0
+    for end in ends:
+        xa, ya = corners[end - 1]
+        for i in range(start, end):
+            xb, yb = corners[i]
+            first, last = np.ceil(min(ya, yb) - 0.5), np.ceil(max(ya, yb) - 0.5)
+            for y in range(int(max(first, top)), int(min(last, bottom))):
+                x = np.ceil(xa + (y + 0.5 - ya) * (xb - xa) / (yb - ya) - 0.5)
+                crossed[y - top, int(min(max(x, left), right)) - left] ^= True
+            xa, ya = xb, yb
+        start = end
+    for y in range(top, bottom):
+        inside = False
+        for x in range(left, right):
+            inside ^= crossed[y - top, x - left]
+            if inside:
+                labels[y, x] = value
+
+
+@njit(cache=True, nogil=True)
+def stitch_tile(
+    logits: NDArray[np.float32],
+    window: NDArray[np.float32],
+    row_cell: NDArray[np.int64],
+    row_weight: NDArray[np.float32],
+    column_cell: NDArray[np.int64],
+    column_weight: NDArray[np.float32],
+    below: NDArray[np.float32],
+    beside: NDArray[np.float32],
+    labels: NDArray[Any],
+    confidence: NDArray[np.float32],
+    left: int,
+    inside: tuple[int, int],
+    seen: tuple[int, int],
+    finished: tuple[int, int],
+    first: int,
+    end: int,
+) -> None:
+    """Add one tile to the weighted sums of a picture and decide the pixels that it is the last to cover.
+
+    logits (k, h, w), enlarged to the tile as `decide` does (cell, weight: see decide._Axis); window: the tile's
+    weights. Of its `inside` pixels (height, width; the rest lies beyond the picture) earlier tiles have seen the
+    first `seen` rows and columns, and no later one sees the first `finished`. Sums of seen pixels come from `beside`
+    (planes, h, overlap), which the tile to the left has left, and `below` (planes, overlap, w), which the row of
+    tiles above has; unfinished ones go there, moved by `finished`. The others become labels[y, left + x], and
+    confidence unless that is empty; then planes = k + 1, the last for the sum of weights.
+
+    Tile rows first, first + 1 .. end - 1 are done, and each with those that lie whole steps of finished[0] further
+    down, in this order: row y + step writes what row y has read, and nobody else touches it.
+    """
+    k, h, w = logits.shape
+    planes = below.shape[0]
+    rows, columns = inside
+    step, done = finished
+    enlarged = (h, w) != window.shape
+    line = np.empty(w, np.float32)
+    sums = np.empty((planes, columns), np.float32)
+    best = np.empty(done, np.float32)
+    winner = np.empty(done, np.int32)
+    total = np.empty(done, np.float32)
+    for start in range(first, end):
+        for y in range(start, rows, step):
+            cell, v = row_cell[y], row_weight[y]
+            after = min(cell + 1, h - 1)
+            for c in range(planes):
+                row = sums[c]
+                weight = window[y]
+                if c == k:
+                    for x in range(columns):
+                        row[x] = weight[x]
+                elif enlarged:
+                    for x in range(w):
+                        line[x] = logits[c, cell, x] * (np.float32(1) - v) + logits[c, after, x] * v
+                    for x in range(columns):
+                        i, u = column_cell[x], column_weight[x]
+                        value = line[i] * (np.float32(1) - u) + line[min(i + 1, w - 1)] * u
+                        row[x] = value * weight[x]
+                else:
+                    for x in range(columns):
+                        row[x] = logits[c, y, x] * weight[x]
+                for x in range(seen[1]):
+                    row[x] += beside[c, y, x]
+                if y < seen[0]:
+                    for x in range(seen[1], columns):
+                        row[x] += below[c, y, left + x]
+                for x in range(done, columns):
+                    beside[c, y, x - done] = row[x]
+                if y >= step:
+                    for x in range(done):
+                        below[c, y - step, left + x] = row[x]
+            if y >= step:
+                continue
+            for x in range(done):
+                best[x] = sums[0, x]
+                winner[x] = 0
+            for c in range(1, k):
+                row = sums[c]
+                for x in range(done):
+                    better = row[x] > best[x]
+                    best[x] = row[x] if better else best[x]
+                    winner[x] = c if better else winner[x]
+            for x in range(done):
+                labels[y, left + x] = winner[x]
+            if confidence.size:
+                total[:] = 0
+                for c in range(k):
+                    for x in range(done):
+                        total[x] += np.exp((sums[c, x] - best[x]) / sums[k, x])
+                for x in range(done):
+                    confidence[y, left + x] = np.float32(1) / total[x]
