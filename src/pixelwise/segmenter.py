@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from array_api_compat import is_torch_array
+from numpy.typing import NDArray
 
 from pixelwise import catalog, images
 from pixelwise.engines import Engine, open_engine
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.images import ImageLike
 from pixelwise.inference.decide import decide
-from pixelwise.inference.preprocess import Preprocess
+from pixelwise.inference.plan import SIDES, Seams, plan, seams
+from pixelwise.inference.preprocess import Preprocess, normalize
+from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, collect, stitch
+from pixelwise.inference.tta import Average, Flip, augmented
 from pixelwise.labels import LabelSet
 from pixelwise.segmentation import Segmentation
 from pixelwise.weights import store
@@ -22,6 +31,8 @@ from pixelwise.weights.card import Card
 
 if TYPE_CHECKING:
     from torch import nn
+
+Tile = int | tuple[int, int] | Literal["auto"]
 
 
 class Segmenter:
@@ -46,24 +57,176 @@ class Segmenter:
         self.classes = self.card.labels
 
     def __call__(
-        self, image: ImageLike, *, confidence: bool = False, max_pixels: int = images.MAX_PIXELS
+        self,
+        image: ImageLike,
+        *,
+        confidence: bool = False,
+        max_pixels: int = images.MAX_PIXELS,
+        tile: Tile | None = None,
+        overlap: int | float | Literal["auto"] = 0.25,
+        window: Window = "gaussian",
+        flips: Sequence[Flip] = (),
+        rotations: Sequence[int] = (),
+        scales: Sequence[float] = (1.0,),
+        average: Average = "logits",
     ) -> Segmentation:
         """Segment one picture: a path, the bytes of a file, a PIL image, or an array (see `images.read`).
 
         confidence: also keep each pixel's winning softmax probability. max_pixels: refuse larger pictures.
+
+        tile: None shows the network the whole picture, resized by the card's rule. Otherwise the picture is taken at
+        its own scale, in overlapping tiles of this size (height, width; as near as the network allows) whose answers
+        are blended: the card's resize rule does not apply, its normalisation does. "auto" takes the largest tile that
+        fits half of the free memory and prints the plan to stderr. overlap: an int is pixels, a float a share of the
+        tile; "auto" measures where neighbouring tiles agree. window: see `inference.tiling.Tiling`.
+
+        flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`.
         """
         picture = images.read(image, max_pixels=max_pixels)
-        coarse = self.engine(self.card.preprocess(picture))
-        indices, probability = decide(
-            coarse[0], picture.shape[:2], align_corners=self.card.align_corners, confidence=confidence
-        )
-        if is_torch_array(indices):
-            indices = indices.cpu().numpy()
-            probability = None if probability is None else probability.cpu().numpy()
+        size_hw = (picture.shape[0], picture.shape[1])
+        predict = self._augmented(flips, rotations, scales, average)
+        if tile is None:
+            indices, probability = decide(
+                predict(self.card.preprocess(picture))[0],
+                size_hw,
+                align_corners=self.card.align_corners,
+                confidence=confidence,
+            )
+            if is_torch_array(indices):
+                indices = indices.cpu().numpy()
+                probability = None if probability is None else probability.cpu().numpy()
+        else:
+            share = 0.25 if overlap == "auto" else overlap
+            tiling = self._tiling(size_hw, predict, tile, share, window, 3)
+            if overlap == "auto":
+                measured = self._seams(picture, predict, replace(tiling, overlap=_half(tiling)))
+                found = min(measured.overlap_px(), *_half(tiling))
+                tiling = replace(tiling, overlap=found)
+                print(f"pixelwise: {measured}; overlap {found} px", file=sys.stderr)
+            bands = stitch(
+                lambda top, bottom: picture[top:bottom],
+                size_hw,
+                predict,
+                tiling=tiling,
+                prepare=self._normalized,
+                align_corners=self.card.align_corners,
+                confidence=confidence,
+            )
+            indices, probability = collect(bands, size_hw)
         return Segmentation(self.classes.to_ids(indices), self.classes, picture, probability)
+
+    def bands(
+        self,
+        read: Read,
+        size_hw: tuple[int, int],
+        *,
+        tile: Tile = "auto",
+        overlap: int | float = 0.25,
+        window: Window = "gaussian",
+        flips: Sequence[Flip] = (),
+        rotations: Sequence[int] = (),
+        scales: Sequence[float] = (1.0,),
+        average: Average = "logits",
+        confidence: bool = False,
+        channels: int = 3,
+        prepare: Callable[[Any], Any] | None = None,
+        resume: Pending | None = None,
+    ) -> Iterator[Band]:
+        """Segment what does not fit into memory: rows come in through `read`, finished bands of file ids go out.
+
+        read, resume, and what a Band holds: see `inference.tiling.stitch`; the other arguments: see `__call__`. The
+        picture is taken at its own scale. prepare: a tile as read (h, w, channels) to the network's float32
+        (1, channels, h, w); None normalises uint8 RGB by the card. With tile="auto" a resumed run must find the same
+        plan, so give it the tile of the first one.
+        """
+        predict = self._augmented(flips, rotations, scales, average)
+        tiling = self._tiling(size_hw, predict, tile, overlap, window, channels)
+        stitched = stitch(
+            read,
+            size_hw,
+            predict,
+            tiling=tiling,
+            prepare=prepare or self._normalized,
+            align_corners=self.card.align_corners,
+            confidence=confidence,
+            resume=resume,
+        )
+        return (replace(band, labels=self.classes.to_ids(band.labels)) for band in stitched)
+
+    def seams(
+        self,
+        image: ImageLike,
+        *,
+        tile: int | tuple[int, int] = 512,
+        overlap: int | float = 0.25,
+        max_pixels: int = images.MAX_PIXELS,
+    ) -> Seams:
+        """How far neighbouring tiles of a picture agree before they are blended, on a sample of them."""
+        picture = images.read(image, max_pixels=max_pixels)
+        tiling = self._tiling((picture.shape[0], picture.shape[1]), self.engine, tile, overlap, "constant", 3)
+        return self._seams(picture, self.engine, tiling)
+
+    def _seams(self, picture: NDArray[np.uint8], predict: Predict, tiling: Tiling) -> Seams:
+        return seams(
+            picture,
+            predict,
+            tiling=tiling,
+            prepare=self._normalized,
+            align_corners=self.card.align_corners,
+        )
+
+    def _normalized(self, tile: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return normalize(tile, self.card.preprocess.mean, self.card.preprocess.std)
+
+    def _augmented(
+        self, flips: Sequence[Flip], rotations: Sequence[int], scales: Sequence[float], average: Average
+    ) -> Predict:
+        if not flips and not rotations and tuple(scales) == (1.0,):
+            return self.engine
+        return augmented(
+            self.engine,
+            flips=flips,
+            rotations=rotations,
+            scales=scales,
+            average=average,
+            align_corners=self.card.align_corners,
+            multiple=self.card.preprocess.multiple,
+            offset=self.card.preprocess.offset,
+        )
+
+    def _tiling(
+        self,
+        size_hw: tuple[int, int],
+        predict: Predict,
+        tile: Tile,
+        overlap: int | float,
+        window: Window,
+        channels: int,
+    ) -> Tiling:
+        """Tiles that this network takes, beginning where its grids of features do: at multiples of its stride, and
+        of 32, the deepest stride of most encoders, where the tile is large enough for that."""
+        fit = replace(self.card.preprocess, size=None).size_hw
+        stride = math.lcm(self.card.stride, self.card.preprocess.multiple)
+        if tile == "auto":
+            sides = tuple(fit(side, side)[0] for side in SIDES)
+            tiling = Tiling(sides[0], overlap, window, multiple=math.lcm(stride, 32))
+            found = plan(size_hw, predict, tiling=tiling, channels=channels, sides=sides)
+            print(f"pixelwise: {found}", file=sys.stderr)
+            return found.tiling
+        sides = fit(*(tile if isinstance(tile, tuple) else (tile, tile)))
+        shared = overlap if isinstance(overlap, float) else overlap / min(sides)
+        deep = math.lcm(stride, 32)
+        multiple = deep if min(sides) * (1 - shared) >= deep else stride
+        return Tiling(sides, overlap, window, multiple=multiple)
 
     def __repr__(self) -> str:
         return f"Segmenter({self.card.name!r}, engine={self.engine.name!r}, classes={self.card.labels.num_classes})"
+
+
+def _half(tiling: Tiling) -> tuple[int, ...]:
+    """Half of a tile's sides."""
+    sides = tiling.tile if isinstance(tiling.tile, tuple) else (tiling.tile,) * 2
+    return tuple(side // 2 for side in sides)
 
 
 def _open(model: Any, engine: str, card: Card | None, threads: int | None) -> Engine:

@@ -1,0 +1,529 @@
+"""Tiles: pictures and volumes of any size in bounded memory, blended exactly.
+
+A picture is cut into overlapping tiles, the network sees each, and where tiles overlap their logits are averaged
+with weights that fall towards the tile's edge. Two facts keep the memory small. The weights are the same for all
+classes of a pixel, so its class is known without dividing by their sum. And tiles come in reading order, so a pixel
+is finished as soon as the last tile that covers it has passed: it becomes a label at once, and all that must be kept
+are the sums of the pixels that a later tile will see again, the lower overlap of a row of tiles (`Pending`) and the
+right overlap of one tile. What comes out are finished bands of rows, top to bottom.
+
+The sum of a pixel adds its tiles in reading order whatever the memory layout, so bands are equal, bit for bit, to
+the labels of a full array of sums. It is written twice: compiled loops for pictures on the CPU (kernels.py), and
+plain array operations for volumes and for tensors that live on a GPU.
+
+Letters: n batch, c channels, k classes, h w pixels (d h w in a volume). Sizes are (h, w) or (d, h, w).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_torch_array
+from numpy.typing import NDArray
+
+from pixelwise.errors import InputError
+from pixelwise.inference.decide import _axis
+
+Predict = Callable[[Any], Any]
+"""float32 (n, c, h, w) to logits (n, k, h', w') of the same field of view: any engine, any wrapper of one."""
+
+Read = Callable[[int, int], Any]
+"""read(top, bottom) gives rows of the picture, (bottom - top, w, c), of any type that `prepare` takes."""
+
+Window = Literal["constant", "linear", "gaussian", "spline"]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How to cut. tile: its size in pixels, one number or one an axis. overlap: of neighbours at least; an int is
+    pixels, a float in [0, 1) a share of the tile, one or one an axis. window: how the weight falls from a tile's
+    middle to its edge. batch: tiles the network gets at once. multiple: tiles begin at multiples of this, which for
+    a network's stride makes a tile see the picture as the whole picture would be seen. margin: pixels at a tile's edge
+    whose logits do not count, save at the edge of the picture; with the reach of the network's receptive field, and
+    an overlap of at least twice that, tiles give exactly what the whole picture would. border: pixels that an
+    unpadded network loses on each side (92 for `unet_valid`): it is given that much more than the tile.
+
+    Tiles are spread evenly, so neighbours may overlap a little more than asked. What a tile sees beyond the picture
+    is the picture mirrored at its outermost pixels; a picture smaller than a tile is continued that way.
+    """
+
+    tile: int | tuple[int, ...] = 512
+    overlap: int | float | tuple[int | float, ...] = 0.25
+    window: Window = "gaussian"
+    batch: int = 1
+    multiple: int = 1
+    margin: int = 0
+    border: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window not in get_args(Window):
+            raise InputError(f"window must be one of {', '.join(get_args(Window))}, got {self.window!r}")
+        if min(self.batch, self.multiple) < 1 or min(self.border, self.margin) < 0:
+            raise InputError(
+                "batch and multiple must be at least 1, border and margin at least 0, "
+                f"got {self.batch}, {self.multiple}, {self.border} and {self.margin}"
+            )
+        tiles, overlaps = _tuple(self.tile), _tuple(self.overlap)
+        if len(tiles) > 1 and len(overlaps) > 1 and len(tiles) != len(overlaps):
+            raise InputError(
+                f"tile and overlap have {len(tiles)} and {len(overlaps)} axes; give one number an axis"
+            )
+        for tile, overlap in zip(tiles * len(overlaps), overlaps * len(tiles), strict=True):
+            if tile < 1 or overlap < 0 or self.multiple > tile - _pixels(overlap, tile):
+                raise InputError(
+                    f"expected 0 <= overlap <= tile - multiple, got tile {tile}, overlap {overlap} and multiple "
+                    f"{self.multiple} (overlap: int for pixels, float for a share); try overlap 0.25"
+                )
+            if _pixels(overlap, tile) < 2 * self.margin:
+                raise InputError(
+                    f"the overlap must be at least twice the margin, got {_pixels(overlap, tile)} and {self.margin} "
+                    f"pixels; try overlap {2 * self.margin}"
+                )
+
+    def grid(self, size: Sequence[int]) -> Grid:
+        """The tiles of a picture (h, w) or volume (d, h, w)."""
+        size = tuple(int(side) for side in size)
+        if len(size) not in (2, 3) or min(size) < 1:
+            raise InputError(f"expected a size (h, w) or (d, h, w) of at least one pixel, got {size}")
+        tile, overlap = _per_axis(self.tile, len(size), "tile"), _per_axis(self.overlap, len(size), "overlap")
+        starts = tuple(
+            _starts(side, int(t), int(t) - _pixels(o, int(t)), self.multiple)
+            for side, t, o in zip(size, tile, overlap, strict=True)
+        )
+        return Grid(size, tuple(int(t) for t in tile), starts, self.border)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where tiles begin: starts, ascending, a tuple for each axis; tile: their size."""
+
+    size: tuple[int, ...]
+    tile: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
+    border: int = 0
+
+    @property
+    def bands(self) -> int:
+        """Rows of tiles, and so of bands that `stitch` yields."""
+        return len(self.starts[0])
+
+    @property
+    def count(self) -> int:
+        """All tiles."""
+        return math.prod(len(starts) for starts in self.starts)
+
+    def edge(self, axis: int, i: int) -> int:
+        """The first pixel along an axis that is not finished after tile i."""
+        starts = self.starts[axis]
+        return starts[i + 1] if i + 1 < len(starts) else self.size[axis]
+
+    def seen(self, axis: int, i: int) -> int:
+        """How many pixels of tile i, counted from its start, an earlier tile has seen."""
+        return self.starts[axis][i - 1] + self.tile[axis] - self.starts[axis][i] if i else 0
+
+    def places(self, axis: int, i: int) -> NDArray[np.int64]:
+        """The pixels that tile i shows to the network along an axis; mirrored where it leaves the picture."""
+        start = self.starts[axis][i]
+        last = self.size[axis] - 1
+        beyond = np.arange(start - self.border, start + self.tile[axis] + self.border)
+        return last - np.abs(beyond % max(2 * last, 1) - last)
+
+    def first_row(self, band: int) -> int:
+        """The first row of the picture that this band or a later one needs."""
+        return min(int(self.places(0, i).min()) for i in (band, self.bands - 1))
+
+    def overlap(self, axis: int) -> int:
+        """The largest overlap of neighbours along an axis."""
+        return max((self.seen(axis, i) for i in range(len(self.starts[axis]))), default=0)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What the bands after `band` finished ones need: the weighted sums of pixels that are not yet finished.
+
+    top: the first unfinished row. sums: float32 (k, rows, w), in a volume (k, slices, h, w), with one more plane for
+    the sum of weights where confidence was asked for. A view of the work in progress: save it before the next band
+    is asked for. made_by: what it belongs to.
+    """
+
+    band: int
+    top: int
+    sums: Any
+    made_by: str
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an .npz file; give it through `files.writing` so that it appears whole or not at all."""
+        sums = self.sums.cpu().numpy() if is_torch_array(self.sums) else self.sums
+        with open(path, "wb") as file:
+            np.savez(file, band=self.band, top=self.top, sums=sums, made_by=self.made_by)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Pending:
+        """Read back what `save` wrote; InputError for anything else."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(int(file["band"]), int(file["top"]), file["sums"], str(file["made_by"]))
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise InputError(f"{path} holds no unfinished work ({error}); start again without it") from error
+
+
+@dataclass(frozen=True)
+class Band:
+    """Finished rows. top: the first of them. labels: (rows, w) class indices, in a volume (slices, h, w), the
+    smallest unsigned type that holds k. confidence: float32 of the same shape, the winner's softmax probability of
+    the averaged logits, if asked for. pending: what the next bands need, None after the last."""
+
+    top: int
+    labels: NDArray[Any]
+    confidence: NDArray[np.float32] | None
+    pending: Pending | None
+
+
+def channels_first(tile: Any) -> Any:
+    """(h, w, c) to float32 (1, c, h, w), values as they are; volumes likewise."""
+    xp = array_namespace(tile)
+    moved = xp.permute_dims(tile, (tile.ndim - 1, *range(tile.ndim - 1)))[None]
+    if is_torch_array(moved):
+        return moved.float().contiguous()
+    return np.ascontiguousarray(moved, np.float32)
+
+
+def stitch(
+    read: Read,
+    size: Sequence[int],
+    infer: Predict,
+    *,
+    tiling: Tiling,
+    prepare: Callable[[Any], Any] = channels_first,
+    align_corners: bool = False,
+    confidence: bool = False,
+    resume: Pending | None = None,
+) -> Iterator[Band]:
+    """Segment a picture tile by tile; finished bands of labels come from top to bottom, each row once.
+
+    read: see `Read`; it is asked for every row once and in order, from 0 or, on resuming, from
+    `Grid.first_row(resume.band)`, so it may stream. size: of the picture (h, w), or of a volume (d, h, w), whose
+    "rows" are slices. prepare: one tile, as it was read, to the network's float32 (1, c, h, w). infer: logits of any
+    resolution, enlarged within the tile by `align_corners` as `decide` does; one channel is the logit of class 1
+    against 0. Tensors stay on their device until they are labels. resume: what a band carried; work goes on after
+    that band, with the same result as if it had not stopped.
+
+    Raises InputError for rows or logits of a wrong shape, and for a `resume` of other work.
+    """
+    grid = tiling.grid(size)
+    made_by = f"{tiling} on {tuple(grid.size)}, confidence {confidence}"
+    if resume is not None and (resume.made_by != made_by or not 0 < resume.band < grid.bands):
+        raise InputError(
+            f"the unfinished work belongs to {resume.made_by}, got {made_by}; start again without it"
+        )
+    return _bands(read, grid, infer, tiling, prepare, align_corners, confidence, resume, made_by)
+
+
+def _bands(
+    read: Read,
+    grid: Grid,
+    infer: Predict,
+    tiling: Tiling,
+    prepare: Callable[[Any], Any],
+    align_corners: bool,
+    confidence: bool,
+    resume: Pending | None,
+    made_by: str,
+) -> Iterator[Band]:
+    weights = _Weights(grid, tiling)
+    start = 0 if resume is None else resume.band
+    rows, first = None, grid.first_row(start)  # the rows in memory, and the place of the first of them
+    have = first
+    sums: _Compiled | _Plain | None = None
+    for band in range(start, grid.bands):
+        places = grid.places(0, band)
+        need = max(have, int(places.max()) + 1)
+        if need > have:
+            chunk = read(have, need)
+            if tuple(chunk.shape[:-1]) != (need - have, *grid.size[1:]):
+                raise InputError(
+                    f"read({have}, {need}) must give ({need - have}, {', '.join(map(str, grid.size[1:]))}, channels), "
+                    f"got {tuple(chunk.shape)}"
+                )
+            rows = chunk if rows is None else array_namespace(chunk).concat([rows, chunk], axis=0)
+            have = need
+        indices = list(itertools.product(*(range(len(starts)) for starts in grid.starts[1:])))
+        for i in range(0, len(indices), tiling.batch):
+            some = indices[i : i + tiling.batch]
+            at = [(places - first, *(grid.places(a + 1, j) for a, j in enumerate(index))) for index in some]
+            logits = _checked(infer(_batch(rows, at, prepare)), len(some), len(grid.size))
+            if sums is None:
+                kind = _Compiled if len(grid.size) == 2 and not is_torch_array(logits) else _Plain
+                sums = kind(grid, weights, logits, align_corners, confidence)
+                if resume is not None:
+                    sums.resume(resume)
+            for index, one in zip(some, logits, strict=True):
+                sums.add(band, index, one)
+            del logits, one  # before there are others
+        assert sums is not None
+        labels, probability = sums.finish(band)
+        top, bottom = grid.starts[0][band], grid.edge(0, band)
+        left_over = band + 1 < grid.bands
+        pending = Pending(band + 1, bottom, sums.pending(band), made_by) if left_over else None
+        yield Band(top, labels, probability, pending)
+        if left_over:
+            keep = grid.first_row(band + 1)
+            rows, first = rows[keep - first :], keep  # type: ignore[index]
+
+
+def collect(bands: Iterator[Band], size: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """All bands as one label map of `size`, and one of confidence where the bands have it."""
+    labels: NDArray[Any] | None = None
+    confidence: NDArray[np.float32] | None = None
+    for band in bands:
+        if labels is None:
+            labels = np.empty(tuple(size), band.labels.dtype)
+            confidence = None if band.confidence is None else np.empty(tuple(size), np.float32)
+        labels[band.top : band.top + len(band.labels)] = band.labels
+        if confidence is not None:
+            confidence[band.top : band.top + len(band.labels)] = band.confidence
+    assert labels is not None
+    return labels, confidence
+
+
+def window(tile: Sequence[int], kind: Window) -> NDArray[np.float32]:
+    """The weights of a tile's pixels, float32 of the tile's size in (0, 1]: a product over the axes.
+
+    constant: 1. linear: falls evenly from the middle to the edge. gaussian: standard deviation an eighth of the side,
+    as in MONAI and nnU-Net. spline: two parabolas, flat in the middle and at the edge. No weight is below a
+    thousandth (MONAI's rule), so that a pixel which only a corner sees is decided by that corner.
+    """
+    weights = np.ones((), np.float64)
+    for side in tile:
+        # 1 / side at the edge, 1 or nearly in the middle
+        t = 1 - np.abs(np.arange(side) - (side - 1) / 2) * 2 / side
+        profile = {
+            "constant": np.ones_like(t),
+            "linear": t,
+            "gaussian": np.exp(-((4 * (1 - t)) ** 2) / 2),
+            "spline": np.where(t < 0.5, 2 * t**2, 1 - 2 * (1 - t) ** 2),
+        }[kind]
+        weights = weights[..., None] * profile
+    return np.maximum(weights, 1e-3).astype(np.float32)
+
+
+class _Weights:
+    """The weights of each tile of a grid: the window, less the margin at edges that are not the picture's."""
+
+    def __init__(self, grid: Grid, tiling: Tiling) -> None:
+        self._grid, self._margin = grid, tiling.margin
+        self._window = window(grid.tile, tiling.window)
+        self._cut: dict[tuple[tuple[bool, bool], ...], NDArray[np.float32]] = {}
+
+    def __call__(self, index: tuple[int, ...]) -> NDArray[np.float32]:
+        if not self._margin:
+            return self._window
+        ends = tuple((i == 0, i + 1 == len(s)) for i, s in zip(index, self._grid.starts, strict=True))
+        if ends not in self._cut:
+            cut = np.zeros_like(self._window)
+            counts = tuple(
+                slice(0 if first else self._margin, side if last else side - self._margin)
+                for (first, last), side in zip(ends, cut.shape, strict=True)
+            )
+            cut[counts] = self._window[counts]
+            self._cut[ends] = cut
+        return self._cut[ends]
+
+
+def enlarge(logits: Any, size: Sequence[int], *, align_corners: bool) -> Any:
+    """Linear interpolation of the last axes to `size`, with `decide`'s arithmetic; NumPy or torch, any dimension."""
+    xp, place = array_namespace(logits), device(logits)
+    for axis, side in enumerate(size, start=logits.ndim - len(size)):
+        n = logits.shape[axis]
+        if n == side:
+            continue
+        where = _axis(n, side, align_corners)
+        cells = (where.cell, np.minimum(where.cell + 1, n - 1))
+        before, behind = (xp.take(logits, xp.asarray(cell, device=place), axis=axis) for cell in cells)
+        shape = [-1 if a == axis else 1 for a in range(logits.ndim)]
+        weight = xp.reshape(xp.asarray(where.weight, device=place), tuple(shape))
+        logits = before * (1 - weight) + behind * weight
+    return logits
+
+
+class _Compiled:
+    """Sums of a picture on the CPU: only what a later tile sees again is stored (see kernels.stitch_tile)."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        weights: _Weights,
+        logits: NDArray[Any],
+        align_corners: bool,
+        confidence: bool,
+    ) -> None:
+        k, *coarse = logits.shape[1:]
+        self._grid, self._weights, planes = grid, weights, k + confidence
+        self._rows, self._columns = (
+            _axis(n, side, align_corners) for n, side in zip(coarse, grid.tile, strict=True)
+        )
+        self._below = np.zeros((planes, grid.overlap(0), grid.size[1]), np.float32)
+        self._beside = np.zeros((planes, grid.tile[0], grid.overlap(1)), np.float32)
+        self._dtype, self._confidence = np.min_scalar_type(k - 1), confidence
+        self._labels = np.empty((0, 0), self._dtype)
+        self._probability = np.empty((0, 0), np.float32)
+
+    def resume(self, earlier: Pending) -> None:
+        self.pending(earlier.band - 1)[:] = _fitting(earlier, self.pending(earlier.band - 1))
+
+    def add(self, band: int, index: tuple[int, ...], logits: NDArray[np.float32]) -> None:
+        from pixelwise import kernels
+
+        grid, (column,) = self._grid, index
+        top, left = grid.starts[0][band], grid.starts[1][column]
+        finished = (grid.edge(0, band) - top, grid.edge(1, column) - left)
+        inside = tuple(
+            min(t, side - at) for t, side, at in zip(grid.tile, grid.size, (top, left), strict=True)
+        )
+        if column == 0:
+            shape = (finished[0], grid.size[1])
+            self._labels = np.empty(shape, self._dtype)
+            self._probability = np.empty(shape if self._confidence else (0, 0), np.float32)
+        kernels.in_bands(
+            kernels.stitch_tile, finished[0], np.ascontiguousarray(logits, np.float32), self._weights((band, *index)),
+            self._rows.cell, self._rows.weight, self._columns.cell, self._columns.weight,
+            self._below, self._beside, self._labels, self._probability, left,
+            inside, (grid.seen(0, band), grid.seen(1, column)), finished,
+        )  # fmt: skip
+
+    def finish(self, band: int) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        return self._labels, self._probability if self._confidence else None
+
+    def pending(self, band: int) -> NDArray[np.float32]:
+        return self._below[:, : self._grid.seen(0, band + 1)]
+
+
+class _Plain:
+    """Sums of one row of tiles of any dimension, NumPy or torch, on the device of the logits."""
+
+    def __init__(
+        self, grid: Grid, weights: _Weights, logits: Any, align_corners: bool, confidence: bool
+    ) -> None:
+        k = logits.shape[1]
+        self._grid, self._k, self._confidence, self._align_corners = grid, k, confidence, align_corners
+        self._xp, self._device = array_namespace(logits), device(logits)
+        self._weights = weights
+        shape = (k + confidence, grid.tile[0], *grid.size[1:])
+        self._sums = self._xp.zeros(shape, dtype=self._xp.float32, device=self._device)
+
+    def _asarray(self, values: Any) -> Any:
+        return self._xp.asarray(values, device=self._device)
+
+    def resume(self, earlier: Pending) -> None:
+        self.pending(earlier.band - 1)[:] = self._asarray(_fitting(earlier, self.pending(earlier.band - 1)))
+
+    def add(self, band: int, index: tuple[int, ...], logits: Any) -> None:
+        grid = self._grid
+        logits = enlarge(logits, grid.tile, align_corners=self._align_corners)
+        at = (grid.starts[0][band], *(grid.starts[a + 1][i] for a, i in enumerate(index)))
+        inside = [min(t, side - a) for t, side, a in zip(grid.tile, grid.size, at, strict=True)]
+        source = tuple(slice(n) for n in inside)
+        goal = (slice(inside[0]), *(slice(a, a + n) for a, n in zip(at[1:], inside[1:], strict=True)))
+        visible, classes, last = (slice(None), *source), (slice(self._k), *goal), (self._k, *goal)
+        weights = self._asarray(self._weights((band, *index)))[source]
+        self._sums[classes] += logits[visible] * weights
+        if self._confidence:
+            self._sums[last] += weights
+
+    def finish(self, band: int) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """Labels of the finished rows; the sums move up, so that the pending ones come first."""
+        xp, k = self._xp, self._k
+        done = self._grid.edge(0, band) - self._grid.starts[0][band]
+        dtype = np.min_scalar_type(k - 1)
+        labels = _host(xp.argmax(self._sums[:k, :done], axis=0)).astype(dtype)
+        probability = None
+        if self._confidence:
+            best = xp.max(self._sums[:k, :done], axis=0)
+            odds = xp.exp((self._sums[:k, :done] - best) / self._sums[k, :done])
+            probability = _host(1 / xp.sum(odds, axis=0))
+        kept = self._grid.tile[0] - done
+        if band + 1 < self._grid.bands:
+            for i in range(0, kept, done):  # never onto itself: at most `done` rows at a time
+                n = min(done, kept - i)
+                self._sums[:, i : i + n] = self._sums[:, i + done : i + done + n]
+            self._sums[:, kept:] = 0
+        return labels, probability
+
+    def pending(self, band: int) -> Any:
+        return self._sums[:, : self._grid.seen(0, band + 1)]
+
+
+def _fitting(earlier: Pending, expected: Any) -> Any:
+    if tuple(earlier.sums.shape) != tuple(expected.shape):
+        raise InputError(
+            f"the unfinished work has sums {tuple(earlier.sums.shape)}, this network needs {tuple(expected.shape)}; "
+            "it was another network: start again without it"
+        )
+    return earlier.sums
+
+
+def _checked(logits: Any, n: int, dimensions: int) -> Any:
+    """Logits as float32, NumPy unless they live on another device; a single channel becomes two."""
+    if logits.ndim != dimensions + 2 or logits.shape[0] != n or 0 in logits.shape:
+        raise InputError(
+            f"expected logits (n, k, {'d, ' * (dimensions - 2)}h, w) with n = {n}, got shape {tuple(logits.shape)}"
+        )
+    if is_torch_array(logits):
+        logits = logits.detach().float()
+        if logits.device.type == "cpu":
+            logits = logits.numpy()
+    if logits.shape[1] == 1:
+        xp = array_namespace(logits)
+        logits = xp.concat([xp.zeros_like(logits), logits], axis=1)
+    return logits
+
+
+def _batch(rows: Any, at: list[tuple[NDArray[np.int64], ...]], prepare: Callable[[Any], Any]) -> Any:
+    """The network's input: tiles of the rows, prepared, one after another."""
+    tiles = [prepare(_cut(rows, places)) for places in at]
+    return tiles[0] if len(tiles) == 1 else array_namespace(tiles[0]).concat(tiles, axis=0)
+
+
+def _cut(rows: Any, places: tuple[NDArray[np.int64], ...]) -> Any:
+    """rows[places]: slices where the places follow each other, else a gather."""
+    for axis, at in enumerate(places):
+        follows = len(at) == 1 or (np.diff(at) == 1).all()
+        where = (*(slice(None),) * axis, slice(int(at[0]), int(at[-1]) + 1) if follows else at)
+        rows = rows[where]
+    return rows
+
+
+def _host(array: Any) -> NDArray[Any]:
+    values: NDArray[Any] = array.cpu().numpy() if is_torch_array(array) else array
+    return values
+
+
+def _starts(side: int, tile: int, step: int, multiple: int) -> tuple[int, ...]:
+    """Where tiles begin: evenly spread multiples, at most `step` apart, the last reaching the end."""
+    last = -(-max(side - tile, 0) // multiple)
+    gaps = -(-last // (step // multiple))
+    return tuple(multiple * (i * last // max(gaps, 1)) for i in range(gaps + 1))
+
+
+def _pixels(overlap: int | float, tile: int) -> int:
+    """An overlap in pixels."""
+    if isinstance(overlap, float) and overlap >= 1:
+        raise InputError(f"a float overlap is a share below 1, got {overlap}; give pixels as an int")
+    return overlap if isinstance(overlap, int) else int(overlap * tile)
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _per_axis(value: Any, axes: int, name: str) -> tuple[Any, ...]:
+    values = _tuple(value)
+    if len(values) not in (1, axes):
+        raise InputError(f"{name} must be one number or {axes}, one an axis, got {value}")
+    return values * (axes // len(values))

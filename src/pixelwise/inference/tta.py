@@ -1,0 +1,148 @@
+"""Test-time augmentation: a network's mean answer for a picture as it is, flipped, turned and scaled.
+
+`augmented` takes a Predict and returns one, so it fits anything that takes an engine: `decide` for a whole picture,
+`stitch` for tiles, another `augmented`.
+
+What is averaged is named. "logits": their mean; it weighs confident answers more. "probabilities": the mean of the
+softmax, what most publications report as multi-scale testing; its logarithm is returned, which are logits with just
+that softmax.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from array_api_compat import array_namespace, is_torch_array
+from numpy.typing import NDArray
+from PIL import Image
+
+from pixelwise.errors import InputError
+from pixelwise.inference.tiling import Predict, enlarge
+
+Flip = Literal["horizontal", "vertical"]
+Average = Literal["logits", "probabilities"]
+
+
+def augmented(
+    predict: Predict,
+    *,
+    flips: Sequence[Flip] = (),
+    rotations: Sequence[int] = (),
+    scales: Sequence[float] = (1.0,),
+    average: Average = "logits",
+    align_corners: bool = False,
+    multiple: int = 1,
+    offset: int = 0,
+) -> Predict:
+    """`predict` averaged over every combination of what is named, the picture as it is always among the flips.
+
+    flips: "horizontal" (left and right change places), "vertical", or both, which is four views. rotations: further
+    turns by 90, 180 or 270 degrees; with a flip and all turns these are the eight symmetries of the square, each
+    once. scales: factors on both sides, each as near as sides of multiple * i + offset allow; Pillow's antialiased
+    bilinear for NumPy, torch's for tensors. align_corners: how this network's logits are enlarged. Volumes
+    (n, c, d, h, w) are flipped and turned in h and w, but not scaled.
+
+    The answer has the resolution of the finest of the averaged logits. Raises InputError for unknown names, and a
+    factor that is not positive.
+    """
+    for flip in flips:
+        if flip not in get_args(Flip):
+            raise InputError(f"flips must be among {', '.join(get_args(Flip))}, got {flip!r}")
+    if any(degrees not in (90, 180, 270) for degrees in rotations):
+        raise InputError(f"rotations must be among 90, 180 and 270 degrees, got {tuple(rotations)}")
+    if not scales or min(scales) <= 0:
+        raise InputError(f"scales must be positive factors, at least one, got {tuple(scales)}")
+    if average not in get_args(Average):
+        raise InputError(f"average must be one of {', '.join(get_args(Average))}, got {average!r}")
+    views = symmetries(flips, rotations)
+
+    def mean(images: Any) -> Any:
+        answers = []
+        for scale, (turns, mirrored) in itertools.product(scales, views):
+            view = _scaled(images, scale, multiple, offset)
+            view = _contiguous(_turned(_flipped(view) if mirrored else view, turns))
+            logits = _turned(predict(view), -turns)
+            answers.append(_scores(_flipped(logits) if mirrored else logits, average))
+        axes = range(2, answers[0].ndim)
+        finest = [max(answer.shape[axis] for answer in answers) for axis in axes]
+        total = enlarge(answers[0], finest, align_corners=align_corners)
+        for answer in answers[1:]:
+            total = total + enlarge(answer, finest, align_corners=align_corners)
+        total = total / len(answers)
+        if average == "probabilities":
+            xp = array_namespace(total)
+            total = xp.log(xp.clip(total, 1e-30, 1.0))
+        return _contiguous(total)
+
+    return mean
+
+
+def symmetries(flips: Sequence[Flip], rotations: Sequence[int]) -> list[tuple[int, bool]]:
+    """The views: (quarter turns, mirrored first or not), each once, the picture as it is first."""
+    views = {(0, False): None}
+    if "horizontal" in flips:
+        views[0, True] = None
+    if "vertical" in flips:  # a vertical flip is a horizontal one, turned by half
+        views |= {(2, not mirrored): None for _, mirrored in views}
+    upright = list(views)
+    for degrees in rotations:
+        views |= {((turns + degrees // 90) % 4, mirrored): None for turns, mirrored in upright}
+    return list(views)
+
+
+def _flipped(array: Any) -> Any:
+    return array_namespace(array).flip(array, axis=-1)
+
+
+def _turned(array: Any, quarters: int) -> Any:
+    """Turned anticlockwise in the last two axes."""
+    xp, quarters = array_namespace(array), quarters % 4
+    if quarters == 2:
+        return xp.flip(array, axis=(-2, -1))
+    if quarters:
+        axes = tuple(range(array.ndim))
+        array = xp.flip(
+            xp.permute_dims(array, (*axes[:-2], axes[-1], axes[-2])), axis=-2 if quarters == 1 else -1
+        )
+    return array
+
+
+def _scores(logits: Any, average: Average) -> Any:
+    """What is averaged; a single channel becomes two where probabilities are."""
+    if average == "logits":
+        return logits
+    xp = array_namespace(logits)
+    if logits.shape[1] == 1:
+        logits = xp.concat([xp.zeros_like(logits), logits], axis=1)
+    odds = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
+    return odds / xp.sum(odds, axis=1, keepdims=True)
+
+
+def _scaled(images: Any, scale: float, multiple: int, offset: int) -> Any:
+    """(n, c, h, w) resized by a factor; scale 1 leaves it alone."""
+    if scale == 1:
+        return images
+    if images.ndim != 4:
+        raise InputError(
+            f"scales are for pictures (n, c, h, w), got shape {tuple(images.shape)}; use flips only"
+        )
+    h, w = (
+        max(1 - min(offset, 1), round((side * scale - offset) / multiple)) * multiple + offset
+        for side in images.shape[2:]
+    )
+    if is_torch_array(images):
+        from torch.nn import functional as F
+
+        return F.interpolate(images, size=(h, w), mode="bilinear", align_corners=False, antialias=True)
+    out: NDArray[np.float32] = np.empty((*images.shape[:2], h, w), np.float32)
+    for n, c in np.ndindex(*images.shape[:2]):
+        channel = Image.fromarray(np.ascontiguousarray(images[n, c], np.float32))
+        out[n, c] = np.asarray(channel.resize((w, h), Image.Resampling.BILINEAR))  # Pillow: (w, h)
+    return out
+
+
+def _contiguous(array: Any) -> Any:
+    return array.contiguous() if is_torch_array(array) else np.ascontiguousarray(array)
