@@ -1,8 +1,10 @@
 """Losses, forward and backward: ours against SMP's and MONAI's, and cross-entropy against torch's.
 
 Two kinds of logits: those of an untrained network (noise), and sharp ones, mostly right, as at the end of a
-training, where Lovász has nearly every pixel to sort. All contenders get the same float32 tensors; "loss" and
-"gradient" say how far apart ours and the peer's are, where both follow the same rule (every class is present).
+training, where Lovász has nearly every pixel to sort. All contenders get the same float32 logits and int64
+targets, and run on torch's threads in one process, so on equally many; "loss" and "gradient" say how far apart
+ours and the peer's are, where both follow the same rule (every class is present). With 8-bit targets, of which
+one pixel in ten is ignored, the peers, who take only int64, convert first.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pixelwise import losses
+from pixelwise.losses import IGNORE
 from timing import alternately, record
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -54,9 +58,12 @@ def main() -> None:
     def for_monai(loss: Loss) -> Loss:
         return lambda logits, target: loss(logits, target.unsqueeze(1))
 
+    def from_8_bit(loss: Loss) -> Loss:
+        return lambda logits, target: loss(logits, target.long())
+
     smps, monais = smp.losses, monai.losses
     options = {"to_onehot_y": True, "softmax": True}
-    work: list[tuple[str, Loss, str, Loss, bool]] = [
+    every_pixel: list[tuple[str, Loss, str, Loss, bool]] = [
         ("Lovász-softmax", losses.lovasz_softmax, "SMP", smps.LovaszLoss("multiclass"), True),
         ("Dice", lambda a, b: losses.dice(a, b, smooth=0), "SMP", smps.DiceLoss("multiclass"), True),
         ("Dice, by image", lambda a, b: losses.dice(a, b, smooth=1e-5, over="image"),
@@ -66,7 +73,22 @@ def main() -> None:
          "MONAI", for_monai(monais.FocalLoss(to_onehot_y=True, use_softmax=True)), True),
         ("cross-entropy", losses.cross_entropy, "torch", F.cross_entropy, True),
     ]  # fmt: skip
-    for kind, logits in (("noise", noise), ("sharp", sharp)):
+    dice_8_bit = from_8_bit(smps.DiceLoss("multiclass", ignore_index=IGNORE))
+    cross_entropy_8_bit = from_8_bit(partial(F.cross_entropy, ignore_index=IGNORE))
+    some_ignored: list[tuple[str, Loss, str, Loss, bool]] = [
+        ("Dice, 8-bit target", lambda a, b: losses.dice(a, b, smooth=0), "SMP", dice_8_bit, True),
+        ("cross-entropy, 8-bit target", losses.cross_entropy, "torch", cross_entropy_8_bit, True),
+    ]
+    void = target.to(torch.uint8).masked_fill(torch.rand(target.shape) < 0.1, IGNORE)
+    threads = torch.get_num_threads()
+    print(f"torch {torch.__version__} with {threads} threads, peers and pixelwise alike")
+    sets = [
+        ("noise", noise, target, every_pixel),
+        ("noise", noise, void, some_ignored),
+        ("sharp", sharp, target, every_pixel),
+        ("sharp", sharp, void, some_ignored),
+    ]
+    for kind, logits, target, work in sets:
         for name, ours, peer, theirs, same_rule in work:
             runs = {peer: step(theirs, logits, target), "pixelwise": step(ours, logits, target)}
             apart: dict[str, float] = {}
@@ -78,7 +100,7 @@ def main() -> None:
             times = alternately(runs, repeats=arguments.repeats, warmup=1)
             record(
                 "losses", f"{name}, {kind} logits {n} x {k} x {side} x {side}", peer, "pixelwise", times,
-                torch_threads=torch.get_num_threads(), **apart,
+                threads_of_each=threads, **apart,
             )  # fmt: skip
 
 

@@ -175,6 +175,20 @@ def test_255_where_it_is_not_the_ignore_index_raises_a_sentence(loss, mode, igno
         loss(logits, target.where(target != 255, -1), ignore_index=255)
 
 
+@pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
+@pytest.mark.parametrize("ignored", [0.0, 0.3])
+def test_the_first_id_too_many_and_the_last_too_few_raise_beside_ignored_pixels_too(mode, ignored):
+    logits, target = case(mode, ignored=ignored)
+    classes = 3 if mode == "multiclass" else 2
+    for stray in (classes, -1):
+        wrong = target.clone()
+        wrong.view(-1)[5] = stray
+        with pytest.raises(
+            InputError, match=rf"target holds {stray} at \(.*only ignore_index=255 may lie outside"
+        ):
+            losses.dice(logits, wrong, mode=mode)
+
+
 @every_loss
 def test_any_ignore_index_means_the_same_even_a_negative_one_or_a_class(loss, mode):
     logits, target = case(mode)

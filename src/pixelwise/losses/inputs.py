@@ -134,31 +134,31 @@ def check_ids(target: Tensor, classes: int, ignore_index: int | None) -> tuple[T
     elif target.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch compares only few of these
         target = target.to(torch.int64)
     counted: Tensor | None = None
-    if ignore_index is not None and fits(ignore_index, target.dtype):
+    lowest, highest = ends(target)
+    if ignore_index is not None and not (ignore_index < lowest or ignore_index > highest):  # it may occur
         mask = target != ignore_index
         if not mask.all():
             counted, target = mask, target.where(mask, 0)
-    if target.numel():
-        lowest, highest = (float(end) for end in target.aminmax())
-        if not (lowest >= 0 and highest <= classes - 1):  # a NaN is refused as well
-            place = tuple(((target >= 0) & (target <= classes - 1)).logical_not().nonzero()[0].tolist())
-            advice = (
-                f"pass ignore_index={target[place].item()} to leave such pixels out"
-                if ignore_index is None
-                else f"only ignore_index={ignore_index} may lie outside"
-            )
-            raise InputError(
-                f"target holds {target[place].item()} at {place}, but must be in [0, {classes}); {advice}"
-            )
+            lowest, highest = ends(target)
+    if not (lowest >= 0 and highest <= classes - 1):  # a NaN is refused as well
+        place = tuple(((target >= 0) & (target <= classes - 1)).logical_not().nonzero()[0].tolist())
+        advice = (
+            f"pass ignore_index={target[place].item()} to leave such pixels out"
+            if ignore_index is None
+            else f"only ignore_index={ignore_index} may lie outside"
+        )
+        raise InputError(
+            f"target holds {target[place].item()} at {place}, but must be in [0, {classes}); {advice}"
+        )
     return target, counted
 
 
-def fits(value: int, dtype: torch.dtype) -> bool:
-    """Whether a tensor of `dtype` can hold `value` at all."""
-    if dtype.is_floating_point:
-        return True
-    ends = torch.iinfo(dtype)
-    return ends.min <= value <= ends.max
+def ends(target: Tensor) -> tuple[float, float]:
+    """The lowest and highest id, NaN if there is a NaN, (0, 0) if there is nothing."""
+    if not target.numel():
+        return 0.0, 0.0
+    lowest, highest = (float(end) for end in target.aminmax())
+    return lowest, highest
 
 
 def reduce_pixels(

@@ -23,7 +23,6 @@ from torch.autograd.function import once_differentiable
 
 from pixelwise.errors import InputError
 from pixelwise.losses.inputs import IGNORE, Over, Reduction, full_precision, one_of, prepare, reduce_classes
-from pixelwise.losses.softmax import Block, Scratch, in_threads, log_denominator, softmax
 
 
 @full_precision
@@ -108,8 +107,8 @@ class LovaszExtension(torch.autograd.Function):
 class LovaszSoftmax(torch.autograd.Function):
     """(logits (n, k, x), labels (n, x), counted (n, x) or None, over) -> loss and presence, (n or 1, k).
 
-    A class's probabilities live only while its errors are sorted; what is kept for the gradient is
-    probability times derivative, with the places of the pixels that were sorted where these are few.
+    Beside the probabilities, what is kept for the gradient is probability times derivative, with the places
+    of the pixels that were sorted where these are few.
     """
 
     @staticmethod
@@ -117,7 +116,7 @@ class LovaszSoftmax(torch.autograd.Function):
         ctx: Any, logits: Tensor, labels: Tensor, counted: Tensor | None, over: Over
     ) -> tuple[Tensor, Tensor]:
         n, k = logits.shape[:2]
-        denominator = log_denominator(logits)
+        probabilities = logits.softmax(1)
         kind = labels.to(torch.int16 if k < 2**15 else torch.int64)
         if counted is not None:
             kind = kind.masked_fill(~counted, -1)
@@ -132,7 +131,7 @@ class LovaszSoftmax(torch.autograd.Function):
                 ours = hit.nonzero().squeeze(1)
                 if not ours.numel():
                     continue
-                p = (logits[row, c] - denominator[row]).exp_().reshape(-1)
+                p = probabilities[row, c].reshape(-1)
                 p_ours = p[ours]
                 lowest = (1 - p_ours.amax()).clamp_(min=0)
                 # Ours are left out of the others by a probability of 0, as is what does not count.
@@ -151,7 +150,7 @@ class LovaszSoftmax(torch.autograd.Function):
                     shares.append((picture, c, None, torch.zeros_like(p).scatter_(0, place, share)))
                 else:
                     shares.append((picture, c, place, share))
-        ctx.save_for_backward(logits, denominator)
+        ctx.save_for_backward(probabilities)
         ctx.shares = shares
         ctx.mark_non_differentiable(known)
         ctx.rows = rows
@@ -160,24 +159,16 @@ class LovaszSoftmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, denominator = ctx.saved_tensors
-        _, k, x = logits.shape
-        mean = torch.zeros_like(denominator)  # (n, x): sum over classes of p times the gradient at p
+        (probabilities,) = ctx.saved_tensors
+        n, k, x = probabilities.shape
+        mean = probabilities.new_zeros(n, x)  # sum over classes of p times the gradient at p
         for picture, c, place, share in ctx.shares:
             here = mean[ctx.rows[picture]]  # (1 or n, x)
             if place is None:
                 here.addcmul_(share.view_as(here), upstream[picture, c])
             else:
                 here.view(-1).index_add_(0, place, share * upstream[picture, c])
-        gradient = torch.empty_like(logits)
-
-        def work(run: list[Block]) -> None:
-            scratch = Scratch(logits, run)
-            for n, x in run:
-                p = softmax(logits[n, :, x], denominator[n, x], scratch)  # (n, k, b)
-                gradient[n, :, x] = p.mul_(-mean[n, x].unsqueeze(1))
-
-        in_threads(work, logits)
+        gradient = probabilities * mean.neg_().unsqueeze(1)
         for picture, c, place, share in ctx.shares:
             here = gradient[ctx.rows[picture], c]  # (1 or n, x)
             if place is None:

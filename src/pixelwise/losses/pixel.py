@@ -21,7 +21,6 @@ from pixelwise.losses.inputs import (
     prepare,
     reduce_pixels,
 )
-from pixelwise.losses.softmax import target_log_probability
 
 
 @full_precision
@@ -45,12 +44,10 @@ def cross_entropy(
     """
     inputs = prepare(logits, target, "multiclass", ignore_index)
     share = by_class(class_weights, inputs)
-    if label_smoothing:
-        losses = F.cross_entropy(
-            inputs.logits, inputs.labels, weight=share, reduction="none", label_smoothing=label_smoothing
-        )
-    else:
-        losses = -target_log_probability(inputs.logits, inputs.labels)  # (n, x)
+    losses = F.cross_entropy(
+        inputs.logits, inputs.labels, reduction="none", label_smoothing=label_smoothing,
+        weight=share if label_smoothing else None,
+    )  # fmt: skip
     weights = None if share is None else share[inputs.labels]
     if label_smoothing and weights is not None:  # torch has weighed the classes already
         losses = losses / weights.where(weights > 0, 1)
@@ -81,7 +78,7 @@ def ohem_cross_entropy(
             f"threshold must be in (0, 1] and at_least in [0, 1], got {threshold} and {at_least}"
         )
     inputs = prepare(logits, target, "multiclass", ignore_index)
-    losses = -target_log_probability(inputs.logits, inputs.labels)  # (n, x)
+    losses = F.cross_entropy(inputs.logits, inputs.labels, reduction="none")  # (n, x)
     counted = torch.ones_like(losses, dtype=torch.bool) if inputs.counted is None else inputs.counted
     hard = counted & (losses > -math.log(threshold))
     fewest = math.ceil(at_least * int(counted.sum()))
@@ -117,19 +114,22 @@ def focal(
         raise InputError(f"gamma must be 0 or more, got {gamma}")
     inputs = prepare(logits, target, mode, ignore_index)
     weights: Tensor | None = None
+    balance: Tensor | None = None
     if inputs.by_class:
         if class_weights is not None:
             raise InputError(f"class_weights are for mode='multiclass', got mode={mode!r}; use alpha instead")
-        log_p = F.logsigmoid(inputs.logits.where(inputs.labels.bool(), -inputs.logits))
+        sign = inputs.labels.to(inputs.logits.dtype).mul_(2).sub_(1)  # 1 or -1: torch.where is far slower
+        log_p = F.logsigmoid(inputs.logits * sign)
+        balance = None if alpha is None else 0.5 + (alpha - 0.5) * sign
     else:
         if alpha is not None:
             raise InputError("alpha is for the modes binary and multilabel; use class_weights instead")
-        log_p = target_log_probability(inputs.logits, inputs.labels)
+        log_p = -F.cross_entropy(inputs.logits, inputs.labels, reduction="none")
         share = by_class(class_weights, inputs)
         weights = None if share is None else share[inputs.labels]
     losses: Tensor = FocalTerm.apply(log_p, gamma)
-    if alpha is not None:
-        losses = losses * torch.where(inputs.labels.bool(), alpha, 1 - alpha)
+    if balance is not None:
+        losses = losses * balance
     return reduce_pixels(losses, inputs, reduction, weights)
 
 
@@ -142,17 +142,18 @@ class FocalTerm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, log_p: Tensor, gamma: float) -> Tensor:
-        ctx.save_for_backward(log_p)
+        rest = torch.expm1(log_p).neg_()  # 1 - p
+        ctx.save_for_backward(log_p, rest)
         ctx.gamma = gamma
-        return -log_p * (-torch.expm1(log_p)).pow(gamma)
+        return rest.pow(gamma).mul_(log_p).neg_()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        (log_p,) = ctx.saved_tensors
-        rest = -torch.expm1(log_p)  # 1 - p
-        ratio = torch.where(rest > 0, -log_p / rest, 1.0)
-        return -upstream * rest.pow(ctx.gamma) * (1 + ctx.gamma * log_p.exp() * ratio), None
+        log_p, rest = ctx.saved_tensors
+        ratio = log_p / rest.clamp(min=torch.finfo(rest.dtype).tiny)  # at p = 1 it does not matter
+        factor = ratio.mul_(rest - 1).mul_(ctx.gamma).add_(1)
+        return factor.mul_(rest.pow(ctx.gamma)).mul_(upstream).neg_(), None
 
 
 @full_precision
@@ -178,7 +179,9 @@ def binary_cross_entropy(
     if mode not in ("binary", "multilabel"):
         raise InputError(f"mode must be 'binary' or 'multilabel', got {mode!r}; use cross_entropy instead")
     inputs = prepare(logits, target, mode, ignore_index, soft=True)
-    truth = inputs.labels * (1 - label_smoothing) + label_smoothing / 2
+    truth = inputs.labels
+    if label_smoothing:
+        truth = truth * (1 - label_smoothing) + label_smoothing / 2
     more: Tensor | None = None
     if positive_weight is not None:
         more = torch.as_tensor(positive_weight, dtype=truth.dtype, device=truth.device).reshape(-1, 1)

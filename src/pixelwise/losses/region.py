@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pixelwise.errors import InputError
 from pixelwise.losses.inputs import (
@@ -36,7 +37,6 @@ from pixelwise.losses.inputs import (
     prepare,
     reduce_classes,
 )
-from pixelwise.losses.softmax import ClassSums
 
 Absent = Literal["skip", "area", "formula"]
 
@@ -58,18 +58,49 @@ class Sums:
 def sums(inputs: Inputs, over: Over) -> Sums:
     """Sums of probabilities and truths by class: (n, k) over images, (1, k) over the batch."""
     one_of("over", over, Over)
+    labels = inputs.labels
     n, k = inputs.logits.shape[:2]
+    ones = labels.new_ones(()).expand_as(labels) if inputs.counted is None else inputs.counted.long()
     if inputs.by_class:
-        p, hits = inputs.probabilities(), inputs.hits()
-        overlap, predicted, true = (p * hits).sum(2), p.sum(2), hits.sum(2)
-        counted = inputs.counted_by_class().sum(2).expand(n, k)
+        p = inputs.probabilities()
+        overlap, predicted = (p * labels.to(p.dtype)).sum(2), p.sum(2)
+        true, counted = labels.sum(2), ones.sum(2)
     else:
-        overlap, predicted = ClassSums.apply(inputs.logits, inputs.labels, inputs.counted)
-        ones = torch.ones_like(inputs.labels) if inputs.counted is None else inputs.counted.long()
-        true = torch.zeros(n, k, dtype=torch.int64, device=ones.device).scatter_add_(1, inputs.labels, ones)
+        overlap, predicted = ClassSums.apply(inputs.logits, labels, inputs.counted)
+        true = labels.new_zeros(n, k).scatter_add_(1, labels, ones)
         counted = ones.sum(1, keepdim=True).expand(n, k)
     four = [each.to(inputs.logits.dtype) for each in (overlap, predicted, true, counted)]
     return Sums(*(each.sum(0, keepdim=True) if over == "batch" else each for each in four))
+
+
+class ClassSums(torch.autograd.Function):
+    """(logits (n, k, x), labels (n, x), counted (n, x) or None) -> sums of the softmax, (n, k) twice.
+
+    First over the counted pixels of the class itself (soft true positives), then over all counted pixels. On a
+    CPU the cost is new memory of the size of the logits, which takes several times as long as a pass over it:
+    here once for the probabilities and once for the gradient, where autograd needs three for the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
+        p = logits.softmax(1)
+        if counted is not None:
+            p *= counted.unsqueeze(1)  # a probability of 0 has no gradient either
+        own = p.gather(1, labels.unsqueeze(1)).squeeze(1)  # (n, x)
+        overlap = p.new_zeros(p.shape[:2], dtype=torch.float64)  # of many small terms, one after another
+        overlap.scatter_add_(1, labels, own.double())
+        ctx.save_for_backward(p, own, labels)
+        return overlap.to(p.dtype), p.sum(2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_overlap: Tensor, of_predicted: Tensor) -> tuple[Tensor, None, None]:
+        p, own, labels = ctx.saved_tensors
+        own = own * of_overlap.gather(1, labels)
+        gradient = p * of_predicted.unsqueeze(2)
+        mean = gradient.sum(1).add_(own)  # (n, x)
+        gradient.addcmul_(p, mean.unsqueeze(1), value=-1)
+        return gradient.scatter_add_(1, labels.unsqueeze(1), own.unsqueeze(1)), None, None
 
 
 def with_absent(loss: Tensor, of: Sums, mode: Mode, absent: Absent | None) -> tuple[Tensor, Tensor]:
