@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from drawn import draw_folder
 from pixelwise.cli.app import app
 from pixelwise.errors import DownloadError, InputError
 from pixelwise.segmenter import Segmenter
@@ -34,26 +35,6 @@ TINY = {
     "image_size": 64,
     "workers": 0,
 }
-
-
-def draw_folder(root, count, names=True, side=(64, 80)):
-    """images/ and masks/: on noisy ground a red disc (id 1) and a blue square (id 2)."""
-    draw = np.random.default_rng(0)
-    rows, columns = np.mgrid[: side[0], : side[1]]
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    for i in range(count):
-        mask = np.zeros(side, np.uint8)
-        y, x, radius = draw.integers(15, 50), draw.integers(15, 30), draw.integers(8, 14)
-        mask[(rows - y) ** 2 + (columns - x) ** 2 < radius**2] = 1
-        top, left = draw.integers(5, 40), draw.integers(45, 58)
-        mask[top : top + 20, left : left + 20] = 2
-        image = draw.integers(40, 100, (*side, 3)) + np.array([[0, 0, 0], [130, 0, 0], [0, 0, 130]])[mask]
-        Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"drawn{i:02}.png")
-        Image.fromarray(mask).save(root / "masks" / f"drawn{i:02}.png")
-    if names:
-        (root / "classes.txt").write_text("ground\ndisc\nsquare\n")
-    return root
 
 
 def train(*arguments):
@@ -128,7 +109,7 @@ def test_a_finished_run_is_neither_overwritten_nor_mixed_up(done, folder, tmp_pa
     refused(train("--data", folder, "--out", done), "holds a run already", "--resume")
     refused(train("--out", done, "--resume", "--model", "fpn"), "model 'unet', not 'fpn'")
     other = configured(tmp_path, folder, seed=5)
-    refused(train("--config", other, "--out", done, "--resume"), "another run", "seed 5 instead of 0")
+    refused(train("--config", other, "--out", done, "--resume"), "holds a run with seed 0, not 5")
     refused(train("--out", tmp_path / "elsewhere", "--resume"), "no run", "leave out --resume")
     assert train("--out", done, "--resume", "--workers", 0).exit_code == 0
     assert [line["loss"] for line in read_metrics(done / "metrics.jsonl") if "loss" in line] == losses

@@ -204,6 +204,29 @@ def test_bending_by_nothing_changes_nothing():
     assert torch.equal(ids, mask)
 
 
+@pytest.mark.parametrize("quarters", [1, 2, -1])
+def test_turning_by_quarters_is_numpys_rotation(quarters):
+    image, mask = torch.rand(3, 20, 20), torch.randint(0, 5, (20, 20))
+    turned, ids = bend(image, mask, 0.0, quarters * np.pi / 2)
+    np.testing.assert_allclose(turned, np.rot90(image, quarters, (1, 2)), atol=1e-4)
+    np.testing.assert_array_equal(ids, np.rot90(mask, quarters))
+
+
+def test_turns_stay_within_the_given_angle_and_go_both_ways():
+    size, far = 101, 40
+    mask = np.zeros((size, size), np.uint8)
+    mask[48:53, 50 + far - 2 : 50 + far + 3] = 1  # east of the centre
+    augment = Augment((size, size), scale=(1, 1), flip=0, colour=0, largest_share=1, turn=30)
+    torch.manual_seed(0)
+    angles = []
+    for _ in range(40):
+        turned = augment(Sample(np.zeros((size, size, 3), np.uint8), mask, "one"))["mask"]
+        rows, columns = turned.numpy().nonzero()
+        angles.append(np.degrees(np.arctan2(50 - rows.mean(), columns.mean() - 50)))
+    assert -30.5 < min(angles) < -15
+    assert 15 < max(angles) < 30.5
+
+
 def test_bending_is_scipys_interpolation_at_shifted_places():
     ndimage = pytest.importorskip("scipy.ndimage")
     image, mask = torch.rand(3, 40, 50), torch.randint(0, 300, (40, 50))

@@ -205,6 +205,14 @@ def evaluate(
     run(data, format, split, map_ids, model, engine, protocol, names, out, json, overwrite)
 
 
+def _list_recipes(show: bool) -> None:
+    if show:
+        from pixelwise.recipes.published import listing
+
+        print(listing())
+        raise typer.Exit
+
+
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run, made if missing.")],
@@ -251,6 +259,13 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="A config.json to start from; it has all there is to set.")
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Start from a published recipe; options given beside it change single settings."),
+    ] = None,
+    list_recipes: Annotated[
+        bool, typer.Option("--list-recipes", callback=_list_recipes, is_eager=True, help="List the recipes.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Examine the data first.")] = True,
     export: Annotated[bool, typer.Option("--export", help="Write model.onnx at the end.")] = False,
@@ -272,6 +287,7 @@ def train(
     sys.exit(
         run(
             fields,
+            recipe,
             config,
             out,
             resume=resume,

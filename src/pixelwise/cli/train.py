@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,8 +19,8 @@ CONFIG = "config.json"
 
 
 def run(
-    fields: Mapping[str, Any], config_file: Path | None, out: Path, *, resume: bool, check: bool, export: bool,
-    find_lr: bool, overfit: bool,
+    fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path, *, resume: bool, check: bool,
+    export: bool, find_lr: bool, overfit: bool,
 ) -> int:  # fmt: skip
     """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
     try:
@@ -31,7 +32,8 @@ def run(
         raise MissingExtraError("training", "train") from error
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr) if main else None  # noqa: E731
     refuse_unusable(out, resume=resume)
-    config = resumed(fields, config_file, out) if resume else configured(fields, config_file)
+    wanted = asked_for(fields, recipe, config_file)
+    config = resumed(wanted, out) if resume else new_run(wanted)
     experiment = experiment_of(config, check=check and not resume, resume=resume, say=say)
     if find_lr or overfit:
         return probe(experiment, out, say, overfit=overfit)
@@ -62,36 +64,52 @@ def given(**options: Any) -> dict[str, Any]:
     return fields
 
 
-def configured(fields: Mapping[str, Any], config_file: Path | None) -> TrainConfig:
-    """The configuration of a new run: the file's, changed by what was given, or the defaults."""
+def asked_for(fields: Mapping[str, Any], recipe: str | None, config_file: Path | None) -> dict[str, Any]:
+    """The fields of TrainConfig that somebody wants: those of the recipe or file, if any, changed by the options."""
+    if recipe is not None and config_file is not None:
+        raise InputError("--recipe and --config both say what a run is: give one of them")
+    if recipe is not None:
+        from pixelwise.recipes.published import recipe as recipe_of
+        from pixelwise.training.run import usual_workers
+
+        base = {**recipe_of(recipe).to_dict(), "workers": usual_workers()}
+    elif config_file is not None:
+        base = read_config(config_file).to_dict()
+    else:
+        return dict(fields)
+    if "epochs" in fields or "steps" in fields:
+        base["epochs"] = base["steps"] = None
+    if "image_size" in fields:  # which is the side of the crops too
+        base["augment"] = {name: value for name, value in base["augment"].items() if name != "crop_hw"}
+    return {**base, **fields}
+
+
+def new_run(wanted: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of a new run; with defaults for what was left open, if nothing but options was given."""
     from pixelwise.training.config import TrainConfig
     from pixelwise.training.run import with_defaults
 
-    if config_file is None:
-        return with_defaults({"weights": "auto", **fields})
-    values = {**read_config(config_file).to_dict(), **fields}
-    if "epochs" in fields or "steps" in fields:
-        values["steps" if "epochs" in fields else "epochs"] = None
-    return TrainConfig.from_dict(values)
+    whole = wanted.keys() >= {field.name for field in dataclasses.fields(TrainConfig)}
+    return TrainConfig.from_dict(wanted) if whole else with_defaults({"weights": "auto", **wanted})
 
 
-def resumed(fields: Mapping[str, Any], config_file: Path | None, out: Path) -> TrainConfig:
-    """The configuration of the run in `out`. Options that say otherwise are refused, unless they change no number."""
+def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
+    """The configuration of the run in `out`. What says otherwise is refused, unless it changes no number."""
     from pixelwise.training.config import MATTERS_NOT
 
     config = read_config(out / CONFIG)
-    if config_file is not None and (differing := read_config(config_file).differs(config)):
-        raise InputError(
-            f"{out} holds another run ({differing}): resume it as it is, or choose another --out"
-        )
-    for name, value in fields.items():
+    for name, value in wanted.items():
         was = getattr(config, name)
-        if name not in MATTERS_NOT and value != was and not (name == "weights" and value == "auto"):
+        was_open = (name, value) in (
+            ("weights", "auto"),
+            ("image_size", None),
+        )  # and was settled by the run itself
+        if name not in MATTERS_NOT and value != was and not was_open:
             raise InputError(
-                f"{out} holds a run with {name} {was!r}, not {value!r}: leave the option out to resume it, or choose "
-                "another --out"
+                f"{out} holds a run with {name} {was!r}, not {value!r}: leave that out to resume it, or choose another "
+                "--out"
             )
-    return config.replace(**{name: value for name, value in fields.items() if name in MATTERS_NOT})
+    return config.replace(**{name: value for name, value in wanted.items() if name in MATTERS_NOT})
 
 
 def read_config(path: Path) -> TrainConfig:

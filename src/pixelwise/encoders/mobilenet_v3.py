@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from pixelwise.layers import with_input_channels
-from pixelwise.weights.torchvision import load_classifier, verify
+from pixelwise.weights.torchvision import load_classifier
 
 CHANNELS = (16, 16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160, 960)
 STRIDES = (2, 2, 4, 4, 8, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32, 32, 32)
@@ -59,14 +59,13 @@ def mobilenet_v3_large(
 ) -> MobileNetV3Encoder:
     """The encoder, with ImageNet weights if `weights` names some.
 
-    weights: a member of torchvision's `MobileNet_V3_Large_Weights`, its name as text, or None. output_stride:
-    16 or 32. in_channels: other than 3, the first filters are shared out (`with_input_channels`). Raises
-    ValueError for another stride, and what `verify` and `fetch` raise.
+    weights: a member of torchvision's `MobileNet_V3_Large_Weights`, its name as text, the path of such a file, or
+    None. output_stride: 16 or 32. in_channels: other than 3, the first filters are shared out
+    (`with_input_channels`). Raises ValueError for another stride, and what `verify` and `fetch` raise.
     """
     if output_stride not in (16, 32):
         raise ValueError(f"output_stride must be 16 or 32, got {output_stride!r}")
-    chosen = verify(models.MobileNet_V3_Large_Weights, weights)
     network = models.mobilenet_v3_large(weights=None, dilated=output_stride == 16)
-    load_classifier(network, chosen, progress=progress)
+    load_classifier(network, models.MobileNet_V3_Large_Weights, weights, progress=progress)
     network.features[0][0] = with_input_channels(network.features[0][0], in_channels)
     return MobileNetV3Encoder(network.features, output_stride=output_stride, levels=levels)

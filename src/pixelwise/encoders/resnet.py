@@ -14,7 +14,7 @@ from torchvision import models
 
 from pixelwise.errors import UnknownNameError
 from pixelwise.layers import with_input_channels
-from pixelwise.weights.torchvision import load_classifier, verify
+from pixelwise.weights.torchvision import load_classifier
 
 
 class ResNetEncoder(nn.Module):
@@ -81,9 +81,9 @@ def resnet(
 ) -> ResNetEncoder:
     """The encoder `name` ("resnet50"), with ImageNet weights if `weights` names some.
 
-    weights: a member of torchvision's enum for this network, its name as text, or None. output_stride: 8, 16
-    or 32; resnet18 and resnet34 have no dilated form and take 32 only. in_channels: other than 3, the first
-    filters are shared out (`with_input_channels`).
+    weights: a member of torchvision's enum for this network, its name as text, the path of such a file, or None.
+    output_stride: 8, 16 or 32; resnet18 and resnet34 have no dilated form and take 32 only. in_channels: other than
+    3, the first filters are shared out (`with_input_channels`).
 
     Raises UnknownNameError for another name, ValueError for another stride, and what `verify` and `fetch`
     raise.
@@ -95,8 +95,7 @@ def resnet(
     if output_stride < 32 and name in ("resnet18", "resnet34"):
         raise ValueError(f"{name} cannot be dilated, so its output_stride must be 32, got {output_stride}")
     build, enum = BUILDERS[name]
-    chosen = verify(enum, weights)
     network = build(weights=None, replace_stride_with_dilation=DILATED_STAGES[output_stride])
-    load_classifier(network, chosen, progress=progress)
+    load_classifier(network, enum, weights, progress=progress)
     network.conv1 = with_input_channels(network.conv1, in_channels)
     return ResNetEncoder(network, output_stride=output_stride, levels=levels)

@@ -35,15 +35,18 @@ class TrainConfig:
     model: str = ""
     encoder: str | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
-    weights: str | None = None  # of the encoder: a file, or "imagenet", which is fetched; None: random
+    weights: str | None = (
+        None  # of the encoder or backbone: a file, or "imagenet", which is fetched; None: random
+    )
 
     # data
     data: str = ""
     format: str = "auto"
     map_ids: str | None = None  # changes of the label files' ids, as in `pixelwise check --map-ids`
     image_size: int | None = (
-        None  # shorter side of the pictures and side of the crops; None: from the pictures
+        None  # shorter side of the pictures and side of the crops; None: from the pictures;
     )
+    # 0: pictures as they are, crops by augment's crop_hw
     augment: dict[str, Any] = field(default_factory=dict)  # options of transforms.augment.Augment
     class_balanced: bool = False  # pictures with rare classes are drawn more often
 
@@ -63,6 +66,9 @@ class TrainConfig:
     layer_decay: float = 1.0  # each layer of the encoder learns that much slower than the one above it
     schedule: Literal["poly", "cosine", "constant"] = "poly"  # after the warm-up
     warmup_steps: int = 0  # linear from almost 0
+    warmup_ratio: float | None = (
+        None  # not None: the schedule begins at step 0 too, times a factor from this to 1
+    )
     poly_power: float = 0.9
     clip_norm: float | None = None  # largest gradient norm
     ema_decay: float | None = None  # validate and keep the exponential average of weights and statistics
@@ -90,11 +96,12 @@ class TrainConfig:
             raise InputError(
                 f"a run needs steps or epochs, one of the two; got steps={self.steps}, epochs={self.epochs}"
             )
-        for name in ("steps", "epochs", "batch_size", "accumulate", "image_size", "peak_lr", "clip_norm"):
+        for name in ("steps", "epochs", "batch_size", "accumulate", "peak_lr", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} must be above 0, got {value}")
-        for name in ("workers", "warmup_steps", "weight_decay", "save_every", "save_minutes", "aux_weight"):
+        not_negative = "image_size workers warmup_steps weight_decay save_every save_minutes aux_weight"
+        for name in not_negative.split():
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise InputError(f"{name} must not be negative, got {value}")
@@ -104,6 +111,8 @@ class TrainConfig:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if self.warmup_ratio is not None and not 0 <= self.warmup_ratio <= 1:
+            raise InputError(f"warmup_ratio must lie in [0, 1], got {self.warmup_ratio}")
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
         if self.steps is not None and self.warmup_steps >= self.steps:

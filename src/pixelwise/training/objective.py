@@ -6,22 +6,44 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from pixelwise import losses
 from pixelwise.errors import InputError, UnknownNameError, suggest
 from pixelwise.losses import OverOutputs, WeightedSum
+from pixelwise.losses.distance import scipy_ndimage
 from pixelwise.training.config import TrainConfig
 
 Batch = dict[str, Tensor]
 LossOf = Callable[[nn.Module, Batch], Tensor | Mapping[str, Tensor]]
 """(network, stacked batch) -> the loss, or its parts by name, whose sum is the loss."""
 
-NAMES = (
+
+def unet_cross_entropy(
+    logits: Tensor, target: Tensor, *, background: int = 0, w0: float = 10.0, sigma: float = 5.0,
+    ignore_index: int | None = losses.IGNORE,
+) -> Tensor:  # fmt: skip
+    """Cross-entropy in which the ground between cells weighs more, as in U-Net; scalar, 0 is perfect.
+
+    logits (n, k, h, w), target (n, h, w) int64. Cells are the pieces that hang together (by their sides) of all that
+    is neither `background` nor ignored; the weights are those of `pixelwise.losses.unet_weights`, which says what w0
+    and sigma are, with 1 for both classes. Needs the extra `metrics`. Source: U-Net (Ronneberger 2015), eq. 1 and 2.
+    """
+    ndimage = scipy_ndimage()
+    cells = (target != background) & (target != (-1 if ignore_index is None else ignore_index))
+    maps = [losses.unet_weights(ndimage.label(mask)[0], w0=w0, sigma=sigma) for mask in cells.cpu().numpy()]
+    weights = torch.stack(maps).to(logits.device)  # (n, h, w)
+    return losses.cross_entropy(logits, target, pixel_weights=weights, ignore_index=ignore_index)
+
+
+_PLAIN = (
     "cross_entropy", "ohem_cross_entropy", "focal", "dice", "generalised_dice", "jaccard", "tversky", "focal_tversky",
     "mcc", "lovasz_softmax", "boundary", "hausdorff", "rmi",
 )  # fmt: skip
-"""The losses of `pixelwise.losses` that take (logits, class ids) and no other tensor."""
+LOSSES: dict[str, Callable[..., Tensor]] = {name: getattr(losses, name) for name in _PLAIN}
+LOSSES["unet_cross_entropy"] = unet_cross_entropy
+"""The losses that take (logits, class ids) and no other tensor."""
 
 
 def make_loss(config: TrainConfig, ignored: int = losses.IGNORE) -> LossOf:
@@ -35,9 +57,9 @@ def make_loss(config: TrainConfig, ignored: int = losses.IGNORE) -> LossOf:
         if name not in config.losses:
             raise InputError(f"loss_options has options for {name!r}, which is not among the losses")
     for name, weight in config.losses.items():
-        if name not in NAMES:
-            raise UnknownNameError("loss", name, NAMES)
-        function, options = getattr(losses, name), config.loss_options.get(name, {})
+        if name not in LOSSES:
+            raise UnknownNameError("loss", name, LOSSES)
+        function, options = LOSSES[name], config.loss_options.get(name, {})
         known = [key for key in inspect.signature(function).parameters if key not in ("logits", "target")]
         for key in options:
             if key not in known:

@@ -86,16 +86,27 @@ def layers(encoder: nn.Module) -> dict[str, int]:
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
     """Learning rate of `step`, from 0 on: linear warm-up, then the schedule to almost 0 at the end.
 
-    poly: (1 - progress) ** poly_power, DeepLab's (1606.00915, section 4.1); cosine: half a cosine wave.
+    poly: (1 - progress) ** poly_power, DeepLab's (1606.00915, section 4.1); cosine: half a cosine wave. Progress
+    counts from the end of the warm-up; with `warmup_ratio` from step 0, and the warm-up is a factor that rises from
+    that ratio to 1, as in mmcv.
     """
+    if config.warmup_ratio is not None:
+        risen = min(step / config.warmup_steps, 1.0) if config.warmup_steps else 1.0
+        factor = config.warmup_ratio + (1 - config.warmup_ratio) * risen
+        return config.peak_lr * factor * remaining(step / steps, config)
     if step < config.warmup_steps:
         return config.peak_lr * (step + 1) / (config.warmup_steps + 1)
     progress = (step - config.warmup_steps) / (steps - config.warmup_steps)
+    return config.peak_lr * remaining(progress, config)
+
+
+def remaining(progress: float, config: TrainConfig) -> float:
+    """The share of the peak learning rate that the schedule leaves at a progress in [0, 1]."""
     if config.schedule == "constant":
-        return config.peak_lr
+        return 1.0
     if config.schedule == "cosine":
-        return config.peak_lr * (1 + math.cos(math.pi * progress)) / 2
-    return float(config.peak_lr * (1 - progress) ** config.poly_power)
+        return (1 + math.cos(math.pi * progress)) / 2
+    return float((1 - progress) ** config.poly_power)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

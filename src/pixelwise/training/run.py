@@ -7,6 +7,7 @@ made otherwise: with its own network, data or augmentation.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 import statistics
@@ -21,6 +22,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from pixelwise import catalog
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import PairSamples, ignore_index, open_samples, parse_map, split_by_name
 from pixelwise.datasets.sample import Pair, Sample, Samples
@@ -82,7 +84,7 @@ def with_defaults(given: Mapping[str, Any]) -> TrainConfig:
     if "steps" not in values:
         values.setdefault("epochs", 50)
     values.setdefault("save_every", None)
-    values.setdefault("workers", max(1, min(4, (os.cpu_count() or 2) - 1)))
+    values.setdefault("workers", usual_workers())
     config = TrainConfig.from_dict(values)
     training, _ = open_data(config)
     if "batch_size" not in values:
@@ -90,6 +92,11 @@ def with_defaults(given: Mapping[str, Any]) -> TrainConfig:
     if "warmup_steps" not in values:
         config = config.replace(warmup_steps=config.total_steps(len(training)) // 20)
     return config
+
+
+def usual_workers() -> int:
+    """How many processes load pictures unless somebody says otherwise."""
+    return max(1, min(4, (os.cpu_count() or 2) - 1))
 
 
 def experiment_of(
@@ -127,7 +134,7 @@ def experiment_of(
     arguments = dict(config.model_options, num_classes=classes.num_classes)
     if config.encoder is not None:
         arguments["encoder"] = config.encoder
-    preprocess = Preprocess(size=config.image_size, multiple=32 if config.model == "dpt" else 1)
+    preprocess = Preprocess(size=config.image_size or None, multiple=32 if config.model == "dpt" else 1)
     what = config.model if config.encoder is None else f"{config.model} on {config.encoder}"
     card = Card(
         name=Path(config.data).resolve().name,
@@ -199,36 +206,47 @@ def make_network(config: TrainConfig, classes: int, say: Say) -> tuple[nn.Module
 
     weights "auto": ImageNet's if they can be had, else random ones.
     """
-    torch.manual_seed(config.seed)
     arguments: dict[str, Any] = dict(config.model_options, num_classes=classes)
-    if config.encoder is None:
-        if config.weights not in (None, "auto"):
-            raise InputError(
-                f"weights are those of an encoder, and {config.model} is asked for without one; name it with --encoder"
-            )
-        return create_model(config.model, **arguments), config.replace(weights=None)
-    arguments["encoder"] = config.encoder
-    if config.weights != "auto":
-        return create_model(config.model, encoder_weights=config.weights, **arguments), config
-    try:
-        return create_model(config.model, encoder_weights="imagenet", **arguments), config.replace(
-            weights="imagenet"
+    if config.encoder is not None:
+        arguments["encoder"], option = config.encoder, "encoder_weights"
+    elif takes_backbone_weights(config.model):
+        option = "weights_backbone"
+    elif config.weights in (None, "auto"):
+        config, option = config.replace(weights=None), ""
+    else:
+        raise InputError(
+            f"weights are those of an encoder, and {config.model} is asked for without one; name it with --encoder"
         )
+
+    def build(weights: str | None) -> nn.Module:
+        if weights == "imagenet" and option == "weights_backbone":
+            weights = "IMAGENET1K_V1"  # torchvision's name, as papers and its own recipes start from
+        torch.manual_seed(config.seed)
+        return create_model(config.model, **arguments, **({option: weights} if option else {}))
+
+    if config.weights != "auto":
+        return build(config.weights), config
+    try:
+        return build("imagenet"), config.replace(weights="imagenet")
     except (DownloadError, WeightsError):
         say(
-            f"ImageNet weights of {config.encoder} cannot be fetched: starting from random ones (--weights FILE takes "
-            "a local file)"
+            f"ImageNet weights of {config.encoder or config.model} cannot be fetched: starting from random ones "
+            "(--weights FILE takes a local file)"
         )
-        torch.manual_seed(config.seed)
-        return create_model(config.model, **arguments), config.replace(weights=None)
+        return build(None), config.replace(weights=None)
+
+
+def takes_backbone_weights(model: str) -> bool:
+    """Whether the network of that name has a backbone that comes with weights."""
+    return "weights_backbone" in inspect.signature(catalog.entry(model).load_builder()).parameters
 
 
 def make_augmentation(config: TrainConfig, preprocess: Preprocess, ignored: int, samples: Samples) -> Augment:
     """Square crops of image_size pixels, with what `augment` in the configuration says otherwise.
 
-    Its keys are those of `transforms.augment.Augment`; paste also asks for copy-paste among the samples.
+    Its keys are those of `transforms.augment.Augment`; paste also asks for copy-paste among the samples. Raises
+    InputError for other keys, and where nothing says how large the crops are.
     """
-    assert config.image_size is not None
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.augment.items()}
     known = [
         f.name
@@ -238,10 +256,14 @@ def make_augmentation(config: TrainConfig, preprocess: Preprocess, ignored: int,
     for key in options:
         if key not in known:
             raise InputError(f"augmentation has no option {key!r}; {suggest(key, known)}")
-    usual: dict[str, Any] = {
-        "crop_hw": (config.image_size, config.image_size),
-        "shorter_side": config.image_size,
-    }
+    usual: dict[str, Any] = {}
+    if side := config.image_size:
+        usual = {"crop_hw": (side, side), "shorter_side": side}
+    elif "crop_hw" not in options:
+        raise InputError(
+            "image_size 0 leaves pictures as they are, so augment must say how large the crops are: "
+            '{"crop_hw": [320, 320]}'
+        )
     return Augment(
         **{**usual, **options},
         mean=preprocess.mean,

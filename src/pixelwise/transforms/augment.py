@@ -1,4 +1,4 @@
-"""Augment: random size, crop, flip, colours, elastic bending and copy-paste of one sample, in one pass.
+"""Augment: random size, crop, flip, colours, turning, bending and copy-paste of one sample, in one pass.
 
 What makes it fast: the crop's window is cut from the picture first, and only that is resized; the flip happens in
 the copy that this needs anyway; all colour changes and the normalisation are one 3x4 matrix. Interpolation is
@@ -48,7 +48,8 @@ class Augment:
     saturation (times 0.5 to 1.5) and hue (up to 18 degrees).
 
     elastic_px: standard deviation, in pixels of the crop, of the random shifts of a 3x3 grid of points, between
-    which the shift is bicubic; the crop is continued by its mirror image. 10 is U-Net's; 0 leaves it out.
+    which the shift is bicubic; 10 is U-Net's, 0 leaves it out. turn: the crop is turned about its centre by up to so
+    many degrees either way. In both cases it is continued by its mirror image.
 
     paste_from: samples of which one, cut in the same way, gives all pixels of one of its classes (not of the most
     frequent one), with the chance paste.
@@ -65,6 +66,7 @@ class Augment:
     largest_share: float = 0.75
     colour: float = 0.5
     elastic_px: float = 0.0
+    turn: float = 0.0
     paste_from: Samples | None = None
     paste: float = 0.5
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -77,6 +79,10 @@ class Augment:
                 "Augment needs crop_hw of at least 1 pixel and 0 < smallest <= largest scale, got "
                 f"{self.crop_hw} and {self.scale}"
             )
+        if self.elastic_px < 0 or self.turn < 0:
+            raise InputError(
+                f"Augment elastic_px and turn must not be negative, got {self.elastic_px} and {self.turn}"
+            )
         chances = {name: getattr(self, name) for name in ("flip", "largest_share", "colour", "paste")}
         for name, value in chances.items():
             if not 0 <= value <= 1:
@@ -88,8 +94,9 @@ class Augment:
             other = self.paste_from[draw_below(len(self.paste_from))]
             paste_class(image, mask, *self.cut(other), self.ignore_index)
         pixels = self.finish(image)  # (3, h, w)
-        if self.elastic_px > 0:
-            pixels, mask = bend(pixels, mask, self.elastic_px)
+        if self.elastic_px > 0 or self.turn > 0:
+            angle = math.radians(self.turn) * (2 * draw() - 1) if self.turn > 0 else 0.0
+            pixels, mask = bend(pixels, mask, self.elastic_px, angle)
         return {"image": pixels, "mask": mask.long()}
 
     def cut(self, sample: Sample) -> tuple[Tensor, Tensor]:
@@ -220,12 +227,16 @@ def paste_class(
         torch.where(where, other_mask, mask, out=mask)
 
 
-def bend(image: Tensor, mask: Tensor, deviation_px: float) -> tuple[Tensor, Tensor]:
-    """Elastic deformation by the normal shifts of a 3x3 grid: image (3, h, w) bilinear, mask (h, w) nearest."""
+def bend(image: Tensor, mask: Tensor, deviation_px: float, angle: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Elastic deformation by the normal shifts of a 3x3 grid, then a turn about the centre, counterclockwise, in
+    radians: image (3, h, w) bilinear, mask (h, w) nearest."""
     height, width = mask.shape
     shift = cubic(height) @ (deviation_px * torch.randn(2, 3, 3)) @ cubic(width).T  # (2, h, w): y, x
-    rows = torch.arange(height)[:, None] + shift[0]
-    columns = torch.arange(width) + shift[1]
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    y, x = torch.arange(height)[:, None] - middle_y, torch.arange(width) - middle_x
+    cosine, sine = math.cos(angle), math.sin(angle)
+    rows = middle_y + cosine * y + sine * x + shift[0]
+    columns = middle_x + cosine * x - sine * y + shift[1]
     # grid_sample without aligned corners: -1 is the left edge of the first pixel, 1 the right edge of the last.
     grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)[None]
     bent = F.grid_sample(image[None], grid, padding_mode="reflection", align_corners=False)[0]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
@@ -57,12 +55,11 @@ def read_encoder(
 
 def _read(weights: Any, enum: Any, progress: bool) -> tuple[Tensors, str]:
     from pixelwise.weights.checkpoint import read
-    from pixelwise.weights.torchvision import state_dict_of, verify
+    from pixelwise.weights.torchvision import is_path, state_dict_of, verify
 
     if isinstance(weights, Mapping):
         return read(weights), "the given weights"
-    is_path = isinstance(weights, os.PathLike) or (isinstance(weights, str) and Path(weights).suffix != "")
-    if is_path and not (isinstance(weights, str) and weights.partition(".")[0].endswith("_Weights")):
+    if is_path(weights):
         return read(weights), f"the weights {weights}"
     if enum is None:
         raise WeightsError(

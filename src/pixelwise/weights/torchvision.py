@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -189,10 +191,22 @@ def state_dict_of(url: str, *, progress: bool = True, check_hash: bool = True) -
     return load_state_dict(fetch(file, url, sha256[1] if sha256 and check_hash else None, progress=progress))
 
 
-def load_classifier(network: nn.Module, weights: Any, *, progress: bool) -> None:
-    """Fill a whole torchvision classifier with `weights`, a member of its enum; None leaves it as it is."""
-    if weights is not None:
-        load_into(network, state_dict_of(weights.url, progress=progress), source=str(weights))
+def load_classifier(network: nn.Module, enum: Any, weights: Any, *, progress: bool) -> None:
+    """Fill a whole torchvision classifier with `weights`; None leaves it as it is.
+
+    weights: what `verify` takes, and is fetched, or the path of the same file.
+    """
+    if is_path(weights):
+        load_into(network, load_state_dict(Path(weights)), source=f"the weights {weights}")
+    elif (member := verify(enum, weights)) is not None:
+        load_into(network, state_dict_of(member.url, progress=progress), source=str(member))
+
+
+def is_path(weights: Any) -> bool:
+    """Whether `weights` name a file, not a member of an enum ("FCN_ResNet50_Weights.DEFAULT" has a dot too)."""
+    if not isinstance(weights, str):
+        return isinstance(weights, os.PathLike)
+    return Path(weights).suffix != "" and not weights.partition(".")[0].endswith("_Weights")
 
 
 def with_weights(network: M, weights: WeightsEnum | None, *, progress: bool) -> M:
@@ -216,7 +230,8 @@ def settle(
     Trained weights bring their own number of classes and auxiliary head, and need no weights of the backbone.
     Raises ValueError for arguments that contradict them, and what `verify` raises.
     """
-    member, backbone = verify(enum, weights), verify(backbone_enum, weights_backbone)
+    member = verify(enum, weights)
+    backbone = weights_backbone if is_path(weights_backbone) else verify(backbone_enum, weights_backbone)
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     if member is None:
