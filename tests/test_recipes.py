@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from pixelwise.datasets.sample import Sample
+from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.labels import VOC
 from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2
 from pixelwise.models.unet import UNet
-from pixelwise.recipes import embed, everyday, nuclei
+from pixelwise.recipes import camvid, embed, everyday, isbi, nuclei
+from pixelwise.recipes.renormalise import renormalise
 from pixelwise.segmenter import Segmenter
 from pixelwise.transforms.torchvision import joint
 from pixelwise.weights.card import Score
@@ -103,3 +105,80 @@ def test_an_embedded_file_carries_its_scores_and_no_trace_of_the_machine(tmp_pat
     np.testing.assert_array_equal(segmenter(halves().image).labels, seen[0])
     assert b"site-packages" not in path.read_bytes()
     assert b"unet.py" not in path.read_bytes()
+
+
+def test_renormalising_keeps_the_function_and_makes_the_mode_of_training_agree_with_it():
+    torch.manual_seed(0)
+    network = DeepLabV3MobileNetV2(width_mult=0.25).double().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # statistics that are none, and filters of many sizes
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+        elif isinstance(module, torch.nn.Conv2d) and module.bias is None:
+            module.weight.data *= torch.empty(len(module.weight), 1, 1, 1).uniform_(0.5, 2)
+    images = torch.randn(4, 3, 65, 97, dtype=torch.float64)
+    other = torch.randn(2, 3, 49, 49, dtype=torch.float64)
+    with torch.no_grad():
+        before, elsewhere = network(images)["out"], network(other)["out"]
+        renormalise(network, images)
+        torch.testing.assert_close(
+            network(images)["out"], before, rtol=0, atol=1e-9 * float(before.abs().max())
+        )
+        torch.testing.assert_close(
+            network(other)["out"], elsewhere, rtol=0, atol=1e-9 * float(elsewhere.abs().max())
+        )
+        features = network.backbone(images)[-1]
+        in_training = network.backbone.train()(images)[-1]
+    torch.testing.assert_close(in_training, features, rtol=0, atol=1e-2 * float(features.abs().max()))
+    sizes = network.backbone.features[5].conv[0][0].weight.flatten(1).norm(dim=1)
+    torch.testing.assert_close(sizes, torch.full_like(sizes, 2**0.5))
+
+
+@pytest.mark.slow
+def test_camvid_starts_from_the_released_encoder(data):
+    """The features of whole multiples of 32, where timm's padding changes nothing."""
+    learned, test = camvid.samples(data)
+    assert (len(learned), len(test)) == (367 + 101, 233)
+    assert not set(learned.names) & set(test.names)
+    network = camvid.network(data / camvid.START, learned).eval()
+    released = DeepLabV3MobileNetV2()
+    released.load_state_dict(torch.load(data / camvid.START, weights_only=True))
+    strided = MobileNetV2Encoder()
+    strided.load_state_dict(released.backbone.state_dict())
+    image = torch.from_numpy(camvid.PREPROCESS(learned[0].image))[..., :320]
+    with torch.no_grad():
+        for ours, theirs in zip(network.encoder(image), strided.eval()(image), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+
+
+def test_membrane_errors_of_a_segmenter_are_those_of_its_probabilities():
+    """A drawn grid of cells with a gap in one wall, seen by a segmenter that knows it."""
+    mask = np.ones((33, 33), np.uint8)
+    mask[::8], mask[:, ::8] = 0, 0
+    seen = mask.copy()
+    seen[8, 3:6] = 1  # joins two cells
+
+    class Answer:
+        labels, confidence = seen, np.full(seen.shape, 0.9)
+
+    image = np.zeros((33, 33, 3), np.uint8)
+    found = isbi.errors(lambda *_, **__: Answer(), [Sample(image, mask, "grid")])
+    assert found["pixel"]["error"] == pytest.approx(3 / 33**2)
+    assert found["rand"]["error"] == pytest.approx(isbi_rand(mask == 1, seen == 1))
+    assert found["warping"]["error"] > 0
+
+
+def isbi_rand(truth, answer):
+    """1 - F over pairs of pixels of a true cell, by counting pairs one by one."""
+    from skimage.measure import label
+
+    a, b = label(truth, connectivity=1), label(answer, connectivity=1)
+    inside = truth.ravel()
+    a, b = a.ravel()[inside], b.ravel()[inside]
+    ours, theirs = (a[:, None] == a), (b[:, None] == b) & (b > 0)
+    np.fill_diagonal(ours, False)
+    np.fill_diagonal(theirs, False)
+    both = (ours & theirs).sum()
+    precision, recall = both / theirs.sum(), both / ours.sum()
+    return 1 - 2 * precision * recall / (precision + recall)
