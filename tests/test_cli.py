@@ -188,11 +188,14 @@ def test_wrong_options_are_exit_code_2(tmp_path):
         ("bands", "4,x", "4,3,2"),
         ("scale", "7", "two numbers"),
         ("crf", "vg", "vgg"),
+        ("rotate", "half", "90,180,270"),
+        ("average", "logit", "'logits'"),
     ],
 )
 def test_options_that_are_no_numbers_or_names_get_one_sentence(option, value, says):
-    names = ("tile", "overlap", "window", "flip", "scales", "crf", "bands", "scale")
-    given = {**dict.fromkeys(names), "crf": "off", "smooth": 0.0, "max_pixels": None, option: value}
+    names = ("tile", "overlap", "window", "flip", "rotate", "scales", "bands", "scale", "max_pixels")
+    defaults = {"average": "logits", "crf": "off", "seams": False, "smooth": 0.0}
+    given = {**dict.fromkeys(names), **defaults, option: value}
     with pytest.raises(InputError, match=re.escape(says)):
         options(**given)
 
@@ -200,14 +203,15 @@ def test_options_that_are_no_numbers_or_names_get_one_sentence(option, value, sa
 def test_tiles_flips_and_scales_reach_the_segmenter(photo, colors_model, tmp_path):
     """The colours model does not care for flips, so the label map is the one without."""
     run = ["segment", photo, "--model", colors_model, "--format", "npy", "--tile", "32", "--overlap", "8"]
-    result = pixelwise(
-        *run, "--window", "linear", "--flip", "horizontal,vertical", "--out", "a", cwd=tmp_path
-    )
+    views = ("--flip", "horizontal,vertical", "--rotate", "90", "--average", "probabilities")
+    result = pixelwise(*run, "--window", "linear", *views, "--seams", "--out", "a", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith(f"pixelwise: {photo}: neighbouring tiles differ on ")
     np.testing.assert_array_equal(np.load(tmp_path / "a" / "quarters.npy"), quadrant_labels())
     bad = pixelwise(*run, "--scales", "0,1", "--out", "b", cwd=tmp_path)
     refused(bad, "positive factors")
     refused(pixelwise(*run[:-1], "32", "--out", "b", cwd=tmp_path), "overlap")
+    refused(pixelwise(*run[:6], "--seams", "--out", "b", cwd=tmp_path), "add --tile 512")
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal to pretend")

@@ -18,8 +18,8 @@ from PIL import Image
 from skimage import data as photographs
 from torch.nn import functional as F
 
-from pixelwise import kernels, permutohedral
-from pixelwise.errors import InputError
+from pixelwise import Segmenter, kernels, permutohedral
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference import densecrf
 from pixelwise.inference.crf import (
     CRF,
@@ -30,8 +30,11 @@ from pixelwise.inference.crf import (
     dense_crf,
     message_matrix,
     position_features,
+    refined,
 )
 from pixelwise.inference.lattice import Lattice, _softmax, codes
+from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalize
+from tiny import write_colors_model
 
 NORMALIZATIONS = ("symmetric", "after", "before", "none")
 
@@ -354,6 +357,43 @@ def test_crf_refine_is_interpolation_then_the_crf(k, align_corners):
     assert (labels == q.argmax(axis=0))[best[1] - best[0] > 1e-3].all()
     tiled, _ = crf_refine(logits, image, crf, align_corners=align_corners, tile_px=20, margin_px=60)
     np.testing.assert_array_equal(tiled, labels)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_refined_network_answers_what_crf_refine_gives(k, kind):
+    image, crf = photograph(45, 57), CRF(bilateral_px=20)
+    logits = np.random.default_rng(0).normal(size=(1, k, 12, 15)).astype(np.float32) * 3
+    labels, confidence = crf_refine(logits[0], image, crf, align_corners=True)
+    answer = torch.from_numpy(logits) if kind == "torch" else logits
+    network = refined(lambda x: answer, crf, mean=IMAGENET_MEAN, std=IMAGENET_STD, align_corners=True)
+    q = np.exp(np.asarray(network(normalize(image, IMAGENET_MEAN, IMAGENET_STD))))[0]
+    assert q.shape == (max(k, 2), 45, 57)
+    np.testing.assert_allclose(q.max(axis=0), confidence, atol=2e-3)
+    assert (q.argmax(axis=0) == labels).mean() > 0.999
+
+
+def test_a_segmenter_refines_whole_pictures_and_tiles(tmp_path):
+    """A network of stride 2 cuts staircases into a slanted edge, and its answers are made unsure by noise."""
+    segmenter = Segmenter(write_colors_model(tmp_path / "colors.onnx"))
+    truth = np.add.outer(np.arange(96), 2 * np.arange(96)) // 96 % 2  # stripes: red, green
+    noise = np.random.default_rng(0).integers(-70, 70, (96, 96, 1))
+    picture = np.clip(np.eye(3)[truth] * 150 + 50 + noise, 0, 255).astype(np.uint8)
+    crf = CRF(bilateral_px=20, bilateral_color=60)
+    logits = segmenter.engine(segmenter.card.preprocess(picture))[0]
+    expected, certain = crf_refine(logits, picture, crf, align_corners=False)
+    whole = segmenter(picture, crf=crf, confidence=True)
+    np.testing.assert_array_equal(whole.labels, expected)
+    np.testing.assert_array_equal(whole.confidence, certain)
+    assert segmenter(picture, crf=crf).confidence is None
+    tiled = segmenter(picture, crf=crf, tile=64, overlap=0.5)
+    assert (tiled.labels == whole.labels).mean() > 0.99
+    plain = segmenter(picture)
+    assert (plain.labels != truth + 1).sum() > 2 * (whole.labels != truth + 1).sum()
+    for crf_ in ("vgg", "resnet"):
+        assert segmenter(picture, crf=crf_, tile=64).labels.shape == truth.shape
+    with pytest.raises(UnknownNameError, match="resnet"):
+        segmenter(picture, crf="resnet50")
 
 
 # ---------------------------------------------------------------------------------------------- pydensecrf

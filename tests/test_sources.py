@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -373,10 +374,19 @@ def test_confidence_of_a_raster_is_that_of_the_picture(segmenter, tmp_path):
         np.testing.assert_array_equal(np.asarray(image), np.round(expected * 255))
 
 
-def test_overlap_auto_is_for_pictures(segmenter, tmp_path):
-    path = write_tiff(tmp_path / "a.tif", land())
-    with pytest.raises(InputError, match="fixed --overlap"):
-        segment_raster(segmenter, path, {"geotiff": tmp_path / "b.tif"}, tile=64, overlap="auto")
+def test_seams_of_a_raster_are_reported_and_its_overlap_measured(segmenter, tmp_path, capsys):
+    values, notes = land(), []
+    values[30:90, 20:140] = 7
+    path = write_tiff(tmp_path / "a.tif", values, nodata=7)
+    files = {"geotiff": tmp_path / "b.tif"}
+    segment_raster(segmenter, path, files, tile=64, overlap="auto", seams=True, note=notes.append)
+    measured = capsys.readouterr().err
+    assert any("neighbouring tiles differ on" in sentence for sentence in notes)
+    overlap = int(re.search(r"overlap (\d+) px", measured)[1])
+    with rasterio.open(files["geotiff"]) as file:
+        missing = (values == 7).all(axis=-1)
+        expected = np.where(missing, 255, segmenter(values, tile=64, overlap=overlap).labels)
+        np.testing.assert_array_equal(file.read(1), expected)
 
 
 class Stop(Exception):
@@ -402,13 +412,11 @@ def counting(segmenter: Segmenter, stop_after: int | None) -> tuple[Segmenter, l
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 5, 9, 14, 19])
-def test_a_resumed_run_gives_the_same_bytes_and_repeats_only_the_row_at_work(stop_after, segmenter, tmp_path):
+def test_a_resumed_run_gives_the_same_bytes_and_repeats_no_tile(stop_after, segmenter, tmp_path):
     rng = np.random.default_rng(0)
     values = rng.integers(0, 255, (230, 170, 3), np.uint8)
     values[100:140, 50:60] = 0
     path = write_tiff(tmp_path / "a.tif", values, nodata=0)
-    grid = Tiling(64, 0.25, multiple=32).grid((230, 170))
-    a_row = grid.count // grid.bands
     straight, all_tiles = counting(segmenter, None)
     segment_raster(straight, path, {"geotiff": tmp_path / "straight.tif"}, **TILES)
     files = {"geotiff": tmp_path / "resumed.tif"}
@@ -419,7 +427,7 @@ def test_a_resumed_run_gives_the_same_bytes_and_repeats_only_the_row_at_work(sto
     going_on, after = counting(segmenter, None)
     segment_raster(going_on, path, files, settings="s", resume=True, **TILES)
     assert files["geotiff"].read_bytes() == (tmp_path / "straight.tif").read_bytes()
-    assert before[: len(before) - len(before) % a_row] + after == all_tiles
+    assert before + after == all_tiles
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "resumed.tif", "straight.tif"]
 
 
@@ -452,6 +460,39 @@ def test_torn_work_begins_again(segmenter, tmp_path):
         np.testing.assert_array_equal(file.read(1), segmenter(land(), **TILES).labels)
 
 
+@pytest.mark.parametrize("damage", ["torn", "spoilt", "none"])
+def test_an_answer_that_is_not_whole_is_asked_for_again(damage, segmenter, tmp_path):
+    path = write_tiff(tmp_path / "a.tif", land())
+    files = {"geotiff": tmp_path / "labels.tif"}
+    stopped, before = counting(segmenter, 7)  # five tiles a row: two of the second
+    with pytest.raises(Stop):
+        segment_raster(stopped, path, files, **TILES)
+    answers = tmp_path / ".labels.tif.unfinished" / "answers"
+    whole = answers.read_bytes()
+    answers.write_bytes({"torn": whole[:-1], "spoilt": whole[:-1] + b"x", "none": b""}[damage])
+    going_on, after = counting(segmenter, None)
+    segment_raster(going_on, path, files, resume=True, **TILES)
+    assert after[0] == before[5 if damage == "none" else 6]
+    with rasterio.open(files["geotiff"]) as file:
+        np.testing.assert_array_equal(file.read(1), segmenter(land(), **TILES).labels)
+
+
+def test_a_tile_chosen_by_memory_is_kept_on_going_on(segmenter, tmp_path, monkeypatch, capsys):
+    """The memory that is free differs from run to run; the tiles of one raster must not."""
+    monkeypatch.setattr("pixelwise.segmenter.SIDES", (64, 96))
+    path = write_tiff(tmp_path / "a.tif", land())
+    files = {"geotiff": tmp_path / "labels.tif"}
+    stopped, _ = counting(segmenter, 9)  # two of them to find the tile
+    with pytest.raises(Stop):
+        segment_raster(stopped, path, files, tile="auto")
+    assert "tiles of 96 x 96" in capsys.readouterr().err
+    monkeypatch.setattr("pixelwise.segmenter.SIDES", (64,))
+    segment_raster(segmenter, path, files, tile="auto", resume=True)
+    assert capsys.readouterr().err == ""
+    with rasterio.open(files["geotiff"]) as file:
+        np.testing.assert_array_equal(file.read(1), segmenter(land(), tile=96).labels)
+
+
 RUN_SLOWLY = """
 import sys, time
 from pathlib import Path
@@ -480,12 +521,11 @@ segment_raster(segmenter, source, {"geotiff": out}, resume="--resume" in sys.arg
 @pytest.mark.parametrize(
     "kill_after", [47, pytest.param(3, marks=pytest.mark.slow), pytest.param(130, marks=pytest.mark.slow)]
 )
-def test_a_killed_run_goes_on_and_repeats_no_row_but_the_last(kill_after, colors_model, tmp_path):
+def test_a_killed_run_goes_on_and_repeats_no_tile_but_the_last(kill_after, colors_model, tmp_path):
     """SIGKILL, which nothing can prepare for, somewhere after so many tiles."""
     values = np.random.default_rng(0).integers(0, 255, (560, 500, 3), np.uint8)
     source = write_tiff(tmp_path / "a.tif", values)
     grid = Tiling(64, 0.25, multiple=32).grid((560, 500))
-    a_row = grid.count // grid.bands
 
     def start(name: str, *more: str) -> subprocess.Popen[bytes]:
         arguments = [colors_model, source, tmp_path / f"{name}.tif", tmp_path / f"{name}.log", *more]
@@ -511,9 +551,8 @@ def test_a_killed_run_goes_on_and_repeats_no_row_but_the_last(kill_after, colors
     all_tiles = tiles("straight")
     assert len(all_tiles) == grid.count
     repeated = len(before) + len(after) - grid.count
-    assert 0 <= repeated <= a_row
+    assert repeated in (0, 1)
     assert after == all_tiles[grid.count - len(after) :]
-    assert (grid.count - len(after)) % a_row == 0
     assert (tmp_path / "killed.tif").read_bytes() == (tmp_path / "straight.tif").read_bytes()
 
 
@@ -537,6 +576,12 @@ def test_a_geotiff_and_a_photo_through_the_command_line(colors_model, tmp_path):
     assert (raster["height"], raster["width"]) == (200, 170)
     with rasterio.open(tmp_path / "out" / "map.labels.tif") as file:
         assert file.crs.to_epsg() == 32633
+    crf = pixelwise(*run[:-1], "crf", "--tile", 64, "--crf", "vgg", "--rotate", 180, "--seams", cwd=tmp_path)
+    assert crf.returncode == 0, crf.stderr
+    assert b"in/photo.png: no pixel is seen by two tiles" in crf.stderr
+    assert b"in/map.tif: neighbouring tiles differ on" in crf.stderr
+    with rasterio.open(tmp_path / "crf" / "map.labels.tif") as file:
+        assert file.read(1).any()
     again = pixelwise(*run, "--tile", 64, "--resume", cwd=tmp_path)
     assert again.returncode == 0
     assert b"2 of 2 were finished before" in again.stderr

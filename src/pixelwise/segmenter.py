@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -32,7 +32,13 @@ from pixelwise.weights.card import Card
 if TYPE_CHECKING:
     from torch import nn
 
+    from pixelwise.inference.crf import CRF
+
 Tile = int | tuple[int, int] | Literal["auto"]
+Overlap = int | float | Literal["auto"]
+
+CRF_TILE_PX = 1024
+"""A picture larger than this goes through the CRF in tiles: untiled, twelve megapixels would take nine gigabytes."""
 
 
 class Segmenter:
@@ -63,12 +69,13 @@ class Segmenter:
         confidence: bool = False,
         max_pixels: int = images.MAX_PIXELS,
         tile: Tile | None = None,
-        overlap: int | float | Literal["auto"] = 0.25,
+        overlap: Overlap = 0.25,
         window: Window = "gaussian",
         flips: Sequence[Flip] = (),
         rotations: Sequence[int] = (),
         scales: Sequence[float] = (1.0,),
         average: Average = "logits",
+        crf: CRF | str | None = None,
     ) -> Segmentation:
         """Segment one picture: a path, the bytes of a file, a PIL image, or an array (see `images.read`).
 
@@ -80,40 +87,37 @@ class Segmenter:
         fits half of the free memory and prints the plan to stderr. overlap: an int is pixels, a float a share of the
         tile; "auto" measures where neighbouring tiles agree. window: see `inference.tiling.Tiling`.
 
-        flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`.
+        flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`. crf: "vgg", "resnet"
+        or a CRF of `inference.crf`, which moves borders to the picture's edges; with tiles, each is refined alone and
+        the answers are blended.
         """
         picture = images.read(image, max_pixels=max_pixels)
         size_hw = (picture.shape[0], picture.shape[1])
-        predict = self._augmented(flips, rotations, scales, average)
-        if tile is None:
-            indices, probability = decide(
-                predict(self.card.preprocess(picture))[0],
-                size_hw,
-                align_corners=self.card.align_corners,
-                confidence=confidence,
-            )
-            if is_torch_array(indices):
-                indices = indices.cpu().numpy()
-                probability = None if probability is None else probability.cpu().numpy()
+        if tile is not None:
+            bands = self.bands(
+                lambda top, bottom: picture[top:bottom], size_hw, tile=tile, overlap=overlap, window=window,
+                flips=flips, rotations=rotations, scales=scales, average=average, crf=crf, confidence=confidence,
+            )  # fmt: skip
+            labels, certain = collect(bands, size_hw)
+            return Segmentation(labels, self.classes, picture, certain)
+        logits = self._augmented(flips, rotations, scales, average)(self.card.preprocess(picture))[0]
+        aligned = self.card.align_corners
+        indices: Any
+        probability: Any
+        if crf is None:
+            indices, probability = decide(logits, size_hw, align_corners=aligned, confidence=confidence)
         else:
-            share = 0.25 if overlap == "auto" else overlap
-            tiling = self._tiling(size_hw, predict, tile, share, window, 3)
-            if overlap == "auto":
-                measured = self._seams(picture, predict, replace(tiling, overlap=_half(tiling)))
-                found = min(measured.overlap_px(), *_half(tiling))
-                tiling = replace(tiling, overlap=found)
-                print(f"pixelwise: {measured}; overlap {found} px", file=sys.stderr)
-            bands = stitch(
-                lambda top, bottom: picture[top:bottom],
-                size_hw,
-                predict,
-                tiling=tiling,
-                prepare=self._normalized,
-                align_corners=self.card.align_corners,
-                confidence=confidence,
+            from pixelwise.inference.crf import crf_refine, preset
+
+            indices, probability = crf_refine(
+                logits, picture, preset(crf), align_corners=aligned, tile_px=CRF_TILE_PX
             )
-            indices, probability = collect(bands, size_hw)
-        return Segmentation(self.classes.to_ids(indices), self.classes, picture, probability)
+        if is_torch_array(indices):
+            indices = indices.cpu().numpy()
+            probability = None if probability is None else probability.cpu().numpy()
+        return Segmentation(
+            self.classes.to_ids(indices), self.classes, picture, probability if confidence else None
+        )
 
     def bands(
         self,
@@ -121,33 +125,54 @@ class Segmenter:
         size_hw: tuple[int, int],
         *,
         tile: Tile = "auto",
-        overlap: int | float = 0.25,
+        overlap: Overlap = 0.25,
         window: Window = "gaussian",
         flips: Sequence[Flip] = (),
         rotations: Sequence[int] = (),
         scales: Sequence[float] = (1.0,),
         average: Average = "logits",
+        crf: CRF | str | None = None,
         confidence: bool = False,
         channels: int = 3,
         prepare: Callable[[Any], Any] | None = None,
+        through: Callable[[Predict], Predict] | None = None,
         resume: Pending | None = None,
     ) -> Iterator[Band]:
         """Segment what does not fit into memory: rows come in through `read`, finished bands of file ids go out.
 
         read, resume, and what a Band holds: see `inference.tiling.stitch`; the other arguments: see `__call__`. The
         picture is taken at its own scale. prepare: a tile as read (h, w, channels) to the network's float32
-        (1, channels, h, w); None normalises uint8 RGB by the card. With tile="auto" a resumed run must find the same
-        plan, so give it the tile of the first one.
+        (1, channels, h, w); None normalises uint8 RGB by the card. through: wraps whatever answers for a tile.
+
+        overlap="auto" reads a few rows here and there before it begins. What was "auto" is not decided again on
+        resuming.
         """
-        predict = self._augmented(flips, rotations, scales, average)
-        tiling = self._tiling(size_hw, predict, tile, overlap, window, channels)
+        prepare = prepare or self._normalized
+        predict, aligned = self._augmented(flips, rotations, scales, average), self.card.align_corners
+        if crf is not None:
+            from pixelwise.inference.crf import preset, refined
+
+            mean, std = self.card.preprocess.mean, self.card.preprocess.std
+            predict, aligned = refined(predict, preset(crf), mean=mean, std=std, align_corners=aligned), False
+        if resume is not None and "auto" in (tile, overlap):
+            tiling = resume.tiling
+        else:
+            share = 0.25 if overlap == "auto" else overlap
+            tiling = self._tiling(size_hw, predict, tile, share, window, channels)
+            if overlap == "auto":
+                half = _half(tiling)
+                measured = seams(
+                    read, size_hw, predict, tiling=replace(tiling, overlap=half), prepare=prepare, align_corners=aligned
+                )  # fmt: skip
+                tiling = replace(tiling, overlap=min(measured.overlap_px(), *half))
+                print(f"pixelwise: {measured}; overlap {tiling.overlap} px", file=sys.stderr)
         stitched = stitch(
             read,
             size_hw,
-            predict,
+            predict if through is None else through(predict),
             tiling=tiling,
-            prepare=prepare or self._normalized,
-            align_corners=self.card.align_corners,
+            prepare=prepare,
+            align_corners=aligned,
             confidence=confidence,
             resume=resume,
         )
@@ -155,23 +180,32 @@ class Segmenter:
 
     def seams(
         self,
-        image: ImageLike,
+        image: ImageLike | Read,
+        size_hw: tuple[int, int] | None = None,
         *,
-        tile: int | tuple[int, int] = 512,
-        overlap: int | float = 0.25,
+        tile: Tile = 512,
+        overlap: Overlap = "auto",
         max_pixels: int = images.MAX_PIXELS,
+        channels: int = 3,
+        prepare: Callable[[Any], Any] | None = None,
     ) -> Seams:
-        """How far neighbouring tiles of a picture agree before they are blended, on a sample of them."""
-        picture = images.read(image, max_pixels=max_pixels)
-        tiling = self._tiling((picture.shape[0], picture.shape[1]), self.engine, tile, overlap, "constant", 3)
-        return self._seams(picture, self.engine, tiling)
+        """How far neighbouring tiles of a picture agree before they are blended, on a sample of them.
 
-    def _seams(self, picture: NDArray[np.uint8], predict: Predict, tiling: Tiling) -> Seams:
+        image: a picture as in `__call__`; or, with size_hw, a function that reads rows, as in `bands`. overlap: up to
+        which to compare; "auto" is half a tile.
+        """
+        if size_hw is None:
+            picture = images.read(cast("ImageLike", image), max_pixels=max_pixels)
+            read, size_hw = lambda top, bottom: picture[top:bottom], (picture.shape[0], picture.shape[1])
+        else:
+            read = cast("Read", image)
+        share = 0.5 if overlap == "auto" else overlap
         return seams(
-            picture,
-            predict,
-            tiling=tiling,
-            prepare=self._normalized,
+            read,
+            size_hw,
+            self.engine,
+            tiling=self._tiling(size_hw, self.engine, tile, share, "constant", channels),
+            prepare=prepare or self._normalized,
             align_corners=self.card.align_corners,
         )
 

@@ -79,10 +79,19 @@ def segment(
         str | None,
         typer.Option(help="Average with the mirrored picture: horizontal, vertical, or both with a comma."),
     ] = None,
+    rotate: Annotated[
+        str | None, typer.Option(help="Average with the turned picture: degrees, of 90,180,270.")
+    ] = None,
     scales: Annotated[
         str | None, typer.Option(help="Average over these sizes, comma separated: 0.75,1,1.25.")
     ] = None,
+    average: Annotated[
+        str, typer.Option(help="What flips, turns and sizes are averaged over: logits or probabilities.")
+    ] = "logits",
     crf: Annotated[str, typer.Option(help="Refine borders with a dense CRF: off, vgg or resnet.")] = "off",
+    seams: Annotated[
+        bool, typer.Option("--seams", help="Say how far neighbouring tiles agree before they are blended.")
+    ] = False,
     bands: Annotated[
         str | None, typer.Option(help="Of a raster, from 1, in the network's order: 4,3,2.")
     ] = None,
@@ -109,7 +118,9 @@ def segment(
     """Write a label map and an overlay for every picture; print what was found."""
     from pixelwise.cli.segment import options, run
 
-    how = options(tile, overlap, window, flip, scales, crf, bands, scale, smooth, max_pixels)
+    how = options(
+        tile, overlap, window, flip, rotate, scales, average, crf, seams, bands, scale, smooth, max_pixels
+    )
     failed = run(
         sources,
         model,

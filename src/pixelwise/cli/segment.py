@@ -13,7 +13,7 @@ from pixelwise import images, sources
 from pixelwise.errors import InputError, OutputError, UnknownNameError
 from pixelwise.files import check_writable
 from pixelwise.inference.tiling import Window
-from pixelwise.inference.tta import Flip
+from pixelwise.inference.tta import Average, Flip
 from pixelwise.pipeline.journal import Journal
 from pixelwise.pipeline.pictures import Job, Outcome
 from pixelwise.pipeline.run import Options, segment_all
@@ -44,10 +44,21 @@ def run(
         if name not in FORMATS:
             raise UnknownNameError("format", name, FORMATS)
     found = sources.find(inputs, max_pixels=options.max_pixels)
+    kinds = {source.kind for source in found}
+    if options.seams and ("video" in kinds or (options.tile is None and "picture" in kinds)):
+        raise InputError(
+            "--seams compares the tiles of pictures and rasters; add --tile 512, leave out videos"
+        )
     if options.as_rasters:
         found = [Source(s.path, s.name, "raster" if s.kind == "picture" else s.kind) for s in found]
     jobs = [Job(source, _targets(out, source, formats, masks)) for source in found]
-    settings = {"model": _identity(model), "formats": formats, "masks": masks, **options.settings()}
+    settings = {
+        "model": _identity(model),
+        "formats": formats,
+        "masks": masks,
+        "engine": engine,
+        **options.settings(),
+    }
     journal = Journal(out, settings, resume=resume)
     _check_targets(jobs, overwrite=overwrite or (resume and journal.exists()), can_resume=journal.exists())
     todo = [job for job in jobs if not journal.done(job.source.path, job.files)]
@@ -55,7 +66,7 @@ def run(
         _note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
         if not todo:
             return 0
-    segmenter = Segmenter(model, engine=engine, threads=threads, **options.loading())
+    segmenter = Segmenter(model, engine=engine, threads=threads)
     for name in masks:
         segmenter.classes.index(name)
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
@@ -95,8 +106,11 @@ def options(
     overlap: str | None,
     window: str | None,
     flip: str | None,
+    rotate: str | None,
     scales: str | None,
+    average: str,
     crf: str,
+    seams: bool,
     bands: str | None,
     scale: str | None,
     smooth: float,
@@ -111,6 +125,8 @@ def options(
     for name in flips:
         if name not in get_args(Flip):
             raise UnknownNameError("flip", name, get_args(Flip))
+    if average not in get_args(Average):
+        raise UnknownNameError("average", average, get_args(Average))
     low_high = _numbers("--scale", scale, float, "two numbers, such as 0,3000")
     if low_high is not None and len(low_high) != 2:
         raise InputError(f"--scale takes two numbers, such as 0,3000, got {scale!r}")
@@ -129,8 +145,11 @@ def options(
         overlap=share,
         window=window,
         flips=flips,
+        rotations=_numbers("--rotate", rotate, int, "degrees, such as 90,180,270") or (),
         scales=_numbers("--scales", scales, float, "factors, such as 0.75,1,1.25") or (1.0,),
+        average=average,
         crf=None if crf == "off" else crf,
+        seams=seams,
         bands=_numbers("--bands", bands, int, "numbers from 1, such as 4,3,2"),
         scale=None if low_high is None else (low_high[0], low_high[1]),
         smooth=smooth,

@@ -30,12 +30,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from array_api_compat import is_torch_array
+from array_api_compat import array_namespace, device, is_torch_array
 from numpy.typing import ArrayLike, NDArray
 
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.decide import _axis
 from pixelwise.inference.lattice import LANES, Lattice, columns, interpolate, softmax_into
+from pixelwise.inference.tiling import Predict, enlarge
 from pixelwise.kernels import in_bands
 
 Normalization = Literal["symmetric", "after", "before", "none"]
@@ -84,6 +85,16 @@ RESNET = CRF()
 """For DeepLab on ResNet-101, as the PyTorch port that reports 77.93 on VOC with it, through pydensecrf."""
 VGG = CRF(4.0, 49.0, 5.0, 3.0, 3.0, 10, "after")
 """For DeepLab on VGG-16, as its run scripts; the Caffe layer normalises after filtering."""
+PRESETS = {"vgg": VGG, "resnet": RESNET}
+
+
+def preset(crf: CRF | str) -> CRF:
+    """A CRF by its name, "vgg" or "resnet", or as it is; UnknownNameError for other names."""
+    if isinstance(crf, CRF):
+        return crf
+    if crf not in PRESETS:
+        raise UnknownNameError("CRF", crf, PRESETS)
+    return PRESETS[crf]
 
 
 def dense_crf(
@@ -167,6 +178,34 @@ def crf_refine(
         labels[inner] = grid.argmax(axis=-1)
         confidence[inner] = grid.max(axis=-1)
     return labels, confidence
+
+
+def refined(
+    predict: Predict, crf: CRF = RESNET, *, mean: Sequence[float], std: Sequence[float], align_corners: bool
+) -> Predict:
+    """`predict` followed by the CRF: (n, c, h, w) to log-probabilities (n, k, h, w), which are logits like any other.
+
+    As a Predict it composes with tiles: each is refined with what it sees of the picture, and the answers are blended
+    as always. mean, std: of `Preprocess`, so that the CRF sees colours of 0 to 255 again. A single logit becomes two.
+    """
+
+    def answer(images: Any) -> Any:
+        logits = predict(images)
+        xp, place = array_namespace(logits), device(logits)
+        images = xp.asarray(images, device=place)
+        if logits.shape[1] == 1:
+            logits = xp.concat([xp.zeros_like(logits), logits], axis=1)
+        scale, shift = (
+            xp.asarray(np.reshape(np.float32(255) * np.asarray(v, np.float32), (-1, 1, 1)), device=place)
+            for v in (std, mean)
+        )
+        answers = []
+        for one, image in zip(logits, images, strict=True):
+            fine = enlarge(one, image.shape[1:], align_corners=align_corners)
+            answers.append(dense_crf(-fine, xp.permute_dims(image * scale + shift, (1, 2, 0)), crf))
+        return xp.log(xp.clip(xp.stack(answers), float(TINY), 1.0))
+
+    return answer
 
 
 class MeanField:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixelwise.errors import InputError
 from pixelwise.inference.decide import decide
-from pixelwise.inference.tiling import Predict, Tiling, channels_first
+from pixelwise.inference.tiling import Predict, Read, Tiling, channels_first, cut
 
 SIDES = (256, 384, 512, 640, 768, 1024)
 """Tiles that `plan` tries. Larger ones bring little: at 1024 pixels the overlap is cheap and the view is wide."""
@@ -121,7 +121,7 @@ class Seams:
 
     def __str__(self) -> str:
         if not self.pixels:
-            return "one tile holds the whole picture: there are no seams"
+            return "no pixel is seen by two tiles, so there is nothing to compare"
         return (
             f"neighbouring tiles differ on {self.share:.2%} of the pixels that both see "
             f"({self.by_depth[0]:.2%} at a tile's edge, {self.by_depth[-1]:.2%} in the middle of the overlap)"
@@ -129,7 +129,8 @@ class Seams:
 
 
 def seams(
-    picture: NDArray[Any],
+    read: Read,
+    size_hw: tuple[int, int],
     infer: Predict,
     *,
     tiling: Tiling,
@@ -138,8 +139,9 @@ def seams(
     pairs: int = 24,
     seed: int = 0,
 ) -> Seams:
-    """Compare neighbouring tiles of a picture (h, w, c), `pairs` of them drawn at random; arguments as in `stitch`."""
-    grid = tiling.grid(picture.shape[:2])
+    """Compare neighbouring tiles of a picture, `pairs` of them drawn at random; arguments as in `stitch`, save that
+    rows are read anywhere and more than once."""
+    grid = tiling.grid(size_hw)
     rows, columns = (range(len(starts)) for starts in grid.starts)
     neighbours = [((y, x), (y + 1, x), 0) for y in rows[:-1] for x in columns]
     neighbours += [((y, x), (y, x + 1), 1) for y in rows for x in columns[:-1]]
@@ -148,8 +150,9 @@ def seams(
     chosen = np.random.default_rng(seed).permutation(len(neighbours))[:pairs]
 
     def labels(tile: tuple[int, int]) -> NDArray[Any]:
-        at = np.ix_(*(grid.places(axis, i) for axis, i in enumerate(tile)))
-        logits = infer(prepare(picture[at]))
+        rows, columns = (grid.places(axis, i) for axis, i in enumerate(tile))
+        top = int(rows.min())
+        logits = infer(prepare(cut(read(top, int(rows.max()) + 1), (rows - top, columns))))
         decided, _ = decide(logits[0], (grid.tile[0], grid.tile[1]), align_corners=align_corners)
         inside = [side - starts[i] for side, starts, i in zip(grid.size, grid.starts, tile, strict=True)]
         host: NDArray[Any] = decided.cpu().numpy() if is_torch_array(decided) else decided

@@ -17,10 +17,11 @@ Letters: n batch, c channels, k classes, h w pixels (d h w in a volume). Sizes a
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -149,27 +150,35 @@ class Pending:
 
     top: the first unfinished row. sums: float32 (k, rows, w), in a volume (k, slices, h, w), with one more plane for
     the sum of weights where confidence was asked for. A view of the work in progress: save it before the next band
-    is asked for. made_by: what it belongs to.
+    is asked for. size, tiling, confidence: what it belongs to.
     """
 
     band: int
     top: int
     sums: Any
-    made_by: str
+    size: tuple[int, ...]
+    tiling: Tiling
+    confidence: bool
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz file; give it through `files.writing` so that it appears whole or not at all."""
         sums = self.sums.cpu().numpy() if is_torch_array(self.sums) else self.sums
         with open(path, "wb") as file:
-            np.savez(file, band=self.band, top=self.top, sums=sums, made_by=self.made_by)
+            about = {name: value for name, value in vars(self).items() if name != "sums"}
+            np.savez(file, sums=sums, about=json.dumps(about | {"tiling": asdict(self.tiling)}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Pending:
         """Read back what `save` wrote; InputError for anything else."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                return cls(int(file["band"]), int(file["top"]), file["sums"], str(file["made_by"]))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+                about = json.loads(str(file["about"]))
+                values: dict[str, Any] = {
+                    n: tuple(v) if isinstance(v, list) else v for n, v in about["tiling"].items()
+                }
+                about |= {"size": tuple(about["size"]), "tiling": Tiling(**values)}
+                return cls(sums=file["sums"], **about)
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise InputError(f"{path} holds no unfinished work ({error}); start again without it") from error
 
 
@@ -217,12 +226,15 @@ def stitch(
     Raises InputError for rows or logits of a wrong shape, and for a `resume` of other work.
     """
     grid = tiling.grid(size)
-    made_by = f"{tiling} on {tuple(grid.size)}, confidence {confidence}"
-    if resume is not None and (resume.made_by != made_by or not 0 < resume.band < grid.bands):
-        raise InputError(
-            f"the unfinished work belongs to {resume.made_by}, got {made_by}; start again without it"
-        )
-    return _bands(read, grid, infer, tiling, prepare, align_corners, confidence, resume, made_by)
+    if resume is not None:
+        before, now = (resume.tiling, resume.size, resume.confidence), (tiling, grid.size, confidence)
+        if before != now or not 0 < resume.band < grid.bands:
+            about = "{} on {}, confidence {}"
+            raise InputError(
+                f"the unfinished work belongs to {about.format(*before)}, got {about.format(*now)}; "
+                "start again without it"
+            )
+    return _bands(read, grid, infer, tiling, prepare, align_corners, confidence, resume)
 
 
 def _bands(
@@ -234,7 +246,6 @@ def _bands(
     align_corners: bool,
     confidence: bool,
     resume: Pending | None,
-    made_by: str,
 ) -> Iterator[Band]:
     weights = _Weights(grid, tiling)
     start = 0 if resume is None else resume.band
@@ -270,7 +281,9 @@ def _bands(
         labels, probability = sums.finish(band)
         top, bottom = grid.starts[0][band], grid.edge(0, band)
         left_over = band + 1 < grid.bands
-        pending = Pending(band + 1, bottom, sums.pending(band), made_by) if left_over else None
+        pending = None
+        if left_over:
+            pending = Pending(band + 1, bottom, sums.pending(band), grid.size, tiling, confidence)
         yield Band(top, labels, probability, pending)
         if left_over:
             keep = grid.first_row(band + 1)
@@ -326,13 +339,12 @@ class _Weights:
             return self._window
         ends = tuple((i == 0, i + 1 == len(s)) for i, s in zip(index, self._grid.starts, strict=True))
         if ends not in self._cut:
-            cut = np.zeros_like(self._window)
+            weights = self._cut[ends] = np.zeros_like(self._window)
             counts = tuple(
                 slice(0 if first else self._margin, side if last else side - self._margin)
-                for (first, last), side in zip(ends, cut.shape, strict=True)
+                for (first, last), side in zip(ends, weights.shape, strict=True)
             )
-            cut[counts] = self._window[counts]
-            self._cut[ends] = cut
+            weights[counts] = self._window[counts]
         return self._cut[ends]
 
 
@@ -486,11 +498,11 @@ def _checked(logits: Any, n: int, dimensions: int) -> Any:
 
 def _batch(rows: Any, at: list[tuple[NDArray[np.int64], ...]], prepare: Callable[[Any], Any]) -> Any:
     """The network's input: tiles of the rows, prepared, one after another."""
-    tiles = [prepare(_cut(rows, places)) for places in at]
+    tiles = [prepare(cut(rows, places)) for places in at]
     return tiles[0] if len(tiles) == 1 else array_namespace(tiles[0]).concat(tiles, axis=0)
 
 
-def _cut(rows: Any, places: tuple[NDArray[np.int64], ...]) -> Any:
+def cut(rows: Any, places: tuple[NDArray[np.int64], ...]) -> Any:
     """rows[places]: slices where the places follow each other, else a gather."""
     for axis, at in enumerate(places):
         follows = len(at) == 1 or (np.diff(at) == 1).all()

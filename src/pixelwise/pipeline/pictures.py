@@ -50,7 +50,7 @@ class Outcome:
 
 
 def segment_pictures(
-    segment: Callable[[NDArray[np.uint8]], Segmentation],
+    segment: Callable[[Job, NDArray[np.uint8]], Segmentation],
     jobs: Iterable[Job],
     *,
     max_pixels: int = images.MAX_PIXELS,
@@ -59,8 +59,8 @@ def segment_pictures(
 ) -> Iterator[Outcome]:
     """Segment every job's picture and write its files; outcomes come in the order of the jobs.
 
-    segment: picture uint8 (h, w, 3) to Segmentation, called in the calling thread. journal: gets a line for every
-    job whose files are in place. An interruption leaves whole files only.
+    segment: a job and its picture, uint8 (h, w, 3), to Segmentation, called in the calling thread. journal: gets a
+    line for every job whose files are in place. An interruption leaves whole files only.
     """
     todo = iter(jobs)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -86,7 +86,7 @@ def segment_pictures(
         while decoding:
             job, picture = decoding.popleft()
             try:
-                segmentation = segment(picture.result())
+                segmentation = segment(job, picture.result())
                 finishing.append(writers.submit(finish, job, segmentation))
             except Exception as error:
                 failed: Future[Outcome] = Future()

@@ -1,9 +1,9 @@
 """One raster of any size: rows are read ahead, finished rows of labels go to disk at once, and an interrupted run
-continues at the row of tiles where it stopped.
+continues at the tile where it stopped.
 
 While the work lasts, a hidden folder beside the results holds `labels` (the finished rows, raw; `confidence` likewise
-where it is asked for), `pending.npz` (the sums that the next rows need, see `inference.tiling.Pending`) and
-`work.json` (what it belongs to). A row of tiles is
+where it is asked for), `pending.npz` (the sums that the next rows need, see `inference.tiling.Pending`), `answers`
+(what the network said of the tiles since then, see `Answers`) and `work.json` (what it belongs to). A row of tiles is
 finished when its labels are on disk and, after that, its sums; the renaming of `pending.npz` is the moment. Rows of
 labels beyond it are cut off on resuming, so nothing is lost or doubled whenever the power goes. The result is made
 from `labels` in one pass at the end, which is why an interrupted run gives the same bytes as one that was not.
@@ -11,26 +11,30 @@ from `labels` in one pass at the end, which is why an interrupted run gives the 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import struct
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
+from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise import images
 from pixelwise.errors import InputError, OutputError
 from pixelwise.files import writing
-from pixelwise.inference.tiling import Pending
+from pixelwise.inference.tiling import Pending, Predict
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import summary
 from pixelwise.outputs.geo import write_geotiff
@@ -55,6 +59,7 @@ def segment_raster(
     resume: bool = False,
     progress: Callable[[float], None] = lambda share: None,
     note: Callable[[str], None] = lambda sentence: None,
+    seams: bool = False,
     **tiling: Any,
 ) -> dict[str, Any]:
     """Segment a raster into `files` (format to path) and return a summary like `Segmentation.to_dict`.
@@ -63,12 +68,9 @@ def segment_raster(
     size; the other formats need the whole raster in memory and are refused above `max_pixels` before the work
     starts. settings: a fingerprint of everything that decides the result. Unfinished work of this very source and
     settings is continued under `resume`, other unfinished work refused; `overwrite` alone throws it away. tiling: as
-    in `Segmenter.bands`. progress gets the share that is done, note gets sentences for the user.
+    in `Segmenter.bands`. progress gets the share that is done, note gets sentences for the user, with seams also how
+    far neighbouring tiles agree.
     """
-    if tiling.get("overlap") == "auto":
-        raise InputError(
-            "a raster takes a fixed --overlap, got auto; try 0.25, or measure with Segmenter.seams on a part of it"
-        )
     mean, std = segmenter.card.preprocess.mean, segmenter.card.preprocess.std
     raster = open_raster(path, channels=len(mean), bands=bands, scale=scale)
     try:
@@ -98,20 +100,22 @@ def segment_raster(
             classes,
             confidence="confidence" in files,
         )
+        tiling |= {"channels": len(mean), "prepare": None if plain else prepare}
+        if seams:
+            some = {
+                name: v for name, v in tiling.items() if name in ("tile", "overlap", "channels", "prepare")
+            }
+            note(f"{path}: {segmenter.seams(lambda a, b: raster.read(a, b)[0], (h, w), **some)}")
         pending = work.open(resume=resume, overwrite=overwrite)
         if pending is not None:
             note(f"{path}: continuing at row {pending.top} of {h}")
             progress(pending.top / h)
         try:
-            for band in segmenter.bands(
-                reader,
-                (h, w),
-                channels=len(mean),
-                prepare=None if plain else prepare,
-                confidence=work.confidence,
-                resume=pending,
-                **tiling,
-            ):
+            finished = segmenter.bands(
+                reader, (h, w), confidence=work.confidence, through=work.remembered, resume=pending, **tiling
+            )
+            reader.forget()
+            for band in finished:
                 work.add(reader.mark(band.labels, band.top, classes), band.confidence, band.pending)
                 progress((band.top + len(band.labels)) / h)
         finally:
@@ -155,6 +159,10 @@ class _Reader:
         if valid is not None:
             self._missing.append((top, ~valid))
         return np.asarray(rows)
+
+    def forget(self) -> None:
+        """Of rows that were read to measure the overlap, no labels come."""
+        self._missing.clear()
 
     def mark(self, labels: NDArray[Any], top: int, classes: LabelSet) -> NDArray[Any]:
         """The labels (rows, w) of rows from `top` on, with the ignore id where there is no data."""
@@ -205,21 +213,23 @@ class _Work:
         self.folder, self.confidence = folder, confidence
         self._belongs_to, self._size_hw = belongs_to, size_hw
         self._pending = folder / "pending.npz"
+        self._answers = Answers(folder / "answers")
         types = {"labels": classes.dtype} | ({"confidence": np.dtype(np.float32)} if confidence else {})
         self._row_bytes = {name: size_hw[1] * dtype.itemsize for name, dtype in types.items()}
 
     def open(self, *, resume: bool, overwrite: bool) -> Pending | None:
         """Make the folder ready: what to go on with, or None to begin at the top."""
         about = self.folder / "work.json"
-        pending = None
+        goes_on, pending = False, None
         if about.exists() and resume:
-            pending = self._unfinished(about)
+            goes_on = self._is_ours(about)
+            pending = self._unfinished() if goes_on else None
         elif about.exists() and not overwrite:
             raise OutputError(
                 f"{self.folder} holds unfinished work; pass --resume to continue it, or --overwrite to start again"
             )
         with self._writing():
-            if pending is None:
+            if not goes_on:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
             about.write_text(json.dumps(self._belongs_to))
@@ -228,11 +238,11 @@ class _Work:
                     file.truncate(0 if pending is None else pending.top * row_bytes)
         return pending
 
-    def _unfinished(self, about: Path) -> Pending | None:
+    def _is_ours(self, about: Path) -> bool:
         try:
             before = json.loads(about.read_text())
         except ValueError:
-            return None  # torn when the power went: from the top
+            return False  # torn when the power went: from the top
         if before != self._belongs_to:
             changed = [name for name in self._belongs_to if before.get(name) != self._belongs_to[name]]
             what = "other settings" if changed == ["settings"] else "another source or an older version of it"
@@ -240,9 +250,16 @@ class _Work:
                 f"{self.folder} holds unfinished work of {what}; resume with what it was begun with, or pass "
                 "--overwrite without --resume to start again"
             )
+        return True
+
+    def _unfinished(self) -> Pending | None:
         with suppress(InputError, OSError, BadZipFile, zlib.error), open(self._pending, "rb") as file:
             return Pending.load(file)  # type: ignore[arg-type]
         return None
+
+    def remembered(self, predict: Predict) -> Predict:
+        """The network, not asked again for what it answered before an interruption."""
+        return partial(self._answers, predict)
 
     def add(self, labels: NDArray[Any], confidence: NDArray[Any] | None, pending: Pending | None) -> None:
         """A finished band: first its rows, then what the next one needs."""
@@ -258,6 +275,7 @@ class _Work:
                 temporary = self.folder / "pending.new"
                 pending.save(temporary)
                 os.replace(temporary, self._pending)
+                self._answers.clear()
 
     def stored(self, name: str, dtype: np.dtype[Any]) -> Stored:
         return Stored(self.folder / name, self._size_hw, dtype)
@@ -271,6 +289,65 @@ class _Work:
             yield
         except OSError as error:
             raise OutputError(f"cannot write {self.folder}: {error.strerror or error}") from error
+
+
+class Answers:
+    """A network's answers, in a file, in the order of the calls; whoever calls again with the same images gets them
+    from there. What a GPU holds is not kept: there a row of tiles is quickly done again.
+
+    An answer is a line of numbers (checksums of the images and of the rest, length of the rest), then an array as
+    NumPy writes it. One that is torn, or of other images, ends what can be used, and the file goes on from there.
+    """
+
+    HEAD = struct.Struct("<IIQ")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at: int | None = 0  # where the next known answer is, None when there are no more
+
+    def __call__(self, predict: Predict, images: Any) -> Any:
+        checksum = zlib.crc32(np.ascontiguousarray(images).data)
+        known = self._known(checksum)
+        if known is not None:
+            return known
+        logits = predict(images)
+        if is_torch_array(logits):
+            if logits.device.type != "cpu":
+                return logits
+            logits = logits.detach().float().numpy()
+        text = io.BytesIO()
+        np.lib.format.write_array(text, np.ascontiguousarray(logits), allow_pickle=False)
+        body = text.getbuffer()
+        try:
+            with open(self._path, "ab") as file:
+                file.write(self.HEAD.pack(checksum, zlib.crc32(body), len(body)))
+                file.write(body)
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror or error}") from error
+        return logits
+
+    def _known(self, checksum: int) -> NDArray[Any] | None:
+        """The next answer in the file; where it is torn or of other images, the file ends."""
+        if self._at is None:
+            return None
+        with suppress(FileNotFoundError), open(self._path, "rb+") as file:
+            left = os.fstat(file.fileno()).st_size - self._at - self.HEAD.size
+            file.seek(self._at)
+            if left > 0:
+                of_images, of_body, length = self.HEAD.unpack(file.read(self.HEAD.size))
+                body = file.read(min(length, left))
+                if (of_images, of_body) == (checksum, zlib.crc32(body)):
+                    self._at += self.HEAD.size + length
+                    answer: NDArray[Any] = np.lib.format.read_array(io.BytesIO(body), allow_pickle=False)
+                    return answer
+            file.truncate(self._at)
+        self._at = None
+        return None
+
+    def clear(self) -> None:
+        """Start again, for the next row of tiles."""
+        with suppress(FileNotFoundError):
+            self._path.unlink()
 
 
 def _identity(path: Path) -> list[int]:

@@ -22,16 +22,20 @@ RASTER_TILE = 512
 
 @dataclass(frozen=True)
 class Options:
-    """How to segment. tile to scales: as in `Segmenter`; None leaves its default. bands, scale: of rasters, see
-    `sources.raster.open_raster`. smooth: of videos, see `pipeline.video.segment_video`. crf: a preset's name."""
+    """How to segment. tile to crf: as in `Segmenter`; None leaves its default. seams: say for each source how far its
+    tiles agree. bands, scale: of rasters, see `sources.raster.open_raster`. smooth: of videos, see
+    `pipeline.video.segment_video`."""
 
     max_pixels: int = images.MAX_PIXELS
     tile: int | Literal["auto"] | None = None
     overlap: int | float | Literal["auto"] | None = None
     window: str | None = None
     flips: tuple[str, ...] = ()
+    rotations: tuple[int, ...] = ()
     scales: tuple[float, ...] = (1.0,)
+    average: str = "logits"
     crf: str | None = None
+    seams: bool = False
     bands: tuple[int, ...] | None = None
     scale: tuple[float, float] | None = None
     smooth: float = 0.0
@@ -44,22 +48,14 @@ class Options:
     def settings(self) -> dict[str, Any]:
         """What decides the results, for a journal."""
         values = asdict(self)
-        del values["max_pixels"]
+        del values["max_pixels"], values["seams"]
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
-    def loading(self) -> dict[str, Any]:
-        """Arguments for making the Segmenter."""
-        return {} if self.crf is None else {"crf": self.crf}
-
     def calling(self) -> dict[str, Any]:
-        """Arguments for calling it."""
-        values = {"tile": self.tile, "overlap": self.overlap, "window": self.window}
-        chosen: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-        if self.flips:
-            chosen["flips"] = self.flips
-        if self.scales != (1.0,):
-            chosen["scales"] = self.scales
-        return chosen
+        """Arguments for calling a Segmenter."""
+        names = ("tile", "overlap", "window", "flips", "rotations", "scales", "average", "crf")
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def segment_all(
@@ -78,8 +74,12 @@ def segment_all(
     done = 0
     pictures = [job for job in jobs if job.source.kind == "picture"]
 
-    def segment(confidence: bool, picture: NDArray[np.uint8]) -> Segmentation:
-        return segmenter(picture, confidence=confidence, max_pixels=picture.size, **options.calling())
+    def segment(confidence: bool, job: Job, picture: NDArray[np.uint8]) -> Segmentation:
+        found = segmenter(picture, confidence=confidence, max_pixels=picture.size, **options.calling())
+        if options.seams:
+            cut = {name: v for name, v in options.calling().items() if name in ("tile", "overlap")}
+            note(f"{job.source.path}: {segmenter.seams(picture, max_pixels=picture.size, **cut)}")
+        return found
 
     wants_confidence = any("confidence" in job.files for job in pictures)
     for outcome in segment_pictures(
@@ -130,6 +130,7 @@ def _raster(
         resume=resume,
         progress=progress,
         note=note,
+        seams=options.seams,
         **{"tile": RASTER_TILE, **options.calling()},
     )
 
