@@ -158,7 +158,8 @@ def test_the_command(folder, colors_model, tmp_path):
     printed = subprocess.run([*run, "--json"], capture_output=True, text=True)
     assert printed.returncode == 0, printed.stderr
     assert json.loads(printed.stdout)["mean_iou"] == pytest.approx((1 + 600 / 900 + 1 + 1200 / 1500) / 4)
-    text = subprocess.run([*run, "--out", tmp_path / "report"], capture_output=True, text=True).stdout
+    reported = [*run, "--out", tmp_path / "report", "--mean-over", "red,blue"]
+    text = subprocess.run(reported, capture_output=True, text=True).stdout
     assert "published: mean IoU 1.0000 on drawn pictures; as they are (by construction)" in text
     assert "mean IoU 0.8667" in text
     assert all(name in text for name in COLORS.names)
@@ -168,6 +169,7 @@ def test_the_command(folder, colors_model, tmp_path):
     page = Page()
     page.feed((report / "report.html").read_text())
     assert "0.867" in page.cells
+    assert "Mean IoU 0.7333 over red, blue." in page.cells
     assert "mean IoU 1.0000 on drawn pictures; as they are (by construction)" in page.cells
     assert len(page.sources) == 3
     assert all(source.startswith("data:image/") for source in page.sources)

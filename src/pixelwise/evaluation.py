@@ -304,6 +304,8 @@ def page(evaluation: Evaluation, worst: list[tuple[str, float, NDArray[np.uint8]
         f"<img src='{_data_uri(picture, 'JPEG')}' alt='{html.escape(name)}'>" for name, _, picture in worst
     )
     low, high = scores["mean_iou_95_percent"]
+    of = scores.get("mean_iou_of")
+    chosen = f"<p>Mean IoU {of['mean_iou']:.4f} over {html.escape(', '.join(of['classes']))}.</p>" if of else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(evaluation.card.name)} evaluated</title>
 <style>
@@ -320,7 +322,7 @@ Protocol {html.escape(evaluation.protocol.name)}: {html.escape(evaluation.protoc
 <p class="big"><b><span>{scores["mean_iou"]:.3f}</span>mean IoU</b><b><span>{scores["pixel_accuracy"]:.3f}</span>pixel
 accuracy</b><b><span>{scores["mean_accuracy"]:.3f}</span>mean accuracy</b></p>
 <p>95% interval of the mean IoU over pictures: {low:.3f} to {high:.3f}.</p>
-{published}
+{chosen}{published}
 <h2>Classes</h2>
 <table><tr><th>class</th><th>IoU</th><th>Dice</th><th>precision</th><th>recall</th><th>pixels</th></tr>{rows}</table>
 <h2>Confusion</h2><p>Rows are the truth; numbers are percent of the row.</p>
