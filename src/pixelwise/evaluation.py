@@ -305,7 +305,9 @@ def page(evaluation: Evaluation, worst: list[tuple[str, float, NDArray[np.uint8]
     )
     low, high = scores["mean_iou_95_percent"]
     of = scores.get("mean_iou_of")
-    chosen = f"<p>Mean IoU {of['mean_iou']:.4f} over {html.escape(', '.join(of['classes']))}.</p>" if of else ""
+    chosen = (
+        f"<p>Mean IoU {of['mean_iou']:.4f} over {html.escape(', '.join(of['classes']))}.</p>" if of else ""
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(evaluation.card.name)} evaluated</title>
 <style>
