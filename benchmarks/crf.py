@@ -1,12 +1,12 @@
 """The dense CRF against pydensecrf2: 500 x 375 x 21, ten iterations, DeepLab's parameters, alternately.
 
     python benchmarks/crf.py                                    # speed, equality of labels, memory by pixels
-    python benchmarks/crf.py --voc ../shared/data/voc2012_animals --pictures 60    # what the CRF does to scores
+    python benchmarks/crf.py --data DATA --model everyday --pictures 60     # what the CRF does to a model's scores
 
 Energies are those of the embedded `everyday` model on scikit-image's photographs. Each contender starts from the
 same energies and picture and ends with labels. pydensecrf runs on one thread; ours on all CPUs, and on one too.
---voc: mean IoU and boundary F of the model on the val list, before and after each preset; its lines are appended
-to those of the last run without it.
+--data: mean IoU and boundary F of a model on a data set, without the CRF and with each preset; these lines are
+appended to those of the last run without it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from PIL import Image
 from skimage import data
 
 from pixelwise import Segmenter, kernels
+from pixelwise.datasets.opening import open_samples
 from pixelwise.inference import densecrf
-from pixelwise.inference.crf import CRF, RESNET, VGG, crf_refine, dense_crf
-from pixelwise.inference.decide import decide
+from pixelwise.inference.crf import CRF, PRESETS, dense_crf
 from pixelwise.metrics import BoundaryF, ConfusionMatrix
 from timing import RESULTS, alternately, machine, record
 
 SIZE_HW = (375, 500)
-PRESETS = {"ResNet": RESNET, "VGG": VGG}
 
 
 def photograph(name: str, size_hw: tuple[int, int]) -> np.ndarray:
@@ -126,34 +125,31 @@ def memory() -> None:
         )
 
 
-def scores(folder: Path, pictures: int) -> None:
-    """Mean IoU and boundary F of `everyday`, before and after the CRF."""
-    segmenter = Segmenter()
-    names = (folder / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
-    chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(pictures, len(names))).astype(int)]
-    counts = {name: (ConfusionMatrix(21), BoundaryF(21)) for name in ("without", *PRESETS)}
-    seconds = dict.fromkeys(PRESETS, 0.0)
-    aligned = segmenter.card.align_corners
-    for chosen_name in chosen:
-        picture = np.array(Image.open(folder / "JPEGImages" / f"{chosen_name}.jpg").convert("RGB"))
-        truth = np.array(Image.open(folder / "SegmentationClass" / f"{chosen_name}.png"))
-        coarse = segmenter.engine(segmenter.card.preprocess(picture))[0]
-        answers = {"without": decide(coarse, truth.shape, align_corners=aligned)[0]}
-        for name, crf in PRESETS.items():
+def scores(data: Path, model: str, split: str | None, pictures: int | None) -> None:
+    """Mean IoU and boundary F of a model, without the CRF and with each preset."""
+    segmenter = Segmenter(model)
+    samples = open_samples(data, split=split)
+    count = len(samples) if pictures is None else min(pictures, len(samples))
+    chosen = np.linspace(0, len(samples) - 1, count).astype(int).tolist()
+    classes = segmenter.classes.num_classes
+    counts = {name: (ConfusionMatrix(classes), BoundaryF(classes)) for name in (None, *PRESETS)}
+    seconds = dict.fromkeys(counts, 0.0)
+    for i in chosen:
+        sample = samples[i]
+        for name, scores in counts.items():
             start = time.perf_counter()
-            answers[name], _ = crf_refine(coarse, picture, crf, align_corners=aligned)
+            answer = segmenter.classes.to_indices(segmenter(sample.image, crf=name).labels)
             seconds[name] += time.perf_counter() - start
-        for name, answer in answers.items():
-            for count in counts[name]:
-                count.update(answer, truth)
+            for score in scores:
+                score.update(answer, sample.mask)
     for name, (confusion, boundary) in counts.items():
         write(
             {
-                "work": f"everyday on {len(chosen)} VOC 2012 val pictures of animals, CRF: {name}",
+                "work": f"{segmenter.card.name} on {count} pictures of {data.name}, {samples.split}, CRF: {name}",
                 "mean_iou": round(confusion.mean_iou(), 4),
                 "pixel_accuracy": round(confusion.pixel_accuracy(), 4),
                 "boundary_f": round(boundary.mean_f(), 4),
-                "seconds_a_picture": round(seconds[name] / len(chosen), 3) if name in seconds else 0,
+                "seconds_a_picture": round(seconds[name] / count, 3),
             }
         )
 
@@ -169,12 +165,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--voc", type=Path, help="a folder in Pascal VOC's layout: measure scores, not speed")
-    parser.add_argument("--pictures", type=int, default=60, help="with --voc, how many (default: 60)")
+    parser.add_argument("--data", type=Path, help="a data set: measure scores on it, not speed")
+    parser.add_argument("--model", default="everyday", help="with --data, which (default: everyday)")
+    parser.add_argument("--split", help="with --data, which part (default: val, or test, or all)")
+    parser.add_argument("--pictures", type=int, help="with --data, how many, evenly chosen (default: all)")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    if arguments.voc is not None:
-        scores(arguments.voc, arguments.pictures)
+    if arguments.data is not None:
+        scores(arguments.data, arguments.model, arguments.split, arguments.pictures)
         return
     speed(arguments.repeats)
     memory()

@@ -211,7 +211,7 @@ def test_tiles_flips_and_scales_reach_the_segmenter(photo, colors_model, tmp_pat
     bad = pixelwise(*run, "--scales", "0,1", "--out", "b", cwd=tmp_path)
     refused(bad, "positive factors")
     refused(pixelwise(*run[:-1], "32", "--out", "b", cwd=tmp_path), "overlap")
-    refused(pixelwise(*run[:6], "--seams", "--out", "b", cwd=tmp_path), "add --tile 512")
+    refused(pixelwise(*run[:6], "--seams", "--out", "b", cwd=tmp_path), "such as --tile 512")
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal to pretend")

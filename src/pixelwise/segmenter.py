@@ -183,7 +183,7 @@ class Segmenter:
         image: ImageLike | Read,
         size_hw: tuple[int, int] | None = None,
         *,
-        tile: Tile = 512,
+        tile: int | tuple[int, int] = 512,
         overlap: Overlap = "auto",
         max_pixels: int = images.MAX_PIXELS,
         channels: int = 3,

@@ -45,9 +45,10 @@ def run(
             raise UnknownNameError("format", name, FORMATS)
     found = sources.find(inputs, max_pixels=options.max_pixels)
     kinds = {source.kind for source in found}
-    if options.seams and ("video" in kinds or (options.tile is None and "picture" in kinds)):
+    no_tile = options.tile == "auto" or (options.tile is None and "picture" in kinds)
+    if options.seams and (no_tile or "video" in kinds):
         raise InputError(
-            "--seams compares the tiles of pictures and rasters; add --tile 512, leave out videos"
+            "--seams compares the tiles of pictures and rasters; give their size, such as --tile 512, and no videos"
         )
     if options.as_rasters:
         found = [Source(s.path, s.name, "raster" if s.kind == "picture" else s.kind) for s in found]
