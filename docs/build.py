@@ -1,8 +1,9 @@
-"""Write docs/models.md, docs/cli.md and docs/figures/*.svg: `python docs/build.py`.
+"""Write docs/models.md, docs/encoders.md, docs/cli.md and docs/figures/*.svg: `python docs/build.py`.
 
 Models come from the catalog's cards, papers from the docstrings of the modules in models/ (read, not imported),
-checkpoint families from what each converter does to the names of each network, commands from their --help. With
---check nothing is written; the exit code is 1 and one sentence says so when a file would change.
+checkpoint families from what each converter does to the names of each network, encoders from building each, commands
+from their --help. With --check nothing is written; the exit code is 1 and one sentence says so when a file would
+change. Building all encoders takes a minute, so --check looks at their page only with --encoders as well.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 
+import encoder_table
 import figures
 from pixelwise.catalog import CATALOG, Entry
 from pixelwise.cli.app import app
@@ -121,6 +123,8 @@ pixelwise convert segformer_b0.safetensors model.safetensors --to huggingface.se
 
 def main() -> int:
     pages = {DOCS / "models.md": models_page(), DOCS / "cli.md": cli_page(), **figures.drawings()}
+    if "--check" not in sys.argv[1:] or "--encoders" in sys.argv[1:]:
+        pages[DOCS / "encoders.md"] = encoder_table.page()
     stray = [path for path in figures.FOLDER.glob("*.svg") if path not in pages]
     changed = [
         path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text

@@ -11,10 +11,12 @@ from xml.etree import ElementTree
 import pytest
 
 from pixelwise.catalog import CATALOG
+from pixelwise.encoders.names import SMP
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MODELS = (DOCS / "models.md").read_text(encoding="utf-8")
+ENCODERS = (DOCS / "encoders.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 PICTURES = sorted(set(re.findall(r"\((figures/[^)]+\.svg)\)", MODELS)))
 
@@ -24,6 +26,36 @@ def test_the_generated_pages_and_pictures_are_up_to_date():
         [sys.executable, str(DOCS / "build.py"), "--check"], capture_output=True, encoding="utf-8"
     )
     assert built.returncode == 0, built.stderr
+
+
+@pytest.mark.slow
+def test_the_page_of_encoders_is_up_to_date():
+    pytest.importorskip("timm")
+    command = [sys.executable, str(DOCS / "build.py"), "--check", "--encoders"]
+    built = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert built.returncode == 0, built.stderr
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    "resnet34 vgg16_bn mit_b0 mobilenet_v2 convnext_tiny swin_tiny_patch4_window7_224 levit_128s".split(),
+)
+def test_rows_of_encoders_are_up_to_date(encoder: str, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("timm")
+    monkeypatch.syspath_prepend(DOCS)
+    import encoder_table
+
+    assert encoder_table.row(encoder) in ENCODERS.splitlines()
+
+
+def test_every_encoder_of_smp_and_forty_of_timm_have_one_row(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(DOCS)
+    import encoder_table
+
+    rows = re.findall(r"^\| `([^`]+)` \|", ENCODERS, re.MULTILINE)
+    expected = [*SMP, *" ".join(encoder_table.TIMM.values()).split()]
+    assert rows == expected
+    assert len(set(rows)) == len(rows) >= len(SMP) + 40
 
 
 def test_every_model_has_one_row():

@@ -11,7 +11,7 @@ from torch import nn
 
 from pixelwise.errors import ExportError, OutputError
 from pixelwise.export import onnx as module
-from pixelwise.export.onnx import export_onnx
+from pixelwise.export.onnx import export_onnx, trace
 from pixelwise.weights.card import CARD_KEY, Card
 from tiny import CARD
 
@@ -69,6 +69,65 @@ def test_an_export_that_disagrees_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"differs from its network by 5\.0e-01"):
         export_onnx(Net(), CARD, tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+class OfTwoMinds(Net):
+    """Large images get other logits: the tracer follows one branch only."""
+
+    def coarse(self, image):
+        logits = super().coarse(image)
+        return logits + 1 if image.shape[-1] > 400 else logits
+
+
+class WithPlaces(Net):
+    """Something learnt for each place of images of 64x96."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(1, 4, 32, 48))
+
+    def coarse(self, image):
+        return super().coarse(image) + self.places
+
+
+def test_a_file_that_would_be_wrong_at_another_size_is_not_written(tmp_path):
+    for traced_at in ((416, 448), (64, 96)):
+        with pytest.raises(ExportError, match="differs from its network"):
+            export_onnx(OfTwoMinds(), CARD, tmp_path / "net.onnx", traced_at=traced_at)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_onnx_runtime_cannot_run_at_another_size_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        module, "trace", lambda network, example, dynamic: trace(network, example, dynamic=False)
+    )
+    with pytest.raises(ExportError, match=r"fails at a batch of 3 and 97x130 \(.*dynamic=False"):
+        export_onnx(Net(), CARD, tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_of_one_size_is_exported_for_that_size_and_any_batch(tmp_path):
+    path = tmp_path / "net.onnx"
+    with pytest.raises(ExportError, match=r"cannot be .*dynamic=False"):
+        export_onnx(WithPlaces(), CARD, path, traced_at=(64, 96))
+    assert export_onnx(WithPlaces(), CARD, path, traced_at=(64, 96), dynamic=False) < 1e-5
+    session = onnxruntime.InferenceSession(str(path))
+    assert session.get_inputs()[0].shape[1:] == [3, 64, 96]
+    assert session.run(None, {"image": np.zeros((5, 3, 64, 96), np.float32)})[0].shape == (5, 4, 32, 48)
+
+
+def test_a_size_that_the_network_does_not_take_cannot_be_checked(tmp_path):
+    class Picky(Net):
+        def coarse(self, image):
+            if not torch.compiler.is_exporting() and image.shape[-1] % 2:
+                raise ValueError("only even widths")
+            return super().coarse(image)
+
+    with pytest.raises(
+        ExportError, match=r"1 and 129x529, .* fails \(only even widths\); pass sizes that it takes"
+    ):
+        export_onnx(Picky(), CARD, tmp_path / "net.onnx")
+    assert export_onnx(Picky(), CARD, tmp_path / "net.onnx", checked_at=((97, 130),)) < 1e-5
 
 
 def test_what_cannot_be_exported(tmp_path, exported):

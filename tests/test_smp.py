@@ -56,6 +56,9 @@ QUICK = {
 }  # fmt: skip
 
 
+HEAVY = ("UnetPlusPlus", "MAnet", "UPerNet", "DPT")
+
+
 def random_of_theirs(kind: str, encoder: str, **options) -> nn.Module:
     """A network of SMP whose weights and norms are all random, in evaluation mode."""
     torch.manual_seed(0)
@@ -114,7 +117,9 @@ def test_what_smp_saved_loads_here_agrees_and_goes_back(kind, encoder, tmp_path)
         )
 
 
-@pytest.mark.parametrize("kind", list(converter.CLASSES))
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k in HEAVY else k for k in converter.CLASSES]
+)
 def test_the_class_of_that_name_takes_the_same_arguments_and_gives_the_same_tensor(kind):
     encoder = "tu-vit_tiny_patch16_224" if kind == "DPT" else "resnet18"
     reference = random_of_theirs(kind, encoder, activation="softmax2d", in_channels=2)
@@ -197,7 +202,7 @@ def test_offline_from_pretrained_never_tries_the_network(tmp_path, no_network, m
         ours.from_pretrained(tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("kind", ["Unet", "DPT", "PSPNet"])
+@pytest.mark.parametrize("kind", ["Unet", pytest.param("DPT", marks=pytest.mark.slow), "PSPNet"])
 def test_what_we_save_smp_loads(kind, tmp_path):
     encoder = "tu-vit_tiny_patch16_224" if kind == "DPT" else "efficientnet-b0"
     model = getattr(ours, kind)(encoder, encoder_weights=None, classes=3, **OPTIONS.get(encoder, {})).eval()
@@ -277,7 +282,7 @@ def test_a_classifier_of_the_whole_image_comes_along():
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
-LONG = ("UnetPlusPlus", "MAnet", "UPerNet", "DeepLabV3Plus")
+LONG = ("Unet", "UnetPlusPlus", "MAnet", "UPerNet", "DeepLabV3Plus")
 
 
 @pytest.mark.parametrize(

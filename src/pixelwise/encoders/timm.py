@@ -60,15 +60,19 @@ class TimmEncoder(nn.Module):
     def _padded(self, image: Tensor) -> Tensor:
         (h, w), (mh, mw) = image.shape[-2:], self.multiple_hw
         if self.size_hw is not None:
-            if not torch.compiler.is_exporting() and (h, w) != self.size_hw:
+            only = f"{self.name} takes images of {self.size_hw[0]}x{self.size_hw[1]} only"
+            if torch.compiler.is_exporting() and any(isinstance(side, torch.SymInt) for side in (h, w)):
+                raise ValueError(f"{only}; export it with traced_at={self.size_hw}, dynamic=False")
+            if (h, w) != self.size_hw:
                 raise ValueError(
-                    f"{self.name} takes images of {self.size_hw[0]}x{self.size_hw[1]} only, got {h}x{w}: what it "
-                    "learnt about places is tied to that size; resize the image, or build it with img_size=(h, w)"
+                    f"{only}, got {h}x{w}: what it learnt about places is tied to that size; resize the image, or "
+                    "build it with img_size=(h, w)"
                 )
             return image
         if torch.compiler.is_exporting() or h % mh or w % mw:  # an export must not depend on the size it saw
-            # in these forms, because a negative number divided by another rounds the other way in ONNX
-            return F.pad(image, (0, (mw - w % mw) % mw, 0, (mh - h % mh) % mh))
+            # whole multiples, not -h % mh: ONNX rounds quotients of negative numbers the other way, and the tracer
+            # knows what becomes of k * mh pixels in layers that halve them
+            return F.pad(image, (0, (w + mw - 1) // mw * mw - w, 0, (h + mh - 1) // mh * mh - h))
         return image
 
     def _cut(self, features: list[Tensor], image: Tensor) -> list[Tensor]:
@@ -166,6 +170,11 @@ def timm_encoder(
             _drop_branches(model, count)
         elif isinstance(getattr(model, "blocks", None), nn.Sequential):
             _drop_after(model, found.indices[count - 1], found.modules)
+        for block in model.modules():
+            if getattr(block, "dynamic_mask", False):
+                block.get_attn_mask = functools.partial(_shifted_mask, block)
+            if type(block).__name__ == "LocallyGroupedAttn":
+                block.fused_attn = False  # of Twins, in five dimensions; the fused one exports in four only
 
     model = _create(name, in_channels, weights, prepare, features_only=True, **asked)
     strides = tuple(model.feature_info.reduction())
@@ -407,6 +416,30 @@ def _drop_branches(model: Any, count: int) -> None:
     last = model.stage4[-1]
     last.fuse_layers = last.fuse_layers[: max(count - 1, 1)]
     model.incre_modules = model.incre_modules[: max(count - 1, 1)]
+
+
+def _shifted_mask(block: Any, windows: Tensor) -> Tensor | None:
+    """What timm's Swin blocks add to the attention where a shifted window has wrapped around, (t, p, p) for t windows
+    of p pixels: -100 between pixels that are no neighbours. timm fills nine slices in place, of which the tracer of
+    exports makes so much that it takes minutes; this is the same by comparing places.
+
+    windows (n, h, w, c), whole windows.
+    """
+    if not any(block.shift_size):
+        return None
+    (h, w), (window_h, window_w) = windows.shape[1:3], block.window_size
+    rows, columns = (
+        (place >= side - window).int() + (place >= side - shift).int()
+        for side, window, shift, place in (
+            (h, window_h, block.shift_size[0], torch.arange(h, device=windows.device)),
+            (w, window_w, block.shift_size[1], torch.arange(w, device=windows.device)),
+        )
+    )
+    regions = (3 * rows[:, None] + columns).view(h // window_h, window_h, w // window_w, window_w)
+    regions = regions.transpose(1, 2).reshape(-1, window_h * window_w)  # (t, p)
+    apart = regions[:, None] != regions[:, :, None]  # (t, p, p)
+    added: Tensor = apart.to(windows.dtype) * -100.0
+    return added
 
 
 def _checked(name: str) -> str:

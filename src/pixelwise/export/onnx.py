@@ -22,6 +22,10 @@ from pixelwise.weights.card import CARD_KEY, Card
 TOLERANCE = 1e-4
 """Largest difference in logits that an export may show, relative to the logits' range."""
 
+CHECKED_AT = ((97, 130), (129, 529), (530, 97))
+"""Sizes at which a file for any size is compared, unless others are asked for. Each side is once smaller and once
+larger than what is traced, also where an encoder pads to multiples of up to 512."""
+
 
 class _Coarse(nn.Module):
     """The part of a network that is exported: the last enlargement is `decide`'s."""
@@ -40,31 +44,37 @@ def export_onnx(
     path: str | os.PathLike[str],
     *,
     in_channels: int = 3,
-    traced_at: tuple[int, ...] = (224, 256),
-    checked_at: tuple[tuple[int, ...], ...] = ((97, 130), (161, 129)),
+    traced_at: tuple[int, ...] = (416, 448),
+    checked_at: tuple[tuple[int, ...], ...] | None = None,
+    dynamic: bool = True,
     overwrite: bool = True,
 ) -> float:
     """Write `network.coarse` and `card` to `path`; return the largest relative difference in logits seen.
 
-    Batch and every side are dynamic, in 2-D (h, w) and 3-D (d, h, w). The file is checked against the network,
-    with ONNX Runtime, at the sizes `checked_at`, none of which is the size it was traced at. Raises ExportError,
-    leaving no file, when it differs by more than TOLERANCE of the logits' range or cannot be traced. The network
-    itself is not changed.
+    Batch and every side are dynamic, in 2-D (h, w) and 3-D (d, h, w); with dynamic=False the batch alone is, and the
+    file takes images of the size `traced_at`. It is checked against the network, with ONNX Runtime, at batches of
+    three and one and at the sizes `checked_at`: None for `CHECKED_AT`, or for `traced_at` with dynamic=False. Raises
+    ExportError, leaving no file, when it fails or differs by more than TOLERANCE of the logits' range anywhere, or
+    cannot be traced. The network itself is not changed.
     """
     if not isinstance(network, Network):
         raise ExportError(
             f"{type(network).__name__} has no coarse(), stride and align_corners, so it is no Network"
         )
+    if checked_at is None:
+        checked_at = CHECKED_AT if dynamic else (traced_at,)
     source = copy.deepcopy(network).cpu().float().eval()
     with writing(path, overwrite=overwrite) as temporary:
         try:
-            program = trace(source, torch.rand(2, in_channels, *traced_at))
+            program = trace(source, torch.rand(2, in_channels, *traced_at), dynamic=dynamic)
         except Exception as error:  # the exporter raises whatever the tracer met
-            raise ExportError(
-                f"{card.name} cannot be exported to ONNX: {str(error).splitlines()[0]}"
-            ) from error
+            said = f"{card.name} cannot be exported to ONNX: {_reason(error)}"
+            if dynamic and "dynamic=False" not in said:
+                said += "; try one size, with traced_at=(h, w), dynamic=False"
+            raise ExportError(said) from error
         _write(program.model_proto, card, temporary)
-        worst = max(_difference(source, temporary, (1, in_channels, *size)) for size in checked_at)
+        shapes = [(3, in_channels, *checked_at[0]), *((1, in_channels, *size) for size in checked_at)]
+        worst = max(_difference(card.name, source, temporary, shape) for shape in shapes)
         if not worst <= TOLERANCE:  # false for NaN as well
             raise ExportError(
                 f"the exported {card.name} differs from its network by {worst:.1e} of the logits' range "
@@ -73,14 +83,15 @@ def export_onnx(
     return worst
 
 
-def trace(network: nn.Module, example: Tensor) -> Any:
-    """`network.coarse` as a torch.onnx program in which batch and sides are dynamic.
+def trace(network: nn.Module, example: Tensor, *, dynamic: bool = True) -> Any:
+    """`network.coarse` as a torch.onnx program in which the batch and, if `dynamic`, the sides are dynamic.
 
-    example (n, c, ...) with n > 1: the tracer takes a 1 for a constant.
+    example (n, c, ...) with n > 1: the tracer takes a 1 for a constant. So it does with what a layer makes of a side:
+    the example should be so large that each map, and each grid of windows, has two pixels or more a side.
     """
     for noisy in ("torch.onnx", "torch.fx.experimental.symbolic_shapes"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    sides = dict.fromkeys((0, *range(2, example.ndim)), torch.export.Dim.DYNAMIC)
+    sides = dict.fromkeys((0, *range(2, example.ndim if dynamic else 2)), torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns about itself
         return torch.onnx.export(
@@ -104,14 +115,36 @@ def _write(model: Any, card: Card, path: Path) -> None:
     onnx.save(model, path)
 
 
-def _difference(source: nn.Module, path: Path, shape: tuple[int, ...]) -> float:
+def _difference(name: str, source: nn.Module, path: Path, shape: tuple[int, ...]) -> float:
     import onnxruntime
 
     image = torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
-    with torch.no_grad():
-        expected = cast(Any, source).coarse(image).numpy()
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (got,) = session.run(None, {"image": image.numpy()})
+    at = f"at a batch of {shape[0]} and " + "x".join(map(str, shape[2:]))
+    try:
+        with torch.no_grad():
+            expected = cast(Any, source).coarse(image).numpy()
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"the export of {name} cannot be checked {at}, where the network itself fails ({_reason(error)}); pass "
+            "sizes that it takes as checked_at, or export it for one size with traced_at=(h, w), dynamic=False"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is said below
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        (got,) = session.run(None, {"image": image.numpy()})
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise ExportError(
+            f"the exported {name} fails {at} ({_reason(error)}), so no file was written; export it for one size with "
+            "traced_at=(h, w), dynamic=False"
+        ) from error
     if got.shape != expected.shape:
         return float("inf")
     return float(np.abs(got - expected).max() / (np.ptp(expected) or 1.0))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong at the bottom of it; the exporter wraps it several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -148,7 +148,7 @@ class ASPPPooling(nn.Sequential):
         norm = self[2]
         if isinstance(norm, nn.BatchNorm2d) and norm.training and x.shape[0] == 1:
             raise ValueError(
-                "DeepLabV3 cannot train on a batch of one image: the batch norm of its image pooling would "
+                "DeepLab's pyramid cannot train on a batch of one image: the batch norm of its image pooling would "
                 "see a single value per channel; use a batch of two or more, or put that layer in eval() mode"
             )
         whole = x
