@@ -570,6 +570,7 @@ def test_other_numbers_of_channels_and_misspelt_arguments():
 # Export -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fcn8s_atonce_vgg16", "fcn32s_alexnet"])
 def test_export_agrees_at_other_sizes(name: str, tmp_path: Path):
     logging.getLogger("torch.fx.experimental.symbolic_shapes").setLevel(logging.ERROR)

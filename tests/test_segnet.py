@@ -275,6 +275,7 @@ def test_a_misspelt_argument_is_answered_with_the_nearest():
         segnet(in_chanels=1)  # type: ignore[call-arg]
 
 
+@pytest.mark.slow
 def test_export_agrees_at_other_sizes(tmp_path: Path):
     card = catalog.entry("segnet").card
     assert card is not None

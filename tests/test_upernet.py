@@ -368,6 +368,7 @@ def test_every_configuration_of_transformers_is_recognised_whole(size: str):
 # Export ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_exported_network_agrees_at_sizes_it_was_not_traced_at(tmp_path):
     """The pooling pyramid included, whose bins do not divide these sizes."""
     network = shuffled(upernet_convnext_tiny(num_classes=3, **TINY))
