@@ -192,6 +192,11 @@ def test_misspelt_names(folder, tmp_path):
     out = ("--out", tmp_path / "run", "--data", folder)
     refused(train(*out, "--model", "unett"), "did you mean", "'unet'")
     refused(train(*out, "--encoder", "resnet43"), "did you mean", "resnet34")
+    refused(train(*out, "--model", "fpn", "--encoder", "none"), "fpn is a decoder and needs an encoder")
+    options = configured(tmp_path, folder, model_options={"widht": 4})
+    refused(
+        train("--config", options, "--out", tmp_path / "run"), "no argument 'widht'", "did you mean 'width'"
+    )
     refused(train(*out, "--losses", "dicee=1", "--weights", "none"), "did you mean 'dice'")
     refused(train(*out, "--losses", "dice"), "such as cross_entropy=1,dice=0.5")
     refused(train(*out, "--precision", "half"), "must be one of float32, bfloat16, float16")

@@ -1,5 +1,6 @@
 """The loop on tiny networks, and the data sets on folders drawn here."""
 
+import ctypes
 import dataclasses
 import io
 import json
@@ -23,6 +24,7 @@ from pixelwise.models.unet import UNet
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.draws import Draws, class_balance
 from pixelwise.training.loop import fit
+from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import make_loss
 from pixelwise.training.optimize import layers, learning_rate, make_optimizer
 from pixelwise.training.progress import Progress, read_metrics
@@ -170,6 +172,20 @@ def test_what_only_makes_it_faster_or_smoother_learns_nearly_the_same(tmp_path, 
     before, after = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("usual", "other"))
     assert [line["loss"] for line in after] == pytest.approx([line["loss"] for line in before], rel=0.05)
     assert next(other.parameters()).dtype == torch.float32
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_memory_that_steps_give_back_is_kept_until_the_run_ends():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    before = resident()
+    with freed_memory_kept():
+        block = torch.ones(64, 2**20, dtype=torch.uint8)
+        del block
+        kept = resident() - before
+    assert kept > 60  # MiB
+    assert resident() - before < 16
 
 
 def test_float16_on_a_cpu_is_refused(tmp_path):

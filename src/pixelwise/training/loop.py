@@ -24,6 +24,7 @@ from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
 from pixelwise.training import checkpoint
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.draws import Draws, class_balance
+from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import Batch, LossOf
 from pixelwise.training.optimize import learning_rate, make_optimizer, set_learning_rate, set_mode
 from pixelwise.training.progress import Metrics, Progress
@@ -36,6 +37,7 @@ PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 KNOBS = "a smaller --batch-size with --accumulate to make up for it, a smaller --image-size, or --precision bfloat16"
 
 
+@freed_memory_kept()
 def fit(
     network: nn.Module,
     samples: Samples,

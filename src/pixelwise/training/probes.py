@@ -22,6 +22,7 @@ from pixelwise.errors import InputError
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.draws import Draws
 from pixelwise.training.loop import process_state, raise_if_out_of_memory
+from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import Batch, LossOf
 from pixelwise.training.optimize import make_optimizer, set_learning_rate, set_mode
 
@@ -39,6 +40,7 @@ class Cost:
     bytes: int
 
 
+@freed_memory_kept()
 def estimate(
     network: nn.Module,
     samples: Samples,

@@ -32,6 +32,7 @@ from pixelwise.errors import (
     InputError,
     MissingExtraError,
     OutputError,
+    PixelwiseError,
     UnknownNameError,
     WeightsError,
     suggest,
@@ -222,7 +223,12 @@ def make_network(config: TrainConfig, classes: int, say: Say) -> tuple[nn.Module
         if weights == "imagenet" and option == "weights_backbone":
             weights = "IMAGENET1K_V1"  # torchvision's name, as papers and its own recipes start from
         torch.manual_seed(config.seed)
-        return create_model(config.model, **arguments, **({option: weights} if option else {}))
+        try:
+            return create_model(config.model, **arguments, **({option: weights} if option else {}))
+        except PixelwiseError:
+            raise
+        except (TypeError, ValueError) as error:  # an option that the network has not, or of no sense for it
+            raise InputError(str(error)) from error
 
     if config.weights != "auto":
         return build(config.weights), config
@@ -238,7 +244,8 @@ def make_network(config: TrainConfig, classes: int, say: Say) -> tuple[nn.Module
 
 def takes_backbone_weights(model: str) -> bool:
     """Whether the network of that name has a backbone that comes with weights."""
-    return "weights_backbone" in inspect.signature(catalog.entry(model).load_builder()).parameters
+    known = model in catalog.CATALOG  # what is not, create_model will say
+    return known and "weights_backbone" in inspect.signature(catalog.entry(model).load_builder()).parameters
 
 
 def make_augmentation(config: TrainConfig, preprocess: Preprocess, ignored: int, samples: Samples) -> Augment:
