@@ -54,10 +54,9 @@ FEWER_BLOCKS: dict[str, dict[str, object]] = {
     "swinv2_tiny_window8_256": {"embed_dim": 24, "depths": (1, 2, 1, 1), "num_heads": (1, 2, 4, 8)},
     "edgenext_xx_small": {"depths": (2, 2, 2, 2)},
     "dla46x_c": {"levels": (1, 1, 1, 1, 1, 1)},
-    "tf_efficientnetv2_b0": {"depth_multiplier": 0.3},
 }
 EXPORTED = (
-    "test_convnext convnextv2_atto test_efficientnet tf_efficientnetv2_b0 mobilenetv3_small_050 mobilenetv4_conv_small "
+    "test_convnext convnextv2_atto test_efficientnet mobilenetv3_small_050 mobilenetv4_conv_small "
     "lcnet_050 mnasnet_small regnetx_002 test_resnet resnest14d legacy_seresnet18 skresnet18 resnetv2_18 test_nfnet "
     "dla46x_c hrnet_w18_small hgnetv2_b0 fastvit_t8 fasternet_t0 starnet_s050 efficientvit_b0 edgenext_xx_small "
     "swiftformer_xs pvt_v2_b0 poolformerv2_s12 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 focalnet_tiny_srf "
