@@ -587,6 +587,42 @@ def test_a_geotiff_and_a_photo_through_the_command_line(colors_model, tmp_path):
     assert b"2 of 2 were finished before" in again.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)  # two minutes of CPU, and the machine may be busy
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads ru_maxrss in kilobytes")
+def test_a_raster_of_32768_squared_is_segmented_in_less_than_a_gigabyte_and_a_half(colors_model, tmp_path):
+    """Stripes of 96 pixels along both axes; its pixels take 3.2 GB, its logits would take 17 GB."""
+    side, stripe = 32768, 96
+    profile = {
+        "driver": "GTiff",
+        "height": side,
+        "width": side,
+        "count": 3,
+        "dtype": "uint8",
+        "compress": "lzw",
+    }
+    block = np.arange(side) // stripe
+    classes = np.add.outer(block[: 4 * stripe], block) % 4  # it repeats after four stripes
+    rows = np.vstack([np.zeros((1, 3)), 255 * np.eye(3)]).astype(np.uint8)[classes].transpose(2, 0, 1)
+    place = {"crs": UTM.crs, "transform": rasterio.Affine(*UTM.transform)}
+    with rasterio.open(tmp_path / "a.tif", "w", blockysize=64, **profile, **place) as file:
+        for top in range(0, side, len(classes)):
+            height = min(len(classes), side - top)
+            file.write(rows[:, :height], window=rasterio.windows.Window(0, top, side, height))
+    run = [sys.executable, "-m", "pixelwise", "segment", "a.tif", "--model", str(colors_model)]
+    process = subprocess.Popen(run, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # Popen has not seen it end
+    assert process.returncode == 0
+    assert usage.ru_maxrss * 1024 < 1_500_000_000  # of this process too, before it became another
+    with rasterio.open(tmp_path / "a.labels.tif") as file:
+        assert (file.height, file.width, file.crs.to_epsg()) == (side, side, 32633)
+        for top in (0, 16_000, side - len(classes)):
+            window = rasterio.windows.Window(0, top, side, len(classes))
+            expected = classes[(np.arange(len(classes)) + top) % len(classes)]
+            np.testing.assert_array_equal(file.read(1, window=window), expected)
+
+
 def test_a_picture_comes_through_a_pipe(colors_model, tmp_path):
     Image.fromarray(quadrants()).save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()

@@ -24,6 +24,9 @@ from pixelwise.outputs.polygons import Polygon, blank, fill, finished, simplify,
 
 _TILE = 256
 
+_CACHE_BYTES = 64_000_000
+"""What GDAL may hold of blocks not yet written, or two rows of tiles; its own default is a share of the memory."""
+
 CLASSES_TAG = "pixelwise_classes"
 """The GeoTIFF tag that holds the LabelSet as JSON."""
 
@@ -52,7 +55,8 @@ def write_geotiff(
     if georeference is not None:
         profile["crs"] = projection(georeference, "writing a GeoTIFF")
         profile["transform"] = rasterio.Affine(*georeference.transform)
-    with _quiet(), rasterio.open(path, "w", **profile) as file:
+    limit = rasterio.Env(GDAL_CACHEMAX=max(_CACHE_BYTES, 2 * _TILE * w * labels.dtype.itemsize))
+    with _quiet(), limit, rasterio.open(path, "w", **profile) as file:
         for top in range(0, h, _TILE):
             rows = labels[top : top + _TILE]
             file.write(rows, 1, window=rasterio.windows.Window(0, top, w, len(rows)))
