@@ -3,7 +3,9 @@
     python -m pixelwise.recipes.camvid --data ../shared/data --out runs/camvid
 
 CamVid is CC BY-NC 4.0: a yardstick beside published tables, not a model to ship. Trained on train and val together for
-a number of steps that was fixed beforehand, scored once, on test, at the end.
+a number of steps that was fixed beforehand, scored once, on test, at the end: mean IoU 0.6517 (95 % over pictures 0.637
+to 0.664), pixel accuracy 0.9103, single scale, 2,908,043 parameters (11.6 MB). 77 minutes on one of two AMD EPYC cores.
+The loss was still falling after its 22 epochs.
 """
 
 from __future__ import annotations
