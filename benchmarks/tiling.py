@@ -2,9 +2,9 @@
 
 Same tiny network, same windows (they coincide where the tile's step divides the picture, as 384 does 2048 - 512 and
 8192 - 512), same weights, tiles four at a time. MONAI is given the normalised float picture ready made; ours starts
-from bytes. Time: alternately in one process. Memory: each in a process of its own, the peak above what was held when
-its input was ready and a small picture had been through. `--giant` stitches 32768 x 32768 pixels drawn row by row and
-writes the labels to a file.
+from bytes. Time: alternately in one process; cpu_s is that of all threads together, which other programs disturb
+less. Memory: each in a process of its own, the peak above what was held when its input was ready and a small picture
+had been through. `--giant` stitches 32768 x 32768 pixels drawn row by row and writes the labels to a file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -91,19 +92,23 @@ def compare(side: int, window: str, repeats: int) -> None:
     print(f"equal labels: {equal:.7f}")
     memory = {name: peak_of(name, side, window) for name in ("MONAI", "stitch")}
     print(f"peak above baseline: {', '.join(f'{k} {v / 1e6:.0f} MB' for k, v in memory.items())}")
-    times = alternately(
-        {
-            "MONAI": lambda: monai(image, window),
-            "stitch": lambda: ours(picture, window),
-            "network alone": lambda: network_alone(side),
-        },
-        repeats=repeats,
-        warmup=0,
-    )
+    contenders = {
+        "MONAI": lambda: monai(image, window),
+        "stitch": lambda: ours(picture, window),
+        "network alone": lambda: network_alone(side),
+    }
+    cpu_s: dict[str, list[float]] = {name: [] for name in contenders}
+
+    def counted(name: str) -> None:
+        start = time.process_time()
+        contenders[name]()
+        cpu_s[name].append(round(time.process_time() - start, 2))
+
+    times = alternately({name: partial(counted, name) for name in contenders}, repeats=repeats, warmup=0)
     record(
         "tiling", f"{window}, {side} x {side}", "MONAI", "stitch", times,
         classes=CLASSES, tile=TILE, overlap=OVERLAP, batch=BATCH, equal_pixels=equal, peak_bytes=memory,
-        peak_ratio=round(memory["MONAI"] / memory["stitch"], 1), torch_threads=torch.get_num_threads(),
+        peak_ratio=round(memory["MONAI"] / memory["stitch"], 1), torch_threads=torch.get_num_threads(), cpu_s=cpu_s,
     )  # fmt: skip
 
 
