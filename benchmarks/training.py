@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,28 @@ from pixelwise.training.draws import Draws
 from timing import record
 
 Augment, Turn = Callable[[Sample], Any], Callable[[], None]
-CLASSES, COMPARED, WORKERS, THREADS = 21, 20, 1, 2
+COMPARED, WORKERS, THREADS = 20, 1, 2
 SIZE_HW = (375, 500)
 
 
+@dataclass(frozen=True)
 class Case:
-    """What is learned. peer: name of the other side; crop_hw, batch_size: of a step."""
+    """What is learned. peer: name of the other side. classes: few for Dice, as SMP counts a class that a batch lacks
+    as a perfect one, and we leave it out."""
 
-    def __init__(self, peer: str, network: str, crop_hw: tuple[int, int], batch_size: int) -> None:
-        self.peer, self.network, self.crop_hw, self.batch_size = peer, network, crop_hw, batch_size
+    peer: str
+    network: str
+    crop_hw: tuple[int, int]
+    classes: int
+    batch_size: int = 4
+
+    def samples(self) -> list[Sample]:
+        return [Sample(s.image, s.mask % self.classes, s.name) for s in samples(SIZE_HW)]
 
 
 CASES = {
-    "smp": Case("SMP, plain PyTorch loop", "unet on resnet34", (128, 128), 4),
-    "torchvision": Case("torchvision's reference loop", "lraspp_mobilenet_v3_large", (256, 256), 4),
+    "smp": Case("SMP, plain PyTorch loop", "unet on resnet34", (128, 128), classes=4),
+    "torchvision": Case("torchvision's reference loop", "lraspp_mobilenet_v3_large", (256, 256), classes=21),
 }
 
 
@@ -132,21 +141,22 @@ class Turns:
 def networks(case: str) -> tuple[nn.Module, nn.Module]:
     """(ours, the peer's) with the same random weights."""
     torch.manual_seed(0)
+    classes = CASES[case].classes
     if case == "smp":
         import segmentation_models_pytorch as smp
 
         from pixelwise.weights.checkpoint import create_model, load_checkpoint
 
-        theirs = smp.Unet("resnet34", encoder_weights=None, classes=CLASSES)
-        ours = create_model("unet", encoder="resnet34", num_classes=CLASSES)
+        theirs = smp.Unet("resnet34", encoder_weights=None, classes=classes)
+        ours = create_model("unet", encoder="resnet34", num_classes=classes)
         load_checkpoint(ours, theirs.state_dict())
         return ours, theirs
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large as reference
 
     from pixelwise.models import lraspp_mobilenet_v3_large
 
-    theirs = reference(weights=None, weights_backbone=None, num_classes=CLASSES)
-    ours = lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=CLASSES)
+    theirs = reference(weights=None, weights_backbone=None, num_classes=classes)
+    ours = lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=classes)
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
     return ours, theirs
 
@@ -181,7 +191,7 @@ def ours(
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        fit(networks(case)[0].to(dtype), samples(SIZE_HW), augment, loss_of, config, out)
+        fit(networks(case)[0].to(dtype), CASES[case].samples(), augment, loss_of, config, out)
         return [line["loss"] for line in read_metrics(out / "metrics.jsonl") if "loss" in line]
 
 
@@ -191,7 +201,7 @@ def smp_loop(augment: Augment, steps: int, turn: Turn, dtype: torch.dtype = torc
 
     case = CASES["smp"]
     model = networks("smp")[1].to(dtype)
-    data = Ordered(samples(SIZE_HW), augment, steps * case.batch_size)
+    data = Ordered(case.samples(), augment, steps * case.batch_size)
     loader = DataLoader(data, batch_size=case.batch_size, num_workers=WORKERS)
     loss_fn = DiceLoss(MULTICLASS_MODE, from_logits=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-2)
@@ -213,7 +223,7 @@ def torchvision_loop(
     """references/segmentation/train.py for one epoch: criterion over the heads, SGD, poly stepped every iteration."""
     case = CASES["torchvision"]
     model = networks("torchvision")[1].to(dtype)
-    data = Ordered(samples(SIZE_HW), augment, steps * case.batch_size)
+    data = Ordered(case.samples(), augment, steps * case.batch_size)
     loader = DataLoader(data, batch_size=case.batch_size, num_workers=WORKERS, drop_last=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-6)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda x: (1 - x / steps) ** 0.9)
@@ -289,7 +299,8 @@ def compare(case: str, augmented: bool, rounds: int, a_turn: int) -> None:
     for process in children:
         process.join()
     details: dict[str, Any] = {
-        "batch_size": spec.batch_size, "crop_hw": spec.crop_hw, "workers": WORKERS, "torch_threads": THREADS,
+        "batch_size": spec.batch_size, "crop_hw": spec.crop_hw, "classes": spec.classes,
+        "workers": WORKERS, "torch_threads": THREADS,
         "steps_per_second": {s: round(1000 / statistics.median(t), 3) for s, t in times.items()},
         "cpu_median_ms": {s: round(statistics.median(t), 1) for s, t in cpu.items()},
         "cpu_ratio": round(statistics.median(cpu[spec.peer]) / statistics.median(cpu["pixelwise"]), 2),

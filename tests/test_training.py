@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 
 from crashing import squares
 from pixelwise.datasets.opening import split_by_name
+from pixelwise.datasets.sample import Sample
 from pixelwise.decoders.compose import compose
 from pixelwise.errors import InputError, PixelwiseError, UnknownNameError
 from pixelwise.losses import cross_entropy, dice
@@ -356,6 +357,9 @@ def test_pictures_with_rare_classes_are_drawn_more_often():
     weights_ = class_balance(samples)
     assert weights_[3] == pytest.approx((0.5 * 8) ** 0.5)
     assert (weights_[[0, 1, 2, 4, 5, 6, 7]] == 1).all()
+    unknown = [Sample(s.image, s.mask.astype(np.uint16), s.name) for s in samples]
+    unknown[3].mask[:2] = 65535
+    assert (class_balance(unknown) == 1).all()  # what is not known is no class
     draws = Draws(samples, joint(v2.Identity()), seed=0, first=0, last=8000, weights=weights_)
     shown = np.bincount([draws.sample_of(i) for i in range(8000)])
     assert shown[3] / shown[0] == pytest.approx(2, rel=0.15)

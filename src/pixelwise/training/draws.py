@@ -67,7 +67,8 @@ def class_balance(samples: Samples, threshold: float = 0.5) -> Tensor:
     Source: repeat factor sampling of LVIS (1908.03195, section 3.2), there with a threshold of 0.001.
     """
     shown = [np.unique(sample.mask) for sample in samples]
-    shown = [ids[ids != 255] for ids in shown]
+    # 255, or 65535 where there are more classes, is unknown
+    shown = [ids[ids != np.iinfo(ids.dtype).max] for ids in shown]
     counts = np.bincount(np.concatenate(shown).astype(np.int64), minlength=1)
     wanted = np.sqrt(threshold * len(shown) / np.maximum(counts, 1))
     return torch.tensor([max(1.0, wanted[ids].max(initial=1.0)) for ids in shown], dtype=torch.float64)
