@@ -334,20 +334,22 @@ def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say |
         ),
     )
     data = f"{card.name}, {len(experiment.held_out)} held-out pictures"
+    evaluations: list[Evaluation] = []
+
+    def measure(segmenter: Segmenter) -> tuple[Score, ...]:
+        evaluations.append(evaluate(segmenter, experiment.held_out, classes=card.labels, data=data))
+        return scores_of(evaluations[-1], data)
+
     if export:
-        card = embed(network, card, out / "model.onnx", lambda s: scores_of(score(s, experiment, data), data))
+        card = embed(network, card, out / "model.onnx", measure)
         segmenter = Segmenter(out / "model.onnx")
     else:
         segmenter = Segmenter(network, engine="pytorch", card=card)
-    evaluation = score(segmenter, experiment, data)
-    card = card.replace(scores=scores_of(evaluation, data))
+        card = card.replace(scores=measure(segmenter))
+    (evaluation,) = evaluations
     save(network, out / "weights.safetensors", plan=experiment.plan, card=card)
     write_report(evaluation, segmenter, card, out, tell)
     return card
-
-
-def score(segmenter: Segmenter, experiment: Experiment, data: str) -> Evaluation:
-    return evaluate(segmenter, experiment.held_out, classes=experiment.card.labels, data=data)
 
 
 def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
