@@ -4,7 +4,8 @@
 
 The challenge's data are not ours to pass on: a yardstick, not a model to ship. Trained on the first 25 of the 30
 slices, scored once, on the last five, at the end of a run of fixed length; the paper's figures are of the challenge's
-own hidden stack, so they stand beside these and not against them.
+own hidden stack, so they stand beside these and not against them. Errors, eight views averaged (one view): warping
+0.00259 (0.00272), Rand 0.0850 (0.1649), pixel 0.0800 (0.0782). 17 minutes on one of two AMD EPYC cores, both busy.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from pixelwise.weights.convert.family import Plan
 CLASSES = LabelSet.of(("membrane", "cell"), colors=((0, 0, 0), (240, 240, 240)))
 PREPROCESS = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 CONFIG = TrainConfig(
-    model="unet", model_options={"width": 20}, steps=1200, batch_size=4, peak_lr=2e-3, weight_decay=1e-4,
+    model="unet", model_options={"width": 16}, steps=700, batch_size=4, peak_lr=2e-3, weight_decay=1e-4,
     warmup_steps=50, ema_decay=0.99, precision="bfloat16", channels_last=True,
     augment={"crop_hw": (256, 256), "scale": (0.8, 1.25), "largest_share": 1.0, "elastic_px": 10.0},
 )  # fmt: skip
@@ -67,7 +68,7 @@ def experiment(data: Path) -> Experiment:
         align_corners=UNet.align_corners,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         licence="that of the ISBI 2012 challenge's data: not for passing on",
-        origin="pixelwise, recipes/isbi.py: padded U-Net of width 20, trained from scratch on 25 slices",
+        origin="pixelwise, recipes/isbi.py: padded U-Net of width 16, trained from scratch on 25 slices",
     )
     ignored = ignore_index(CLASSES)
     augment = Augment(**CONFIG.augment, mean=PREPROCESS.mean, std=PREPROCESS.std, ignore_index=ignored)
@@ -78,7 +79,7 @@ def experiment(data: Path) -> Experiment:
 
 def errors(segmenter: Segmenter, samples: Samples, **views: Any) -> dict[str, dict[str, float]]:
     """The challenge's three errors, each at its best threshold. views: test-time augmentation, as in `Segmenter`."""
-    found = MembraneErrors(tuple(np.arange(0.05, 1, 0.05)))
+    found = MembraneErrors([i / 20 for i in range(1, 20)])
     for sample in samples:
         answer = segmenter(sample.image, confidence=True, **views)
         assert answer.confidence is not None
