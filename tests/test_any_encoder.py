@@ -140,7 +140,7 @@ def test_a_plain_transformer_goes_with_decoders_that_need_no_pyramid(encoder: st
     check(three, 4 * stride, 5 * stride + 6)
 
 
-@pytest.mark.parametrize("encoder", marked(EXPORTED, quick=("test_vit",)))
+@pytest.mark.parametrize("encoder", marked(EXPORTED, quick=()))
 def test_the_export_with_three_decoders_gives_the_same_at_other_sizes(encoder: str):
     three = Three(encoder, FAST_TO_TRACE).eval()
     program = trace(three, torch.rand(2, 3, 416, 448))

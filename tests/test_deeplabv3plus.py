@@ -390,6 +390,7 @@ def test_wrong_arguments_are_named():
         v3plus.deeplabv3plus_xception65(output_stride=32)
 
 
+@pytest.mark.slow
 def test_export_equals_torch_at_other_sizes():
     row = ROWS["xception71"]
     short = {"entry": row["entry"], "middle": row["middle"][:1], "exit": row["exit"]}

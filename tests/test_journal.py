@@ -194,7 +194,10 @@ def test_control_c_leaves_nothing_half_written_and_resume_finishes(colors_model,
     (tmp_path / "in").mkdir()
     for i in range(200):
         Image.fromarray(quadrants()).save(tmp_path / "in" / f"{i:03}.png")
+    # A shell starts background jobs deaf to Control-C, and so their children: undo that first.
+    listen = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     run = [sys.executable, "-m", "pixelwise", "segment", "in", "--model", str(colors_model), "--out", "out"]
+    run = [sys.executable, "-c", listen, *run]
     process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert process.stdout is not None
     for _ in range(3):

@@ -223,6 +223,7 @@ def test_builders_name_their_network_and_take_other_channels_and_classes(build):
             assert network(torch.rand(1, in_channels, *size))["out"].shape == (1, 6, *size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dims", "traced_at", "shapes"),
     [

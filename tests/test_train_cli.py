@@ -211,6 +211,7 @@ def test_one_batch_can_be_learned_by_heart(folder, tmp_path):
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
+@pytest.mark.slow
 def test_the_learning_rate_finder_names_a_rate_where_the_loss_falls(folder, tmp_path):
     result = train("--config", configured(tmp_path, folder), "--out", tmp_path / "run", "--find-lr")
     assert result.exit_code == 0, result.exception

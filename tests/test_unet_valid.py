@@ -248,6 +248,7 @@ def test_builders_name_their_network_and_take_other_channels_and_classes(build):
             assert network(torch.rand(1, in_channels, 9, 33))["out"].shape == (1, 4, 9, 33)
 
 
+@pytest.mark.slow
 def test_the_export_equals_the_network_at_other_sizes():
     network = UNetValid(3, 4, variant="phseg_v5", width=2)
     assert largest_difference(network, (2, 3, 64, 90), (1, 3, 97, 130), (3, 3, 20, 41), (1, 3, 1, 5)) < 1e-4

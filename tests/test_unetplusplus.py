@@ -188,6 +188,7 @@ def test_builders_name_their_network_and_take_other_channels_and_classes(build):
             assert network(torch.rand(1, in_channels, 19, 33))["out"].shape == (1, 4, 19, 33)
 
 
+@pytest.mark.slow
 def test_the_export_equals_the_network_at_other_sizes():
     network = UNetPlusPlus(3, 2, filters=FILTERS, deep_supervision=True)
     assert largest_difference(network, (2, 3, 64, 80), (1, 3, 97, 130), (3, 3, 16, 41)) < 1e-4
