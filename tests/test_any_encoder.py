@@ -36,10 +36,7 @@ PLAIN = (
     "test_vit vit_tiny_patch16_224 deit_tiny_patch16_224 vit_small_patch14_dinov2 vit_small_patch14_reg4_dinov2 "
     "vit_tiny_patch16_dinov3_qkvb eva02_tiny_patch14_224 xcit_nano_12_p8_224 vit_tiny_r_s16_p8_224"
 ).split()
-QUICK = (
-    "test_convnext test_efficientnet mobilenetv4_conv_small regnetx_002 hrnet_w18_small test_mambaout test_byobnet "
-    "test_vit vit_tiny_patch16_dinov3_qkvb"
-).split()
+QUICK = ("test_convnext test_efficientnet test_mambaout test_byobnet test_vit").split()
 WINDOWS = ("test_maxvit",)  # padded to whole windows of the size it is made for
 OF_ONE_SIZE = ("efficientformerv2_s0", "test_coatnet", "visformer_tiny")
 ONE_BLOCK_A_STAGE = {
@@ -161,7 +158,7 @@ def test_more_than_forty_encoders_are_exported():
     assert set(EXPORTED) <= {*PYRAMIDS, *PLAIN, *WINDOWS}
 
 
-@pytest.mark.parametrize("encoder", marked(OF_ONE_SIZE, quick=("test_coatnet",)))
+@pytest.mark.parametrize("encoder", marked(OF_ONE_SIZE, quick=("visformer_tiny",)))
 def test_an_encoder_of_one_size_works_at_that_size_and_names_it_at_others(encoder: str, tmp_path: Path):
     three = Three(encoder)
     network = three.networks[1]

@@ -202,6 +202,7 @@ def test_misspelt_names(folder, tmp_path):
     refused(train(*out, "--precision", "half"), "must be one of float32, bfloat16, float16")
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart(folder, tmp_path):
     result = train(
         "--config", configured(tmp_path, folder, peak_lr=1e-2), "--out", tmp_path / "run", "--overfit-batch"
