@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the script fork
 def script(what, out, *arguments):
     """What tests/crashing.py prints last, in a process of its own: pytest's has threads, which forks do not like."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), what, str(out), *arguments], capture_output=True, text=True, timeout=550
+        [sys.executable, str(SCRIPT), what, str(out), *arguments], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

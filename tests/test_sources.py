@@ -588,7 +588,6 @@ def test_a_geotiff_and_a_photo_through_the_command_line(colors_model, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # two minutes of CPU, and the machine may be busy
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads ru_maxrss in kilobytes")
 def test_a_raster_of_32768_squared_is_segmented_in_less_than_a_gigabyte_and_a_half(colors_model, tmp_path):
     """Stripes of 96 pixels along both axes; its pixels take 3.2 GB, its logits would take 17 GB."""
