@@ -18,6 +18,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+ROWS_AT_ONCE = 16
+"""Rows of a tile whose best classes `stitch_tile` keeps: they fit the nearest cache."""
+
 
 @cache
 def _pool() -> ThreadPoolExecutor:
@@ -433,7 +436,8 @@ def stitch_tile(
     confidence unless that is empty; then planes = k + 1, the last for the sum of weights.
 
     Tile rows first, first + 1 .. end - 1 are done, and each with those that lie whole steps of finished[0] further
-    down, in this order: row y + step writes what row y has read, and nobody else touches it.
+    down, in this order: row y + step writes what row y has read, and nobody else touches it. They are done some at a
+    time, class by class, so that the logits are read as they lie in memory.
     """
     k, h, w = logits.shape
     planes = below.shape[0]
@@ -441,57 +445,67 @@ def stitch_tile(
     step, done = finished
     enlarged = (h, w) != window.shape
     line = np.empty(w, np.float32)
-    sums = np.empty((planes, columns), np.float32)
-    best = np.empty(done, np.float32)
-    winner = np.empty(done, np.int32)
+    row = np.empty(columns, np.float32)
+    best = np.empty((ROWS_AT_ONCE, done), np.float32)
+    winner = np.empty((ROWS_AT_ONCE, done), np.int32)
+    sums = np.empty((planes if confidence.size else 0, ROWS_AT_ONCE, done), np.float32)
     total = np.empty(done, np.float32)
-    for start in range(first, end):
-        for y in range(start, rows, step):
-            cell, v = row_cell[y], row_weight[y]
-            after = min(cell + 1, h - 1)
+    for start in range(first, end, ROWS_AT_ONCE):
+        count = min(ROWS_AT_ONCE, end - start)
+        for top in range(start, rows, step):
+            bottom = min(top + count, rows)
             for c in range(planes):
-                row = sums[c]
-                weight = window[y]
-                if c == k:
-                    for x in range(columns):
-                        row[x] = weight[x]
-                elif enlarged:
-                    for x in range(w):
-                        line[x] = logits[c, cell, x] * (np.float32(1) - v) + logits[c, after, x] * v
-                    for x in range(columns):
-                        i, u = column_cell[x], column_weight[x]
-                        value = line[i] * (np.float32(1) - u) + line[min(i + 1, w - 1)] * u
-                        row[x] = value * weight[x]
-                else:
-                    for x in range(columns):
-                        row[x] = logits[c, y, x] * weight[x]
-                for x in range(seen[1]):
-                    row[x] += beside[c, y, x]
-                if y < seen[0]:
-                    for x in range(seen[1], columns):
-                        row[x] += below[c, y, left + x]
-                for x in range(done, columns):
-                    beside[c, y, x - done] = row[x]
-                if y >= step:
-                    for x in range(done):
-                        below[c, y - step, left + x] = row[x]
-            if y >= step:
+                for y in range(top, bottom):
+                    weight = window[y]
+                    if c == k:
+                        for x in range(columns):
+                            row[x] = weight[x]
+                    elif enlarged:
+                        cell, v = row_cell[y], row_weight[y]
+                        after = min(cell + 1, h - 1)
+                        for x in range(w):
+                            line[x] = logits[c, cell, x] * (np.float32(1) - v) + logits[c, after, x] * v
+                        for x in range(columns):
+                            i, u = column_cell[x], column_weight[x]
+                            value = line[i] * (np.float32(1) - u) + line[min(i + 1, w - 1)] * u
+                            row[x] = value * weight[x]
+                    else:
+                        for x in range(columns):
+                            row[x] = logits[c, y, x] * weight[x]
+                    for x in range(seen[1]):
+                        row[x] += beside[c, y, x]
+                    if y < seen[0]:
+                        for x in range(seen[1], columns):
+                            row[x] += below[c, y, left + x]
+                    for x in range(done, columns):
+                        beside[c, y, x - done] = row[x]
+                    if y >= step:
+                        for x in range(done):
+                            below[c, y - step, left + x] = row[x]
+                        continue
+                    highest, which = best[y - top], winner[y - top]
+                    if c == 0:
+                        for x in range(done):
+                            highest[x] = row[x]
+                            which[x] = 0
+                    elif c < k:
+                        for x in range(done):
+                            better = row[x] > highest[x]
+                            highest[x] = row[x] if better else highest[x]
+                            which[x] = c if better else which[x]
+                    if confidence.size:
+                        for x in range(done):
+                            sums[c, y - top, x] = row[x]
+            if top >= step:
                 continue
-            for x in range(done):
-                best[x] = sums[0, x]
-                winner[x] = 0
-            for c in range(1, k):
-                row = sums[c]
+            for y in range(top, bottom):
+                highest, which = best[y - top], winner[y - top]
                 for x in range(done):
-                    better = row[x] > best[x]
-                    best[x] = row[x] if better else best[x]
-                    winner[x] = c if better else winner[x]
-            for x in range(done):
-                labels[y, left + x] = winner[x]
-            if confidence.size:
-                total[:] = 0
-                for c in range(k):
+                    labels[y, left + x] = which[x]
+                if confidence.size:
+                    total[:] = 0
+                    for c in range(k):
+                        for x in range(done):
+                            total[x] += np.exp((sums[c, y - top, x] - highest[x]) / sums[k, y - top, x])
                     for x in range(done):
-                        total[x] += np.exp((sums[c, x] - best[x]) / sums[k, x])
-                for x in range(done):
-                    confidence[y, left + x] = np.float32(1) / total[x]
+                        confidence[y, left + x] = np.float32(1) / total[x]

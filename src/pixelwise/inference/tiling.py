@@ -21,7 +21,9 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -218,10 +220,11 @@ def stitch(
 
     read: see `Read`; it is asked for every row once and in order, from 0 or, on resuming, from
     `Grid.first_row(resume.band)`, so it may stream. size: of the picture (h, w), or of a volume (d, h, w), whose
-    "rows" are slices. prepare: one tile, as it was read, to the network's float32 (1, c, h, w). infer: logits of any
-    resolution, enlarged within the tile by `align_corners` as `decide` does; one channel is the logit of class 1
-    against 0. Tensors stay on their device until they are labels. resume: what a band carried; work goes on after
-    that band, with the same result as if it had not stopped.
+    "rows" are slices. prepare: one tile, as it was read, to the network's float32 (1, c, h, w); several may be prepared
+    at a time, in threads, and all come out in one shape. infer: logits of any resolution, enlarged within the tile by
+    `align_corners` as `decide` does; one channel is the logit of class 1 against 0; its input is overwritten when the
+    next batch is made. Tensors stay on their device until they are labels. resume: what a band carried; work goes on
+    after that band, with the same result as if it had not stopped.
 
     Raises InputError for rows or logits of a wrong shape, and for a `resume` of other work.
     """
@@ -247,7 +250,7 @@ def _bands(
     confidence: bool,
     resume: Pending | None,
 ) -> Iterator[Band]:
-    weights = _Weights(grid, tiling)
+    weights, batches = _Weights(grid, tiling), _Batches(prepare, min(tiling.batch, grid.count))
     start = 0 if resume is None else resume.band
     rows, first = None, grid.first_row(start)  # the rows in memory, and the place of the first of them
     have = first
@@ -268,15 +271,14 @@ def _bands(
         for i in range(0, len(indices), tiling.batch):
             some = indices[i : i + tiling.batch]
             at = [(places - first, *(grid.places(a + 1, j) for a, j in enumerate(index))) for index in some]
-            logits = _checked(infer(_batch(rows, at, prepare)), len(some), len(grid.size))
+            logits = _checked(infer(batches(rows, at)), len(some), len(grid.size))
             if sums is None:
                 kind = _Compiled if len(grid.size) == 2 and not is_torch_array(logits) else _Plain
                 sums = kind(grid, weights, logits, align_corners, confidence)
                 if resume is not None:
                     sums.resume(resume)
-            for index, one in zip(some, logits, strict=True):
-                sums.add(band, index, one)
-            del logits, one  # before there are others
+            sums.add(band, some, logits)
+            del logits  # before there are others
         assert sums is not None
         labels, probability = sums.finish(band)
         top, bottom = grid.starts[0][band], grid.edge(0, band)
@@ -389,25 +391,33 @@ class _Compiled:
     def resume(self, earlier: Pending) -> None:
         self.pending(earlier.band - 1)[:] = _fitting(earlier, self.pending(earlier.band - 1))
 
-    def add(self, band: int, index: tuple[int, ...], logits: NDArray[np.float32]) -> None:
+    def add(self, band: int, indices: list[tuple[int, ...]], logits: NDArray[np.float32]) -> None:
         from pixelwise import kernels
 
-        grid, (column,) = self._grid, index
-        top, left = grid.starts[0][band], grid.starts[1][column]
-        finished = (grid.edge(0, band) - top, grid.edge(1, column) - left)
-        inside = tuple(
-            min(t, side - at) for t, side, at in zip(grid.tile, grid.size, (top, left), strict=True)
-        )
-        if column == 0:
-            shape = (finished[0], grid.size[1])
+        grid, top = self._grid, self._grid.starts[0][band]
+        done = grid.edge(0, band) - top
+        if indices[0] == (0,):
+            shape = (done, grid.size[1])
             self._labels = np.empty(shape, self._dtype)
             self._probability = np.empty(shape if self._confidence else (0, 0), np.float32)
-        kernels.in_bands(
-            kernels.stitch_tile, finished[0], np.ascontiguousarray(logits, np.float32), self._weights((band, *index)),
-            self._rows.cell, self._rows.weight, self._columns.cell, self._columns.weight,
-            self._below, self._beside, self._labels, self._probability, left,
-            inside, (grid.seen(0, band), grid.seen(1, column)), finished,
-        )  # fmt: skip
+        tiles = []
+        for (column,), one in zip(indices, np.ascontiguousarray(logits, np.float32), strict=True):
+            left = grid.starts[1][column]
+            inside = tuple(
+                min(t, side - at) for t, side, at in zip(grid.tile, grid.size, (top, left), strict=True)
+            )
+            tiles.append((
+                one, self._weights((band, column)),
+                self._rows.cell, self._rows.weight, self._columns.cell, self._columns.weight,
+                self._below, self._beside, self._labels, self._probability, left,
+                inside, (grid.seen(0, band), grid.seen(1, column)), (done, grid.edge(1, column) - left),
+            ))  # fmt: skip
+
+        def stitch_tiles(first: int, end: int) -> None:
+            for tile in tiles:
+                kernels.stitch_tile(*tile, first, end)
+
+        kernels.in_bands(stitch_tiles, done)
 
     def finish(self, band: int) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         return self._labels, self._probability if self._confidence else None
@@ -435,7 +445,11 @@ class _Plain:
     def resume(self, earlier: Pending) -> None:
         self.pending(earlier.band - 1)[:] = self._asarray(_fitting(earlier, self.pending(earlier.band - 1)))
 
-    def add(self, band: int, index: tuple[int, ...], logits: Any) -> None:
+    def add(self, band: int, indices: list[tuple[int, ...]], logits: Any) -> None:
+        for index, one in zip(indices, logits, strict=True):
+            self._add(band, index, one)
+
+    def _add(self, band: int, index: tuple[int, ...], logits: Any) -> None:
         grid = self._grid
         logits = enlarge(logits, grid.tile, align_corners=self._align_corners)
         at = (grid.starts[0][band], *(grid.starts[a + 1][i] for a, i in enumerate(index)))
@@ -496,10 +510,34 @@ def _checked(logits: Any, n: int, dimensions: int) -> Any:
     return logits
 
 
-def _batch(rows: Any, at: list[tuple[NDArray[np.int64], ...]], prepare: Callable[[Any], Any]) -> Any:
-    """The network's input: tiles of the rows, prepared, one after another."""
-    tiles = [prepare(cut(rows, places)) for places in at]
-    return tiles[0] if len(tiles) == 1 else array_namespace(tiles[0]).concat(tiles, axis=0)
+@cache
+def _preparing() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="pixelwise tiles")
+
+
+class _Batches:
+    """The network's input: tiles of the rows, prepared side by side, in memory that the next batch uses again."""
+
+    def __init__(self, prepare: Callable[[Any], Any], most: int) -> None:
+        self._prepare, self._most = prepare, most
+        self._batch: Any = None
+
+    def __call__(self, rows: Any, at: list[tuple[NDArray[np.int64], ...]]) -> Any:
+        if self._most == 1:
+            return self._prepare(cut(rows, at[0]))
+        if self._batch is None:
+            tile = self._prepare(cut(rows, at[0]))
+            xp, shape = array_namespace(tile), (self._most, *tile.shape[1:])
+            self._batch = xp.empty(shape, dtype=tile.dtype, device=device(tile))
+
+        def put(i: int) -> None:
+            self._batch[i : i + 1] = self._prepare(cut(rows, at[i]))
+
+        each = (
+            map if is_torch_array(self._batch) else _preparing().map
+        )  # torch's modes are those of one thread
+        list(each(put, range(len(at))))
+        return self._batch[: len(at)]
 
 
 def cut(rows: Any, places: tuple[NDArray[np.int64], ...]) -> Any:
