@@ -12,11 +12,11 @@ from drawn import draw_folder
 from pixelwise.cli.app import app
 from pixelwise.cli.train import asked_for, new_run
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.losses import unet_weights
+from pixelwise.losses import unet_cross_entropy, unet_weights
 from pixelwise.recipes.published import RECIPES, listing, recipe
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.loop import fit
-from pixelwise.training.objective import make_loss, unet_cross_entropy
+from pixelwise.training.objective import make_loss
 from pixelwise.training.optimize import learning_rate, make_optimizer
 from pixelwise.training.progress import read_metrics
 from pixelwise.training.run import experiment_of

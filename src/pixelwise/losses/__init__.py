@@ -24,7 +24,7 @@ are not defined for those that have their own backward pass.
 from __future__ import annotations
 
 from pixelwise.losses.combine import Loss, OverOutputs, WeightedSum, dice_cross_entropy
-from pixelwise.losses.distance import boundary, hausdorff, unet_weights
+from pixelwise.losses.distance import boundary, hausdorff, unet_cross_entropy, unet_weights
 from pixelwise.losses.inputs import IGNORE, Mode, Over, Reduction
 from pixelwise.losses.lovasz import lovasz_hinge, lovasz_softmax
 from pixelwise.losses.pixel import (
@@ -64,5 +64,6 @@ __all__ = [
     "rmi",
     "soft_cldice",
     "tversky",
+    "unet_cross_entropy",
     "unet_weights",
 ]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.losses.inputs import IGNORE, Mode, Reduction, full_precision, prepare, reduce_maps
+from pixelwise.losses.pixel import cross_entropy
 
 
 @full_precision
@@ -119,6 +120,28 @@ def unet_weights(
     between = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
     weights = np.where(ids == 0, background + between, cell)
     return torch.from_numpy(weights.astype(np.float32))
+
+
+def unet_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    background: int = 0,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    ignore_index: int | None = IGNORE,
+) -> Tensor:
+    """Cross-entropy in which the ground between cells weighs more, as in U-Net; scalar, 0 is perfect.
+
+    logits (n, k, h, w), target (n, h, w) int64. Cells are the pieces that hang together (by their sides) of all that
+    is neither `background` nor ignored; their weights are those of `unet_weights`, which says what w0 and sigma are,
+    with 1 for both classes. Source: U-Net (Ronneberger 2015), eq. 1 and 2.
+    """
+    ndimage = scipy_ndimage()
+    cells = (target != background) & (target != (-1 if ignore_index is None else ignore_index))
+    maps = [unet_weights(ndimage.label(mask)[0], w0=w0, sigma=sigma) for mask in cells.cpu().numpy()]
+    weights = torch.stack(maps).to(logits.device)  # (n, h, w)
+    return cross_entropy(logits, target, pixel_weights=weights, ignore_index=ignore_index)
 
 
 def by_image_and_class(

@@ -6,13 +6,11 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from pixelwise import losses
 from pixelwise.errors import InputError, UnknownNameError, suggest
 from pixelwise.losses import OverOutputs, WeightedSum
-from pixelwise.losses.distance import scipy_ndimage
 from pixelwise.training.config import TrainConfig
 
 Batch = dict[str, Tensor]
@@ -20,29 +18,11 @@ LossOf = Callable[[nn.Module, Batch], Tensor | Mapping[str, Tensor]]
 """(network, stacked batch) -> the loss, or its parts by name, whose sum is the loss."""
 
 
-def unet_cross_entropy(
-    logits: Tensor, target: Tensor, *, background: int = 0, w0: float = 10.0, sigma: float = 5.0,
-    ignore_index: int | None = losses.IGNORE,
-) -> Tensor:  # fmt: skip
-    """Cross-entropy in which the ground between cells weighs more, as in U-Net; scalar, 0 is perfect.
-
-    logits (n, k, h, w), target (n, h, w) int64. Cells are the pieces that hang together (by their sides) of all that
-    is neither `background` nor ignored; the weights are those of `pixelwise.losses.unet_weights`, which says what w0
-    and sigma are, with 1 for both classes. Needs the extra `metrics`. Source: U-Net (Ronneberger 2015), eq. 1 and 2.
-    """
-    ndimage = scipy_ndimage()
-    cells = (target != background) & (target != (-1 if ignore_index is None else ignore_index))
-    maps = [losses.unet_weights(ndimage.label(mask)[0], w0=w0, sigma=sigma) for mask in cells.cpu().numpy()]
-    weights = torch.stack(maps).to(logits.device)  # (n, h, w)
-    return losses.cross_entropy(logits, target, pixel_weights=weights, ignore_index=ignore_index)
-
-
-_PLAIN = (
+_NAMES = (
     "cross_entropy", "ohem_cross_entropy", "focal", "dice", "generalised_dice", "jaccard", "tversky", "focal_tversky",
-    "mcc", "lovasz_softmax", "boundary", "hausdorff", "rmi",
+    "mcc", "lovasz_softmax", "boundary", "hausdorff", "rmi", "unet_cross_entropy",
 )  # fmt: skip
-LOSSES: dict[str, Callable[..., Tensor]] = {name: getattr(losses, name) for name in _PLAIN}
-LOSSES["unet_cross_entropy"] = unet_cross_entropy
+LOSSES: dict[str, Callable[..., Tensor]] = {name: getattr(losses, name) for name in _NAMES}
 """The losses that take (logits, class ids) and no other tensor."""
 
 
