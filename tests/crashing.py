@@ -31,8 +31,8 @@ from pixelwise.training.loop import fit
 from pixelwise.transforms.torchvision import joint
 
 CONFIG = TrainConfig(
-    steps=24, batch_size=2, accumulate=2, peak_lr=1e-2, warmup_steps=3, save_every=4, workers=2, seed=3,
-    ema_decay=0.9, clip_norm=1.0,
+    steps=24, batch_size=2, accumulate=2, peak_lr=1e-2, warmup_steps=3, validate_every=4, save_minutes=0, workers=2,
+    seed=3, ema_decay=0.9, clip_norm=1.0,
 )  # fmt: skip
 
 

@@ -31,7 +31,9 @@ from pixelwise.training.optimize import layers, learning_rate, make_optimizer
 from pixelwise.training.progress import Progress, read_metrics
 from pixelwise.transforms.torchvision import IMAGE_AND_MASK_FILL, joint
 
-CONFIG = TrainConfig(steps=40, batch_size=2, peak_lr=1e-2, warmup_steps=4, save_every=15, workers=0, seed=3)
+CONFIG = TrainConfig(
+    steps=40, batch_size=2, peak_lr=1e-2, warmup_steps=4, validate_every=15, workers=0, seed=3
+)
 
 
 def loss_of(network, batch):
@@ -77,7 +79,7 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_were_not(tmp_path):
         return loss_of(network, batch)
 
     calls = []
-    config = dataclasses.replace(CONFIG, ema_decay=0.9)
+    config = dataclasses.replace(CONFIG, ema_decay=0.9, save_minutes=0)
     torch.manual_seed(0)
     network = UNet(width=4)
     with pytest.raises(Stop):
@@ -148,10 +150,10 @@ def test_a_configuration_survives_json_and_refuses_what_it_does_not_know():
 
 
 def test_an_epoch_is_as_many_steps_as_the_pictures_of_all_processes_ask_for():
-    config = TrainConfig(epochs=3, batch_size=4, accumulate=2, save_every=None)
+    config = TrainConfig(epochs=3, batch_size=4, accumulate=2, validate_every=None)
     assert [config.total_steps(80, processes) for processes in (1, 2, 5)] == [30, 15, 6]
-    assert config.steps_between_saves(80) == 10
-    assert config.replace(epochs=1000).steps_between_saves(80) == 200  # at most fifty a run
+    assert config.steps_between_validations(80) == 10
+    assert config.replace(epochs=1000).steps_between_validations(80) == 200  # at most fifty a run
 
 
 def test_accumulated_steps_have_the_gradient_of_the_whole_batch(tmp_path):
@@ -241,7 +243,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(tmp_path):
         return float("nan") if len(calls) == 8 else 1.0
 
     torch.manual_seed(0)
-    config = CONFIG.replace(save_every=5)
+    config = CONFIG.replace(save_minutes=0)
     with pytest.raises(
         PixelwiseError, match=r"no longer a number at step 8 .*broken nan.*bad_batch.pt"
     ) as stop:
@@ -253,7 +255,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(tmp_path):
     for name, image in zip(kept["names"], kept["batch"]["image"], strict=True):
         assert torch.equal(image, drawn[name])
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert state["step"] == 5
+    assert state["step"] == 7
     assert all(value.isfinite().all() for value in state["network"].values())
 
 

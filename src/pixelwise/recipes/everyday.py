@@ -48,7 +48,7 @@ START = "weights/deeplabv3_mobilenet_v2_voc21_tf1qat.pth"
 CROP = 321  # pixels, 16n + 1
 CONFIG = TrainConfig(
     steps=320, batch_size=8, peak_lr=1.5e-5, weight_decay=1e-4, warmup_steps=20, frozen_batch_norm=True,
-    ema_decay=0.99, save_every=160,
+    ema_decay=0.99, validate_every=160,
 )  # fmt: skip
 JITTER = v2.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.02)
 POPULATED = ("background", "cat", "cow", "dog", "horse", "person", "sheep")

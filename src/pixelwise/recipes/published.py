@@ -31,7 +31,7 @@ def camvid_lraspp() -> TrainConfig:
         epochs=200, batch_size=8, model="lraspp_mobilenet_v3_large", weights="imagenet", format="camvid",
         image_size=0, augment={"crop_hw": [360, 480]}, losses={"cross_entropy": 1.0, "dice": 1.0},
         optimizer="adamw", peak_lr=1e-3, weight_decay=1e-2, head_lr_factor=2.0, warmup_steps=200, clip_norm=1.0,
-        ema_decay=0.998, channels_last=True, save_every=None,
+        ema_decay=0.998, channels_last=True, validate_every=None,
     )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def coco_torchvision(model: str) -> TrainConfig:
         format="coco", image_size=520, augment={"crop_hw": [480, 480], **PLAIN}, losses={"cross_entropy": 1.0},
         aux_weight=0.5, optimizer="sgd", peak_lr=0.01 if mobile else 0.02, momentum=0.9,
         weight_decay=1e-6 if mobile else 1e-4, decay_norms=True, aux_lr_factor=10.0, schedule="poly",
-        poly_power=0.9, save_every=None,
+        poly_power=0.9, validate_every=None,
     )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def _segformer(size: str, data: str, side: int, batch_size: int) -> TrainConfig:
         steps=160_000, batch_size=batch_size, accumulate=8, model=f"segformer_{size}", format=data, image_size=side,
         augment={"scale": [0.5, 2.0], "largest_share": 0.75, "colour": 0.5}, losses={"cross_entropy": 1.0},
         optimizer="adamw", peak_lr=6e-5, weight_decay=0.01, head_lr_factor=10.0, schedule="poly", poly_power=1.0,
-        warmup_steps=1500, warmup_ratio=1e-6, save_every=16_000,
+        warmup_steps=1500, warmup_ratio=1e-6, validate_every=16_000,
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def voc_deeplabv2_resnet101() -> TrainConfig:
         steps=20_000, batch_size=1, accumulate=10, model="deeplabv2_resnet101", format="voc", image_size=0,
         augment={"crop_hw": [321, 321], "scale": [0.5, 1.5], **PLAIN}, losses={"cross_entropy": 1.0}, aux_weight=1.0,
         optimizer="sgd", peak_lr=2.5e-4, momentum=0.9, weight_decay=5e-4, head_lr_factor=10.0, schedule="poly",
-        poly_power=0.9, save_every=2000,
+        poly_power=0.9, validate_every=2000,
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def _deeplab(model: str, weights: str | None, weight_decay: float) -> TrainConfi
         steps=30_000, batch_size=16, model=model, model_options={"output_stride": 16}, weights=weights, format="voc",
         image_size=0, augment={"crop_hw": [513, 513], "scale": [0.5, 2.0], **PLAIN}, losses={"cross_entropy": 1.0},
         optimizer="sgd", peak_lr=7e-3, momentum=0.9, weight_decay=weight_decay, schedule="poly", poly_power=0.9,
-        save_every=3000,
+        validate_every=3000,
     )  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def isbi_unet() -> TrainConfig:
             "largest_share": 1.0,
         },
         losses={"unet_cross_entropy": 1.0}, loss_options={"unet_cross_entropy": {"w0": 10.0, "sigma": 5.0}},
-        optimizer="sgd", peak_lr=1e-4, momentum=0.99, weight_decay=0.0, schedule="constant", save_every=1000,
+        optimizer="sgd", peak_lr=1e-4, momentum=0.99, weight_decay=0.0, schedule="constant", validate_every=1000,
     )  # fmt: skip
 
 

@@ -35,18 +35,15 @@ class TrainConfig:
     model: str = ""
     encoder: str | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
-    weights: str | None = (
-        None  # of the encoder or backbone: a file, or "imagenet", which is fetched; None: random
-    )
+    weights: str | None = None  # of the encoder or backbone: a file, or "imagenet" (fetched); None: random
 
     # data
     data: str = ""
     format: str = "auto"
     map_ids: str | None = None  # changes of the label files' ids, as in `pixelwise check --map-ids`
-    image_size: int | None = (
-        None  # shorter side of the pictures and side of the crops; None: from the pictures;
-    )
-    # 0: pictures as they are, crops by augment's crop_hw
+    # shorter side of the pictures and side of the crops; None: from the pictures; 0: pictures as they are, and crops of
+    # augment's crop_hw
+    image_size: int | None = None
     augment: dict[str, Any] = field(default_factory=dict)  # options of transforms.augment.Augment
     class_balanced: bool = False  # pictures with rare classes are drawn more often
 
@@ -67,7 +64,7 @@ class TrainConfig:
     schedule: Literal["poly", "cosine", "constant"] = "poly"  # after the warm-up
     warmup_steps: int = 0  # linear from almost 0
     warmup_ratio: float | None = (
-        None  # not None: the schedule begins at step 0 too, times a factor from this to 1
+        None  # with it the schedule begins at step 0 too, times a factor from this to 1
     )
     poly_power: float = 0.9
     clip_norm: float | None = None  # largest gradient norm
@@ -78,17 +75,15 @@ class TrainConfig:
 
     # speed
     precision: Literal["float32", "bfloat16", "float16"] = (
-        "float32"  # of the forward pass; weights are float32
+        "float32"  # of the forward pass, not of the weights
     )
     channels_last: bool = False
     compile: bool = False
     workers: int = 1  # processes that load and augment
 
     # book-keeping
-    save_every: int | None = (
-        0  # steps between validations, each with a checkpoint; 0: at the end; None: an epoch
-    )
-    save_minutes: float = 5.0  # a checkpoint at least this often
+    validate_every: int | None = 0  # steps between validations; 0: at the end; None: an epoch
+    save_minutes: float = 2.0  # between checkpoints; there is one at the end
     trackers: tuple[str, ...] = ()  # tensorboard, wandb, mlflow: what Accelerate knows
 
     def __post_init__(self) -> None:
@@ -100,7 +95,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} must be above 0, got {value}")
-        not_negative = "image_size workers warmup_steps weight_decay save_every save_minutes aux_weight"
+        not_negative = "image_size workers warmup_steps weight_decay validate_every save_minutes aux_weight"
         for name in not_negative.split():
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -139,11 +134,11 @@ class TrainConfig:
     def samples_a_step(self, processes: int = 1) -> int:
         return self.batch_size * self.accumulate * processes
 
-    def steps_between_saves(self, samples: int, processes: int = 1) -> int:
-        """Steps from one validation to the next. None in `save_every` asks for an epoch, but at most 50 a run."""
+    def steps_between_validations(self, samples: int, processes: int = 1) -> int:
+        """Steps from one validation to the next. None in `validate_every` asks for an epoch, but at most 50 a run."""
         steps = self.total_steps(samples, processes)
-        if self.save_every is not None:
-            return self.save_every or steps
+        if self.validate_every is not None:
+            return self.validate_every or steps
         return max(1, round(samples / self.samples_a_step(processes)), -(-steps // 50))
 
     def to_dict(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def fit(
     accelerator = accelerate_with(config, out, unused=bool(getattr(network, "unused_parameters", ())))
     processes, main = accelerator.num_processes, accelerator.is_main_process
     steps = config.total_steps(len(samples), processes)
-    interval = config.steps_between_saves(len(samples), processes)
+    interval = config.steps_between_validations(len(samples), processes)
     a_step = config.samples_a_step(processes)
     refuse_large_batch(config, len(samples), processes)
 
@@ -185,7 +185,7 @@ def fit(
                     best = max(best, score) if score == score else best
                     if main:
                         checkpoint.save(candidate.state_dict(), out / "best.pt")
-            if main and (validating or time.monotonic() - saved > 60 * config.save_minutes):
+            if main and (done == steps or time.monotonic() - saved >= 60 * config.save_minutes):
                 state = {
                     "network": raw.state_dict(),
                     "average": None if average is None else average.state_dict(),

@@ -84,7 +84,7 @@ def with_defaults(given: Mapping[str, Any]) -> TrainConfig:
         values.setdefault("encoder", "resnet34")
     if "steps" not in values:
         values.setdefault("epochs", 50)
-    values.setdefault("save_every", None)
+    values.setdefault("validate_every", None)
     values.setdefault("channels_last", True)
     values.setdefault("workers", usual_workers())
     config = TrainConfig.from_dict(values)
