@@ -9,7 +9,7 @@ from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.labels import VOC
 from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2
 from pixelwise.models.unet import UNet
-from pixelwise.recipes import camvid, embed, everyday, isbi, nuclei
+from pixelwise.recipes import camvid, coco128, embed, everyday, from_voc, isbi, nuclei
 from pixelwise.recipes.renormalise import renormalise
 from pixelwise.segmenter import Segmenter
 from pixelwise.transforms.torchvision import joint
@@ -141,15 +141,26 @@ def test_camvid_starts_from_the_released_encoder(data):
     learned, test = camvid.samples(data)
     assert (len(learned), len(test)) == (367 + 101, 233)
     assert not set(learned.names) & set(test.names)
-    network = camvid.network(data / camvid.START, learned).eval()
+    network = camvid.network(data, learned).eval()
     released = DeepLabV3MobileNetV2()
-    released.load_state_dict(torch.load(data / camvid.START, weights_only=True))
+    released.load_state_dict(torch.load(data / from_voc.START, weights_only=True))
     strided = MobileNetV2Encoder()
     strided.load_state_dict(released.backbone.state_dict())
-    image = torch.from_numpy(camvid.PREPROCESS(learned[0].image))[..., :320]
+    image = torch.from_numpy(from_voc.preprocess(camvid.CONFIG)(learned[0].image))[..., :320]
     with torch.no_grad():
         for ours, theirs in zip(network.encoder(image), strided.eval()(image), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+
+
+def test_coco128_is_divided_by_names_and_says_all_classes(data):
+    learned, held_out = coco128.samples(data)
+    assert (len(learned), len(held_out)) == (101, 27)
+    assert not set(learned.names) & set(held_out.names)
+    assert learned.classes.num_classes == 81
+    assert [learned.classes.names[i] for i in (0, 1, 17, 80)] == ["background", "person", "dog", "toothbrush"]
+    shown = [set(np.unique(np.concatenate([s.mask.ravel() for s in part]))) for part in (learned, held_out)]
+    assert len(shown[0]) < 81  # classes that nobody can learn here
+    assert shown[1] - shown[0]  # and classes that are asked for and were never shown
 
 
 def test_membrane_errors_of_a_segmenter_are_those_of_its_probabilities():

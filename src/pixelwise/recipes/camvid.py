@@ -15,28 +15,24 @@ from pathlib import Path
 
 import torch
 
-from pixelwise.datasets.opening import PairSamples, ignore_index, open_samples
+from pixelwise.datasets.opening import PairSamples, open_samples
 from pixelwise.decoders.fpn import FPN
-from pixelwise.encoders import create_encoder
-from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import CAMVID
-from pixelwise.recipes.renormalise import renormalise
+from pixelwise.recipes import from_voc
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.objective import make_loss
 from pixelwise.training.run import Experiment, train
-from pixelwise.transforms.augment import Augment
-from pixelwise.weights.card import Card
-from pixelwise.weights.convert.family import Plan
 
-START = "weights/deeplabv3_mobilenet_v2_voc21_tf1qat.pth"
-HALF = (0.5, 0.5, 0.5)
-PREPROCESS = Preprocess(mean=HALF, std=HALF, size=448, multiple=32)  # enlarged: poles are a pixel or two wide
 CONFIG = TrainConfig(
     model="fpn", encoder="mobilenetv2_100", model_options={"pyramid_channels": 128}, steps=1300, batch_size=8,
     optimizer="adamw", peak_lr=4e-4, head_lr_factor=3.0, weight_decay=1e-2, warmup_steps=50, ema_decay=0.99,
     losses={"cross_entropy": 1.0, "lovasz_softmax": 1.0}, precision="bfloat16", channels_last=True, image_size=448,
     augment={"crop_hw": (352, 448), "scale": (0.75, 1.5)},
 )  # fmt: skip
+LARGER = CONFIG.replace(
+    steps=1500, seed=1, peak_lr=2.5e-4, ema_decay=0.995, image_size=576,
+    augment={"crop_hw": (384, 512), "scale": (0.7, 1.5)},
+)  # fmt: skip
+"""The second phase: pictures larger still, as poles are a pixel or two wide."""
 
 
 def samples(data: Path) -> tuple[PairSamples, PairSamples]:
@@ -46,47 +42,18 @@ def samples(data: Path) -> tuple[PairSamples, PairSamples]:
     return learned, parts[2]
 
 
-def network(start: Path, learned: PairSamples) -> FPN:
-    """FPN whose encoder is that of the VOC network in the file `start`, its batch norms made fit for training."""
-    torch.manual_seed(CONFIG.seed)
-    assert CONFIG.encoder is not None
-    encoder = create_encoder(CONFIG.encoder)
-    released = torch.load(start, weights_only=True)
-    tensors = [tensor for name, tensor in released.items() if name.startswith("backbone.")]
-    # timm's names for the same layers in the same order; that each fits is checked
-    encoder.load_state_dict(dict(zip(encoder.state_dict(), tensors, strict=True)))
-    seen = [
-        torch.from_numpy(PREPROCESS(learned[i].image)) for i in range(0, len(learned), len(learned) // 24)
-    ]
-    renormalise(encoder, torch.cat(seen))
-    return FPN(encoder, CAMVID.num_classes, **CONFIG.model_options)
+def network(data: Path, learned: PairSamples) -> FPN:
+    return from_voc.network(CONFIG, data / from_voc.START, learned)
 
 
-def experiment(data: Path) -> Experiment:
+def experiment(data: Path, config: TrainConfig = CONFIG, start: Path | None = None) -> Experiment:
+    """The phase that `config` describes; start: the weights that the phase before it left."""
     learned, test = samples(data)
-    made = network(data / START, learned)
-    card = Card(
-        name="camvid",
-        architecture="fpn",
-        labels=CAMVID,
-        preprocess=PREPROCESS,
-        stride=int(made.stride),
-        align_corners=bool(made.align_corners),
-        parameters=sum(parameter.numel() for parameter in made.parameters()),
-        licence="CC BY-NC 4.0, that of CamVid; the encoder's start is Apache-2.0",
-        origin=(
-            "pixelwise, recipes/camvid.py: FPN on MobileNetV2, whose encoder starts from Google's 8-bit release of "
-            "DeepLabV3-MobileNetV2 for Pascal VOC (Apache-2.0), trained on CamVid train and val"
-        ),
-    )
-    ignored = ignore_index(CAMVID)
-    augment = Augment(
-        **CONFIG.augment, shorter_side=CONFIG.image_size, mean=HALF, std=HALF, ignore_index=ignored
-    )
-    arguments = {**CONFIG.model_options, "encoder": CONFIG.encoder, "num_classes": CAMVID.num_classes}
-    return Experiment(
-        CONFIG, Plan("fpn", arguments), made, learned, test, augment, make_loss(CONFIG, ignored), card
-    )
+    made = network(data, learned)
+    if start is not None:
+        made.load_state_dict(torch.load(start, weights_only=True))
+    licence = "CC BY-NC 4.0, that of CamVid"
+    return from_voc.experiment(config, made, learned, test, "camvid", licence, "CamVid train and val")
 
 
 def main() -> None:
@@ -94,7 +61,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds camvid and weights")
     parser.add_argument("--out", type=Path, default=Path("runs/camvid"), help="checkpoints, model and report")
     arguments = parser.parse_args()
-    train(experiment(arguments.data), arguments.out, export=True)
+    first = arguments.out / "first"
+    if not (first / "report.html").is_file():
+        train(experiment(arguments.data), first)
+    train(experiment(arguments.data, LARGER, first / "best.pt"), arguments.out, export=True)
 
 
 if __name__ == "__main__":
