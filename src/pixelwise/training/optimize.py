@@ -63,7 +63,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(listed, lr=config.peak_lr, momentum=config.momentum)
-    return torch.optim.AdamW(listed, lr=config.peak_lr)
+    return torch.optim.AdamW(listed, lr=config.peak_lr, fused=True)  # one pass over the weights, not ten
 
 
 def layers(encoder: nn.Module) -> dict[str, int]:
