@@ -22,14 +22,15 @@ steps, the order of arithmetic in the Dice loss, one-pass augmentation.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class Case:
 
 
 CASES = {
-    "smp": Case("SMP, plain PyTorch loop", "unet on resnet34", (128, 128), classes=4),
+    "smp": Case("SMP, plain PyTorch loop", "unet on resnet34", (256, 256), classes=4),
     "torchvision": Case("torchvision's reference loop", "lraspp_mobilenet_v3_large", (256, 256), classes=21),
 }
 
@@ -203,7 +204,7 @@ def smp_loop(augment: Augment, steps: int, turn: Turn, dtype: torch.dtype = torc
     case = CASES["smp"]
     model = networks("smp")[1].to(dtype)
     data = Ordered(case.samples(), augment, steps * case.batch_size)
-    loader = DataLoader(data, batch_size=case.batch_size, num_workers=WORKERS)
+    loader = DataLoader(data, batch_size=case.batch_size, num_workers=WORKERS, multiprocessing_context="fork")
     loss_fn = DiceLoss(MULTICLASS_MODE, from_logits=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-2)
     losses = []
@@ -225,7 +226,9 @@ def torchvision_loop(
     case = CASES["torchvision"]
     model = networks("torchvision")[1].to(dtype)
     data = Ordered(case.samples(), augment, steps * case.batch_size)
-    loader = DataLoader(data, batch_size=case.batch_size, num_workers=WORKERS, drop_last=True)
+    loader = DataLoader(
+        data, batch_size=case.batch_size, num_workers=WORKERS, drop_last=True, multiprocessing_context="fork"
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-6)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda x: (1 - x / steps) ** 0.9)
 
@@ -264,10 +267,11 @@ def largest_difference(case: str, dtype: torch.dtype) -> float:
 
 def child(case: str, side: str, augmented: bool, steps: int, pipe: Connection) -> None:
     """One contender, from its first step to its last; then its losses."""
-    sys.stderr = open("/dev/null", "w")  # noqa: SIM115  # progress lines
     torch.set_num_threads(THREADS)
     turn, augment = Turns(pipe), augmentation(case, side, augmented)
-    losses = ours(case, augment, steps, turn) if side == "pixelwise" else PEERS[case](augment, steps, turn)
+    loop = partial(ours, case) if side == "pixelwise" else PEERS[case]
+    with open("/dev/null", "w") as nowhere, contextlib.redirect_stderr(nowhere):  # progress lines
+        losses = loop(augment, steps, turn)
     pipe.send(turn.seconds)  # of the last turn, which nobody asked for any more
     pipe.send(losses)
 
@@ -283,6 +287,7 @@ def compare(case: str, augmented: bool, rounds: int, a_turn: int) -> None:
         here, there = context.Pipe()
         process = context.Process(target=child, args=(case, side, augmented, steps, there))
         process.start()
+        there.close()  # so that a side that dies is an EOFError here
         pipes[side] = here
         children.append(process)
     for side in sides:

@@ -13,7 +13,7 @@ from PIL import Image
 from pixelwise import Segmenter, draw
 from pixelwise.labels import LabelSet
 from pixelwise.metrics import ConfusionMatrix
-from pixelwise.recipes import camvid, isbi
+from pixelwise.recipes import camvid, coco128, isbi
 
 OUT = Path(__file__).with_name("results")
 VERDICT = LabelSet.of(
@@ -45,7 +45,8 @@ def pictures(segmenter, samples):
 def main() -> None:
     data, runs = Path(sys.argv[1]), Path(sys.argv[2])
     OUT.mkdir(exist_ok=True)
-    for name, held_out in (("camvid", camvid.samples(data)[1]), ("isbi", isbi.slices(data)[1])):
+    runs_of = {"camvid": camvid.samples(data), "coco128": coco128.samples(data), "isbi": isbi.slices(data)}
+    for name, (_, held_out) in runs_of.items():
         run = runs / name
         if not (run / "model.onnx").is_file():
             continue
