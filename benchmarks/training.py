@@ -205,7 +205,7 @@ def smp_loop(augment: Augment, steps: int, turn: Turn, dtype: torch.dtype = torc
     model = networks("smp")[1].to(dtype)
     data = Ordered(case.samples(), augment, steps * case.batch_size)
     loader = DataLoader(data, batch_size=case.batch_size, num_workers=WORKERS, multiprocessing_context="fork")
-    loss_fn = DiceLoss(MULTICLASS_MODE, from_logits=True)
+    loss_fn = DiceLoss(MULTICLASS_MODE, from_logits=True, ignore_index=255)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-2)
     losses = []
     model.train()

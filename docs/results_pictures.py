@@ -39,7 +39,9 @@ def pictures(segmenter, samples):
         ]
         captions += [f"mean IoU {scores[place]:.2f}", "wrong in red"]
     rows = [draw.side_by_side(*shown[i : i + 2], captions=captions[i : i + 2], text_px=18) for i in (0, 2, 4)]
-    return np.concatenate(rows, axis=0)
+    widest = max(row.shape[1] for row in rows)
+    filled = [np.pad(r, ((0, 0), (0, widest - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
+    return np.concatenate(filled, axis=0)
 
 
 def main() -> None:
