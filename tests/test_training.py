@@ -66,7 +66,9 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_workers(tmp_path):
     assert not torch.equal(weights(first), weights(run(tmp_path / "d", steps=6, seed=4)))
 
 
-def test_a_run_that_is_interrupted_goes_on_as_if_it_were_not(tmp_path):
+@pytest.mark.parametrize(("save_minutes", "kept"), [(0, 33), (1000, 1)])
+def test_a_run_that_is_interrupted_goes_on_as_if_it_were_not(tmp_path, save_minutes, kept):
+    """Validations, at steps 15 and 30, write no checkpoint of their own; the first step does."""
     whole = run(tmp_path / "whole", ema_decay=0.9)
 
     class Stop(Exception):
@@ -79,13 +81,14 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_were_not(tmp_path):
         return loss_of(network, batch)
 
     calls = []
-    config = dataclasses.replace(CONFIG, ema_decay=0.9, save_minutes=0)
+    config = dataclasses.replace(CONFIG, ema_decay=0.9, save_minutes=save_minutes)
     torch.manual_seed(0)
     network = UNet(width=4)
     with pytest.raises(Stop):
         fit(network, squares(), joint(v2.RandomHorizontalFlip()), stops, config, tmp_path / "cut")
     files = {p.name for p in (tmp_path / "cut").iterdir()}
     assert files == {"best.pt", "checkpoint.pt", "config.json", "metrics.jsonl"}
+    assert torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"] == kept
     assert torch.equal(weights(run(tmp_path / "cut", ema_decay=0.9)), weights(whole))
     with pytest.raises(InputError, match="another configuration"):
         run(tmp_path / "cut", seed=9)

@@ -533,9 +533,8 @@ class _Batches:
         def put(i: int) -> None:
             self._batch[i : i + 1] = self._prepare(cut(rows, at[i]))
 
-        each = (
-            map if is_torch_array(self._batch) else _preparing().map
-        )  # torch's modes are those of one thread
+        # torch's modes (inference_mode and the like) are those of one thread
+        each = map if is_torch_array(self._batch) else _preparing().map
         list(each(put, range(len(at))))
         return self._batch[: len(at)]
 

@@ -135,7 +135,7 @@ def unet_cross_entropy(
 
     logits (n, k, h, w), target (n, h, w) int64. Cells are the pieces that hang together (by their sides) of all that
     is neither `background` nor ignored; their weights are those of `unet_weights`, which says what w0 and sigma are,
-    with 1 for both classes. Source: U-Net (Ronneberger 2015), eq. 1 and 2.
+    with 1 for both classes. Needs the extra `metrics`. Source: U-Net (Ronneberger 2015), eq. 1 and 2.
     """
     ndimage = scipy_ndimage()
     cells = (target != background) & (target != (-1 if ignore_index is None else ignore_index))

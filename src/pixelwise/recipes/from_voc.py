@@ -53,7 +53,7 @@ def experiment(
     licence: str,
     origin: str,
 ) -> Experiment:
-    """The run that `config` describes, with a card that says where the network comes from."""  # fmt: skip
+    """The run that `config` describes, with a card that says where the network comes from."""
     assert learned.classes is not None
     classes = learned.classes
     card = Card(

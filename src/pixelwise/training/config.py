@@ -63,9 +63,7 @@ class TrainConfig:
     layer_decay: float = 1.0  # each layer of the encoder learns that much slower than the one above it
     schedule: Literal["poly", "cosine", "constant"] = "poly"  # after the warm-up
     warmup_steps: int = 0  # linear from almost 0
-    warmup_ratio: float | None = (
-        None  # with it the schedule begins at step 0 too, times a factor from this to 1
-    )
+    warmup_ratio: float | None = None  # with it the schedule starts at step 0 too, times this up to 1
     poly_power: float = 0.9
     clip_norm: float | None = None  # largest gradient norm
     ema_decay: float | None = None  # validate and keep the exponential average of weights and statistics
@@ -74,16 +72,14 @@ class TrainConfig:
     sync_batch_norm: bool = True  # statistics over all GPUs, where there are several
 
     # speed
-    precision: Literal["float32", "bfloat16", "float16"] = (
-        "float32"  # of the forward pass, not of the weights
-    )
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the forward pass alone
     channels_last: bool = False
     compile: bool = False
     workers: int = 1  # processes that load and augment
 
     # book-keeping
     validate_every: int | None = 0  # steps between validations; 0: at the end; None: an epoch
-    save_minutes: float = 2.0  # between checkpoints; there is one at the end
+    save_minutes: float = 2.0  # between checkpoints; the first and last step have one
     trackers: tuple[str, ...] = ()  # tensorboard, wandb, mlflow: what Accelerate knows
 
     def __post_init__(self) -> None:

@@ -117,7 +117,7 @@ def fit(
     progress = Progress(steps, start, a_step) if main else None
     since: list[float] = []  # losses since the last validation
     parts: dict[str, float] = {}
-    began = saved = time.monotonic()
+    began, saved = time.monotonic(), -math.inf  # so the first step is kept at once, and may be gone on from
     batches = iter(loader)
     try:
         for step in range(start, steps):
