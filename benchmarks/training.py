@@ -13,10 +13,12 @@ OMP_WAIT_POLICY=PASSIVE, or threads that wait for each other count as busy.
 "same batches": a fixed crop, so that both see equal tensors. That both do the same is shown by 20 steps on small crops,
 in float64 and in float32 with the memory laid out as the peer has it, whose losses must agree to 1e-5 in float64. With
 channels-last convolutions sums are rounded otherwise, and a fresh network with batch norm doubles any difference in a
-step or two: how far the losses of the timed runs part is recorded too.
+step or two: how far the losses of the timed runs part is recorded too, and, as a measure for all these, how far the
+peer parts from itself in float32 when one thread computes in place of two.
 "augmented": each side's own way to resize, crop, flip and change colours (torchvision v2 as in its reference presets,
-albumentations as in SMP's examples, Augment). Ours differ from the peers in: channels-last, memory that is kept between
-steps, the order of arithmetic in the Dice loss, one-pass augmentation.
+albumentations as in SMP's examples, Augment). Ours differ from the peers in: channels-last, U-Net's convolutions of
+repeated pixels, memory that is kept between steps, AdamW in one pass, the order of arithmetic in the Dice loss, and
+one-pass augmentation.
 """
 
 from __future__ import annotations
@@ -265,6 +267,16 @@ def largest_difference(case: str, dtype: torch.dtype) -> float:
     return max(abs(a - b) for a, b in zip(*both, strict=True))
 
 
+def peers_own_difference(case: str) -> float:
+    """Between the losses of the peer over the same 20 steps in float32 with two threads and with one."""
+    losses = []
+    for threads in (THREADS, 1):
+        torch.set_num_threads(threads)
+        losses.append(PEERS[case](FixedCrop((64, 64)), COMPARED, lambda: None))
+    torch.set_num_threads(THREADS)
+    return max(abs(a - b) for a, b in zip(*losses, strict=True))
+
+
 def child(case: str, side: str, augmented: bool, steps: int, pipe: Connection) -> None:
     """One contender, from its first step to its last; then its losses."""
     torch.set_num_threads(THREADS)
@@ -317,6 +329,7 @@ def compare(case: str, augmented: bool, rounds: int, a_turn: int) -> None:
         details["largest_loss_difference_in_20_steps"] = {
             "float64": largest_difference(case, torch.float64),
             "float32, same layout": largest_difference(case, torch.float32),
+            "float32, the peer against itself on one thread": peers_own_difference(case),
             "as timed": max(abs(a - b) for a, b in pairs),
         }  # fmt: skip
         assert details["largest_loss_difference_in_20_steps"]["float64"] <= 1e-5, details

@@ -7,11 +7,13 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exported import largest_difference
-from pixelwise.decoders import DECODERS, NEEDS, load_decoder
+from pixelwise.decoders import DECODERS, NEEDS, load_decoder, unet
 from pixelwise.errors import UnknownNameError
 from pixelwise.layers import Network
 from pixelwise.models.segformer import fuse_levels
@@ -314,6 +316,57 @@ def test_the_fast_order_of_segformers_head_changes_rounding_only():
                     a, b = fast.train(mode)(image)["out"], slow.train(mode)(image)["out"]
                 assert (a - b).abs().max() < 1e-5 * (a.max() - a.min())
     assert fuse_levels.__doc__ is not None
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"norm": None}, {"attention": "scse"}, {"interpolation": "bilinear"}]
+)
+@pytest.mark.parametrize("name", ["unet", "unetplusplus"])
+def test_training_without_making_the_repeated_pixels_gives_the_same_logits_and_gradients(
+    name, options, monkeypatch
+):
+    """Against the order of the paper, which is what a block does whose convolution somebody listens to."""
+    torch.manual_seed(0)
+    network = load_decoder(name)(Pyramid(), 3, **options).double()
+    image = torch.rand(
+        2, 3, 70, 96, dtype=torch.float64
+    )  # features of 3x3 and 5x6: one step that does not double
+    calls = []
+    counted = unet.convolve_doubled
+    monkeypatch.setattr(unet, "convolve_doubled", lambda *given: calls.append(1) or counted(*given))
+
+    def step() -> list[Tensor]:
+        network.zero_grad()
+        logits = network(image)["out"]
+        (logits * torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).view_as(logits)).sum().backward()
+        return [logits.detach(), *(p.grad.clone() for p in network.parameters())]
+
+    quick, used = step(), len(calls)
+    for module in network.modules():
+        if isinstance(module, unet.Block):
+            module.conv1[0].register_forward_hook(lambda *_: None)
+    plain = step()
+    assert len(calls) == used
+    assert (used > 0) == ("interpolation" not in options)
+    for ours, theirs in zip(quick, plain, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-11 * theirs.abs().max()
+    network.eval()
+    network(image)
+    assert len(calls) == used  # predictions and exported files keep the plain order
+
+
+@given(
+    st.integers(1, 2), st.integers(1, 3), st.integers(0, 2), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4),
+    st.booleans(), st.integers(0, 2**31),
+)  # fmt: skip
+def test_a_convolution_of_doubled_pixels_is_that_of_the_repeated_ones(n, c, s, out, h, w, bias, seed):
+    torch.manual_seed(seed)
+    conv = nn.Conv2d(c + s, out, 3, padding=1, bias=bias, dtype=torch.float64)
+    x = torch.randn(n, c, h, w, dtype=torch.float64)
+    skip = torch.randn(n, s, 2 * h, 2 * w, dtype=torch.float64) if s else None
+    repeated = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = conv(repeated if skip is None else torch.cat([repeated, skip], 1))
+    torch.testing.assert_close(unet.convolve_doubled(conv, x, skip), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
