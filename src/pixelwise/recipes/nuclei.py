@@ -4,10 +4,10 @@
 
 Measured on the 67 held-out tiles: Dice 0.901 over all their pixels, 0.918 as the mean per tile. Took 40 minutes
 on two Sapphire Rapids cores that others were using too (20 with both to itself). Run again later on two AMD EPYC cores
-(18 tiles a second, with pauses): 0.901 and 0.917, so the first weights are still those that ship. What is left is mostly outlines,
-which the annotators drew tighter or wider from one experiment to the next; with the broad augmentation alone it is
-0.892 and 0.906, and 0.883 on every fourth training tile. The second phase was added after seeing that, so the
-held-out tiles are not quite untouched.
+(18 tiles a second, with pauses): 0.901 and 0.917, so the first weights are still those that ship. What is left is
+mostly outlines, which the annotators drew tighter or wider from one experiment to the next; with the broad augmentation
+alone it is 0.892 and 0.906, and 0.883 on every fourth training tile. The second phase was added after seeing that, so
+the held-out tiles are not quite untouched.
 """
 
 from __future__ import annotations
