@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -328,9 +328,8 @@ def test_training_without_making_the_repeated_pixels_gives_the_same_logits_and_g
     """Against the order of the paper, which is what a block does whose convolution somebody listens to."""
     torch.manual_seed(0)
     network = load_decoder(name)(Pyramid(), 3, **options).double()
-    image = torch.rand(
-        2, 3, 70, 96, dtype=torch.float64
-    )  # features of 3x3 and 5x6: one step that does not double
+    # Features of 3x3 and 5x6: one step that does not double.
+    image = torch.rand(2, 3, 70, 96, dtype=torch.float64)
     calls = []
     counted = unet.convolve_doubled
     monkeypatch.setattr(unet, "convolve_doubled", lambda *given: calls.append(1) or counted(*given))
@@ -355,6 +354,7 @@ def test_training_without_making_the_repeated_pixels_gives_the_same_logits_and_g
     assert len(calls) == used  # predictions and exported files keep the plain order
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 2), st.integers(1, 3), st.integers(0, 2), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4),
     st.booleans(), st.integers(0, 2**31),
