@@ -257,6 +257,11 @@ def torchvision_loop(
 PEERS = {"smp": smp_loop, "torchvision": torchvision_loop}
 
 
+def furthest_apart(ours: list[float], theirs: list[float]) -> float:
+    """The largest difference between two runs' losses of one step."""
+    return max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+
+
 def largest_difference(case: str, dtype: torch.dtype) -> float:
     """Between the losses of both sides over 20 steps, on crops of 64x64 and in the peer's memory layout."""
     small, nobody = FixedCrop((64, 64)), lambda: None
@@ -264,7 +269,7 @@ def largest_difference(case: str, dtype: torch.dtype) -> float:
         ours(case, small, COMPARED, nobody, dtype, channels_last=False),
         PEERS[case](small, COMPARED, nobody, dtype),
     )
-    return max(abs(a - b) for a, b in zip(*both, strict=True))
+    return furthest_apart(*both)
 
 
 def peers_own_difference(case: str) -> float:
@@ -274,7 +279,7 @@ def peers_own_difference(case: str) -> float:
         torch.set_num_threads(threads)
         losses.append(PEERS[case](FixedCrop((64, 64)), COMPARED, lambda: None))
     torch.set_num_threads(THREADS)
-    return max(abs(a - b) for a, b in zip(*losses, strict=True))
+    return furthest_apart(*losses)
 
 
 def child(case: str, side: str, augmented: bool, steps: int, pipe: Connection) -> None:
@@ -325,12 +330,11 @@ def compare(case: str, augmented: bool, rounds: int, a_turn: int) -> None:
         "target": 1.3,
     }  # fmt: skip
     if not augmented:
-        pairs = list(zip(*(losses[side][:COMPARED] for side in sides), strict=True))
         details["largest_loss_difference_in_20_steps"] = {
             "float64": largest_difference(case, torch.float64),
             "float32, same layout": largest_difference(case, torch.float32),
             "float32, the peer against itself on one thread": peers_own_difference(case),
-            "as timed": max(abs(a - b) for a, b in pairs),
+            "as timed": furthest_apart(*(losses[side][:COMPARED] for side in sides)),
         }  # fmt: skip
         assert details["largest_loss_difference_in_20_steps"]["float64"] <= 1e-5, details
     work = f"{spec.network}, {'augmented' if augmented else 'same batches'}"
