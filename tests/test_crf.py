@@ -18,22 +18,13 @@ from PIL import Image
 from skimage import data as photographs
 from torch.nn import functional as F
 
-from pixelwise import Segmenter, kernels, permutohedral
+from pixelwise import Segmenter, kernels
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.inference import densecrf
-from pixelwise.inference.crf import (
-    CRF,
-    RESNET,
-    VGG,
-    bilateral_features,
-    crf_refine,
-    dense_crf,
-    message_matrix,
-    position_features,
-    refined,
-)
+from pixelwise.inference import densecrf, permutohedral
+from pixelwise.inference.crf import crf_refine, dense_crf, refined
 from pixelwise.inference.lattice import Lattice, _softmax, codes
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalize
+from pixelwise.inference.terms import CRF, RESNET, VGG, bilateral_features, message_matrix, position_features
 from tiny import write_colors_model
 
 NORMALIZATIONS = ("symmetric", "after", "before", "none")

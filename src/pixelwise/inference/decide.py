@@ -12,13 +12,14 @@ plain NumPy for a cold start (numba costs half a second to import), and torch fo
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError
+from pixelwise.inference.axis import Axis, axis_of
 
 NUMBA_PAYS_FROM_PIXELS = 3_000_000
 """NumPy is faster in total than importing numba until about this many pixels were decided in the process."""
@@ -59,8 +60,8 @@ def decide(
     logits = np.ascontiguousarray(logits, np.float32)
     if logits.shape[0] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits])
-    rows = _axis(logits.shape[1], size_hw[0], align_corners)
-    columns = _axis(logits.shape[2], size_hw[1], align_corners)
+    rows = axis_of(logits.shape[1], size_hw[0], align_corners)
+    columns = axis_of(logits.shape[2], size_hw[1], align_corners)
     labels = np.empty(size_hw, np.min_scalar_type(logits.shape[0] - 1))
     probability = np.empty(size_hw, np.float32) if confidence else None
     if _numba_pays(labels.size):
@@ -68,30 +69,6 @@ def decide(
     else:
         _with_numpy(logits, rows, columns, labels, probability)
     return labels, probability
-
-
-class _Axis(NamedTuple):
-    """Where the pixels of one side of the picture lie on the coarse grid.
-
-    cell (N,): the coarse index at or before each pixel; weight (N,) float32 in [0, 1): how far past it;
-    start (n + 1,): the pixels of cell c are start[c] .. start[c + 1].
-    """
-
-    cell: NDArray[np.int64]
-    weight: NDArray[np.float32]
-    start: NDArray[np.int64]
-
-
-def _axis(coarse: int, fine: int, align_corners: bool) -> _Axis:
-    """torch's rule: i (n-1)/(N-1) with aligned corners, else (i + 1/2) n/N - 1/2 and not below zero."""
-    pixels = np.arange(fine, dtype=np.float64)
-    if align_corners:
-        position = pixels * ((coarse - 1) / (fine - 1) if fine > 1 else 0.0)
-    else:
-        position = np.maximum((pixels + 0.5) * (coarse / fine) - 0.5, 0.0)
-    cell = np.minimum(position.astype(np.int64), coarse - 1)
-    start = np.searchsorted(cell, np.arange(coarse + 1))
-    return _Axis(cell, (position - cell).astype(np.float32), start)
 
 
 def _numba_pays(pixels: int) -> bool:
@@ -104,8 +81,8 @@ def _numba_pays(pixels: int) -> bool:
 
 def _with_numba(
     logits: NDArray[np.float32],
-    rows: _Axis,
-    columns: _Axis,
+    rows: Axis,
+    columns: Axis,
     labels: NDArray[Any],
     probability: NDArray[np.float32] | None,
 ) -> None:
@@ -123,8 +100,8 @@ def _with_numba(
 
 def _with_numpy(
     logits: NDArray[np.float32],
-    rows: _Axis,
-    columns: _Axis,
+    rows: Axis,
+    columns: Axis,
     labels: NDArray[Any],
     probability: NDArray[np.float32] | None,
 ) -> None:
@@ -165,7 +142,7 @@ def _with_torch(
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     n, k, h, w = logits.shape
-    rows, columns = _axis(h, size_hw[0], align_corners), _axis(w, size_hw[1], align_corners)
+    rows, columns = axis_of(h, size_hw[0], align_corners), axis_of(w, size_hw[1], align_corners)
 
     def tensor(values: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(values).to(logits.device)

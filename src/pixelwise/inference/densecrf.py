@@ -19,15 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pixelwise.errors import InputError
-from pixelwise.inference.crf import (
-    MeanField,
-    Normalization,
-    Std,
-    bilateral_features,
-    columns_of,
-    position_features,
-    rows_of,
-)
+from pixelwise.inference.crf import MeanField, columns_of, rows_of
+from pixelwise.inference.terms import Normalization, Std, bilateral_features, position_features
 
 CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL = "const", "diag", "full"
 NO_NORMALIZATION: Normalization = "none"

@@ -31,7 +31,7 @@ from array_api_compat import array_namespace, device, is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError
-from pixelwise.inference.decide import _axis
+from pixelwise.inference.axis import axis_of
 
 Predict = Callable[[Any], Any]
 """float32 (n, c, h, w) to logits (n, k, h', w') of the same field of view: any engine, any wrapper of one."""
@@ -357,7 +357,7 @@ def enlarge(logits: Any, size: Sequence[int], *, align_corners: bool) -> Any:
         n = logits.shape[axis]
         if n == side:
             continue
-        where = _axis(n, side, align_corners)
+        where = axis_of(n, side, align_corners)
         cells = (where.cell, np.minimum(where.cell + 1, n - 1))
         before, behind = (xp.take(logits, xp.asarray(cell, device=place), axis=axis) for cell in cells)
         shape = [-1 if a == axis else 1 for a in range(logits.ndim)]
@@ -380,7 +380,7 @@ class _Compiled:
         k, *coarse = logits.shape[1:]
         self._grid, self._weights, planes = grid, weights, k + confidence
         self._rows, self._columns = (
-            _axis(n, side, align_corners) for n, side in zip(coarse, grid.tile, strict=True)
+            axis_of(n, side, align_corners) for n, side in zip(coarse, grid.tile, strict=True)
         )
         self._below = np.zeros((planes, grid.overlap(0), grid.size[1]), np.float32)
         self._beside = np.zeros((planes, grid.tile[0], grid.overlap(1)), np.float32)

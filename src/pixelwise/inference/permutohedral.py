@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelwise.errors import InputError
-from pixelwise.inference.crf import CRF, RESNET, TINY, Normalization, message_matrix, terms_of
 from pixelwise.inference.lattice import codes, scales, steps
+from pixelwise.inference.terms import CRF, RESNET, TINY, Normalization, message_matrix, terms_of
 
 
 @dataclass(frozen=True)
