@@ -24,7 +24,8 @@ from skimage import data
 from pixelwise import Segmenter, kernels
 from pixelwise.datasets.opening import open_samples
 from pixelwise.inference import densecrf
-from pixelwise.inference.crf import CRF, PRESETS, dense_crf
+from pixelwise.inference.crf import dense_crf
+from pixelwise.inference.terms import CRF, PRESETS
 from pixelwise.metrics import BoundaryF, ConfusionMatrix
 from timing import RESULTS, alternately, machine, record
 

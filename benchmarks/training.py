@@ -149,7 +149,8 @@ def networks(case: str) -> tuple[nn.Module, nn.Module]:
     if case == "smp":
         import segmentation_models_pytorch as smp
 
-        from pixelwise.weights.checkpoint import create_model, load_checkpoint
+        from pixelwise.checkpoints.loading import load_checkpoint
+        from pixelwise.checkpoints.making import create_model
 
         theirs = smp.Unet("resnet34", encoder_weights=None, classes=classes)
         ours = create_model("unet", encoder="resnet34", num_classes=classes)

@@ -24,13 +24,17 @@ import torch
 import encoder_table
 import figures
 from pixelwise.catalog import CATALOG, Entry
+from pixelwise.checkpoints.families import fcn
+from pixelwise.checkpoints.family import Family
+from pixelwise.checkpoints.loading import families
+from pixelwise.checkpoints.making import build
 from pixelwise.cli.app import app
 from pixelwise.errors import PixelwiseError
+from pixelwise.models import builder_of
 from pixelwise.segmenter import card_of
 from pixelwise.weights.card import Card, Score
-from pixelwise.weights.checkpoint import create_untrained, families
-from pixelwise.weights.convert import fcn
-from pixelwise.weights.convert.family import Family, Plan, Tensors
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Tensors
 
 DOCS = Path(__file__).parent
 
@@ -66,7 +70,7 @@ OPTIONS: tuple[dict[str, Any], ...] = ({"output_norms": False}, {"deep_supervisi
 """Arguments with which a network may fit families that it does not fit without."""
 
 INTRODUCTION = """\
-<!-- Written by docs/build.py from the cards in catalog.py. Change those, then run it. -->
+<!-- Written by docs/build.py from the cards in catalog/. Change those, then run it. -->
 
 # Models
 
@@ -149,7 +153,7 @@ def main() -> int:
 def models_page() -> str:
     modules: dict[str, dict[str, Entry]] = {name: {} for name in HEADINGS}
     for name, entry in CATALOG.items():
-        modules.setdefault(entry.builder.partition(":")[0].rpartition(".")[2], {})[name] = entry
+        modules.setdefault(entry.builder.partition(":")[0], {})[name] = entry
     sections = [section(module, entries) for module, entries in modules.items() if entries]
     contents = "\n".join(
         f"- [{heading}](#{_anchor(heading)}): {', '.join(f'`{name}`' for name in modules[module])}"
@@ -325,7 +329,7 @@ def _fitting(name: str, entry: Entry, found: dict[str, Family]) -> Iterable[str]
         yield f"`{family.name}`{words}"
 
 
-def _round_trip(family: Family, tensors: Tensors) -> Plan | None:
+def _round_trip(family: Family, tensors: Tensors) -> Origin | None:
     """How `family` would plan a file of these tensors in its own names, or None if they do not fit it."""
     if family.to_theirs is None:
         return None
@@ -350,11 +354,11 @@ _cache: dict[tuple[str, tuple[tuple[str, Any], ...]], Tensors | None] = {}
 def _tensors(name: str, entry: Entry, options: tuple[tuple[str, Any], ...]) -> Tensors | None:
     """The network's state, shapes without values; None if its builder does not know the options."""
     if (name, options) not in _cache:
-        known = inspect.signature(entry.load_builder()).parameters
+        known = inspect.signature(builder_of(name)).parameters
         state = None
         if all(key in known for key, _ in options):
             with torch.device("meta"):
-                state = dict(create_untrained(Plan(name, dict(options))).state_dict())
+                state = dict(build(Origin(name, dict(options))).state_dict())
         _cache[name, options] = state
     return _cache[name, options]
 

@@ -171,7 +171,7 @@ def fill_the_disk(out: Path) -> list:
 
 def train(out: Path, batch_size: int) -> None:
     """Nothing here makes the mean over a batch differ from the mean of its halves: no statistics, no ignored pixels."""
-    from pixelwise.segmenter import default_card
+    from pixelwise.catalog import card_for
     from pixelwise.training.validation import Validation
 
     config = CONFIG.replace(
@@ -185,7 +185,7 @@ def train(out: Path, batch_size: int) -> None:
         seen.extend(float(picture.sum()) for picture in batch["image"])
         return cross_entropy(network(batch["image"])["out"], batch["mask"])
 
-    validation = Validation(squares(5), default_card(network))
+    validation = Validation(squares(5), card_for(network))
     fit(network, squares(5), joint(v2.Identity()), plain_loss, config, out, validation)
     rank = os.environ.get("RANK", "0")
     (out / f"seen{rank}.json").write_text(json.dumps([seen, validation.confusion.names]))

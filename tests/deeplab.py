@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixelwise.checkpoints.loading import from_checkpoint, recognise
 from pixelwise.errors import WeightsError
-from pixelwise.weights.checkpoint import from_checkpoint, recognise
 
 
 def shaken(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -93,7 +93,7 @@ def survives_the_round_trip(family, network: nn.Module, *, damage: bool = True) 
     theirs = family.to_theirs(ours)
     assert recognise(theirs) is family
     again = from_checkpoint(theirs)
-    assert again.architecture == network.architecture
+    assert again.origin.model == network.origin.model
     got = again.state_dict()
     assert got.keys() == ours.keys()
     for name, tensor in ours.items():

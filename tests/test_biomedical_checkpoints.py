@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import pixelwise
+from pixelwise.checkpoints.loading import families, recognise
 from pixelwise.errors import WeightsError
 from pixelwise.models.nonewnet import NoNewNet, nonewnet, nonewnet_2d, nonewnet_softmax
 from pixelwise.models.unet import unet, unet_bilinear
 from pixelwise.models.unet_valid import unet_phseg_v5, unet_valid
 from pixelwise.models.unetplusplus import unetplusplus, unetplusplus_ds
-from pixelwise.weights.checkpoint import families, recognise
 
 FAMILIES = {family.name: family for family in families()}
 FILTERS = [2, 3, 4, 5, 6]
@@ -114,7 +114,7 @@ def release(width=2, bottom=12, classes=(3, 2), *, dims=3, levels=(0, 1, 2, 3), 
 def test_milesials_files_load_under_their_own_names(build, tmp_path):
     theirs = randomised(build(num_classes=5, in_channels=1, width=4))
     network = load(theirs.state_dict(), tmp_path).eval()
-    assert network.architecture == build.__name__
+    assert network.origin.model == build.__name__
     image = torch.rand(1, 1, 33, 48)
     with torch.no_grad():
         assert torch.equal(network(image)["out"], theirs(image)["out"])
@@ -136,7 +136,7 @@ def test_freiburgs_blobs_load_from_a_dictionary_of_lists_of_arrays():
 def test_freiburgs_release_loads_and_is_written_back(tmp_path):
     blobs = freiburg()
     network = load(blobs, tmp_path)
-    assert network.architecture == "unet_phseg_v5"
+    assert network.origin.model == "unet_phseg_v5"
     ours = network.state_dict()
     assert len(ours) == len(blobs) == 2 * 23
     assert torch.equal(ours["down4.conv2.weight"], blobs["conv_d4b-c.0"])
@@ -182,7 +182,7 @@ def test_the_layer_names_of_the_release_are_not_given_to_the_papers_network(tmp_
 def test_keras_unetplusplus_loads_and_is_written_back(build, heads, tmp_path):
     variables = keras(FILTERS, 3, 2, heads)
     network = load(variables, tmp_path)
-    assert network.architecture == build.__name__
+    assert network.origin.model == build.__name__
     ours = network.state_dict()
     assert len(ours) == len(variables)
     kernel = variables["conv23_1/kernel:0"]  # X(1, 2): level and column count from 1 there
@@ -212,7 +212,7 @@ def test_every_spelling_of_keras_variables_is_understood(spell, tmp_path):
 
 def test_a_pruned_keras_network_loads_at_its_depth(tmp_path):
     network = load(keras(FILTERS[:3], 3, 1, (2,)), tmp_path)
-    assert (network.architecture, network.depth) == ("unetplusplus", 2)
+    assert (network.origin.model, network.depth) == ("unetplusplus", 2)
 
 
 def test_keras_full_size_counts_are_the_releases():
@@ -240,7 +240,7 @@ def test_keras_full_size_counts_are_the_releases():
 def test_the_release_of_no_new_net_loads_and_is_written_back(arguments, architecture, tmp_path):
     tensors = release(**arguments)
     network = load(tensors, tmp_path)
-    assert network.architecture == architecture
+    assert network.origin.model == architecture
     ours = network.state_dict()
     assert len(ours) == len(tensors)
     assert torch.equal(ours["down.2.1.norm.bias"], tensors["conv_blocks_context.2.blocks.1.instnorm.bias"])
@@ -276,7 +276,7 @@ def test_a_cap_of_480_is_read_off_the_weights():
 def test_nnunets_single_heads_load_and_are_written_back(tmp_path):
     tensors = release(classes=(3,), nested=False)
     network = load(tensors, tmp_path)
-    assert network.architecture == "nonewnet"
+    assert network.origin.model == "nonewnet"
     assert torch.equal(network.heads[1][0].weight, tensors["seg_outputs.2.weight"])
     back = FAMILIES["nnunet_v1.unet"].to_theirs(network.state_dict())
     assert back.keys() == tensors.keys()

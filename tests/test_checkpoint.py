@@ -14,8 +14,10 @@ from torch import nn
 
 import pixelwise
 from pixelwise import create_model, from_checkpoint, load_checkpoint
+from pixelwise.checkpoints.loading import families
+from pixelwise.checkpoints.saving import convert_file
 from pixelwise.errors import InputError, UnknownNameError, WeightsError
-from pixelwise.weights.checkpoint import convert_file, families, plan_of
+from pixelwise.weights.origin import origin_of
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def same_logits(ours: nn.Module, theirs: nn.Module) -> None:
 
 def test_a_wrapped_file_is_recognised_built_and_loaded(file, theirs):
     network = from_checkpoint(file)
-    assert plan_of(network).model == "lraspp_mobilenet_v3_large"
+    assert origin_of(network).model == "lraspp_mobilenet_v3_large"
     assert network.num_classes == 7
     same_logits(network, theirs)
 
@@ -137,8 +139,8 @@ def test_unknown_names(tmp_path, file):
         create_model("lraspp_mobilenet_v3")
     with pytest.raises(UnknownNameError, match=r"did you mean 'torchvision\.lraspp'"):
         convert_file(file, tmp_path / "x.safetensors", to="torchvision.lrasp")
-    with pytest.raises(InputError, match="not made by from_checkpoint"):
-        plan_of(nn.Conv2d(1, 1, 1))
+    with pytest.raises(InputError, match="how this Conv2d was made is not known"):
+        origin_of(nn.Conv2d(1, 1, 1))
     assert "lraspp_mobilenet_v3_large" in pixelwise.list_models("lraspp*")
 
 

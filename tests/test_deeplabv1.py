@@ -16,10 +16,10 @@ from deeplab import (
     survives_the_round_trip,
 )
 from exported import largest_difference
+from pixelwise.checkpoints.families.deeplab_caffe import CAFFE_V1
+from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.errors import WeightsError
 from pixelwise.models.deeplabv1 import deeplabv1_vgg16_4x4, deeplabv1_vgg16_7x7, deeplabv1_vgg16_largefov
-from pixelwise.weights.checkpoint import from_checkpoint
-from pixelwise.weights.convert.deeplab_caffe import CAFFE_V1
 
 BUILDERS = [deeplabv1_vgg16_largefov, deeplabv1_vgg16_7x7, deeplabv1_vgg16_4x4]
 

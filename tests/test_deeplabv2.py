@@ -18,6 +18,9 @@ from deeplab import (
     survives_the_round_trip,
 )
 from exported import largest_difference
+from pixelwise.checkpoints.families.deeplab_caffe import CAFFE_V2_RESNET, CAFFE_V2_VGG
+from pixelwise.checkpoints.families.deeplab_pytorch import ISHT7, KAZUTO
+from pixelwise.checkpoints.loading import from_checkpoint, load_checkpoint
 from pixelwise.models.deeplabv1 import deeplabv1_vgg16_largefov
 from pixelwise.models.deeplabv2 import (
     DeepLabV2,
@@ -26,9 +29,6 @@ from pixelwise.models.deeplabv2 import (
     deeplabv2_vgg16_aspp_s,
     deeplabv2_vgg16_largefov,
 )
-from pixelwise.weights.checkpoint import from_checkpoint, load_checkpoint
-from pixelwise.weights.convert.deeplab_caffe import CAFFE_V2_RESNET, CAFFE_V2_VGG
-from pixelwise.weights.convert.deeplab_pytorch import ISHT7, KAZUTO
 
 TINY = ((2, 4, 1, 1), (2, 8, 2, 1), (3, 8, 1, 2), (2, 16, 1, 4))
 """Stages of a ResNet small enough to test: blocks, channels, stride, rate."""

@@ -17,6 +17,7 @@ from deeplab import (
     shaken,
     survives_the_round_trip,
 )
+from pixelwise.checkpoints.families.deeplab_pytorch import VAINF_V3
 from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.models import deeplabv3_resnet50
 from pixelwise.models.deeplabv3_paper import (
@@ -26,7 +27,6 @@ from pixelwise.models.deeplabv3_paper import (
     deeplabv3_resnet101_paper,
     deeplabv3_resnet101_vainf,
 )
-from pixelwise.weights.convert.deeplab_pytorch import VAINF_V3
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,12 @@ from deeplab import (
 )
 from exported import largest_difference
 from pixelwise.catalog import CATALOG
+from pixelwise.checkpoints.families.deeplab_pytorch import JFZHANG95, VAINF_V3PLUS
+from pixelwise.checkpoints.families.deeplab_tensorflow import TENSORFLOW_V3PLUS
+from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.encoders.xception import ROWS, XceptionEncoder, xception
 from pixelwise.errors import UnknownNameError
 from pixelwise.models import deeplabv3plus as v3plus
-from pixelwise.weights.checkpoint import from_checkpoint
-from pixelwise.weights.convert.deeplab_pytorch import JFZHANG95, VAINF_V3PLUS
-from pixelwise.weights.convert.deeplab_tensorflow import TENSORFLOW_V3PLUS
 from test_deeplabv3_paper import mobilenet_by_hand, pyramid_by_hand
 
 
@@ -62,7 +62,7 @@ def test_cards_tell_what_the_networks_are(name):
     entry = CATALOG[name]
     with torch.device("meta"):
         network = entry.load_builder()()
-    assert (network.architecture, network.num_classes) == (name, 21)
+    assert (network.origin.model, network.num_classes) == (name, 21)
     assert entry.card.parameters == sum(p.numel() for p in network.parameters())
     assert (entry.card.stride, entry.card.align_corners) == (network.stride, network.align_corners)
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 import pixelwise
+from pixelwise.checkpoints.smp import encoders as smp_encoders
 from pixelwise.encoders import create_encoder, list_encoders, names
 from pixelwise.encoders.staged import StagedEncoder, family
 from pixelwise.errors import DownloadError, UnknownNameError, WeightsError
-from pixelwise.weights.convert import smp_encoders
 
 SMP_SMALL = (
     "resnet18 resnext50_32x4d vgg11_bn densenet121 mobilenet_v2 se_resnet50 timm-skresnet18 efficientnet-b0 "
@@ -397,11 +397,11 @@ def test_a_frozen_encoder_stays_frozen_and_in_evaluation_mode(name: str):
 
 
 def test_a_composed_network_is_saved_and_found_again(tmp_path: Path):
-    from pixelwise.segmenter import default_card
-    from pixelwise.weights.checkpoint import plan_of, save
+    from pixelwise.catalog import card_for
+    from pixelwise.checkpoints.saving import save
 
     network = pixelwise.create_model("fpn", encoder="resnet18", num_classes=3, in_channels=2).eval()
-    save(network, tmp_path / "fpn.safetensors", plan=plan_of(network), card=default_card(network))
+    save(network, tmp_path / "fpn.safetensors", card=card_for(network))
     again = pixelwise.from_checkpoint(tmp_path / "fpn.safetensors")
     image = torch.randn(1, 2, 64, 64)
     with torch.no_grad():

@@ -17,6 +17,9 @@ from torchvision import models as torchvision_models
 from torchvision.models.vgg import make_layers
 
 from pixelwise import catalog
+from pixelwise.checkpoints.backbones import load_encoder
+from pixelwise.checkpoints.families.fcn import ENCODERS
+from pixelwise.checkpoints.loading import families, from_checkpoint, load_checkpoint
 from pixelwise.encoders.alexnet import AlexNet
 from pixelwise.encoders.googlenet import GoogLeNet
 from pixelwise.encoders.vgg import VGG16
@@ -25,9 +28,6 @@ from pixelwise.export.onnx import export_onnx
 from pixelwise.layers import Network
 from pixelwise.models import fcn
 from pixelwise.models.fcn import FCN8s, FCN16s, FCN32s, bilinear
-from pixelwise.weights.checkpoint import families, from_checkpoint, load_checkpoint
-from pixelwise.weights.convert.fcn import ENCODERS
-from pixelwise.weights.encoder import load_encoder
 
 # All parameters, those that learn, those of the encoder, keys, 10^9 multiply-adds at 500x500 (None: not in the sheet).
 COUNTS = {
@@ -97,7 +97,7 @@ def test_parameters_keys_and_multiply_adds_are_those_of_the_sheet(name: str):
     if giga is not None:
         assert round(card.multiply_adds / 1e9, 2) == giga
     assert isinstance(network, Network)
-    assert network.architecture == name
+    assert network.origin.model == name
 
 
 # Where the image lies -----------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_features_of_vgg16_are_torchvisions():
     )
     shuffled(reference)
     encoder = VGG16(border_px=1, width_mult=1 / 16).eval()
-    load_encoder(encoder, ENCODERS["vgg16"], dict(reference.state_dict()), progress=False)
+    load_encoder(encoder, "vgg16", dict(reference.state_dict()), progress=False)
     image = picture(224, 224)
     expected = reference.classifier[:5](reference.features(image).flatten(1))
     assert relative(encoder(image)[-1][..., 0, 0], expected) < 1e-5
@@ -380,7 +380,7 @@ def test_features_of_vgg16_are_torchvisions():
 def test_features_of_alexnet_are_torchvisions():
     reference = shuffled(torchvision_models.alexnet())
     encoder = AlexNet(variant="torchvision", border_px=2).eval()
-    load_encoder(encoder, ENCODERS["alexnet"], dict(reference.state_dict()), progress=False)
+    load_encoder(encoder, "alexnet", dict(reference.state_dict()), progress=False)
     image = picture(224, 224)
     expected = reference.classifier[:6](reference.features(image).flatten(1))
     assert relative(encoder(image)[0][..., 0, 0], expected) < 1e-5
@@ -391,7 +391,7 @@ def test_features_of_googlenet_are_torchvisions():
     reference = torchvision_models.googlenet(aux_logits=True, init_weights=False, transform_input=True)
     shuffled(reference)
     encoder = GoogLeNet(variant="torchvision", border_px=3, transform_input=True).eval()
-    load_encoder(encoder, ENCODERS["googlenet"], dict(reference.state_dict()), progress=False)
+    load_encoder(encoder, "googlenet", dict(reference.state_dict()), progress=False)
     features: list[Tensor] = []
     reference.inception5b.register_forward_hook(lambda module, given, result: features.append(result))
     for size_hw in ((97, 130), (64, 65)):
@@ -437,7 +437,7 @@ def test_old_caffe_files_store_vectors_and_matrices_with_four_axes():
     source = VGG16(width_mult=1 / 16)
     blobs = ENCODERS["vgg16"][1].to_theirs(source.state_dict())  # type: ignore[misc]
     old = {key: t.view((1,) * (4 - t.ndim) + t.shape) for key, t in blobs.items()} | {"fc8.0": torch.zeros(1)}
-    loaded = load_encoder(VGG16(width_mult=1 / 16), ENCODERS["vgg16"], old, progress=False)
+    loaded = load_encoder(VGG16(width_mult=1 / 16), "vgg16", old, progress=False)
     assert all(torch.equal(t, loaded.state_dict()[key]) for key, t in source.state_dict().items())
 
 
@@ -461,7 +461,7 @@ def test_checkpoints_come_back_from_their_own_names(name: str, theirs: str, tmp_
     source = tiny(name, num_classes=6, in_channels=3)
     tensors = family(theirs).to_theirs(source.state_dict())
     loaded = from_checkpoint(tensors)
-    assert loaded.architecture == name
+    assert loaded.origin.model == name
     assert loaded.num_classes == 6
     assert loaded.state_dict().keys() == source.state_dict().keys()
     assert all(torch.equal(t, loaded.state_dict()[key]) for key, t in source.state_dict().items())

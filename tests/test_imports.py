@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,18 @@ import pixelwise
 ROOT = Path(pixelwise.__file__).parent
 TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors", "huggingface_hub", "onnx", "onnxscript"}
 
+UPWARDS = {
+    # A network's `weights=` is a convenience; whoever knows others' names of tensors stands above the networks.
+    ("pixelwise.models.building", "pixelwise.checkpoints.loading"),
+    ("pixelwise.models.building", "pixelwise.checkpoints.backbones"),
+}
+"""The one arrow that points upwards: by name, and only when weights are asked for."""
 
+TORCH_FILES = {"pixelwise.engines.pytorch", "pixelwise.inference.permutohedral"}
+"""Files beside the inference path that import torch: an engine and a twin, loaded when a torch network is there."""
+
+
+@functools.cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in ROOT.rglob("*.py"):
@@ -24,8 +38,12 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path, *, top_level_only: bool) -> set[str]:
-    """Every module that a file imports, blocks under TYPE_CHECKING left out."""
+def imports(tree: ast.AST, *, top_level_only: bool = False) -> set[str]:
+    """Every name that a file imports; blocks under TYPE_CHECKING are left out.
+
+    Unless top_level_only, function bodies count, and so do strings that name one of our modules ("pixelwise.a.b",
+    "pixelwise.a.b:name"), and beginnings of such strings (f"pixelwise.a.{...}" as "pixelwise.a.*").
+    """
     names: set[str] = set()
 
     def visit(node: ast.AST) -> None:
@@ -37,17 +55,25 @@ def imports(path: Path, *, top_level_only: bool) -> set[str]:
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not top_level_only:
+            if re.fullmatch(r"pixelwise(\.\w+)+(:\w+)?", node.value):
+                names.add(node.value.replace(":", "."))
+            elif re.fullmatch(r"pixelwise(\.\w+)+\.", node.value):
+                names.add(f"{node.value}*")
         for child in ast.iter_child_nodes(node):
             visit(child)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")))
+    visit(tree)
     return names
 
 
-def own(names: set[str], known: dict[str, Path]) -> set[str]:
+def own(names: Iterable[str], known: Mapping[str, object]) -> set[str]:
     """Which of our modules those imports load."""
     loaded = set()
     for name in names:
+        if name.endswith(".*"):
+            loaded |= {module for module in known if module.startswith(name[:-1])}
+            continue
         parts = name.split(".")
         for end in range(len(parts), 0, -1):
             if ".".join(parts[:end]) in known:
@@ -56,20 +82,75 @@ def own(names: set[str], known: dict[str, Path]) -> set[str]:
     return loaded - {"pixelwise"}
 
 
-def test_no_import_cycle():
+@functools.cache
+def arrows(*, top_level_only: bool = False) -> dict[str, set[str]]:
     known = modules()
-    graph = {name: own(imports(path, top_level_only=True), known) for name, path in known.items()}
+    return {
+        name: own(imports(ast.parse(path.read_text(encoding="utf-8")), top_level_only=top_level_only), known) - {name}
+        for name, path in known.items()
+    }  # fmt: skip
+
+
+def rings(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """A ring for each arrow that closes one."""
+    found: list[list[str]] = []
     done: set[str] = set()
 
     def walk(name: str, trail: list[str]) -> None:
-        assert name not in trail, " -> ".join([*trail[trail.index(name) :], name])
-        if name not in done:
-            for other in graph[name]:
+        if name in trail:
+            found.append([*trail[trail.index(name) :], name])
+        elif name not in done:
+            for other in sorted(graph.get(name, ())):
                 walk(other, [*trail, name])
             done.add(name)
 
-    for name in known:
+    for name in sorted(graph):
         walk(name, [])
+    return found
+
+
+def downwards() -> dict[str, set[str]]:
+    """All arrows but the one upwards; the package itself, which names everything, is left out."""
+    return {
+        name: {other for other in others if (name, other) not in UPWARDS}
+        for name, others in arrows().items()
+        if name != "pixelwise"
+    }
+
+
+def test_no_file_stands_in_a_ring_with_lazy_and_string_imports_counted():
+    assert not rings(downwards())
+
+
+def test_no_package_stands_in_a_ring():
+    packages: dict[str, set[str]] = {}
+    for name, others in downwards().items():
+        package = name.split(".")[1]
+        packages.setdefault(package, set()).update(other.split(".")[1] for other in others)
+        packages[package].discard(package)
+    assert not rings(packages)
+
+
+def test_the_arrow_upwards_is_the_one_that_is_listed_and_would_close_a_ring():
+    for name, other in UPWARDS:
+        assert other in arrows()[name]
+        assert other not in arrows(top_level_only=True)[name]
+    assert rings({name: others for name, others in arrows().items() if name != "pixelwise"})
+
+
+def test_the_walk_sees_lazy_imports_and_names_in_strings():
+    code = (
+        'def f():\n    import pixelwise.draw\n    g("pixelwise.labels:LabelSet", f"pixelwise.catalog.{x}")\n'
+    )
+    known = dict.fromkeys(
+        ("pixelwise", "pixelwise.draw", "pixelwise.labels", "pixelwise.catalog.fcn", "pixelwise.catalog")
+    )
+    assert own(imports(ast.parse(code)), known) == {
+        "pixelwise.draw",
+        "pixelwise.labels",
+        "pixelwise.catalog.fcn",
+    }
+    assert rings({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == [["a", "b", "c", "a"]]
 
 
 INFERENCE_PATH = (
@@ -91,9 +172,12 @@ INFERENCE_PATH = (
 
 def test_nothing_on_the_inference_path_imports_torch_at_import_time():
     known = modules()
-    graph = {name: imports(path, top_level_only=True) for name, path in known.items()}
+    graph = {
+        name: imports(ast.parse(path.read_text(encoding="utf-8")), top_level_only=True)
+        for name, path in known.items()
+    }
     start = [n for n in known if n.split(".")[1:2] and n.split(".")[1] in INFERENCE_PATH]
-    todo, seen = [n for n in start if n != "pixelwise.engines.pytorch"], set()
+    todo, seen = [n for n in start if n not in TORCH_FILES], set()
     while todo:
         name = todo.pop()
         if name in seen:
@@ -105,21 +189,17 @@ def test_nothing_on_the_inference_path_imports_torch_at_import_time():
 
 
 def test_the_parts_that_make_no_network_know_none():
-    known = modules()
-    for name, path in known.items():
-        part = name.split(".")[1] if "." in name else ""
-        if part in (
-            "losses",
-            "metrics",
-            "inference",
-            "draw",
-            "labels",
-            "images",
-            "errors",
-            "layers",
-            "kernels",
-        ):
-            assert not {n for n in own(imports(path, top_level_only=False), known) if ".models" in n}, name
+    parts = "losses metrics inference draw labels images errors layers kernels weights catalog".split()
+    for name, others in arrows().items():
+        if name.split(".")[1:2] and name.split(".")[1] in parts:
+            assert not {n for n in others if n.startswith("pixelwise.models")}, name
+
+
+def test_networks_know_nothing_of_what_is_made_of_them():
+    above = {"checkpoints", "export", "segmenter", "training", "recipes", "evaluation", "pipeline", "cli"}
+    for name, others in downwards().items():
+        if name.split(".")[1] in ("models", "decoders", "encoders", "layers"):
+            assert not {n for n in others if n.split(".")[1] in above}, name
 
 
 def run(code: str) -> str:

@@ -218,7 +218,7 @@ def test_builders_name_their_network_and_take_other_channels_and_classes(build):
     size = (33, 40) if build is nonewnet_2d else (17, 33, 20)
     for in_channels in (1, 3, 5):
         network = build(num_classes=6, in_channels=in_channels, width=2).eval()
-        assert network.architecture == build.__name__
+        assert network.origin.model == build.__name__
         with torch.no_grad():
             assert network(torch.rand(1, in_channels, *size))["out"].shape == (1, 6, *size)
 

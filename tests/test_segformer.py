@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pixelwise import catalog
+from pixelwise.checkpoints.families import mit
+from pixelwise.checkpoints.loading import families, from_checkpoint
 from pixelwise.encoders.mit import EPSILONS, SIZES, MixTransformer, ReducedAttention
 from pixelwise.errors import WeightsError
 from pixelwise.export.onnx import export_onnx
 from pixelwise.layers import Network, enlarge
 from pixelwise.models import segformer
 from pixelwise.models.segformer import SegFormer, segformer_b0
-from pixelwise.weights.checkpoint import families, from_checkpoint
-from pixelwise.weights.convert import mit
 from pixelwise.weights.store import load_into
 
 TINY: dict[str, Any] = {"channels": (8, 16, 20, 32), "depths": (1, 2, 1, 1), "width": 24}
@@ -223,8 +223,8 @@ def test_a_round_trip_through_the_familys_own_names_changes_nothing(name: str, s
         theirs["decode_head.conv_seg.weight"] = torch.zeros(19, 128, 1, 1)
         theirs["decode_head.conv_seg.bias"] = torch.zeros(19)
     again = from_checkpoint({"state_dict": {f"module.{key}": tensor for key, tensor in theirs.items()}})
-    assert again.architecture == "segformer_b0"
-    assert again.plan.arguments["eps"] == ("nvlabs" if name.startswith("nvlabs") else "huggingface")
+    assert again.origin.model == "segformer_b0"
+    assert again.origin.arguments["eps"] == ("nvlabs" if name.startswith("nvlabs") else "huggingface")
     assert again.state_dict().keys() == network.state_dict().keys()
     for key, tensor in network.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[key]), key

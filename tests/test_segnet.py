@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from pixelwise import catalog
+from pixelwise.checkpoints.families.fcn import ENCODERS
+from pixelwise.checkpoints.families.segnet import FAMILIES
+from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.encoders.vgg import VGG16
 from pixelwise.errors import WeightsError
 from pixelwise.export.onnx import export_onnx
 from pixelwise.layers import Network
 from pixelwise.models.segnet import SegNet, pool, segnet, unpool
-from pixelwise.weights.checkpoint import from_checkpoint
-from pixelwise.weights.convert.fcn import ENCODERS
-from pixelwise.weights.convert.segnet import FAMILIES
 
 (CAFFE,) = FAMILIES
 DECODER = ["5_3", "5_2", "5_1", "4_3", "4_2", "4_1", "3_3", "3_2", "3_1", "2_2", "2_1", "1_2", "1_1"]
@@ -73,7 +73,7 @@ def test_parameters_and_multiply_adds_are_those_of_the_sheet():
     assert card is not None
     assert (card.parameters, card.multiply_adds) == (29_449_355, counter.get_total_flops() // 2)
     assert isinstance(network, Network)
-    assert network.architecture == "segnet"
+    assert network.origin.model == "segnet"
 
 
 def test_layers_have_the_names_and_widths_of_the_prototxt():
@@ -180,7 +180,7 @@ def test_a_caffe_checkpoint_comes_back_from_its_own_names(in_channels: int, tmp_
     for key, tensor in sorted(blobs.items()):
         lists.setdefault(key.rpartition(".")[0], []).append(tensor.numpy())
     network: Any = from_checkpoint(lists)
-    assert (network.architecture, network.num_classes) == ("segnet", 7)
+    assert (network.origin.model, network.num_classes) == ("segnet", 7)
     again = theirs_of(network)
     assert again.keys() == blobs.keys()
     assert all(torch.equal(tensor, again[key]) for key, tensor in blobs.items())

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 import pixelwise
 from pixelwise import smp as ours
+from pixelwise.checkpoints.saving import convert_file
+from pixelwise.checkpoints.smp import tensors as converter
 from pixelwise.decoders import DECODERS
 from pixelwise.errors import InputError, UnknownNameError, WeightsError
-from pixelwise.weights.convert import smp as converter
 
 theirs = pytest.importorskip(
     "segmentation_models_pytorch", reason="segmentation-models-pytorch is not installed"
@@ -104,7 +105,7 @@ def test_what_smp_saved_loads_here_agrees_and_goes_back(kind, encoder, tmp_path)
     network = pixelwise.from_checkpoint(tmp_path / "theirs")
     sizes = ((128, 192), (224, 160)) if "swin" not in encoder else ((224, 224), (448, 224))
     assert difference(network, reference, *sizes) < 1e-4
-    pixelwise.weights.checkpoint.convert_file(tmp_path / "theirs", tmp_path / "back", to="smp")
+    convert_file(tmp_path / "theirs", tmp_path / "back", to="smp")
     back = theirs.from_pretrained(tmp_path / "back", strict=True)
     for key, tensor in reference.state_dict().items():
         assert torch.equal(back.state_dict()[key], tensor), key
@@ -312,9 +313,9 @@ def test_a_bare_state_dict_says_what_it_is(kind):
     else:
         with pytest.warns(UserWarning, match=r"does not say"):
             network = pixelwise.from_checkpoint(state)
-    assert network.plan.arguments["encoder"] == encoder
+    assert network.origin.arguments["encoder"] == encoder
     assert difference(network, reference, (128, 160)) < 1e-4
-    back = converter.to_theirs(network.plan, network.state_dict())
+    back = converter.to_theirs(network.origin, network.state_dict())
     getattr(theirs, kind)(encoder, encoder_weights=None, classes=4, **more).load_state_dict(back, strict=True)
 
 

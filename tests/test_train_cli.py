@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from drawn import draw_folder
+from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.cli.app import app
 from pixelwise.errors import DownloadError, InputError
 from pixelwise.segmenter import Segmenter
@@ -24,7 +25,6 @@ from pixelwise.training.config import TrainConfig
 from pixelwise.training.progress import read_metrics
 from pixelwise.training.run import experiment_of
 from pixelwise.weights.card import CARD_KEY, Card
-from pixelwise.weights.checkpoint import from_checkpoint
 
 GUIDE = Path(__file__).parents[1] / "docs" / "train_your_own.md"
 TINY = {

@@ -183,7 +183,7 @@ def test_what_cannot_work_is_refused_in_one_sentence():
 def test_builders_name_their_network_and_take_other_channels_and_classes(build):
     for in_channels in (1, 3, 5):
         network = build(num_classes=4, in_channels=in_channels, filters=FILTERS).eval()
-        assert network.architecture == build.__name__
+        assert network.origin.model == build.__name__
         with torch.no_grad():
             assert network(torch.rand(1, in_channels, 19, 33))["out"].shape == (1, 4, 19, 33)
 

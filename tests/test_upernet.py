@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from pixelwise import catalog, models
+from pixelwise.checkpoints.loading import families, from_checkpoint
 from pixelwise.encoders.convnext import SIZES, Block, ConvNeXt
 from pixelwise.errors import InputError, WeightsError
 from pixelwise.export.onnx import export_onnx
@@ -19,7 +20,6 @@ from pixelwise.layers import Network, enlarge
 from pixelwise.models import fcn_convnext, upernet
 from pixelwise.models.fcn_convnext import fcn_convnext_tiny
 from pixelwise.models.upernet import AdaptiveAvgPool, UPerHead, upernet_convnext_tiny
-from pixelwise.weights.checkpoint import families, from_checkpoint
 
 SMALL: dict[str, Any] = {"channels": (8, 12, 16, 20), "depths": (1, 2, 1, 1)}
 TINY: dict[str, Any] = {**SMALL, "width": 24, "aux_width": 10}

@@ -21,12 +21,12 @@ _PUBLIC = {
     "Segmentation": "pixelwise.segmentation",
     "Segmenter": "pixelwise.segmenter",
     "create_encoder": "pixelwise.encoders",
-    "create_model": "pixelwise.weights.checkpoint",
+    "create_model": "pixelwise.checkpoints.making",
     "decide": "pixelwise.inference.decide",
-    "from_checkpoint": "pixelwise.weights.checkpoint",
+    "from_checkpoint": "pixelwise.checkpoints.loading",
     "list_encoders": "pixelwise.encoders",
     "list_models": "pixelwise.catalog",
-    "load_checkpoint": "pixelwise.weights.checkpoint",
+    "load_checkpoint": "pixelwise.checkpoints.loading",
     "open_engine": "pixelwise.engines",
 }
 _MODULES = ("draw", "errors", "images", "labels", "losses", "models")
@@ -35,6 +35,9 @@ __all__ = [*_PUBLIC, "__version__"]
 
 if TYPE_CHECKING:
     from pixelwise.catalog import list_models as list_models
+    from pixelwise.checkpoints.loading import from_checkpoint as from_checkpoint
+    from pixelwise.checkpoints.loading import load_checkpoint as load_checkpoint
+    from pixelwise.checkpoints.making import create_model as create_model
     from pixelwise.encoders import create_encoder as create_encoder
     from pixelwise.encoders import list_encoders as list_encoders
     from pixelwise.engines import open_engine as open_engine
@@ -44,9 +47,6 @@ if TYPE_CHECKING:
     from pixelwise.segmentation import Segmentation as Segmentation
     from pixelwise.segmenter import Segmenter as Segmenter
     from pixelwise.weights.card import Card as Card
-    from pixelwise.weights.checkpoint import create_model as create_model
-    from pixelwise.weights.checkpoint import from_checkpoint as from_checkpoint
-    from pixelwise.weights.checkpoint import load_checkpoint as load_checkpoint
 
 
 def __getattr__(name: str) -> Any:

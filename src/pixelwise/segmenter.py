@@ -15,16 +15,15 @@ import numpy as np
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
-from pixelwise import catalog, images
+from pixelwise import catalog, images, models
 from pixelwise.engines import Engine, open_engine
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.images import ImageLike
 from pixelwise.inference.decide import decide
 from pixelwise.inference.plan import SIDES, Seams, plan, seams
-from pixelwise.inference.preprocess import Preprocess, normalize
+from pixelwise.inference.preprocess import normalize
 from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, collect, stitch
 from pixelwise.inference.tta import Average, Flip, augmented
-from pixelwise.labels import LabelSet
 from pixelwise.segmentation import Segmentation
 from pixelwise.weights import store
 from pixelwise.weights.card import Card
@@ -32,7 +31,7 @@ from pixelwise.weights.card import Card
 if TYPE_CHECKING:
     from torch import nn
 
-    from pixelwise.inference.crf import CRF
+    from pixelwise.inference.terms import CRF
 
 Tile = int | tuple[int, int] | Literal["auto"]
 Overlap = int | float | Literal["auto"]
@@ -107,7 +106,8 @@ class Segmenter:
         if crf is None:
             indices, probability = decide(logits, size_hw, align_corners=aligned, confidence=confidence)
         else:
-            from pixelwise.inference.crf import crf_refine, preset
+            from pixelwise.inference.crf import crf_refine
+            from pixelwise.inference.terms import preset
 
             indices, probability = crf_refine(
                 logits, picture, preset(crf), align_corners=aligned, tile_px=CRF_TILE_PX
@@ -150,7 +150,8 @@ class Segmenter:
         prepare = prepare or self._normalized
         predict, aligned = self._augmented(flips, rotations, scales, average), self.card.align_corners
         if crf is not None:
-            from pixelwise.inference.crf import preset, refined
+            from pixelwise.inference.crf import refined
+            from pixelwise.inference.terms import preset
 
             mean, std = self.card.preprocess.mean, self.card.preprocess.std
             predict, aligned = refined(predict, preset(crf), mean=mean, std=std, align_corners=aligned), False
@@ -265,7 +266,7 @@ def _half(tiling: Tiling) -> tuple[int, ...]:
 
 def _open(model: Any, engine: str, card: Card | None, threads: int | None) -> Engine:
     if not isinstance(model, (str, os.PathLike)):
-        return open_engine(model, engine, card=card or default_card(model), threads=threads)
+        return open_engine(model, engine, card=card or catalog.card_for(model), threads=threads)
     path = Path(model)
     if path.suffix == ".onnx" or path.is_file():
         return open_engine(path, engine, card=card, threads=threads)
@@ -278,10 +279,10 @@ def _open(model: Any, engine: str, card: Card | None, threads: int | None) -> En
             f"there are no trained weights for {model}; train it, or name another of `pixelwise models`"
         )
     if engine == "pytorch":
-        return open_engine(_trained(entry), engine, card=entry.card, threads=threads)
+        return open_engine(_trained(str(model)), engine, card=entry.card, threads=threads)
     exported = store.cache_dir() / "onnx" / f"{entry.card.name}-{entry.card.sha256[:8]}.onnx"
     if not exported.exists():
-        network = _trained(entry)
+        network = _trained(str(model))
         from pixelwise.export.onnx import export_onnx
 
         export_onnx(network, entry.card, exported)
@@ -294,29 +295,10 @@ def card_of(name: str) -> Card:
     return entry.card if entry.card is not None else _open(name, "auto", None, 1).card
 
 
-def _trained(entry: catalog.Entry) -> nn.Module:
+def _trained(name: str) -> nn.Module:
     try:
-        builder = entry.load_builder()
+        builder = models.builder_of(name)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"making {entry.builder.partition(':')[2]}", "torch") from error
+        raise MissingExtraError(f"making {name}", "torch") from error
     network: nn.Module = builder(weights="DEFAULT")
     return network.eval()
-
-
-def default_card(network: Any) -> Card:
-    """The card of a network that comes without one: its architecture's preprocessing and, where the number of
-    classes is the same, its labels; else classes named by number."""
-    known = catalog.CATALOG.get(getattr(network, "architecture", ""))
-    classes = int(getattr(network, "num_classes", 1))
-    generic = LabelSet.of([f"class {i}" for i in range(max(classes, 2))])
-    card = known.card if known is not None else None
-    return Card(
-        name=type(network).__name__,
-        architecture=getattr(network, "architecture", type(network).__name__),
-        labels=card.labels if card is not None and card.labels.num_classes == classes else generic,
-        preprocess=card.preprocess if card is not None else Preprocess(),
-        stride=getattr(network, "stride", 1),
-        align_corners=getattr(network, "align_corners", False),
-        parameters=sum(p.numel() for p in network.parameters()),
-        origin="a network in memory",
-    )

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pixelwise.checkpoints.smp import tensors as converter
 from pixelwise.encoders import names
 from pixelwise.errors import DownloadError, UnknownNameError, WeightsError, suggest
 from pixelwise.layers import enlarge
-from pixelwise.weights.convert import smp as converter
-from pixelwise.weights.convert.family import Plan
+from pixelwise.weights.origin import Origin, origin_of
 
 if TYPE_CHECKING:
     from pixelwise.decoders.network import EncoderDecoder
@@ -63,7 +63,6 @@ class SegmentationModel(nn.Module):
         network: Any = compose(
             self.plan.model, encoder_weights=self._weights() or None, **_keywords(self.plan.arguments)
         )
-        network.plan = self.plan
         self.__dict__["network"] = network  # not a child: its parts are, under SMP's names
         self.encoder, self.decoder = network.encoder, network.decoder
         self.segmentation_head = network.segmentation_head
@@ -92,7 +91,7 @@ class SegmentationModel(nn.Module):
                 raise TypeError(f"{kind} has no argument {key!r}; {near}")
         return {**known, **given}
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> Origin:
         shape = {key: value for key, value in self.config.items() if key not in ("position_attention",)}
         plan = converter.plan_of({"_model_class": type(self).__name__, **shape})
         if "position_attention" in self.config:
@@ -302,7 +301,7 @@ def from_pretrained(
         raise UnknownNameError("class of SMP", kind, converter.CLASSES)
     kept = {key: value for key, value in config.items() if not key.startswith("_") and value is not None}
     model = MODELS[kind.lower()](**{**kept, "encoder_weights": None, **changes})
-    from pixelwise.weights.checkpoint import read
+    from pixelwise.checkpoints.reading import read
 
     model.load_state_dict(read(folder), strict=strict)
     return model.eval()
@@ -387,7 +386,7 @@ def _write_their_names(model: nn.Module, state: dict[str, Any], prefix: str, loc
     """After `state_dict`: our encoder's names become SMP's, and what SMP has and does not use is added."""
     assert isinstance(model, SegmentationModel)
     own = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
-    left_over = getattr(model.network, "left_over", None)
+    left_over = origin_of(model.network).beside.get("tensors")
     theirs = converter.to_theirs(model.plan, own, left_over)
     state.update({prefix + key: tensor for key, tensor in theirs.items()})
 
@@ -409,7 +408,7 @@ def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: 
     if model.classification_head is not None:
         ours |= classifier
         own = own | {f"classification_head.{k}": t for k, t in model.classification_head.state_dict().items()}
-    model.network.left_over = left_over  # type: ignore[assignment]  # a plain attribute
+    converter.keep_beside(model.network, origin_of(model.network), left_over)
     wrong = [key for key in ours if key in own and own[key].shape != ours[key].shape]
     strict = model.__dict__.get(
         "_strict"

@@ -1,13 +1,11 @@
 """Every model by name: one plain table of who builds it, what is known about its weights, and where they lie.
 
-Builders are named by path ("module:function") and loaded when asked for, so reading the catalog imports
-neither torch nor any network; that is also why the networks may take their weights' facts from here.
+A builder is named by its file in `models/` and its function; `pixelwise.models` finds them, so reading the catalog
+imports neither torch nor any network; that is also why the networks may take their weights' facts from here.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
@@ -16,6 +14,7 @@ from pixelwise.errors import UnknownNameError
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import ADE20K, VOC, LabelSet
 from pixelwise.weights.card import Card, Score
+from pixelwise.weights.origin import Origin
 
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 
@@ -24,7 +23,7 @@ TORCHVISION_URL = "https://download.pytorch.org/models/"
 class Entry:
     """One row of the catalog.
 
-    builder: "module:function" that makes the network. card: what is known about the weights; None where it
+    builder: "file:function" in `models/` that makes the network. card: what is known about the weights; None where it
     lies inside the asset. base_url: the folder that `card.file` is fetched from. asset: a file in
     pixelwise/assets, for the models that ship in the package.
     """
@@ -41,12 +40,6 @@ class Entry:
             return None
         return self.base_url + self.card.file
 
-    def load_builder(self) -> Callable[..., Any]:
-        """The function that makes the network (this imports torch)."""
-        module, name = self.builder.split(":")
-        builder: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        return builder
-
 
 def _torchvision(
     name: str, module: str, file: str, mib: float, parameters: int, multiply_adds: int, stride: int,
@@ -55,7 +48,7 @@ def _torchvision(
     data, source = "COCO val2017, the 20 VOC classes and background", "torchvision, metadata of the weights"
     protocol = "single scale, shorter side 520"
     return Entry(
-        builder=f"pixelwise.models.{module}:{name}",
+        builder=f"{module}:{name}",
         base_url=TORCHVISION_URL,
         card=Card(
             name=name,
@@ -82,8 +75,8 @@ def _torchvision(
 
 
 CATALOG: dict[str, Entry] = {
-    "everyday": Entry("pixelwise.models.deeplabv3_mobilenet_v2:deeplabv3_mobilenet_v2", asset="everyday.onnx"),
-    "nuclei": Entry("pixelwise.models.unet:unet", asset="nuclei.onnx"),
+    "everyday": Entry("deeplabv3_mobilenet_v2:deeplabv3_mobilenet_v2", asset="everyday.onnx"),
+    "nuclei": Entry("unet:unet", asset="nuclei.onnx"),
 } | {
     # name, module, file, MiB, parameters, multiply-adds (both with auxiliary head), stride, mIoU %, accuracy %
     row[0]: _torchvision(*row)
@@ -110,7 +103,7 @@ def _segformer(
 ) -> Entry:  # fmt: skip
     source = "SegFormer paper, table 1a"
     return Entry(
-        f"pixelwise.models.segformer:segformer_{variant}",
+        f"segformer:segformer_{variant}",
         Card(
             name=f"segformer_{variant}",
             architecture=f"segformer_{variant}",
@@ -147,7 +140,7 @@ def _upernet_convnext(
 ) -> Entry:  # fmt: skip
     source = "ConvNeXt repository, table of ADE20K models"
     return Entry(
-        f"pixelwise.models.upernet:upernet_convnext_{size}",
+        f"upernet:upernet_convnext_{size}",
         Card(
             name=f"upernet_convnext_{size}",
             architecture=f"upernet_convnext_{size}",
@@ -173,7 +166,7 @@ def _upernet_convnext(
 
 def _fcn_convnext(size: str, parameters: int, multiply_adds: int) -> Entry:
     return Entry(
-        f"pixelwise.models.fcn_convnext:fcn_convnext_{size}",
+        f"fcn_convnext:fcn_convnext_{size}",
         Card(
             name=f"fcn_convnext_{size}",
             architecture=f"fcn_convnext_{size}",
@@ -242,7 +235,7 @@ def _biomedical(
 ) -> Entry:  # fmt: skip
     """A row without weights to fetch. multiply_adds: their number, and the side of the square image."""
     return Entry(
-        builder=f"pixelwise.models.{module}:{name}",
+        builder=f"{module}:{name}",
         card=Card(
             name=name,
             architecture=name,
@@ -315,7 +308,7 @@ def _fcn(
     """scores: mean IoU in percent, data, source. caffe: values of 0 to 255 less a mean, else torchvision's."""
     mean, std = (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255, 1 / 255, 1 / 255)
     return Entry(
-        f"pixelwise.models.fcn:{name}",
+        f"fcn:{name}",
         Card(
             name=name,
             architecture=name,
@@ -380,7 +373,7 @@ CATALOG |= {
 }  # fmt: skip
 
 CATALOG["segnet"] = Entry(
-    "pixelwise.models.segnet:segnet",
+    "segnet:segnet",
     Card(
         name="segnet",
         architecture="segnet",
@@ -423,7 +416,7 @@ def _deeplab(
 ) -> Entry:  # fmt: skip
     """scores: mean IoU in percent on Pascal VOC 2012, split, protocol, source."""
     return Entry(
-        builder=f"pixelwise.models.{module}:{name}",
+        builder=f"{module}:{name}",
         card=Card(
             name=name,
             architecture=name,
@@ -548,3 +541,20 @@ def entry(name: str) -> Entry:
         return CATALOG[name]
     except KeyError:
         raise UnknownNameError("model", name, CATALOG) from None
+
+
+def card_for(network: Any) -> Card:
+    """The card of a network that came without one: classes named by number, the preprocessing that its architecture
+    has in the catalog (else `Preprocess()`), the rest read off the network."""
+    origin = vars(network).get("origin")
+    known = CATALOG.get(origin.model) if isinstance(origin, Origin) else None
+    return Card(
+        name=type(network).__name__,
+        architecture=str(origin or type(network).__name__),
+        labels=LabelSet.of([f"class {i}" for i in range(max(int(getattr(network, "num_classes", 1)), 2))]),
+        preprocess=Preprocess() if known is None or known.card is None else known.card.preprocess,
+        stride=getattr(network, "stride", 1),
+        align_corners=getattr(network, "align_corners", False),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        origin="a network in memory",
+    )

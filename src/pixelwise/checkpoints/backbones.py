@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
+from torchvision.models import AlexNet_Weights, GoogLeNet_Weights, VGG16_Weights
 
+from pixelwise.checkpoints.families import fcn, mit, segnet
+from pixelwise.checkpoints.family import Family
+from pixelwise.checkpoints.reading import read
 from pixelwise.errors import WeightsError
 from pixelwise.weights import store
-from pixelwise.weights.convert.family import Family, Tensors
+from pixelwise.weights.enums import is_path, state_dict_of, verify
+from pixelwise.weights.renames import Tensors
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def load_encoder(
-    encoder: M, families: Sequence[Family], weights: Any, *, enum: Any = None, progress: bool = True
-) -> M:
-    """The encoder, filled with `weights` unless they are None; see `read_encoder`.
+class Kind(NamedTuple):
+    """families: of files that fit. enum: torchvision's weights, or None. placed: the encoder and the tensors of one
+    that fits to those that are loaded, where that is not all of them and nothing else."""
+
+    families: Sequence[Family]
+    enum: Any = None
+    placed: Callable[[nn.Module, Tensors], Tensors] | None = None
+
+
+ENCODERS = {
+    "vgg16": Kind(fcn.ENCODERS["vgg16"], VGG16_Weights),
+    "caffenet": Kind(fcn.ENCODERS["caffenet"]),
+    "alexnet": Kind(fcn.ENCODERS["alexnet"], AlexNet_Weights),
+    "googlenet_caffe": Kind(fcn.ENCODERS["googlenet_caffe"]),
+    "googlenet": Kind(fcn.ENCODERS["googlenet"], GoogLeNet_Weights),
+    "mit": Kind(mit.BACKBONES),
+    "segnet": Kind(fcn.ENCODERS["vgg16"], VGG16_Weights, segnet.from_vgg16),
+}
+"""Kind of encoder: whose weights it takes."""
+
+
+def load_encoder(encoder: M, kind: str, weights: Any, *, progress: bool = True) -> M:
+    """The encoder, filled with `weights`; see `read_encoder`.
 
     Raises WeightsError for missing or surplus tensors and for numbers that are not finite (torchvision's
     IMAGENET1K_FEATURES have no classifier), and what `read_encoder` raises.
     """
-    if weights is None:
-        return encoder
-    tensors, source = read_encoder(families, weights, enum=enum, progress=progress)
+    row = ENCODERS[kind]
+    tensors, source = read_encoder(row.families, weights, enum=row.enum, progress=progress)
+    if row.placed is not None:
+        tensors = row.placed(encoder, tensors)
     broken = next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None)
     if broken is not None:
         raise WeightsError(f"{source}: {broken} holds no finite numbers; use weights of the whole classifier")
@@ -54,9 +79,6 @@ def read_encoder(
 
 
 def _read(weights: Any, enum: Any, progress: bool) -> tuple[Tensors, str]:
-    from pixelwise.weights.checkpoint import read
-    from pixelwise.weights.torchvision import is_path, state_dict_of, verify
-
     if isinstance(weights, Mapping):
         return read(weights), "the given weights"
     if is_path(weights):

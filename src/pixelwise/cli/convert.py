@@ -11,7 +11,7 @@ from pixelwise.files import check_writable
 def run(source: Path, out: Path, to: str | None, allow_pickle: bool, overwrite: bool) -> None:
     """Convert and say what was found."""
     try:
-        from pixelwise.weights.checkpoint import convert_file
+        from pixelwise.checkpoints.saving import convert_file
     except ModuleNotFoundError as error:
         raise MissingExtraError("converting checkpoints", "torch") from error
     if to != "smp":  # which writes a folder

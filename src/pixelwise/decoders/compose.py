@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from pixelwise.decoders import NEEDS, load_decoder
+from pixelwise.decoders import load_decoder
+from pixelwise.decoders.needs import NEEDS
 from pixelwise.encoders import create_encoder
 from pixelwise.encoders.pretrained import Weights
 from pixelwise.errors import suggest
+from pixelwise.weights.origin import note_origin
 
 
 def compose(
@@ -55,5 +57,9 @@ def compose(
         dilation=dilation, **(encoder_options or {}),
     )  # fmt: skip
     composed: nn.Module = network(features, num_classes, **options)
-    composed.architecture = f"{decoder} on {encoder}"  # type: ignore[assignment]  # a plain attribute
+    given = {
+        "encoder": encoder, "num_classes": num_classes, "in_channels": in_channels, "encoder_depth": encoder_depth,
+        "output_stride": output_stride, "dilation": dilation, "encoder_options": dict(encoder_options or {}), **options,
+    }  # fmt: skip
+    note_origin(composed, decoder, given)
     return composed

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelwise.decoders import NEEDS
+from pixelwise.decoders.needs import NEEDS
 from pixelwise.layers import Norm, classes_of, enlarge
 from pixelwise.models.fcn_resnet import FCNHead
 

@@ -74,9 +74,9 @@ def create_encoder(
             weights=weights,
             **options,
         )
-    from pixelwise.encoders import smp
+    from pixelwise.encoders import named
 
-    return smp.smp_encoder(
+    return named.smp_encoder(
         name, row, in_channels=in_channels, output_stride=output_stride, depth=depth, weights=weights,
         dilation=dilation, **options,
     )  # fmt: skip

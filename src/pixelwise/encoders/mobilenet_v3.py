@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from pixelwise.layers import with_input_channels
-from pixelwise.weights.torchvision import load_classifier
+from pixelwise.weights.enums import load_classifier
 
 CHANNELS = (16, 16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160, 960)
 STRIDES = (2, 2, 4, 4, 8, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32, 32, 32)

@@ -131,7 +131,7 @@ def _read(name: str, row: Row, weights: Any) -> tuple[dict[str, Tensor], str]:
 
 
 def _renamed(name: str, row: Row, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    from pixelwise.weights.convert.smp_encoders import table
+    from pixelwise.encoders.smp_tensors import table
 
     if tensors and all(key.startswith("encoder.") for key in tensors):
         tensors = {key.removeprefix("encoder."): tensor for key, tensor in tensors.items()}
@@ -148,7 +148,7 @@ def _fetched(place: str) -> dict[str, Tensor]:
         file = what.split("/")[4] + ".safetensors"
         return store.load_state_dict(store.fetch(file, place, None))
     if source == "torchvision":
-        from pixelwise.weights.torchvision import state_dict_of
+        from pixelwise.weights.enums import state_dict_of
 
         enum, _, member = what.partition(".")
         url = getattr(getattr(importlib.import_module("torchvision.models"), enum), member).url

@@ -15,7 +15,7 @@ class Row(NamedTuple):
     """kind: "staged" (a row of encoders/staged.py), "mit" or "timm". network: its name there.
 
     timm: the nearest network of timm, whose weights need not fit. layout: how the names of tensors in SMP's files
-    become ours: "same" or the renaming in weights/convert/smp_encoders.py; the weights are interchangeable in every
+    become ours: "same" or the renaming in encoders/smp_tensors.py; the weights are interchangeable in every
     row. weights: what can be fetched, SMP's tag and where it comes from: "torchvision:Enum.MEMBER", "timm:name.tag"
     or the address of a file. Torchvision's and the authors' weights are those SMP has; for EfficientNets timm's are
     the same networks trained the same way, from files that we could not compare with SMP's.

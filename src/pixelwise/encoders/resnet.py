@@ -14,7 +14,7 @@ from torchvision import models
 
 from pixelwise.errors import UnknownNameError
 from pixelwise.layers import with_input_channels
-from pixelwise.weights.torchvision import load_classifier
+from pixelwise.weights.enums import load_classifier
 
 
 class ResNetEncoder(nn.Module):

@@ -2,7 +2,7 @@
 
 A network that is a chain of modules needs no code of its own to become an encoder: it is enough to say after which
 of its modules a feature is taken. Keys stay those of the network, which for all families here are also those of
-segmentation_models.pytorch (SMP), but for the two that `pixelwise.weights.convert.smp_encoders` renames.
+segmentation_models.pytorch (SMP), but for the two that `encoders.smp_tensors` renames.
 
 Letters: n batch, c channels, h w pixels.
 """

@@ -1,4 +1,4 @@
-"""The last step of a recipe: export the network, score the file as users run it, write that on its card."""
+"""Export a network, score the file as users run it, and write that on its card."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pixelwise.export.onnx import export_onnx
-from pixelwise.segmenter import Segmenter
 from pixelwise.weights.card import Card, Score
 
 
-def embed(
-    network: nn.Module, card: Card, path: Path, measure: Callable[[Segmenter], tuple[Score, ...]]
-) -> Card:
-    """Write `path`, an ONNX file whose card tells size, cost and what `measure` finds; return the card.
+def embed(network: nn.Module, card: Card, path: Path, measure: Callable[[Path], tuple[Score, ...]]) -> Card:
+    """Write `path`, an ONNX file whose card tells size, cost and what `measure` finds in it; return the card.
 
     The parameters and multiply-adds of `card` are counted here, the latter at 513x513 pixels.
     """
@@ -29,7 +26,7 @@ def embed(
     )
     difference = export_onnx(network, card, path)
     print(f"largest difference to the network: {difference:.1e} of the logits' range", file=sys.stderr)
-    card = card.replace(scores=measure(Segmenter(path)))
+    card = card.replace(scores=measure(path))
     export_onnx(network, card, path)
     for score in card.scores:
         print(f"{score.metric}: {score.value:.4f} ({score.data}; {score.protocol})")

@@ -16,7 +16,7 @@ from fnmatch import filter as matching
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pixelwise.catalog import CATALOG
+from pixelwise.catalog import CATALOG, entry
 from pixelwise.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pixelwise.models.r_names import model_fcn_resnet50 as model_fcn_resnet50
     from pixelwise.models.r_names import model_fcn_resnet101 as model_fcn_resnet101
     from pixelwise.models.unet import UNet as UNet
-    from pixelwise.weights.torchvision import WeightsEnum as WeightsEnum
+    from pixelwise.weights.enums import WeightsEnum as WeightsEnum
 
 _PUBLIC = {
     name: module
@@ -69,7 +69,7 @@ _PUBLIC = {
         "model_fcn_resnet101 model_convnext_tiny_fcn model_convnext_small_fcn model_convnext_base_fcn "
         "model_convnext_tiny_upernet model_convnext_small_upernet model_convnext_base_upernet",
         "pixelwise.models.unet": "UNet",
-        "pixelwise.weights.torchvision": "WeightsEnum",
+        "pixelwise.weights.enums": "WeightsEnum",
         # The backbones' weights, for weights_backbone=
         "torchvision.models": "MobileNet_V3_Large_Weights ResNet50_Weights ResNet101_Weights",
     }.items()
@@ -92,8 +92,8 @@ def list_models(
     """
     names = [
         name
-        for name, path in _builders().items()
-        if module is None or f"{path.partition(':')[0]}.".startswith(f"{module.__name__}.")
+        for name, builder in _builders().items()
+        if module is None or f"{__name__}.{builder.partition(':')[0]}.".startswith(f"{module.__name__}.")
     ]
     if include:
         names = [name for pattern in _patterns(include) for name in matching(names, pattern)]
@@ -107,7 +107,14 @@ def get_model_builder(name: str) -> Callable[..., nn.Module]:
     """
     if (found := name.lower()) not in _builders():
         raise UnknownNameError("model", name, _builders())
-    return CATALOG[found].load_builder()
+    return builder_of(found)
+
+
+def builder_of(name: str) -> Callable[..., nn.Module]:
+    """What makes the network of a row of the catalog, those of weights ("everyday") too (this imports torch)."""
+    file, function = entry(name).builder.split(":")
+    builder: Callable[..., nn.Module] = getattr(importlib.import_module(f"pixelwise.models.{file}"), function)
+    return builder
 
 
 def get_model(name: str, **config: Any) -> nn.Module:
@@ -148,7 +155,7 @@ def get_weight(name: str) -> WeightsEnum:
 
 
 def _builders() -> dict[str, str]:
-    """The catalog's rows that are named after their builder, with its path; the others are weights."""
+    """The catalog's rows that are named after their builder, with its file; the others are weights."""
     return {name: entry.builder for name, entry in CATALOG.items() if entry.builder.endswith(f":{name}")}
 
 
@@ -157,7 +164,7 @@ def _patterns(patterns: Iterable[str] | str) -> Iterable[str]:
 
 
 def _weights_enum() -> type[WeightsEnum]:
-    from pixelwise.weights.torchvision import WeightsEnum
+    from pixelwise.weights.enums import WeightsEnum
 
     return WeightsEnum
 
@@ -168,7 +175,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name in _builders():
-        return CATALOG[name].load_builder()
+        return builder_of(name)
     raise AttributeError(f"module 'pixelwise.models' has no attribute {name!r}")
 
 

@@ -1,4 +1,8 @@
-"""What the builders of the papers' networks have in common: checks of arguments, weights from a file, a name."""
+"""What the builders of the papers' networks have in common: checks of arguments, weights from files, their origin.
+
+Here alone something points upwards: `weights=` and `weights_backbone=` are conveniences, and whoever knows the names
+that others give to tensors stands above the networks. So `checkpoints` is imported by name, and only when asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import nn
 
 from pixelwise.errors import suggest
+from pixelwise.weights.origin import note_origin
 
 M = TypeVar("M", bound=nn.Module)
 P = ParamSpec("P")
@@ -20,7 +25,7 @@ def builder(build: Callable[P, M]) -> Callable[P, M]:
     """Decorator of a function that makes a network from keywords.
 
     Its argument `weights`, None or the path of a checkpoint of any family we know, is dealt with here, so `build`
-    itself leaves it alone. The network gets the function's name as `architecture`.
+    itself leaves it alone. How the network was made is noted on it (`weights.origin`).
 
     Raises TypeError for an unknown argument, naming the nearest; ValueError for counts below 1; WeightsError for
     weights that do not fit.
@@ -37,11 +42,40 @@ def builder(build: Callable[P, M]) -> Callable[P, M]:
             if key in ("num_classes", "in_channels") and not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{key} must be a whole number from 1 up, got {value!r}")
         network = build(*args, **kwargs)
-        network.architecture = name  # type: ignore[assignment]  # a plain attribute, not a parameter
+        note_origin(network, name, kwargs)
         if kwargs.get("weights") is not None:
-            importlib.import_module("pixelwise.weights.checkpoint").load_checkpoint(
-                network, kwargs["weights"]
-            )
+            checkpoints = importlib.import_module("pixelwise.checkpoints.loading")
+            checkpoints.load_checkpoint(network, kwargs["weights"])
         return network
 
     return call
+
+
+def variant(family: Callable[Concatenate[str, P], M], name: str, says: str) -> Callable[P, M]:
+    """The builder `name` of a family: all its rows have one signature, one docstring and one body.
+
+    family: a function whose first parameter is the row's name; the others, by keyword, are the builder's. says: one
+    sentence about this row, which begins its docstring; the family's follows.
+    """
+    _, *shared = inspect.signature(family).parameters.values()
+
+    @functools.wraps(family)
+    def build(*args: P.args, **kwargs: P.kwargs) -> M:
+        return family(name, *args, **kwargs)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"{says}\n\n{inspect.getdoc(family)}"
+    vars(build)["__signature__"] = inspect.signature(family).replace(parameters=shared)
+    return builder(build)
+
+
+def with_encoder_weights(encoder: M, kind: str, weights: Any, *, progress: bool = True) -> M:
+    """The encoder, filled with ImageNet weights unless they are None.
+
+    kind: a key of `checkpoints.backbones.ENCODERS`. weights: the path of a file of any family that fits it, a
+    dictionary of names and arrays, or a member, or its name, of torchvision's weights where it has this encoder.
+    """
+    if weights is not None:
+        backbones = importlib.import_module("pixelwise.checkpoints.backbones")
+        backbones.load_encoder(encoder, kind, weights, progress=progress)
+    return encoder

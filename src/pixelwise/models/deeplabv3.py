@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V3_Large_Weights, ResNet50_Weights, ResNet101_Weights
 
+from pixelwise.catalog import CATALOG
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
 from pixelwise.encoders.resnet import resnet
 from pixelwise.layers import Norm, classes_of, conv_norm_relu, enlarge
 from pixelwise.models.fcn_resnet import FCNHead
-from pixelwise.weights.torchvision import (
+from pixelwise.weights.enums import (
     WeightsEnum,
     called_as_in_torchvision,
     coco_with_voc_labels,
@@ -158,17 +159,17 @@ class ASPPPooling(nn.Sequential):
 
 
 class DeepLabV3_ResNet50_Weights(WeightsEnum):
-    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("deeplabv3_resnet50")
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels(CATALOG["deeplabv3_resnet50"])
     DEFAULT = COCO_WITH_VOC_LABELS_V1
 
 
 class DeepLabV3_ResNet101_Weights(WeightsEnum):
-    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("deeplabv3_resnet101")
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels(CATALOG["deeplabv3_resnet101"])
     DEFAULT = COCO_WITH_VOC_LABELS_V1
 
 
 class DeepLabV3_MobileNet_V3_Large_Weights(WeightsEnum):
-    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("deeplabv3_mobilenet_v3_large")
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels(CATALOG["deeplabv3_mobilenet_v3_large"])
     DEFAULT = COCO_WITH_VOC_LABELS_V1
 
 

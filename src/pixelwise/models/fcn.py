@@ -23,14 +23,11 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import AlexNet_Weights, GoogLeNet_Weights, VGG16_Weights
 
 from pixelwise.encoders.alexnet import AlexNet
 from pixelwise.encoders.googlenet import GoogLeNet
 from pixelwise.encoders.vgg import VGG16
-from pixelwise.models.building import builder
-from pixelwise.weights.convert.fcn import ENCODERS
-from pixelwise.weights.encoder import load_encoder
+from pixelwise.models.building import builder, with_encoder_weights
 
 Deconvolution = Literal["frozen", "inner", "learned"]
 """Which deconvolutions learn: none (the release), all but the last (the paper), all."""
@@ -327,7 +324,7 @@ def fcn32s_vgg16(
 
 def _vgg16(in_channels: int, width_mult: float, weights: Any, progress: bool) -> VGG16:
     encoder = VGG16(in_channels, width_mult=width_mult)
-    return load_encoder(encoder, ENCODERS["vgg16"], weights, enum=VGG16_Weights, progress=progress)
+    return with_encoder_weights(encoder, "vgg16", weights, progress=progress)
 
 
 @builder
@@ -390,8 +387,8 @@ def fcn32s_alexnet(
     width_mult: float = 1.0,
 ) -> FCN32s:
     """FCN-32s on CaffeNet (fcn-alexnet-pascal); arguments as in `fcn32s_vgg16`."""
-    backbone = load_encoder(
-        AlexNet(in_channels, width_mult=width_mult), ENCODERS["caffenet"], weights_backbone, progress=progress
+    backbone = with_encoder_weights(
+        AlexNet(in_channels, width_mult=width_mult), "caffenet", weights_backbone, progress=progress
     )
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)
 
@@ -409,11 +406,10 @@ def fcn32s_alexnet_torchvision(
 ) -> FCN32s:
     """FCN-32s on torchvision's AlexNet, of which no weights were published; arguments as in
     `fcn32s_vgg16`."""
-    backbone = load_encoder(
+    backbone = with_encoder_weights(
         AlexNet(in_channels, variant="torchvision", width_mult=width_mult),
-        ENCODERS["alexnet"],
+        "alexnet",
         weights_backbone,
-        enum=AlexNet_Weights,
         progress=progress,
     )
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)
@@ -431,11 +427,8 @@ def fcn32s_googlenet(
     width_mult: float = 1.0,
 ) -> FCN32s:
     """FCN-32s on Caffe's GoogLeNet, never released; arguments as in `fcn32s_vgg16`."""
-    backbone = load_encoder(
-        GoogLeNet(in_channels, width_mult=width_mult),
-        ENCODERS["googlenet_caffe"],
-        weights_backbone,
-        progress=progress,
+    backbone = with_encoder_weights(
+        GoogLeNet(in_channels, width_mult=width_mult), "googlenet_caffe", weights_backbone, progress=progress
     )
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)
 
@@ -461,7 +454,5 @@ def fcn32s_googlenet_torchvision(
     encoder = GoogLeNet(
         in_channels, variant="torchvision", transform_input=transform_input, width_mult=width_mult
     )
-    backbone = load_encoder(
-        encoder, ENCODERS["googlenet"], weights_backbone, enum=GoogLeNet_Weights, progress=progress
-    )
+    backbone = with_encoder_weights(encoder, "googlenet", weights_backbone, progress=progress)
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)

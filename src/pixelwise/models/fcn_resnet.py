@@ -15,10 +15,11 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, ResNet101_Weights
 
+from pixelwise.catalog import CATALOG
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.resnet import resnet
 from pixelwise.layers import Norm, classes_of, conv_norm_relu, enlarge
-from pixelwise.weights.torchvision import (
+from pixelwise.weights.enums import (
     WeightsEnum,
     called_as_in_torchvision,
     coco_with_voc_labels,
@@ -79,12 +80,12 @@ class FCNHead(nn.Sequential):
 
 
 class FCN_ResNet50_Weights(WeightsEnum):
-    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("fcn_resnet50")
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels(CATALOG["fcn_resnet50"])
     DEFAULT = COCO_WITH_VOC_LABELS_V1
 
 
 class FCN_ResNet101_Weights(WeightsEnum):
-    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("fcn_resnet101")
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels(CATALOG["fcn_resnet101"])
     DEFAULT = COCO_WITH_VOC_LABELS_V1
 
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V3_Large_Weights
 
+from pixelwise.catalog import CATALOG
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
 from pixelwise.layers import classes_of, enlarge
-from pixelwise.weights.torchvision import (
+from pixelwise.weights.enums import (
     WeightsEnum,
     called_as_in_torchvision,
     coco_with_voc_labels,
@@ -83,7 +84,7 @@ class LRASPPHead(nn.Module):
 
 
 class LRASPP_MobileNet_V3_Large_Weights(WeightsEnum):
-    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels("lraspp_mobilenet_v3_large")
+    COCO_WITH_VOC_LABELS_V1 = coco_with_voc_labels(CATALOG["lraspp_mobilenet_v3_large"])
     DEFAULT = COCO_WITH_VOC_LABELS_V1
 
 

@@ -29,9 +29,7 @@ from torch.nn import functional as F
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mit import SIZES, Epsilons, MixTransformer
 from pixelwise.layers import classes_of, enlarge
-from pixelwise.models.building import builder
-from pixelwise.weights.convert.mit import BACKBONES
-from pixelwise.weights.encoder import load_encoder
+from pixelwise.models.building import builder, with_encoder_weights
 
 
 class SegFormer(nn.Module):
@@ -351,4 +349,4 @@ def _encoder(
         drop_path=drop_path,
         eps=eps,
     )
-    return load_encoder(encoder, BACKBONES, weights)
+    return with_encoder_weights(encoder, "mit", weights)

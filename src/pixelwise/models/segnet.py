@@ -22,8 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelwise.models.building import builder
-from pixelwise.weights.convert.segnet import load_vgg16
+from pixelwise.models.building import builder, with_encoder_weights
 
 
 class SegNet(nn.Module):
@@ -158,4 +157,4 @@ def segnet(
     not fit.
     """
     network = SegNet(num_classes, in_channels=in_channels, width=width)
-    return load_vgg16(network, weights_backbone, progress=progress)
+    return with_encoder_weights(network, "segnet", weights_backbone, progress=progress)

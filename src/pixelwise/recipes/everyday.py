@@ -33,11 +33,11 @@ from pixelwise.datasets.layouts import match
 from pixelwise.datasets.opening import PairSamples, open_samples, split_by_name, with_map
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.evaluation import evaluate
+from pixelwise.export.embed import embed
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import VOC
 from pixelwise.losses import cross_entropy, distillation
 from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2
-from pixelwise.recipes.embed import embed
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.loop import Batch, TrainConfig, fit
 from pixelwise.weights.card import Card, Score
@@ -226,7 +226,7 @@ def main() -> None:
     network = network.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
     fit(network, training, augmentation(torch.load(cache, weights_only=True)), loss_of, CONFIG, arguments.out)
     embed(
-        network, CARD, arguments.out / "everyday.onnx", lambda segmenter: measured(segmenter, arguments.data)
+        network, CARD, arguments.out / "everyday.onnx", lambda file: measured(Segmenter(file), arguments.data)
     )
 
 

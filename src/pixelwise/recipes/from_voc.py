@@ -16,7 +16,7 @@ from pixelwise.training.objective import make_loss
 from pixelwise.training.run import Experiment
 from pixelwise.transforms.augment import Augment
 from pixelwise.weights.card import Card
-from pixelwise.weights.convert.family import Plan
+from pixelwise.weights.origin import note_origin
 
 START = "weights/deeplabv3_mobilenet_v2_voc21_tf1qat.pth"
 HALF = (0.5, 0.5, 0.5)
@@ -41,7 +41,10 @@ def network(config: TrainConfig, start: Path, learned: PairSamples) -> FPN:
     seen = [torch.from_numpy(prepare(learned[i].image)) for i in range(0, len(learned), len(learned) // 24)]
     size = [min(image.shape[axis] for image in seen) for axis in (2, 3)]
     renormalise(encoder, torch.cat([image[..., : size[0], : size[1]] for image in seen]))
-    return FPN(encoder, learned.classes.num_classes, **config.model_options)
+    classes = learned.classes.num_classes
+    made = FPN(encoder, classes, **config.model_options)
+    note_origin(made, "fpn", {**config.model_options, "encoder": config.encoder, "num_classes": classes})
+    return made
 
 
 def experiment(
@@ -74,7 +77,4 @@ def experiment(
     augment = Augment(
         **config.augment, shorter_side=config.image_size, mean=HALF, std=HALF, ignore_index=ignored
     )
-    arguments = {**config.model_options, "encoder": config.encoder, "num_classes": classes.num_classes}
-    return Experiment(
-        config, Plan("fpn", arguments), made, learned, held_out, augment, make_loss(config, ignored), card
-    )
+    return Experiment(config, made, learned, held_out, augment, make_loss(config, ignored), card)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pixelwise.checkpoints.making import create_model
 from pixelwise.datasets.layouts import match
 from pixelwise.datasets.opening import PairSamples, ignore_index
 from pixelwise.datasets.sample import Samples
@@ -32,8 +33,6 @@ from pixelwise.training.objective import make_loss
 from pixelwise.training.run import Experiment, train
 from pixelwise.transforms.augment import Augment
 from pixelwise.weights.card import Card
-from pixelwise.weights.checkpoint import create_model
-from pixelwise.weights.convert.family import Plan
 
 CLASSES = LabelSet.of(("membrane", "cell"), colors=((0, 0, 0), (240, 240, 240)))
 PREPROCESS = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -57,8 +56,7 @@ def slices(data: Path) -> tuple[PairSamples, PairSamples]:
 
 def experiment(data: Path) -> Experiment:
     learned, held_out = slices(data)
-    arguments = {**CONFIG.model_options, "num_classes": CLASSES.num_classes}
-    network = create_model("unet", **arguments)
+    network = create_model("unet", **CONFIG.model_options, num_classes=CLASSES.num_classes)
     card = Card(
         name="isbi2012_em",
         architecture="unet",
@@ -72,9 +70,7 @@ def experiment(data: Path) -> Experiment:
     )
     ignored = ignore_index(CLASSES)
     augment = Augment(**CONFIG.augment, mean=PREPROCESS.mean, std=PREPROCESS.std, ignore_index=ignored)
-    return Experiment(
-        CONFIG, Plan("unet", arguments), network, learned, held_out, augment, make_loss(CONFIG, ignored), card
-    )
+    return Experiment(CONFIG, network, learned, held_out, augment, make_loss(CONFIG, ignored), card)
 
 
 def errors(segmenter: Segmenter, samples: Samples, **views: Any) -> dict[str, dict[str, float]]:

@@ -25,11 +25,11 @@ from torchvision.transforms import v2
 from pixelwise.datasets.opening import PairSamples, open_samples, parse_map
 from pixelwise.datasets.sample import Samples
 from pixelwise.evaluation import evaluate
+from pixelwise.export.embed import embed
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
 from pixelwise.losses import cross_entropy, dice
 from pixelwise.models.unet import UNet
-from pixelwise.recipes.embed import embed
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.loop import Batch, TrainConfig, fit
 from pixelwise.transforms.torchvision import joint
@@ -152,7 +152,7 @@ def main() -> None:
     # First what nuclei look like anywhere, then where exactly their outlines were drawn.
     fit(network, list(training), joint(augmentation(1.0)), loss_of, BROAD, arguments.out / "broad")
     fit(network, list(training), joint(augmentation(0.25)), loss_of, CLOSE, arguments.out / "close")
-    embed(network, CARD, arguments.out / "nuclei.onnx", lambda segmenter: measured(segmenter, held_out))
+    embed(network, CARD, arguments.out / "nuclei.onnx", lambda file: measured(Segmenter(file), held_out))
 
 
 if __name__ == "__main__":

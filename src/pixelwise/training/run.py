@@ -22,7 +22,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pixelwise import catalog
+from pixelwise import models
+from pixelwise.catalog import CATALOG
+from pixelwise.checkpoints.making import build, create_model
+from pixelwise.checkpoints.saving import save
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import PairSamples, ignore_index, open_samples, parse_map, split_by_name
 from pixelwise.datasets.sample import Pair, Sample, Samples
@@ -38,10 +41,10 @@ from pixelwise.errors import (
     suggest,
 )
 from pixelwise.evaluation import Evaluation, confusion_picture, evaluate, page, table, worst_pictures
+from pixelwise.export.embed import count_multiply_adds, embed
 from pixelwise.files import check_writable, writing
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
-from pixelwise.recipes.embed import count_multiply_adds, embed
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.curves import draw_curves
@@ -52,8 +55,7 @@ from pixelwise.training.progress import duration
 from pixelwise.training.validation import Validation
 from pixelwise.transforms.augment import Augment
 from pixelwise.weights.card import Card, Score
-from pixelwise.weights.checkpoint import create_model, create_untrained, save
-from pixelwise.weights.convert.family import Plan
+from pixelwise.weights.origin import origin_of
 
 Say = Callable[[str], None]
 
@@ -62,12 +64,11 @@ Say = Callable[[str], None]
 class Experiment:
     """A whole run: what is learned, from what, and how it is scored.
 
-    plan: how the network is built again, for the file of weights. card: of the finished model, but for its scores,
-    which are measured on `held_out` through the card's own preprocessing.
+    network: one whose origin is known, so that it can be made again from the file of weights. card: of the finished
+    model, but for its scores, which are measured on `held_out` through the card's own preprocessing.
     """
 
     config: TrainConfig
-    plan: Plan
     network: nn.Module
     training: Samples
     held_out: Samples
@@ -133,9 +134,6 @@ def experiment_of(
         network, _ = make_network(config.replace(weights=None), classes.num_classes, say)
     else:
         network, config = make_network(config, classes.num_classes, say)
-    arguments = dict(config.model_options, num_classes=classes.num_classes)
-    if config.encoder is not None:
-        arguments["encoder"] = config.encoder
     preprocess = Preprocess(size=config.image_size or None, multiple=32 if config.model == "dpt" else 1)
     what = config.model if config.encoder is None else f"{config.model} on {config.encoder}"
     card = Card(
@@ -156,7 +154,6 @@ def experiment_of(
     ignored = ignore_index(classes)
     return Experiment(
         config,
-        Plan(config.model, arguments),
         network,
         training,
         held_out,
@@ -245,8 +242,8 @@ def make_network(config: TrainConfig, classes: int, say: Say) -> tuple[nn.Module
 
 def takes_backbone_weights(model: str) -> bool:
     """Whether the network of that name has a backbone that comes with weights."""
-    known = model in catalog.CATALOG  # what is not, create_model will say
-    return known and "weights_backbone" in inspect.signature(catalog.entry(model).load_builder()).parameters
+    known = model in CATALOG  # what is not, create_model will say
+    return known and "weights_backbone" in inspect.signature(models.builder_of(model)).parameters
 
 
 def make_augmentation(config: TrainConfig, preprocess: Preprocess, ignored: int, samples: Samples) -> Augment:
@@ -321,7 +318,7 @@ def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say |
     if not state.is_main_process:
         return card
 
-    network = create_untrained(experiment.plan)  # without what speed or distribution changed about it
+    network = build(origin_of(experiment.network))  # without what speed or distribution changed about it
     network.load_state_dict(trained.state_dict())
     network.eval()
     side = config.image_size or 512
@@ -341,13 +338,13 @@ def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say |
         return scores_of(evaluations[-1], data)
 
     if export:
-        card = embed(network, card, out / "model.onnx", measure)
+        card = embed(network, card, out / "model.onnx", lambda file: measure(Segmenter(file)))
         segmenter = Segmenter(out / "model.onnx")
     else:
         segmenter = Segmenter(network, engine="pytorch", card=card)
         card = card.replace(scores=measure(segmenter))
     (evaluation,) = evaluations
-    save(network, out / "weights.safetensors", plan=experiment.plan, card=card)
+    save(network, out / "weights.safetensors", card=card)
     write_report(evaluation, segmenter, card, out, tell)
     return card
 

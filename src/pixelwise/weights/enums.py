@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,13 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from pixelwise import catalog
 from pixelwise.errors import UnknownNameError, suggest
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from pixelwise.weights.origin import note_origin
 from pixelwise.weights.store import fetch, load_into, load_state_dict
+
+if TYPE_CHECKING:
+    from pixelwise.catalog import Entry
 
 E = TypeVar("E", bound=Enum)
 M = TypeVar("M", bound=nn.Module)
@@ -96,9 +99,8 @@ class Weights:
     meta: dict[str, Any]
 
 
-def coco_with_voc_labels(name: str) -> Weights:
-    """The catalog's row `name` in torchvision's words."""
-    entry = catalog.entry(name)
+def coco_with_voc_labels(entry: Entry) -> Weights:
+    """A row of the catalog in torchvision's words."""
     card, url = entry.card, entry.url
     assert card is not None and url is not None  # noqa: PT018  (rows of torchvision's weights are complete)
     assert card.multiply_adds is not None and card.file_bytes is not None  # noqa: PT018
@@ -111,7 +113,7 @@ def coco_with_voc_labels(name: str) -> Weights:
             "categories": ["__background__", *card.labels.names[1:]],  # torchvision's spelling
             "min_size": (1, 1),
             "num_params": card.parameters,
-            "recipe": f"https://github.com/pytorch/vision/tree/main/references/segmentation#{name}",
+            "recipe": f"https://github.com/pytorch/vision/tree/main/references/segmentation#{card.name}",
             "_metrics": {"COCO-val2017-VOC-labels": {"miou": miou, "pixel_acc": pixel_accuracy}},
             "_ops": round(card.multiply_adds / 1e9, 3),
             "_file_size": round(card.file_bytes / 2**20, 3),
@@ -257,8 +259,8 @@ def called_as_in_torchvision(
     ones.
 
     Old are arguments without keyword, `pretrained` and `pretrained_backbone`, which stand for the two given
-    weights. An unknown keyword is a TypeError that names the nearest one (torchvision drops it in silence). The
-    network gets the builder's name as `architecture`.
+    weights. An unknown keyword is a TypeError that names the nearest one (torchvision drops it in silence). How the
+    network was made is noted on it (`weights.origin`).
     """
     old = {"weights": ("pretrained", weights), "weights_backbone": ("pretrained_backbone", weights_backbone)}
 
@@ -289,7 +291,9 @@ def called_as_in_torchvision(
                 if key not in known:
                     raise TypeError(f"{name}() has no argument {key!r}; {suggest(key, known)}")
             network = cast(Callable[..., M], builder)(**kwargs)
-            network.architecture = name  # type: ignore[assignment]  # a plain attribute, not a parameter
+            if kwargs.get("weights") is not None and "aux_loss" in known:
+                kwargs["aux_loss"] = True  # they bring the head with them
+            note_origin(network, name, kwargs)
             return network
 
         return call

@@ -16,19 +16,21 @@ from typing import Any
 
 import torch
 
-from pixelwise.weights.convert.family import Family, Plan, Tensors
+from pixelwise.checkpoints.family import Family
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Tensors
 
 # VGG-16 -------------------------------------------------------------------------------------------------------
 
 
-def _v1_plan(tensors: Tensors) -> Plan:
+def _v1_plan(tensors: Tensors) -> Origin:
     side = tensors["fc6.0"].shape[-1]
     model = {3: "deeplabv1_vgg16_largefov", 7: "deeplabv1_vgg16_7x7"}.get(side, "deeplabv1_vgg16_4x4")
-    return Plan(model, _vgg_arguments(tensors))
+    return Origin(model, _vgg_arguments(tensors))
 
 
-def _v2_plan(tensors: Tensors) -> Plan:
-    return Plan("deeplabv2_vgg16_aspp_l", _vgg_arguments(tensors))
+def _v2_plan(tensors: Tensors) -> Origin:
+    return Origin("deeplabv2_vgg16_aspp_l", _vgg_arguments(tensors))
 
 
 def _vgg_arguments(tensors: Tensors) -> dict[str, Any]:
@@ -114,9 +116,9 @@ BRANCHES = {
 """Their branch: our convolution and norm."""
 
 
-def _resnet_plan(tensors: Tensors) -> Plan:
+def _resnet_plan(tensors: Tensors) -> Origin:
     ours = _resnet_to_ours(tensors)
-    return Plan("deeplabv2_resnet101", resnet_arguments(ours))
+    return Origin("deeplabv2_resnet101", resnet_arguments(ours))
 
 
 def resnet_arguments(ours: Tensors) -> dict[str, Any]:

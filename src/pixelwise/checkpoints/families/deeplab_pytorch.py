@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import torch
 
-from pixelwise.weights.convert.deeplab_caffe import resnet_arguments, rgb
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+from pixelwise.checkpoints.families.deeplab_caffe import resnet_arguments, rgb
+from pixelwise.checkpoints.family import Family
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 # v2 -----------------------------------------------------------------------------------------------------------
 
@@ -46,10 +48,10 @@ def _v2(name: str, says: str, marks: tuple[str, ...], table: Renames, prefix: st
         theirs = rename({key: rgb(key, tensor) for key, tensor in tensors.items()}, table, back=True)
         return {prefix + key: tensor for key, tensor in theirs.items()}
 
-    def plan(tensors: Tensors) -> Plan:
+    def plan(tensors: Tensors) -> Origin:
         multi_scale = all(key.startswith(prefix) for key in tensors)
         arguments = {**resnet_arguments(to_ours(tensors)), "multi_scale": multi_scale, "resize": resize}
-        return Plan("deeplabv2_resnet101", arguments)
+        return Origin("deeplabv2_resnet101", arguments)
 
     return Family(name, says, marks, plan, to_ours, to_theirs)
 
@@ -112,7 +114,7 @@ JFZHANG95_NAMES = Renames(
 )
 
 
-def _vainf_plan(network: str, classifier: str, tensors: Tensors) -> Plan:
+def _vainf_plan(network: str, classifier: str, tensors: Tensors) -> Origin:
     if "backbone.conv1.weight" in tensors:
         encoder, first = "resnet101" if "backbone.layer3.6.conv1.weight" in tensors else "resnet50", "conv1"
     else:
@@ -121,15 +123,15 @@ def _vainf_plan(network: str, classifier: str, tensors: Tensors) -> Plan:
         "num_classes": tensors[f"{classifier}.weight"].shape[0],
         "in_channels": tensors[f"backbone.{first}.weight"].shape[1],
     }
-    return Plan(f"{network}_{encoder}_vainf", arguments)
+    return Origin(f"{network}_{encoder}_vainf", arguments)
 
 
-def _jfzhang95_plan(tensors: Tensors) -> Plan:
+def _jfzhang95_plan(tensors: Tensors) -> Origin:
     arguments = {
         "num_classes": tensors["decoder.last_conv.8.weight"].shape[0],
         "in_channels": tensors["backbone.conv1.weight"].shape[1],
     }
-    return Plan("deeplabv3plus_resnet101_jfzhang95", arguments)
+    return Origin("deeplabv3plus_resnet101_jfzhang95", arguments)
 
 
 def _context_first(tensors: Tensors) -> Tensors:

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors
+from pixelwise.checkpoints.family import Family
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors
 
 MODULE = "xception_module"
 UNIT = "separable_conv{j}"
@@ -69,7 +71,7 @@ def _tables(separable: bool) -> tuple[Renames, Renames]:
     return Renames(*((a, b) for a, b, _ in rows)), Renames(*((a, c) for a, _, c in rows))
 
 
-def _plan(tensors: Tensors) -> Plan:
+def _plan(tensors: Tensors) -> Origin:
     scope = _scope(tensors)
     width = tensors[f"{scope}/entry_flow/conv1_2/weights"].shape[3]
     arguments: dict[str, Any] = {
@@ -79,7 +81,7 @@ def _plan(tensors: Tensors) -> Plan:
     }
     if width != 64:
         arguments["width_mult"] = width / 64
-    return Plan(f"deeplabv3plus_{scope.replace('_', '')}", arguments)
+    return Origin(f"deeplabv3plus_{scope.replace('_', '')}", arguments)
 
 
 def _scope(tensors: Tensors) -> str:

@@ -17,8 +17,10 @@ from typing import Any
 
 import torch
 
+from pixelwise.checkpoints.family import Family
 from pixelwise.inference.preprocess import Preprocess
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 CAFFE_PREPROCESS = Preprocess(
     mean=(122.67892 / 255, 116.66877 / 255, 104.00699 / 255), std=(1 / 255, 1 / 255, 1 / 255)
@@ -37,10 +39,10 @@ LAYERS = Renames(
 """The release's names of layers, with .weight and .bias, and ours; also those of wkentaro's copies."""
 
 
-def _vgg_plan(tensors: Tensors) -> Plan:
+def _vgg_plan(tensors: Tensors) -> Origin:
     deconvolutions = {"upscore": "fcn32s_vgg16", "upscore16": "fcn16s_vgg16", "upscore8": "fcn8s_vgg16"}
     model = next(model for layer, model in deconvolutions.items() if f"{layer}.weight" in tensors)
-    return Plan(model, _arguments(tensors, "conv1_1.weight"))
+    return Origin(model, _arguments(tensors, "conv1_1.weight"))
 
 
 def _arguments(tensors: Tensors, first: str) -> dict[str, Any]:
@@ -106,7 +108,7 @@ CAFFE_FCN_AT_ONCE = Family(
     "caffe.fcn8s_atonce",
     "FCN-8s at-once on VGG-16, Caffe names",
     ("conv5_3.0", "fc7.0", "score_fr.0", "upscore8.0", "scale_pool4.0", "scale_pool3.0"),
-    lambda tensors: Plan("fcn8s_atonce_vgg16", _arguments(_named(tensors), "conv1_1.weight")),
+    lambda tensors: Origin("fcn8s_atonce_vgg16", _arguments(_named(tensors), "conv1_1.weight")),
     lambda tensors: _from_layers(_named({k: t for k, t in tensors.items() if not k.startswith("scale_")})),
     _at_once_to_layers,
 )
@@ -114,7 +116,7 @@ CAFFE_FCN_ALEXNET = Family(
     "caffe.fcn_alexnet",
     "FCN-32s on CaffeNet, Caffe names",
     ("conv5.0", "fc7.0", "score_fr.0", "upscore.0"),
-    lambda tensors: Plan("fcn32s_alexnet", _arguments(_named(tensors), "conv1.weight")),
+    lambda tensors: Origin("fcn32s_alexnet", _arguments(_named(tensors), "conv1.weight")),
     lambda tensors: _from_layers(_named(tensors)),
     lambda tensors: _blobs(_to_layers(tensors)),
 )
@@ -186,8 +188,8 @@ def _encoder(
     """A family of ImageNet classifiers as encoder of `model`. window: of fc6, whose weight is a matrix in
     theirs."""
 
-    def plan(tensors: Tensors) -> Plan:
-        return Plan(model, {"in_channels": next(iter(to_ours(tensors).values())).shape[1]})
+    def plan(tensors: Tensors) -> Origin:
+        return Origin(model, {"in_channels": next(iter(to_ours(tensors).values())).shape[1]})
 
     def to_ours(tensors: Tensors) -> Tensors:
         kept = {k: t for k, t in tensors.items() if not any(fnmatch.fnmatchcase(k, drop) for drop in drops)}

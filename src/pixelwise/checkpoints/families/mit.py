@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 import torch
 
+from pixelwise.checkpoints.family import Family
 from pixelwise.encoders.mit import SIZES
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -148,11 +150,11 @@ def _backbone(
     name: str, says: str, marks: tuple[str, ...], eps: str,
     to_ours: Callable[[Tensors], Tensors], to_theirs: Callable[[Tensors], Tensors], drops: tuple[str, ...] = (),
 ) -> Family:  # fmt: skip
-    def plan(tensors: Tensors) -> Plan:
+    def plan(tensors: Tensors) -> Origin:
         channels, depths, in_channels = sizes_of(to_ours(tensors))
         encoder = encoder_of(channels, depths)
         sizes = {} if encoder else {"channels": channels, "depths": depths}
-        return Plan(encoder or "mit_b0", {**sizes, "in_channels": in_channels, "eps": eps})
+        return Origin(encoder or "mit_b0", {**sizes, "in_channels": in_channels, "eps": eps})
 
     return Family(name, says, marks, plan, to_ours, to_theirs, drops)
 
@@ -203,7 +205,7 @@ BACKBONES: tuple[Family, ...] = (
         "mmseg", from_mmseg, to_mmseg,
     ),
 )  # fmt: skip
-"""Encoders alone. `Plan.model` is a key of `encoders.mit.SIZES`, to be built by `MixTransformer`."""
+"""Encoders alone. `Origin.model` is a key of `encoders.mit.SIZES`, to be built by `MixTransformer`."""
 
 FAMILIES: tuple[Family, ...] = ()
 """Nothing here is a whole network."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pixelwise.checkpoints.family import Family
 from pixelwise.errors import WeightsError
 from pixelwise.models.nonewnet import CAPS, filters
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 
 def _table(levels: int, *, many_heads: bool) -> Renames:
@@ -34,7 +36,7 @@ def _table(levels: int, *, many_heads: bool) -> Renames:
     )
 
 
-def _plan(tensors: Tensors) -> Plan:
+def _plan(tensors: Tensors) -> Origin:
     if any(key.startswith("tu.") for key in tensors):
         raise WeightsError(
             "these weights up-sample by transposed convolutions (tu.*), as nnU-Net does by default; "
@@ -61,9 +63,9 @@ def _plan(tensors: Tensors) -> Plan:
     if filters(width, levels, CAPS[dims])[-1] != bottom:
         arguments["cap"] = bottom
     if dims == 2:
-        return Plan("nonewnet_2d", arguments)
+        return Origin("nonewnet_2d", arguments)
     # Whether outputs are regions or classes is not in the tensors; the paper has 3 regions or 4 classes.
-    return Plan("nonewnet_softmax" if classes == 4 else "nonewnet", arguments)
+    return Origin("nonewnet_softmax" if classes == 4 else "nonewnet", arguments)
 
 
 def _levels(tensors: Tensors) -> int:

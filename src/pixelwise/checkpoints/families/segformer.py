@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pixelwise.checkpoints.families import mit
+from pixelwise.checkpoints.family import Family
 from pixelwise.models.segformer import VARIANTS
-from pixelwise.weights.convert import mit
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 _HEAD: mit.Pairs = (
     ("decode_head.linear_fuse.{rest}", "decode_head.linear_fuse.conv.{rest}"),
@@ -31,10 +33,10 @@ _TRANSFORMERS5 = Renames(
 )
 
 
-def _plan(to_ours: Callable[[Tensors], Tensors], eps: str) -> Callable[[Tensors], Plan]:
+def _plan(to_ours: Callable[[Tensors], Tensors], eps: str) -> Callable[[Tensors], Origin]:
     """Reads the variant off the sizes; sizes that no variant has become options of segformer_b0."""
 
-    def plan(tensors: Tensors) -> Plan:
+    def plan(tensors: Tensors) -> Origin:
         ours = to_ours(tensors)
         channels, depths, in_channels = mit.sizes_of(ours, "backbone.")
         classes, width = ours["decode_head.linear_pred.weight"].shape[:2]
@@ -43,7 +45,7 @@ def _plan(to_ours: Callable[[Tensors], Tensors], eps: str) -> Callable[[Tensors]
         known = next((name for name, variant in VARIANTS.items() if variant == sizes), None)
         if known is None:
             arguments |= {"channels": channels, "depths": depths, "width": width}
-        return Plan(known or "segformer_b0", arguments)
+        return Origin(known or "segformer_b0", arguments)
 
     return plan
 

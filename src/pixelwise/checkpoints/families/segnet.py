@@ -9,19 +9,13 @@ is subtracted.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
 import torch
 from torch import nn
-from torchvision.models import VGG16_Weights
 
+from pixelwise.checkpoints.family import Family
 from pixelwise.inference.preprocess import Preprocess
-from pixelwise.weights import store
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
-from pixelwise.weights.convert.fcn import ENCODERS
-from pixelwise.weights.encoder import read_encoder
-
-M = TypeVar("M", bound=nn.Module)
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 CAFFE_PREPROCESS = Preprocess(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
 """What the Caffe files expect: 0 to 255, in the order R, G, B once they are converted."""
@@ -45,8 +39,8 @@ LAYERS = Renames(
 """The decoder counts its convolutions downwards; its very last one gives the classes."""
 
 
-def _plan(tensors: Tensors) -> Plan:
-    return Plan(
+def _plan(tensors: Tensors) -> Origin:
+    return Origin(
         "segnet",
         {
             "num_classes": len(tensors["conv1_1_D.0"]),
@@ -106,13 +100,8 @@ FAMILIES = (
 )
 
 
-def load_vgg16(network: M, weights: Any, *, progress: bool) -> M:
-    """The SegNet, its encoder's convolutions filled with VGG-16's unless `weights` are None; see
-    `read_encoder`."""
-    if weights is None:
-        return network
+def from_vgg16(network: nn.Module, tensors: Tensors) -> Tensors:
+    """All tensors of a SegNet, those of its encoder's convolutions taken from VGG-16's, under our names."""
     table = Renames(("conv{i}_{j}.{rest}", "encoder{i}.{j-1}.conv.{rest}"))
-    theirs, source = read_encoder(ENCODERS["vgg16"], weights, enum=VGG16_Weights, progress=progress)
-    convolutions = {key: tensor for key, tensor in theirs.items() if key.startswith("conv")}
-    store.load_into(network, {**network.state_dict(), **rename(convolutions, table)}, source=source)
-    return network
+    convolutions = {key: tensor for key, tensor in tensors.items() if key.startswith("conv")}
+    return {**network.state_dict(), **rename(convolutions, table)}

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from pixelwise.weights.convert.family import Family, Plan, Tensors
+from pixelwise.checkpoints.family import Family
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Tensors
 
 
 def _depth(tensors: Tensors) -> int:
     return 101 if "backbone.layer3.22.conv1.weight" in tensors else 50
 
 
-def _fcn(tensors: Tensors) -> Plan:
-    return Plan(f"fcn_resnet{_depth(tensors)}", _arguments(tensors, "classifier.4.weight"))
+def _fcn(tensors: Tensors) -> Origin:
+    return Origin(f"fcn_resnet{_depth(tensors)}", _arguments(tensors, "classifier.4.weight"))
 
 
-def _deeplabv3(tensors: Tensors) -> Plan:
+def _deeplabv3(tensors: Tensors) -> Origin:
     arguments = _arguments(tensors, "classifier.4.weight")
     if "backbone.16.0.weight" in tensors:
-        return Plan("deeplabv3_mobilenet_v3_large", arguments)
-    return Plan(f"deeplabv3_resnet{_depth(tensors)}", arguments)
+        return Origin("deeplabv3_mobilenet_v3_large", arguments)
+    return Origin(f"deeplabv3_resnet{_depth(tensors)}", arguments)
 
 
-def _lraspp(tensors: Tensors) -> Plan:
-    return Plan(
+def _lraspp(tensors: Tensors) -> Origin:
+    return Origin(
         "lraspp_mobilenet_v3_large", {"num_classes": len(tensors["classifier.low_classifier.weight"])}
     )
 

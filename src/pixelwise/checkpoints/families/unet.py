@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from pixelwise.checkpoints.family import Family
 from pixelwise.errors import WeightsError
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 
-def _milesial_plan(tensors: Tensors) -> Plan:
+def _milesial_plan(tensors: Tensors) -> Origin:
     width, in_channels = tensors["inc.double_conv.0.weight"].shape[:2]
     arguments: dict[str, Any] = {
         "num_classes": len(tensors["outc.conv.weight"]),
@@ -16,7 +18,7 @@ def _milesial_plan(tensors: Tensors) -> Plan:
     }
     if width != 64:
         arguments["width"] = width
-    return Plan("unet" if "up1.up.weight" in tensors else "unet_bilinear", arguments)
+    return Origin("unet" if "up1.up.weight" in tensors else "unet_bilinear", arguments)
 
 
 FREIBURG = Renames(
@@ -41,13 +43,13 @@ out, h, w) for the up-convolutions.
 """
 
 
-def _freiburg_plan(tensors: Tensors) -> Plan:
+def _freiburg_plan(tensors: Tensors) -> Origin:
     width, in_channels = tensors["conv_d0a-b.0"].shape[:2]
     _refuse_other_variants(tensors)
     arguments: dict[str, Any] = {"num_classes": len(tensors["conv_u0d-score.0"]), "in_channels": in_channels}
     if width != 64:
         arguments["width"] = width
-    return Plan("unet_phseg_v5", arguments)
+    return Origin("unet_phseg_v5", arguments)
 
 
 def _freiburg_to_ours(tensors: Tensors) -> Tensors:

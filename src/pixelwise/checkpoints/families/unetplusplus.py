@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from pixelwise.checkpoints.family import Family
 from pixelwise.models.unetplusplus import FILTERS
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 KERAS = Renames(
     *(
@@ -38,7 +40,7 @@ def _canonical(tensors: Tensors) -> Tensors:
     return renamed
 
 
-def _plan(tensors: Tensors) -> Plan:
+def _plan(tensors: Tensors) -> Origin:
     named = _canonical(tensors)
     levels = [i for i in range(1, 10) if f"conv{i}1_1/kernel:0" in named]
     filters = [named[f"conv{i}1_1/kernel:0"].shape[-1] for i in levels]
@@ -50,7 +52,7 @@ def _plan(tensors: Tensors) -> Plan:
     if filters != list(FILTERS):
         arguments["filters"] = filters
     supervised = len(levels) > 2 and "output_1/kernel:0" in named
-    return Plan("unetplusplus_ds" if supervised else "unetplusplus", arguments)
+    return Origin("unetplusplus_ds" if supervised else "unetplusplus", arguments)
 
 
 def _to_ours(tensors: Tensors) -> Tensors:

@@ -13,8 +13,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from pixelwise.checkpoints.family import Family
 from pixelwise.encoders.convnext import SIZES
-from pixelwise.weights.convert.family import Family, Plan, Renames, Tensors, rename
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 _HEAD = "{head:decode_head|auxiliary_head}"
 _NORM = "{leaf:weight|bias|running_mean|running_var|num_batches_tracked}"
@@ -71,13 +73,13 @@ def _from_mmseg(tensors: Tensors) -> Tensors:
     }
 
 
-def _upernet(to_ours: Callable[[Tensors], Tensors]) -> Callable[[Tensors], Plan]:
-    def plan(tensors: Tensors) -> Plan:
+def _upernet(to_ours: Callable[[Tensors], Tensors]) -> Callable[[Tensors], Origin]:
+    def plan(tensors: Tensors) -> Origin:
         ours = to_ours(tensors)
         model, arguments = _encoder(ours, "upernet", ("tiny", "small", "base", "large", "xlarge"))
         classes, width = ours["decode_head.conv_seg.weight"].shape[:2]
         aux_width = _rows(ours, "auxiliary_head.convs.0.conv.weight")
-        return Plan(
+        return Origin(
             model,
             arguments | _head(classes, width, aux_width) | {"output_norms": "backbone.norm0.weight" in ours},
         )
@@ -85,12 +87,12 @@ def _upernet(to_ours: Callable[[Tensors], Tensors]) -> Callable[[Tensors], Plan]
     return plan
 
 
-def _mlverse_fcn(tensors: Tensors) -> Plan:
+def _mlverse_fcn(tensors: Tensors) -> Origin:
     ours = _from_mlverse_fcn(tensors)
     model, arguments = _encoder(ours, "fcn", ("tiny", "small", "base"))
     classes, width = ours["classifier.4.weight"].shape[:2]
     aux_width = _rows(ours, "aux_classifier.0.weight")
-    return Plan(model, arguments | _head(classes, width, aux_width) | {"output_norms": False})
+    return Origin(model, arguments | _head(classes, width, aux_width) | {"output_norms": False})
 
 
 def _encoder(ours: Tensors, head: str, names: tuple[str, ...]) -> tuple[str, dict[str, Any]]:

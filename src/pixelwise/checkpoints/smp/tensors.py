@@ -5,7 +5,7 @@ encoders and what has no tensors (dilation, atrous rates, interpolation): what c
 taken for the rest with a warning, and where that is not enough the error says what to do.
 
 Decoders have SMP's names here, encoders those of `smp_encoders`. SMP's files also hold tensors that no pixel of the
-output depends on; they are left out of our networks, kept in `network.left_over`, and written back.
+output depends on; they are left out of our networks, kept beside their origin, and written back.
 """
 
 from __future__ import annotations
@@ -16,16 +16,23 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from pixelwise.checkpoints.family import Family
+from pixelwise.checkpoints.making import build
+from pixelwise.checkpoints.smp import encoders as smp_encoders
 from pixelwise.encoders import create_encoder, names
+from pixelwise.encoders.smp_tensors import table
 from pixelwise.errors import InputError, UnknownNameError, WeightsError
-from pixelwise.weights.convert import smp_encoders
-from pixelwise.weights.convert.family import Family, Plan, Tensors
+from pixelwise.files import writing
+from pixelwise.weights import store
+from pixelwise.weights.origin import Origin, origin_of
+from pixelwise.weights.renames import Tensors
 
 CLASSES = {
     "Unet": "unet",
@@ -114,7 +121,7 @@ NORMS = {
 # From SMP's arguments to ours, and back ----------------------------------------------------------------------------
 
 
-def plan_of(config: Mapping[str, Any]) -> Plan:
+def plan_of(config: Mapping[str, Any]) -> Origin:
     """How to build the network of a `config.json`; WeightsError for one that we cannot have."""
     config = {OLD_NAMES.get(key, key): value for key, value in config.items()}
     kind = config.get("_model_class")
@@ -156,7 +163,7 @@ def plan_of(config: Mapping[str, Any]) -> Plan:
         arguments["pyramid_norm"] = "batch"
     if options:
         arguments["encoder_options"] = options
-    return Plan(decoder, arguments)
+    return Origin(decoder, arguments)
 
 
 def norm_of(use_norm: Any) -> Any:
@@ -177,7 +184,7 @@ def norm_of(use_norm: Any) -> Any:
     return {"name": NORMS[kind], **options} if options and NORMS[kind] else NORMS[kind]
 
 
-def config_of(plan: Plan) -> dict[str, Any]:
+def config_of(plan: Origin) -> dict[str, Any]:
     """SMP's `config.json` for a planned network; InputError for one that SMP cannot have."""
     decoder, arguments = plan.model, dict(plan.arguments)
     if decoder not in OPTIONS or "encoder" not in arguments:
@@ -250,20 +257,21 @@ def _even_taps(name: str, depth: int) -> list[int]:
 
 
 def network_of(config: Mapping[str, Any], tensors: Tensors, *, source: str = "the checkpoint") -> nn.Module:
-    """The network of a `config.json` with its tensors; what it does not need is kept in `left_over`."""
-    from pixelwise.weights.checkpoint import create_untrained
-
-    plan = plan_of(config)
-    network = create_untrained(plan)
-    fill(network, plan, tensors, source=source)
-    network.smp_config = dict(config)  # type: ignore[assignment]  # a plain attribute
+    """The network of a `config.json` with its tensors; what it does not need is kept beside its origin."""
+    network = build(plan_of(config))
+    fill(network, origin_of(network), tensors, source=source, config=config)
     return network
 
 
-def fill(network: nn.Module, plan: Plan, tensors: Tensors, *, source: str) -> None:
+def fill(
+    network: nn.Module,
+    plan: Origin,
+    tensors: Tensors,
+    *,
+    source: str,
+    config: Mapping[str, Any] | None = None,
+) -> None:
     """Load SMP's tensors into the network of `plan`; WeightsError for any that is missing, surplus or misshapen."""
-    from pixelwise.weights import store
-
     ours, left_over = to_ours(plan, tensors, network.state_dict())
     head = ours.get("segmentation_head.0.weight", ours.get("segmentation_head.head.4.weight"))
     classes = getattr(network, "num_classes", None)
@@ -273,10 +281,18 @@ def fill(network: nn.Module, plan: Plan, tensors: Tensors, *, source: str) -> No
             "(classes in SMP), or correct config.json"
         )
     store.load_into(network, ours, source=source)
-    network.left_over = left_over  # type: ignore[assignment]  # a plain attribute
+    keep_beside(network, plan, left_over, config)
 
 
-def to_ours(plan: Plan, tensors: Tensors, own: Mapping[str, Any]) -> tuple[Tensors, Tensors]:
+def keep_beside(
+    network: nn.Module, plan: Origin, tensors: Tensors, config: Mapping[str, Any] | None = None
+) -> None:
+    """Note on the network what SMP's file held that it has no use for: `write` gives it back."""
+    beside = {"tensors": tensors, "config": dict(config or {})}
+    vars(network)["origin"] = replace(plan, beside=beside)
+
+
+def to_ours(plan: Origin, tensors: Tensors, own: Mapping[str, Any]) -> tuple[Tensors, Tensors]:
     """SMP's tensors as our network's, whose keys are `own`, and those that have no use there, under SMP's names."""
     name = plan.arguments["encoder"]
     tensors = modern(plan.model, name, tensors)
@@ -300,7 +316,7 @@ def to_ours(plan: Plan, tensors: Tensors, own: Mapping[str, Any]) -> tuple[Tenso
     return {**heads, **ours}, left_over
 
 
-def to_theirs(plan: Plan, tensors: Tensors, left_over: Mapping[str, Any] | None = None) -> Tensors:
+def to_theirs(plan: Origin, tensors: Tensors, left_over: Mapping[str, Any] | None = None) -> Tensors:
     """Our network's tensors as SMP's, complete: those that SMP has and does not use are `left_over`'s, or zeros."""
     name = plan.arguments["encoder"]
     encoder = {key.removeprefix("encoder."): t for key, t in tensors.items() if key.startswith("encoder.")}
@@ -348,11 +364,11 @@ def modern(decoder: str, encoder: str, tensors: Tensors) -> Tensors:
 
 def _theirs(name: str, tensors: Tensors) -> Tensors:
     """The renaming alone, of the tensors given."""
-    renames = smp_encoders.table(name)
+    renames = table(name)
     return tensors if renames is None else {str(renames.to_theirs(key)): t for key, t in tensors.items()}
 
 
-def _is_unused(plan: Plan, key: str) -> bool:
+def _is_unused(plan: Origin, key: str) -> bool:
     """Whether SMP's decoder makes this tensor and leaves it out of its forward."""
     if key.startswith("classification_head."):
         return True
@@ -361,7 +377,7 @@ def _is_unused(plan: Plan, key: str) -> bool:
     return plan.model in ("unet", "unetplusplus") and ".attention1." in key
 
 
-def _unused(plan: Plan, theirs: Tensors) -> Tensors:
+def _unused(plan: Origin, theirs: Tensors) -> Tensors:
     """The tensors that `_is_unused` tells, with zeros: of a step without a skip, and of the center of U-Net++."""
     zeros: Tensors = {}
     arguments = plan.arguments
@@ -395,7 +411,7 @@ def _channels(encoder: str, depth: int) -> tuple[int, ...]:
     return channels
 
 
-def _timm_whole(plan: Plan) -> Tensors:
+def _timm_whole(plan: Origin) -> Tensors:
     """All tensors that SMP's "tu-" encoder has for a plan, without values."""
     arguments = plan.arguments
     options = {key: v for key, v in (arguments.get("encoder_options") or {}).items() if key != "taps"}
@@ -442,16 +458,13 @@ def write(network: nn.Module, out: str | os.PathLike[str], *, overwrite: bool = 
     """
     from safetensors.torch import save_file
 
-    from pixelwise.files import writing
-    from pixelwise.weights.checkpoint import plan_of as recorded
-
-    plan = recorded(network)
+    plan = origin_of(network)
     config = config_of(plan) | {
         key: value
-        for key, value in getattr(network, "smp_config", {}).items()
+        for key, value in plan.beside.get("config", {}).items()
         if key in ("activation", "upsampling")
     }
-    theirs = to_theirs(plan, network.state_dict(), getattr(network, "left_over", None))
+    theirs = to_theirs(plan, network.state_dict(), plan.beside.get("tensors"))
     theirs = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in theirs.items()}
     path = Path(out)
     left = (
@@ -602,8 +615,8 @@ def _depth(name: str, deepest: int, tries: tuple[int, ...]) -> int:
     return next((depth for depth in tries if _channels(name, depth)[-1] == deepest), tries[0])
 
 
-def _plan_from(decoder: str, warn: bool = True) -> Callable[[Tensors], Plan]:
-    def plan(tensors: Tensors) -> Plan:
+def _plan_from(decoder: str, warn: bool = True) -> Callable[[Tensors], Origin]:
+    def plan(tensors: Tensors) -> Origin:
         config, unsure = config_from(decoder, tensors)
         if unsure and warn:
             kind = config["_model_class"]
@@ -620,11 +633,9 @@ def _plan_from(decoder: str, warn: bool = True) -> Callable[[Tensors], Plan]:
 
 def _ours_from(decoder: str) -> Callable[[Tensors], Tensors]:
     def ours(tensors: Tensors) -> Tensors:
-        from pixelwise.weights.checkpoint import create_untrained
-
         plan = _plan_from(decoder, warn=False)(tensors)
         with torch.device("meta"):
-            own = create_untrained(plan).state_dict()
+            own = build(plan).state_dict()
         return to_ours(plan, tensors, own)[0]
 
     return ours

@@ -1,0 +1,47 @@
+"""Networks by name, with random weights: `create_model`, and `build` for what a file says about its network."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from pixelwise import models
+from pixelwise.catalog import CATALOG
+from pixelwise.decoders import DECODERS
+from pixelwise.decoders.compose import compose
+from pixelwise.weights.origin import Origin
+
+
+def create_model(name: str, **arguments: Any) -> nn.Module:
+    """A network by its name in `pixelwise.list_models()`, or, with `encoder=`, a decoder on an encoder.
+
+    Without `encoder` the arguments go to the network's builder; the usual ones are num_classes and in_channels.
+    With it, name is one of `pixelwise.decoders.DECODERS`, encoder one of `pixelwise.list_encoders()`, and the
+    arguments are those of `pixelwise.decoders.compose.compose` and the decoder's own:
+
+    >>> create_model("fpn", encoder="convnext_tiny", num_classes=11, in_channels=4)      # doctest: +SKIP
+
+    Weights are random unless one asks otherwise.
+    Raises UnknownNameError for an unknown name and TypeError for an unknown argument, each with the nearest.
+    """
+    if arguments.get("encoder") is not None:
+        return compose(name, **arguments)
+    if name in DECODERS and name not in CATALOG:
+        raise TypeError(
+            f"{name} is a decoder and needs an encoder: create_model({name!r}, encoder='resnet34')"
+        )
+    arguments.pop("encoder", None)
+    network: nn.Module = models.builder_of(name)(**arguments)
+    return network
+
+
+def build(origin: Origin) -> nn.Module:
+    """The network of that origin with random weights; nothing is fetched."""
+    arguments = dict(origin.arguments)
+    if arguments.get("encoder") is not None:
+        return create_model(origin.model, **arguments, encoder_weights=None)
+    if "weights_backbone" in inspect.signature(models.builder_of(origin.model)).parameters:
+        arguments["weights_backbone"] = None  # torchvision's builders would fetch ImageNet's
+    return create_model(origin.model, **arguments)
