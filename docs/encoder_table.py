@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from pixelwise.decoders import DECODERS, NEEDS
+from pixelwise.decoders import DECODERS
+from pixelwise.decoders.needs import NEEDS
 from pixelwise.encoders import create_encoder
 from pixelwise.encoders.names import SMP
 

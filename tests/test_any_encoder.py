@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import pixelwise
-from pixelwise.decoders import DECODERS, NEEDS, load_decoder
+from pixelwise.decoders import DECODERS, load_decoder
+from pixelwise.decoders.needs import NEEDS
 from pixelwise.encoders import create_encoder
 from pixelwise.errors import ExportError
 from pixelwise.export.onnx import export_onnx, trace

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exported import largest_difference
-from pixelwise.decoders import DECODERS, NEEDS, load_decoder, unet
+from pixelwise.decoders import DECODERS, load_decoder, unet
+from pixelwise.decoders.needs import NEEDS
 from pixelwise.errors import UnknownNameError
 from pixelwise.layers import Network
 from pixelwise.models.segformer import fuse_levels

@@ -6,10 +6,11 @@ import torch
 
 from pixelwise.datasets.sample import Sample
 from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
+from pixelwise.export import embed
 from pixelwise.labels import VOC
 from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2
 from pixelwise.models.unet import UNet
-from pixelwise.recipes import camvid, coco128, embed, everyday, from_voc, isbi, nuclei
+from pixelwise.recipes import camvid, coco128, everyday, from_voc, isbi, nuclei
 from pixelwise.recipes.renormalise import renormalise
 from pixelwise.segmenter import Segmenter
 from pixelwise.transforms.torchvision import joint
@@ -92,8 +93,8 @@ def test_an_embedded_file_carries_its_scores_and_no_trace_of_the_machine(tmp_pat
     card = everyday.CARD.replace(name="small", stride=1, align_corners=False, architecture="unet")
     seen = []
 
-    def measure(segmenter):
-        seen.append(segmenter(halves().image).labels)
+    def measure(file):
+        seen.append(Segmenter(file)(halves().image).labels)
         return (Score("mIoU", 0.5, "two halves", "none", "measured here"),)
 
     written = embed.embed(UNet(3, 21, width=4), card, path, measure)

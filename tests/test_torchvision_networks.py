@@ -26,8 +26,8 @@ from pixelwise.encoders.resnet import resnet
 from pixelwise.errors import UnknownNameError, WeightsError
 from pixelwise.layers import Network
 from pixelwise.models import r_names
+from pixelwise.weights import enums as conventions
 from pixelwise.weights import store
-from pixelwise.weights import torchvision as conventions
 
 torch.set_num_threads(2)
 
