@@ -13,6 +13,7 @@ import pixelwise
 from exported import largest_difference
 from pixelwise import catalog
 from pixelwise.layers import Network
+from pixelwise.models import builder_of
 
 NAMES = pixelwise.list_models()
 VOLUMES = ("nonewnet", "nonewnet_softmax")
@@ -40,7 +41,7 @@ NARROW = {
 
 def build(name: str, **arguments) -> nn.Module:
     """The network with random weights and norms that are not the identity."""
-    builder = catalog.entry(name).load_builder()
+    builder = builder_of(name)
     known = inspect.signature(builder).parameters
     if "weights_backbone" in known:
         arguments["weights_backbone"] = None
@@ -135,7 +136,7 @@ def test_a_misspelt_option_is_answered_with_the_nearest(name):
 @pytest.mark.parametrize("name", [n for n in NAMES if catalog.entry(n).card is not None])
 def test_the_card_counts_the_networks_parameters(name):
     entry = catalog.entry(name)
-    builder = entry.load_builder()
+    builder = builder_of(name)
     known = inspect.signature(builder).parameters
     arguments = {"weights_backbone": None} if "weights_backbone" in known else {}
     if "aux_loss" in known and name.split("_")[0] in ("fcn", "deeplabv3") and entry.url is not None:

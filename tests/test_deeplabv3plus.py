@@ -27,6 +27,7 @@ from pixelwise.checkpoints.families.deeplab_tensorflow import TENSORFLOW_V3PLUS
 from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.encoders.xception import ROWS, XceptionEncoder, xception
 from pixelwise.errors import UnknownNameError
+from pixelwise.models import builder_of
 from pixelwise.models import deeplabv3plus as v3plus
 from test_deeplabv3_paper import mobilenet_by_hand, pyramid_by_hand
 
@@ -61,7 +62,7 @@ def test_parts_of_the_xception65_network_have_the_published_parameters():
 def test_cards_tell_what_the_networks_are(name):
     entry = CATALOG[name]
     with torch.device("meta"):
-        network = entry.load_builder()()
+        network = builder_of(name)()
     assert (network.origin.model, network.num_classes) == (name, 21)
     assert entry.card.parameters == sum(p.numel() for p in network.parameters())
     assert (entry.card.stride, entry.card.align_corners) == (network.stride, network.align_corners)

@@ -491,7 +491,7 @@ def test_the_catalog_is_one_table():
     assert catalog.list_models("deeplabv3_resnet???") == ["deeplabv3_resnet101"]
     for name in NAMES:
         row = catalog.entry(name)
-        assert row.load_builder() is ours(name)
+        assert models.builder_of(name) is ours(name)
         assert row.url == peer_enum(name).DEFAULT.url
         assert row.card.file.removesuffix(".pth").endswith(row.card.sha256)
         assert type(row.card).from_json(row.card.to_json()) == row.card
