@@ -3,119 +3,19 @@
 from __future__ import annotations
 
 import ast
-import functools
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import pytest
 
 import pixelwise
+from imports import ROOT, UPWARDS, arrows, downwards, imports, modules, own, packages, rings
 
-ROOT = Path(pixelwise.__file__).parent
 TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors", "huggingface_hub", "onnx", "onnxscript"}
-
-UPWARDS = {
-    # A network's `weights=` is a convenience; whoever knows others' names of tensors stands above the networks.
-    ("pixelwise.models.building", "pixelwise.checkpoints.loading"),
-    ("pixelwise.models.building", "pixelwise.checkpoints.backbones"),
-}
-"""The one arrow that points upwards: by name, and only when weights are asked for."""
 
 TORCH_FILES = {"pixelwise.engines.pytorch", "pixelwise.inference.permutohedral"}
 """Files beside the inference path that import torch: an engine and a twin, loaded when a torch network is there."""
-
-
-@functools.cache
-def modules() -> dict[str, Path]:
-    found = {}
-    for path in ROOT.rglob("*.py"):
-        parts = ["pixelwise", *path.relative_to(ROOT).with_suffix("").parts]
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def imports(tree: ast.AST, *, top_level_only: bool = False) -> set[str]:
-    """Every name that a file imports; blocks under TYPE_CHECKING are left out.
-
-    Unless top_level_only, function bodies count, and so do strings that name one of our modules ("pixelwise.a.b",
-    "pixelwise.a.b:name"), and beginnings of such strings (f"pixelwise.a.{...}" as "pixelwise.a.*").
-    """
-    names: set[str] = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            return
-        if top_level_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            return
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not top_level_only:
-            if re.fullmatch(r"pixelwise(\.\w+)+(:\w+)?", node.value):
-                names.add(node.value.replace(":", "."))
-            elif re.fullmatch(r"pixelwise(\.\w+)+\.", node.value):
-                names.add(f"{node.value}*")
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(tree)
-    return names
-
-
-def own(names: Iterable[str], known: Mapping[str, object]) -> set[str]:
-    """Which of our modules those imports load."""
-    loaded = set()
-    for name in names:
-        if name.endswith(".*"):
-            loaded |= {module for module in known if module.startswith(name[:-1])}
-            continue
-        parts = name.split(".")
-        for end in range(len(parts), 0, -1):
-            if ".".join(parts[:end]) in known:
-                loaded.add(".".join(parts[:end]))
-                break
-    return loaded - {"pixelwise"}
-
-
-@functools.cache
-def arrows(*, top_level_only: bool = False) -> dict[str, set[str]]:
-    known = modules()
-    return {
-        name: own(imports(ast.parse(path.read_text(encoding="utf-8")), top_level_only=top_level_only), known) - {name}
-        for name, path in known.items()
-    }  # fmt: skip
-
-
-def rings(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """A ring for each arrow that closes one."""
-    found: list[list[str]] = []
-    done: set[str] = set()
-
-    def walk(name: str, trail: list[str]) -> None:
-        if name in trail:
-            found.append([*trail[trail.index(name) :], name])
-        elif name not in done:
-            for other in sorted(graph.get(name, ())):
-                walk(other, [*trail, name])
-            done.add(name)
-
-    for name in sorted(graph):
-        walk(name, [])
-    return found
-
-
-def downwards() -> dict[str, set[str]]:
-    """All arrows but the one upwards; the package itself, which names everything, is left out."""
-    return {
-        name: {other for other in others if (name, other) not in UPWARDS}
-        for name, others in arrows().items()
-        if name != "pixelwise"
-    }
 
 
 def test_no_file_stands_in_a_ring_with_lazy_and_string_imports_counted():
@@ -123,12 +23,7 @@ def test_no_file_stands_in_a_ring_with_lazy_and_string_imports_counted():
 
 
 def test_no_package_stands_in_a_ring():
-    packages: dict[str, set[str]] = {}
-    for name, others in downwards().items():
-        package = name.split(".")[1]
-        packages.setdefault(package, set()).update(other.split(".")[1] for other in others)
-        packages[package].discard(package)
-    assert not rings(packages)
+    assert not rings(packages())
 
 
 def test_the_arrow_upwards_is_the_one_that_is_listed_and_would_close_a_ring():

@@ -1,0 +1,1 @@
+"""Recipes: whole experiments, those that made the embedded models, and what others published, as functions."""
