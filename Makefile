@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO := .venv-demo
 DEV := .venv
 
-.PHONY: demo setup test test-slow check bench docs clean
+.PHONY: demo setup test test-slow test-exhaustive peers check bench docs clean
 
 # Segment a real photograph with the installed package: label map, overlay and legend in demo/.
 demo: $(DEMO)/ready
@@ -12,12 +12,26 @@ demo: $(DEMO)/ready
 # The development environment with all extras.
 setup: $(DEV)/ready
 
+# Three tiers, and no test is in two: what a change may break, in minutes; the rest of what CI runs; and by hand, before
+# what it covers is changed, the combinations that say the same once more.
 test: $(DEV)/ready
-	$(DEV)/bin/python -m pytest -n auto -m 'not slow'
+	$(DEV)/bin/python -m pytest -n auto -m 'not slow and not exhaustive'
 
-# The rest: every network through ONNX, full-size references.
 test-slow: $(DEV)/ready
-	$(DEV)/bin/python -m pytest -n auto -m slow
+	$(DEV)/bin/python -m pytest -n auto -m 'slow and not exhaustive'
+
+test-exhaustive: $(DEV)/ready
+	$(DEV)/bin/python -m pytest -n auto -m exhaustive
+
+# Against references that pin old versions, each in an environment of its own.
+PEERS := nnunet
+peers: $(PEERS:%=.venv-peers-%/ready)
+	for peer in $(PEERS); do .venv-peers-$$peer/bin/python -m pytest tests/peers/test_$$peer.py || exit 1; done
+
+.venv-peers-%/ready: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet -e '.[peers-$*]'
+	touch $@
 
 # Formatter, linter, strict types.
 check: $(DEV)/ready
@@ -44,4 +58,4 @@ docs: $(DEV)/ready
 	$(DEV)/bin/python docs/build.py
 
 clean:
-	rm -rf $(DEMO) $(DEV) demo build dist
+	rm -rf $(DEMO) $(DEV) $(PEERS:%=.venv-peers-%) demo build dist
