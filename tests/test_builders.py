@@ -22,7 +22,7 @@ from pixelwise.checkpoints.making import build
 from pixelwise.encoders.googlenet import GoogLeNet
 from pixelwise.errors import WeightsError
 from pixelwise.models.fcn import fcn32s_googlenet_torchvision
-from pixelwise.weights.origin import WEIGHTS_ARGUMENTS, origin_of
+from pixelwise.weights.origin import WEIGHTS_ARGUMENTS, Origin, origin_of
 from test_contract import NARROW
 
 NAMES = models.list_models()
@@ -172,3 +172,10 @@ def test_the_origin_says_what_a_builder_settled_for_by_its_weights():
     plain = fcn32s_googlenet_torchvision(width_mult=1 / 16, weights_backbone=tensors, transform_input=False)
     assert not plain.backbone.transform_input
     assert not build(origin_of(plain)).backbone.transform_input
+
+
+def test_files_that_still_name_the_progress_of_a_builder_can_be_read():
+    with torch.device("meta"):
+        network = build(Origin("unet", {"num_classes": 5, "width": 4, "progress": False}))
+    assert network.num_classes == 5
+    assert "progress" not in origin_of(network).arguments
