@@ -11,7 +11,7 @@ from pixelwise import models
 from pixelwise.catalog import CATALOG
 from pixelwise.decoders import DECODERS
 from pixelwise.decoders.compose import compose
-from pixelwise.weights.origin import Origin
+from pixelwise.weights.origin import WEIGHTS_ARGUMENTS, Origin
 
 
 def create_model(name: str, **arguments: Any) -> nn.Module:
@@ -39,7 +39,7 @@ def create_model(name: str, **arguments: Any) -> nn.Module:
 
 def build(origin: Origin) -> nn.Module:
     """The network of that origin with random weights; nothing is fetched."""
-    arguments = dict(origin.arguments)
+    arguments = {name: value for name, value in origin.arguments.items() if name not in WEIGHTS_ARGUMENTS}
     if arguments.get("encoder") is not None:
         return create_model(origin.model, **arguments, encoder_weights=None)
     if "weights_backbone" in inspect.signature(models.builder_of(origin.model)).parameters:

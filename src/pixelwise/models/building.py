@@ -57,7 +57,7 @@ def variant(family: Callable[Concatenate[str, P], M], name: str, says: str) -> C
     family: a function whose first parameter is the row's name; the others, by keyword, are the builder's. says: one
     sentence about this row, which begins its docstring; the family's follows.
     """
-    _, *shared = inspect.signature(family).parameters.values()
+    row, *shared = inspect.signature(family).parameters.values()
 
     @functools.wraps(family)
     def build(*args: P.args, **kwargs: P.kwargs) -> M:
@@ -65,6 +65,7 @@ def variant(family: Callable[Concatenate[str, P], M], name: str, says: str) -> C
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"{says}\n\n{inspect.getdoc(family)}"
+    build.__annotations__ = {key: kind for key, kind in family.__annotations__.items() if key != row.name}
     vars(build)["__signature__"] = inspect.signature(family).replace(parameters=shared)
     return builder(build)
 

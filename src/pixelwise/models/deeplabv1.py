@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelwise.layers import classes_of, enlarge
-from pixelwise.models.building import builder
+from pixelwise.models.building import builder, variant
 
 
 class FieldOfView(NamedTuple):
@@ -161,36 +161,29 @@ def he_normal(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-@builder
-def deeplabv1_vgg16_largefov(
+def _vgg16(
+    name: str,
     *,
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     width_mult: float = 1.0,
 ) -> DeepLabV1:
-    """DeepLab-LargeFOV: fc6 is 3x3 with rate 12, 1024 channels.
-
-    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: without effect, as
-    nothing is fetched. width_mult: scales all channels.
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. width_mult: scales all
+    channels.
 
     Raises TypeError for an unknown argument, ValueError for counts below 1, WeightsError for weights that do not fit.
     """
-    return DeepLabV1(VARIANTS["largefov"], num_classes, in_channels=in_channels, width_mult=width_mult)
+    field = VARIANTS[name.removeprefix("deeplabv1_vgg16_")]
+    return DeepLabV1(field, num_classes, in_channels=in_channels, width_mult=width_mult)
 
 
-@builder
-def deeplabv1_vgg16_7x7(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    width_mult: float = 1.0,
-) -> DeepLabV1:
-    """DeepLab-7x7: fc6 keeps VGG's 7x7 window, with rate 4; arguments as in `deeplabv1_vgg16_largefov`."""
-    return DeepLabV1(VARIANTS["7x7"], num_classes, in_channels=in_channels, width_mult=width_mult)
+deeplabv1_vgg16_largefov = variant(
+    _vgg16, "deeplabv1_vgg16_largefov", "DeepLab-LargeFOV: fc6 is 3x3 with rate 12, 1024 channels."
+)
+deeplabv1_vgg16_7x7 = variant(
+    _vgg16, "deeplabv1_vgg16_7x7", "DeepLab-7x7: fc6 keeps VGG's 7x7 window, with rate 4."
+)
 
 
 @builder
@@ -199,7 +192,6 @@ def deeplabv1_vgg16_4x4(
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     width_mult: float = 1.0,
     rate: int = 4,
 ) -> DeepLabV1:

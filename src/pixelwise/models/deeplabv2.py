@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from pixelwise.encoders import Encoder
 from pixelwise.layers import classes_of, enlarge
-from pixelwise.models.building import builder
+from pixelwise.models.building import builder, variant
 from pixelwise.models.deeplabv1 import VARIANTS as V1_VARIANTS
 from pixelwise.models.deeplabv1 import Classifier, DilatedVGG16, FieldOfView
 
@@ -230,7 +230,6 @@ def deeplabv2_resnet101(
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     multi_scale: bool = True,
     resize: str = "caffe",
     atrous_rates: Sequence[int] = RATES["aspp_l"],
@@ -239,10 +238,10 @@ def deeplabv2_resnet101(
 ) -> DeepLabV2:
     """DeepLab v2 on ResNet-101 with ASPP.
 
-    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: without effect, as
-    nothing is fetched. multi_scale: classify at 1, 3/4 and 1/2 of the size and take the maximum, as the release.
-    resize: "caffe" or "kazuto", see the module. atrous_rates: of the pyramid's 3x3 convolutions. frozen_norm: keep
-    the statistics of batch norm in training. stages: the backbone's rows, for smaller networks of the same kind.
+    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. multi_scale: classify at 1, 3/4
+    and 1/2 of the size and take the maximum, as the release. resize: "caffe" or "kazuto", see the module.
+    atrous_rates: of the pyramid's 3x3 convolutions. frozen_norm: keep the statistics of batch norm in training.
+    stages: the backbone's rows, for smaller networks of the same kind.
 
     Raises TypeError for an unknown argument, ValueError for values that make no sense, WeightsError for weights that
     do not fit.
@@ -259,69 +258,41 @@ def deeplabv2_resnet101(
     return DeepLabV2(backbone, ASPP(branches), scales=scales, resize=resize)
 
 
-@builder
-def deeplabv2_vgg16_largefov(
+def _vgg16(
+    name: str,
     *,
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     multi_scale: bool = False,
     resize: str = "caffe",
     width_mult: float = 1.0,
 ) -> DeepLabV2:
-    """DeepLab v2's LargeFOV on VGG-16, which is DeepLab v1's network; arguments as in `deeplabv2_vgg16_aspp_l`."""
-    backbone, field = DilatedVGG16(in_channels, width_mult), V1_VARIANTS["largefov"]
-    field = field._replace(channels=round(field.channels * width_mult))
-    classifier = Classifier(backbone.channels[-1], num_classes, field)
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. multi_scale: classify at 1,
+    3/4 and 1/2 of the size and take the maximum; the paper's VGG networks do not. resize: "caffe" or "kazuto", see
+    the module. width_mult: scales all channels.
+
+    Raises TypeError for an unknown argument, ValueError for values that make no sense, WeightsError for weights that
+    do not fit.
+    """
+    backbone, head = DilatedVGG16(in_channels, width_mult), name.removeprefix("deeplabv2_vgg16_")
+    classifier: nn.Module
+    if head == "largefov":
+        field = V1_VARIANTS["largefov"]
+        field = field._replace(channels=round(field.channels * width_mult))
+        classifier = Classifier(backbone.channels[-1], num_classes, field)
+    else:
+        fields = [FieldOfView(3, rate, round(1024 * width_mult)) for rate in RATES[head]]
+        classifier = ASPP(Classifier(backbone.channels[-1], num_classes, f, pool=False) for f in fields)
     return DeepLabV2(backbone, classifier, scales=MULTI_SCALE if multi_scale else (1.0,), resize=resize)
 
 
-@builder
-def deeplabv2_vgg16_aspp_s(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    multi_scale: bool = False,
-    resize: str = "caffe",
-    width_mult: float = 1.0,
-) -> DeepLabV2:
-    """DeepLab v2 on VGG-16, ASPP-S: small rates 2, 4, 8, 12; arguments as in `deeplabv2_vgg16_aspp_l`."""
-    return _vgg16_aspp(RATES["aspp_s"], num_classes, in_channels, multi_scale, resize, width_mult)
-
-
-@builder
-def deeplabv2_vgg16_aspp_l(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    multi_scale: bool = False,
-    resize: str = "caffe",
-    width_mult: float = 1.0,
-) -> DeepLabV2:
-    """DeepLab v2 on VGG-16, ASPP-L: large rates 6, 12, 18, 24.
-
-    multi_scale is off, as the paper's VGG networks have it; width_mult scales all channels; the other arguments and
-    the errors are those of `deeplabv2_resnet101`.
-    """
-    return _vgg16_aspp(RATES["aspp_l"], num_classes, in_channels, multi_scale, resize, width_mult)
-
-
-def _vgg16_aspp(
-    rates: Sequence[int],
-    num_classes: int,
-    in_channels: int,
-    multi_scale: bool,
-    resize: str,
-    width_mult: float,
-) -> DeepLabV2:
-    backbone, channels = DilatedVGG16(in_channels, width_mult), round(1024 * width_mult)
-    branches = [
-        Classifier(backbone.channels[-1], num_classes, FieldOfView(3, rate, channels), pool=False)
-        for rate in rates
-    ]
-    return DeepLabV2(backbone, ASPP(branches), scales=MULTI_SCALE if multi_scale else (1.0,), resize=resize)
+deeplabv2_vgg16_largefov = variant(
+    _vgg16, "deeplabv2_vgg16_largefov", "DeepLab v2's LargeFOV on VGG-16, which is DeepLab v1's network."
+)
+deeplabv2_vgg16_aspp_s = variant(
+    _vgg16, "deeplabv2_vgg16_aspp_s", "DeepLab v2 on VGG-16, ASPP-S: small rates 2, 4, 8, 12."
+)
+deeplabv2_vgg16_aspp_l = variant(
+    _vgg16, "deeplabv2_vgg16_aspp_l", "DeepLab v2 on VGG-16, ASPP-L: large rates 6, 12, 18, 24."
+)

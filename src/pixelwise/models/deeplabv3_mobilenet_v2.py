@@ -90,13 +90,12 @@ def deeplabv3_mobilenet_v2(
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     width_mult: float = 1.0,
 ) -> DeepLabV3MobileNetV2:
     """The network of the embedded model `everyday`.
 
-    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: without effect, as
-    nothing is fetched. width_mult: of the backbone's channels.
+    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. width_mult: of the
+    backbone's channels.
 
     Raises TypeError for an unknown argument, WeightsError for weights that do not fit.
     """

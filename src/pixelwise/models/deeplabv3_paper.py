@@ -24,7 +24,7 @@ from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.encoders.resnet import ResNetEncoder, resnet
 from pixelwise.layers import classes_of, conv_norm_relu, enlarge
-from pixelwise.models.building import builder
+from pixelwise.models.building import builder, variant
 from pixelwise.models.deeplabv3 import ASPP
 
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -128,8 +128,8 @@ def check_stride(output_stride: int) -> None:
         raise ValueError(f"output_stride must be 8 or 16, got {output_stride!r}")
 
 
-@builder
-def deeplabv3_resnet50_paper(
+def _paper(
+    name: str,
     *,
     num_classes: int = 21,
     in_channels: int = 3,
@@ -139,41 +139,15 @@ def deeplabv3_resnet50_paper(
     multi_grid: tuple[int, int, int] = MULTI_GRID,
     weights_backbone: Any = None,
 ) -> DeepLabV3Paper:
-    """The paper's DeepLabV3 on ResNet-50; arguments as in `deeplabv3_resnet101_paper`."""
-    return _paper("resnet50", num_classes, in_channels, output_stride, multi_grid, weights_backbone, progress)
-
-
-@builder
-def deeplabv3_resnet101_paper(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    output_stride: int = 16,
-    multi_grid: tuple[int, int, int] = MULTI_GRID,
-    weights_backbone: Any = None,
-) -> DeepLabV3Paper:
-    """The paper's DeepLabV3 on ResNet-101.
-
-    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. output_stride: 16, or 8 with all
-    rates doubled; the same weights serve both. multi_grid: factors on the rates of the last stage's blocks.
-    weights_backbone: ImageNet weights as in `encoders.resnet`, or None. progress: draw a bar while fetching those.
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: draw a bar while
+    fetching. output_stride: 16, or 8 with all rates doubled; the same weights serve both. multi_grid: factors on the
+    rates of the last stage's blocks. weights_backbone: ImageNet weights as in `encoders.resnet`, or None.
 
     Raises TypeError for an unknown argument, ValueError for values that make no sense, WeightsError and DownloadError
     for files.
     """
-    return _paper(
-        "resnet101", num_classes, in_channels, output_stride, multi_grid, weights_backbone, progress
-    )
-
-
-def _paper(
-    encoder: str, num_classes: int, in_channels: int, output_stride: int, multi_grid: tuple[int, int, int],
-    weights_backbone: Any, progress: bool,
-) -> DeepLabV3Paper:  # fmt: skip
     backbone = atrous_resnet(
-        encoder,
+        name.split("_")[1],
         in_channels=in_channels,
         output_stride=output_stride,
         multi_grid=multi_grid,
@@ -184,8 +158,14 @@ def _paper(
     return DeepLabV3Paper(backbone, num_classes, atrous_rates=ATROUS_RATES[output_stride])
 
 
-@builder
-def deeplabv3_resnet50_vainf(
+deeplabv3_resnet50_paper = variant(_paper, "deeplabv3_resnet50_paper", "The paper's DeepLabV3 on ResNet-50.")
+deeplabv3_resnet101_paper = variant(
+    _paper, "deeplabv3_resnet101_paper", "The paper's DeepLabV3 on ResNet-101."
+)
+
+
+def _vainf(
+    name: str,
     *,
     num_classes: int = 21,
     in_channels: int = 3,
@@ -194,22 +174,27 @@ def deeplabv3_resnet50_vainf(
     output_stride: int = 16,
     weights_backbone: Any = None,
 ) -> DeepLabV3Paper:
-    """VainF's DeepLabV3 on ResNet-50; arguments as in `deeplabv3_resnet101_paper`."""
-    return _vainf("resnet50", num_classes, in_channels, output_stride, weights_backbone, progress)
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: draw a bar while
+    fetching. output_stride: 16, or 8 with all rates doubled; the same weights serve both. weights_backbone:
+    ImageNet weights as in `encoders.resnet`, or None.
+
+    Raises TypeError for an unknown argument, ValueError for values that make no sense, WeightsError and DownloadError
+    for files.
+    """
+    backbone = atrous_resnet(
+        name.split("_")[1],
+        in_channels=in_channels,
+        output_stride=output_stride,
+        multi_grid=None,
+        levels=(4,),
+        weights_backbone=weights_backbone,
+        progress=progress,
+    )
+    return _with_vainf_head(backbone, num_classes, output_stride)
 
 
-@builder
-def deeplabv3_resnet101_vainf(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    output_stride: int = 16,
-    weights_backbone: Any = None,
-) -> DeepLabV3Paper:
-    """VainF's DeepLabV3 on ResNet-101; arguments as in `deeplabv3_resnet101_paper`."""
-    return _vainf("resnet101", num_classes, in_channels, output_stride, weights_backbone, progress)
+deeplabv3_resnet50_vainf = variant(_vainf, "deeplabv3_resnet50_vainf", "VainF's DeepLabV3 on ResNet-50.")
+deeplabv3_resnet101_vainf = variant(_vainf, "deeplabv3_resnet101_vainf", "VainF's DeepLabV3 on ResNet-101.")
 
 
 @builder
@@ -218,33 +203,12 @@ def deeplabv3_mobilenet_v2_vainf(
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     output_stride: int = 16,
 ) -> DeepLabV3Paper:
-    """VainF's DeepLabV3 on MobileNetV2; arguments as in `deeplabv3_resnet101_paper`."""
+    """VainF's DeepLabV3 on MobileNetV2; arguments as in `deeplabv3_resnet101_vainf`."""
     check_stride(output_stride)
     backbone = MobileNetV2Encoder(
         in_channels=in_channels, output_stride=output_stride, levels=(4,), pads_input=True
-    )
-    return _with_vainf_head(backbone, num_classes, output_stride)
-
-
-def _vainf(
-    encoder: str,
-    num_classes: int,
-    in_channels: int,
-    output_stride: int,
-    weights_backbone: Any,
-    progress: bool,
-) -> DeepLabV3Paper:
-    backbone = atrous_resnet(
-        encoder,
-        in_channels=in_channels,
-        output_stride=output_stride,
-        multi_grid=None,
-        levels=(4,),
-        weights_backbone=weights_backbone,
-        progress=progress,
     )
     return _with_vainf_head(backbone, num_classes, output_stride)
 

@@ -26,7 +26,7 @@ from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.encoders.xception import xception
 from pixelwise.layers import classes_of, conv_norm_relu, enlarge
-from pixelwise.models.building import builder
+from pixelwise.models.building import builder, variant
 from pixelwise.models.deeplabv3 import ASPP
 from pixelwise.models.deeplabv3_paper import (
     ATROUS_RATES,
@@ -161,161 +161,101 @@ def separable_norm_relu(in_channels: int, out_channels: int, kernel: int, rate: 
     )
 
 
-@builder
-def deeplabv3plus_xception41(
+def _of_any_width(
+    name: str,
     *,
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     output_stride: int = 16,
     separable: bool = True,
     width_mult: float = 1.0,
 ) -> DeepLabV3Plus:
-    """DeepLabV3+ on aligned Xception-41; arguments as in `deeplabv3plus_xception65`."""
-    return _xception("xception41", num_classes, in_channels, output_stride, separable, width_mult)
-
-
-@builder
-def deeplabv3plus_xception65(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    output_stride: int = 16,
-    separable: bool = True,
-    width_mult: float = 1.0,
-) -> DeepLabV3Plus:
-    """DeepLabV3+ on aligned Xception-65, the release's network.
-
-    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: without effect, as
-    nothing is fetched. output_stride: 16, or 8 with all rates doubled; the same weights serve both. separable: the
-    3x3 convolutions of pyramid and decoder, as in the release. width_mult: scales the backbone's channels.
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. output_stride: 16, or 8 with
+    all rates doubled; the same weights serve both. separable: the 3x3 convolutions of pyramid and decoder, as in the
+    release. width_mult: scales the backbone's channels.
 
     Raises TypeError for an unknown argument, ValueError for values that make no sense, WeightsError for weights that
     do not fit.
     """
-    return _xception("xception65", num_classes, in_channels, output_stride, separable, width_mult)
+    check_stride(output_stride)
+    encoder = name.removeprefix("deeplabv3plus_")
+    row = VARIANTS["paper" if encoder == "mobilenet_v2" else "xception"]
+    backbone: Encoder
+    if encoder == "mobilenet_v2":
+        backbone = MobileNetV2Encoder(
+            in_channels=in_channels, output_stride=output_stride, levels=(1, 4), width_mult=width_mult
+        )
+    else:
+        backbone = xception(
+            encoder,
+            in_channels=in_channels,
+            output_stride=output_stride,
+            multi_grid=row.multi_grid or (1, 1, 1),
+            levels=(1, 4),
+            width_mult=width_mult,
+        )
+    rates = ATROUS_RATES[output_stride]
+    return DeepLabV3Plus(backbone, num_classes, variant=row, atrous_rates=rates, separable=separable)
 
 
-@builder
-def deeplabv3plus_xception71(
+deeplabv3plus_xception41 = variant(_of_any_width, "deeplabv3plus_xception41", "DeepLabV3+ on Xception-41.")
+deeplabv3plus_xception65 = variant(
+    _of_any_width, "deeplabv3plus_xception65", "DeepLabV3+ on aligned Xception-65, the release's network."
+)
+deeplabv3plus_xception71 = variant(_of_any_width, "deeplabv3plus_xception71", "DeepLabV3+ on Xception-71.")
+deeplabv3plus_mobilenet_v2 = variant(
+    _of_any_width, "deeplabv3plus_mobilenet_v2", "The paper's DeepLabV3+ on MobileNetV2."
+)
+
+
+def _resnet(
+    name: str,
     *,
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
     output_stride: int = 16,
-    separable: bool = True,
-    width_mult: float = 1.0,
+    separable: bool = False,
+    weights_backbone: Any = None,
 ) -> DeepLabV3Plus:
-    """DeepLabV3+ on aligned Xception-71; arguments as in `deeplabv3plus_xception65`."""
-    return _xception("xception71", num_classes, in_channels, output_stride, separable, width_mult)
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: draw a bar while
+    fetching. output_stride: 16, or 8 with all rates doubled; the same weights serve both. separable: the 3x3
+    convolutions of pyramid and decoder (the paper's Table 5 has both; the ports' weights have plain ones).
+    weights_backbone: ImageNet weights as in `encoders.resnet`, or None.
 
-
-def _xception(
-    name: str, num_classes: int, in_channels: int, output_stride: int, separable: bool, width_mult: float
-) -> DeepLabV3Plus:
-    check_stride(output_stride)
-    variant = VARIANTS["xception"]
-    assert variant.multi_grid is not None
-    backbone = xception(
-        name,
+    Raises TypeError for an unknown argument, ValueError for values that make no sense, WeightsError and DownloadError
+    for files.
+    """
+    _, encoder, *port = name.split("_")
+    row = VARIANTS[port[0] if port else "paper"]
+    backbone = atrous_resnet(
+        encoder,
         in_channels=in_channels,
         output_stride=output_stride,
-        multi_grid=variant.multi_grid,
+        multi_grid=row.multi_grid,
         levels=(1, 4),
-        width_mult=width_mult,
+        weights_backbone=weights_backbone,
+        progress=progress,
     )
     rates = ATROUS_RATES[output_stride]
-    return DeepLabV3Plus(backbone, num_classes, variant=variant, atrous_rates=rates, separable=separable)
+    return DeepLabV3Plus(backbone, num_classes, variant=row, atrous_rates=rates, separable=separable)
 
 
-@builder
-def deeplabv3plus_resnet50(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    output_stride: int = 16,
-    separable: bool = False,
-    weights_backbone: Any = None,
-) -> DeepLabV3Plus:
-    """The paper's DeepLabV3+ on ResNet-50; arguments as in `deeplabv3plus_resnet101`."""
-    return _resnet(
-        "paper", "resnet50", num_classes, in_channels, output_stride, separable, weights_backbone, progress
-    )
-
-
-@builder
-def deeplabv3plus_resnet101(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    output_stride: int = 16,
-    separable: bool = False,
-    weights_backbone: Any = None,
-) -> DeepLabV3Plus:
-    """The paper's DeepLabV3+ on ResNet-101.
-
-    weights_backbone: ImageNet weights as in `encoders.resnet`, or None. progress: draw a bar while fetching those.
-    The other arguments and the errors are those of `deeplabv3plus_xception65`; the paper's Table 5 has both plain and
-    separable convolutions.
-    """
-    return _resnet(
-        "paper", "resnet101", num_classes, in_channels, output_stride, separable, weights_backbone, progress
-    )
-
-
-@builder
-def deeplabv3plus_mobilenet_v2(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    output_stride: int = 16,
-    separable: bool = True,
-    width_mult: float = 1.0,
-) -> DeepLabV3Plus:
-    """DeepLabV3+ on MobileNetV2; arguments as in `deeplabv3plus_xception65`."""
-    return _mobilenet_v2("paper", num_classes, in_channels, output_stride, separable, width_mult)
-
-
-@builder
-def deeplabv3plus_resnet50_vainf(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    output_stride: int = 16,
-    weights_backbone: Any = None,
-) -> DeepLabV3Plus:
-    """VainF's DeepLabV3+ on ResNet-50; arguments as in `deeplabv3plus_resnet101`."""
-    return _resnet(
-        "vainf", "resnet50", num_classes, in_channels, output_stride, False, weights_backbone, progress
-    )
-
-
-@builder
-def deeplabv3plus_resnet101_vainf(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    output_stride: int = 16,
-    weights_backbone: Any = None,
-) -> DeepLabV3Plus:
-    """VainF's DeepLabV3+ on ResNet-101; arguments as in `deeplabv3plus_resnet101`."""
-    return _resnet(
-        "vainf", "resnet101", num_classes, in_channels, output_stride, False, weights_backbone, progress
-    )
+deeplabv3plus_resnet50 = variant(_resnet, "deeplabv3plus_resnet50", "The paper's DeepLabV3+ on ResNet-50.")
+deeplabv3plus_resnet101 = variant(_resnet, "deeplabv3plus_resnet101", "The paper's DeepLabV3+ on ResNet-101.")
+deeplabv3plus_resnet50_vainf = variant(
+    _resnet, "deeplabv3plus_resnet50_vainf", "VainF's DeepLabV3+ on ResNet-50."
+)
+deeplabv3plus_resnet101_vainf = variant(
+    _resnet, "deeplabv3plus_resnet101_vainf", "VainF's DeepLabV3+ on ResNet-101."
+)
+deeplabv3plus_resnet101_jfzhang95 = variant(
+    _resnet,
+    "deeplabv3plus_resnet101_jfzhang95",
+    "jfzhang95's DeepLabV3+ on ResNet-101, the paper's but for dropout.",
+)
 
 
 @builder
@@ -324,60 +264,12 @@ def deeplabv3plus_mobilenet_v2_vainf(
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     output_stride: int = 16,
 ) -> DeepLabV3Plus:
-    """VainF's DeepLabV3+ on MobileNetV2; arguments as in `deeplabv3plus_xception65`."""
-    return _mobilenet_v2("vainf", num_classes, in_channels, output_stride, False, 1.0)
-
-
-@builder
-def deeplabv3plus_resnet101_jfzhang95(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    output_stride: int = 16,
-    weights_backbone: Any = None,
-) -> DeepLabV3Plus:
-    """jfzhang95's DeepLabV3+ on ResNet-101, the paper's but for dropout; arguments as in `deeplabv3plus_resnet101`."""
-    return _resnet(
-        "jfzhang95", "resnet101", num_classes, in_channels, output_stride, False, weights_backbone, progress
-    )
-
-
-def _resnet(
-    variant: str, encoder: str, num_classes: int, in_channels: int, output_stride: int, separable: bool,
-    weights_backbone: Any, progress: bool,
-) -> DeepLabV3Plus:  # fmt: skip
-    backbone = atrous_resnet(
-        encoder,
-        in_channels=in_channels,
-        output_stride=output_stride,
-        multi_grid=VARIANTS[variant].multi_grid,
-        levels=(1, 4),
-        weights_backbone=weights_backbone,
-        progress=progress,
-    )
-    rates = ATROUS_RATES[output_stride]
-    return DeepLabV3Plus(
-        backbone, num_classes, variant=VARIANTS[variant], atrous_rates=rates, separable=separable
-    )
-
-
-def _mobilenet_v2(
-    variant: str, num_classes: int, in_channels: int, output_stride: int, separable: bool, width_mult: float
-) -> DeepLabV3Plus:
+    """VainF's DeepLabV3+ on MobileNetV2; arguments as in `deeplabv3plus_mobilenet_v2`."""
     check_stride(output_stride)
+    row, rates = VARIANTS["vainf"], ATROUS_RATES[output_stride]
     backbone = MobileNetV2Encoder(
-        in_channels=in_channels,
-        output_stride=output_stride,
-        levels=(1, 4),
-        width_mult=width_mult,
-        pads_input=VARIANTS[variant].pads_input,
+        in_channels=in_channels, output_stride=output_stride, levels=(1, 4), pads_input=row.pads_input
     )
-    rates = ATROUS_RATES[output_stride]
-    return DeepLabV3Plus(
-        backbone, num_classes, variant=VARIANTS[variant], atrous_rates=rates, separable=separable
-    )
+    return DeepLabV3Plus(backbone, num_classes, variant=row, atrous_rates=rates)

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from pixelwise.encoders.alexnet import AlexNet
 from pixelwise.encoders.googlenet import GoogLeNet
 from pixelwise.encoders.vgg import VGG16
-from pixelwise.models.building import builder, with_encoder_weights
+from pixelwise.models.building import builder, variant, with_encoder_weights
+from pixelwise.weights.origin import note_origin
 
 Deconvolution = Literal["frozen", "inner", "learned"]
 """Which deconvolutions learn: none (the release), all but the last (the paper), all."""
@@ -296,8 +297,8 @@ def _learned(deconvolution: str) -> _Learned:
         ) from None
 
 
-@builder
-def fcn32s_vgg16(
+def _fcn32s(
+    name: str,
     *,
     num_classes: int = 21,
     in_channels: int = 3,
@@ -307,130 +308,56 @@ def fcn32s_vgg16(
     deconvolution: Deconvolution = "frozen",
     width_mult: float = 1.0,
 ) -> FCN32s:
-    """FCN-32s on VGG-16 (fcn32s-heavy-pascal).
-
-    num_classes, in_channels: of the task. weights: the path of a checkpoint of the whole network, or None.
-    progress: draw a bar while fetching. weights_backbone: ImageNet weights for the encoder: the path of a
-    checkpoint of VGG-16 with Caffe's or torchvision's names, a member of torchvision's `VGG16_Weights` or its
-    name, or None. deconvolution: which deconvolutions learn, "frozen" (none), "inner" (all but the last) or
-    "learned". width_mult: times which the encoder's channels are taken (published: 1).
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint of the whole network, or None.
+    progress: draw a bar while fetching. weights_backbone: ImageNet weights for the encoder: the path of a checkpoint
+    with torchvision's names or, of VGG-16, Caffe's, a member of torchvision's weights for this encoder or its name,
+    or None. deconvolution: which deconvolutions learn, "frozen" (none), "inner" (all but the last) or "learned".
+    width_mult: times which the encoder's channels are taken (published: 1).
 
     Raises TypeError for an unknown argument, ValueError for counts below 1, WeightsError for weights that do
     not fit.
     """
-    backbone = _vgg16(in_channels, width_mult, weights_backbone, progress)
+    encoder: VGG16 | AlexNet
+    if name == "fcn32s_vgg16":
+        encoder, kind = VGG16(in_channels, width_mult=width_mult), "vgg16"
+    else:
+        encoder, kind = AlexNet(in_channels, variant="torchvision", width_mult=width_mult), "alexnet"
+    backbone = with_encoder_weights(encoder, kind, weights_backbone, progress=progress)
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)
 
 
-def _vgg16(in_channels: int, width_mult: float, weights: Any, progress: bool) -> VGG16:
-    encoder = VGG16(in_channels, width_mult=width_mult)
-    return with_encoder_weights(encoder, "vgg16", weights, progress=progress)
+fcn32s_vgg16 = variant(_fcn32s, "fcn32s_vgg16", "FCN-32s on VGG-16 (fcn32s-heavy-pascal).")
+fcn32s_alexnet_torchvision = variant(
+    _fcn32s,
+    "fcn32s_alexnet_torchvision",
+    "FCN-32s on torchvision's AlexNet, of which no weights were published.",
+)
 
 
-@builder
-def fcn16s_vgg16(
+def _fcn32s_caffe(
+    name: str,
     *,
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    deconvolution: Deconvolution = "frozen",
-    width_mult: float = 1.0,
-) -> FCN16s:
-    """FCN-16s on VGG-16 (fcn16s-heavy-pascal); arguments as in `fcn32s_vgg16`."""
-    backbone = _vgg16(in_channels, width_mult, weights_backbone, progress)
-    return FCN16s(backbone, num_classes, deconvolution=deconvolution)
-
-
-@builder
-def fcn8s_vgg16(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    deconvolution: Deconvolution = "frozen",
-    width_mult: float = 1.0,
-) -> FCN8s:
-    """FCN-8s on VGG-16 (fcn8s-heavy-pascal); arguments as in `fcn32s_vgg16`."""
-    backbone = _vgg16(in_channels, width_mult, weights_backbone, progress)
-    return FCN8s(backbone, num_classes, deconvolution=deconvolution)
-
-
-@builder
-def fcn8s_atonce_vgg16(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    deconvolution: Deconvolution = "frozen",
-    width_mult: float = 1.0,
-) -> FCN8s:
-    """FCN-8s at-once on VGG-16 (fcn8s-atonce-pascal); arguments as in `fcn32s_vgg16`."""
-    backbone = _vgg16(in_channels, width_mult, weights_backbone, progress)
-    return FCN8s(backbone, num_classes, at_once=True, deconvolution=deconvolution)
-
-
-@builder
-def fcn32s_alexnet(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     weights_backbone: Any = None,
     deconvolution: Deconvolution = "frozen",
     width_mult: float = 1.0,
 ) -> FCN32s:
-    """FCN-32s on CaffeNet (fcn-alexnet-pascal); arguments as in `fcn32s_vgg16`."""
-    backbone = with_encoder_weights(
-        AlexNet(in_channels, width_mult=width_mult), "caffenet", weights_backbone, progress=progress
-    )
+    """weights_backbone: ImageNet weights for the encoder, the path of a checkpoint with Caffe's names, or None. The
+    other arguments and the errors are those of `fcn32s_vgg16`.
+    """
+    encoder: AlexNet | GoogLeNet
+    if name == "fcn32s_alexnet":
+        encoder, kind = AlexNet(in_channels, width_mult=width_mult), "caffenet"
+    else:
+        encoder, kind = GoogLeNet(in_channels, width_mult=width_mult), "googlenet_caffe"
+    backbone = with_encoder_weights(encoder, kind, weights_backbone)
     return FCN32s(backbone, num_classes, deconvolution=deconvolution)
 
 
-@builder
-def fcn32s_alexnet_torchvision(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    deconvolution: Deconvolution = "frozen",
-    width_mult: float = 1.0,
-) -> FCN32s:
-    """FCN-32s on torchvision's AlexNet, of which no weights were published; arguments as in
-    `fcn32s_vgg16`."""
-    backbone = with_encoder_weights(
-        AlexNet(in_channels, variant="torchvision", width_mult=width_mult),
-        "alexnet",
-        weights_backbone,
-        progress=progress,
-    )
-    return FCN32s(backbone, num_classes, deconvolution=deconvolution)
-
-
-@builder
-def fcn32s_googlenet(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    deconvolution: Deconvolution = "frozen",
-    width_mult: float = 1.0,
-) -> FCN32s:
-    """FCN-32s on Caffe's GoogLeNet, never released; arguments as in `fcn32s_vgg16`."""
-    backbone = with_encoder_weights(
-        GoogLeNet(in_channels, width_mult=width_mult), "googlenet_caffe", weights_backbone, progress=progress
-    )
-    return FCN32s(backbone, num_classes, deconvolution=deconvolution)
+fcn32s_alexnet = variant(_fcn32s_caffe, "fcn32s_alexnet", "FCN-32s on CaffeNet (fcn-alexnet-pascal).")
+fcn32s_googlenet = variant(_fcn32s_caffe, "fcn32s_googlenet", "FCN-32s on Caffe's GoogLeNet, never released.")
 
 
 @builder
@@ -455,4 +382,45 @@ def fcn32s_googlenet_torchvision(
         in_channels, variant="torchvision", transform_input=transform_input, width_mult=width_mult
     )
     backbone = with_encoder_weights(encoder, "googlenet", weights_backbone, progress=progress)
-    return FCN32s(backbone, num_classes, deconvolution=deconvolution)
+    network = FCN32s(backbone, num_classes, deconvolution=deconvolution)
+    note_origin(network, "fcn32s_googlenet_torchvision", {"transform_input": transform_input})
+    return network
+
+
+@builder
+def fcn16s_vgg16(
+    *,
+    num_classes: int = 21,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    weights_backbone: Any = None,
+    deconvolution: Deconvolution = "frozen",
+    width_mult: float = 1.0,
+) -> FCN16s:
+    """FCN-16s on VGG-16 (fcn16s-heavy-pascal); arguments as in `fcn32s_vgg16`."""
+    encoder = VGG16(in_channels, width_mult=width_mult)
+    backbone = with_encoder_weights(encoder, "vgg16", weights_backbone, progress=progress)
+    return FCN16s(backbone, num_classes, deconvolution=deconvolution)
+
+
+def _fcn8s(
+    name: str,
+    *,
+    num_classes: int = 21,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    weights_backbone: Any = None,
+    deconvolution: Deconvolution = "frozen",
+    width_mult: float = 1.0,
+) -> FCN8s:
+    """The arguments and errors are those of `fcn32s_vgg16`."""
+    encoder = VGG16(in_channels, width_mult=width_mult)
+    backbone = with_encoder_weights(encoder, "vgg16", weights_backbone, progress=progress)
+    at_once = name == "fcn8s_atonce_vgg16"
+    return FCN8s(backbone, num_classes, at_once=at_once, deconvolution=deconvolution)
+
+
+fcn8s_vgg16 = variant(_fcn8s, "fcn8s_vgg16", "FCN-8s on VGG-16 (fcn8s-heavy-pascal).")
+fcn8s_atonce_vgg16 = variant(_fcn8s, "fcn8s_atonce_vgg16", "FCN-8s at-once on VGG-16 (fcn8s-atonce-pascal).")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.convnext import SIZES, ConvNeXt
 from pixelwise.layers import classes_of, enlarge
-from pixelwise.models.building import builder
+from pixelwise.models.building import variant
 
 
 class FCNConvNeXt(nn.Module):
@@ -84,13 +84,12 @@ class Head(nn.Sequential):
         )
 
 
-@builder
-def fcn_convnext_tiny(
+def _fcn_convnext(
+    name: str,
     *,
     num_classes: int = 21,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     aux_loss: bool = False,
     output_norms: bool = True,
     drop_path: float = 0.0,
@@ -101,17 +100,14 @@ def fcn_convnext_tiny(
     width: int = 512,
     aux_width: int = 256,
 ) -> FCNConvNeXt:
-    """FCN on ConvNeXt-Tiny.
-
-    weights: the path of a checkpoint of any known family that fits this network, or None; there is nothing to
-    fetch, so `progress` does nothing. aux_loss: have the auxiliary head. output_norms, drop_path,
-    layer_scale: see `ConvNeXt`; dropout, width, aux_width: see `FCNConvNeXt`. channels, depths: sizes other
-    than the variant's.
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint of any known family that fits this
+    network, or None. aux_loss: have the auxiliary head. output_norms, drop_path, layer_scale: see `ConvNeXt`;
+    dropout, width, aux_width: see `FCNConvNeXt`. channels, depths: sizes other than the variant's.
 
     Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that
     do not fit.
     """
-    size = SIZES["convnext_tiny"]
+    size = SIZES[name.removeprefix("fcn_")]
     encoder = ConvNeXt(
         channels or size.channels, depths or size.depths, in_channels=in_channels, levels=(2, 3) if aux_loss else (3,),
         output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
@@ -121,57 +117,6 @@ def fcn_convnext_tiny(
     )
 
 
-@builder
-def fcn_convnext_small(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    aux_loss: bool = False,
-    output_norms: bool = True,
-    drop_path: float = 0.0,
-    layer_scale: float = 1e-6,
-    dropout: float = 0.1,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int = 512,
-    aux_width: int = 256,
-) -> FCNConvNeXt:
-    """FCN on ConvNeXt-Small; arguments and errors as in `fcn_convnext_tiny`."""
-    size = SIZES["convnext_small"]
-    encoder = ConvNeXt(
-        channels or size.channels, depths or size.depths, in_channels=in_channels, levels=(2, 3) if aux_loss else (3,),
-        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
-    )  # fmt: skip
-    return FCNConvNeXt(
-        encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout
-    )
-
-
-@builder
-def fcn_convnext_base(
-    *,
-    num_classes: int = 21,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    aux_loss: bool = False,
-    output_norms: bool = True,
-    drop_path: float = 0.0,
-    layer_scale: float = 1e-6,
-    dropout: float = 0.1,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int = 512,
-    aux_width: int = 256,
-) -> FCNConvNeXt:
-    """FCN on ConvNeXt-Base; arguments and errors as in `fcn_convnext_tiny`."""
-    size = SIZES["convnext_base"]
-    encoder = ConvNeXt(
-        channels or size.channels, depths or size.depths, in_channels=in_channels, levels=(2, 3) if aux_loss else (3,),
-        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
-    )  # fmt: skip
-    return FCNConvNeXt(
-        encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout
-    )
+fcn_convnext_tiny = variant(_fcn_convnext, "fcn_convnext_tiny", "FCN on ConvNeXt-Tiny, 31.4 M parameters.")
+fcn_convnext_small = variant(_fcn_convnext, "fcn_convnext_small", "FCN on ConvNeXt-Small, 53.0 M parameters.")
+fcn_convnext_base = variant(_fcn_convnext, "fcn_convnext_base", "FCN on ConvNeXt-Base, 92.3 M parameters.")

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelwise.models.building import builder
+from pixelwise.models.building import builder, variant
 
 REGIONS = ("whole tumour", "tumour core", "enhancing tumour")
 """What the three sigmoids mean, in the order of the release's outputs."""
@@ -227,23 +227,20 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-@builder
-def nonewnet(
+def _nonewnet(
+    name: str,
     *,
     num_classes: int = 3,
     in_channels: int = 4,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     width: int = 30,
     cap: int | None = None,
     levels: int = 4,
     deep_supervision: bool = False,
     cotraining_classes: int | None = None,
 ) -> NoNewNet:
-    """The 3-D network for the three regions of BraTS, of the four `MODALITIES`.
-
-    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: without
-    effect, as nothing is fetched. The rest: see `NoNewNet`.
+    """num_classes, in_channels: of the task; three regions, which may overlap, and the four `MODALITIES`. weights: the
+    path of a checkpoint, or None. The rest: see `NoNewNet`.
 
     Raises TypeError for an unknown argument, ValueError for counts below 1, WeightsError for weights that do
     not fit.
@@ -251,6 +248,7 @@ def nonewnet(
     return NoNewNet(
         in_channels,
         num_classes,
+        dims=2 if name == "nonewnet_2d" else 3,
         width=width,
         cap=cap,
         levels=levels,
@@ -259,13 +257,16 @@ def nonewnet(
     )
 
 
+nonewnet = variant(_nonewnet, "nonewnet", "The 3-D network for the three regions of BraTS.")
+nonewnet_2d = variant(_nonewnet, "nonewnet_2d", "The network for slices or pictures, with a `cap` of 480.")
+
+
 @builder
 def nonewnet_softmax(
     *,
     num_classes: int = 4,
     in_channels: int = 4,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     width: int = 30,
     cap: int | None = None,
     levels: int = 4,
@@ -277,32 +278,6 @@ def nonewnet_softmax(
         in_channels,
         num_classes,
         probabilities="softmax",
-        width=width,
-        cap=cap,
-        levels=levels,
-        deep_supervision=deep_supervision,
-        cotraining_classes=cotraining_classes,
-    )
-
-
-@builder
-def nonewnet_2d(
-    *,
-    num_classes: int = 3,
-    in_channels: int = 4,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    width: int = 30,
-    cap: int | None = None,
-    levels: int = 4,
-    deep_supervision: bool = False,
-    cotraining_classes: int | None = None,
-) -> NoNewNet:
-    """The network for slices or pictures; arguments as in `nonewnet`, with `cap` 480."""
-    return NoNewNet(
-        in_channels,
-        num_classes,
-        dims=2,
         width=width,
         cap=cap,
         levels=levels,

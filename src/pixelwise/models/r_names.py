@@ -2,7 +2,8 @@
 
 They build Python's networks. Some differ in R: its FCNs have output stride 32 (pass output_stride=32), its
 trained DeepLabV3s leave the auxiliary head out (here it is there; ignore the output "aux"), and its ConvNeXts leave
-out the norms of the stages' outputs (pass output_norms=False).
+out the norms of the stages' outputs (pass output_norms=False). Of the ConvNeXts nothing is fetched, so their `progress`
+is taken, as in R, and without effect.
 """
 
 from __future__ import annotations
@@ -71,47 +72,45 @@ def model_convnext_tiny_fcn(
     num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
 ) -> FCNConvNeXt:
     """`fcn_convnext_tiny` by its name in R."""
-    return _convnext(fcn_convnext_tiny, num_classes, pretrained, progress, kwargs)
+    return _convnext(fcn_convnext_tiny, num_classes, pretrained, kwargs)
 
 
 def model_convnext_tiny_upernet(
     num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
 ) -> UPerNet:
     """`upernet_convnext_tiny` by its name in R."""
-    return _convnext(upernet_convnext_tiny, num_classes, pretrained, progress, kwargs)
+    return _convnext(upernet_convnext_tiny, num_classes, pretrained, kwargs)
 
 
 def model_convnext_small_fcn(
     num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
 ) -> FCNConvNeXt:
     """`fcn_convnext_small` by its name in R."""
-    return _convnext(fcn_convnext_small, num_classes, pretrained, progress, kwargs)
+    return _convnext(fcn_convnext_small, num_classes, pretrained, kwargs)
 
 
 def model_convnext_small_upernet(
     num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
 ) -> UPerNet:
     """`upernet_convnext_small` by its name in R."""
-    return _convnext(upernet_convnext_small, num_classes, pretrained, progress, kwargs)
+    return _convnext(upernet_convnext_small, num_classes, pretrained, kwargs)
 
 
 def model_convnext_base_fcn(
     num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
 ) -> FCNConvNeXt:
     """`fcn_convnext_base` by its name in R."""
-    return _convnext(fcn_convnext_base, num_classes, pretrained, progress, kwargs)
+    return _convnext(fcn_convnext_base, num_classes, pretrained, kwargs)
 
 
 def model_convnext_base_upernet(
     num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
 ) -> UPerNet:
     """`upernet_convnext_base` by its name in R."""
-    return _convnext(upernet_convnext_base, num_classes, pretrained, progress, kwargs)
+    return _convnext(upernet_convnext_base, num_classes, pretrained, kwargs)
 
 
-def _convnext(
-    builder: Callable[..., C], num_classes: int, pretrained: bool, progress: bool, more: dict[str, Any]
-) -> C:
+def _convnext(builder: Callable[..., C], num_classes: int, pretrained: bool, more: dict[str, Any]) -> C:
     name = builder.__name__
     if pretrained:
         raise InputError(
@@ -123,7 +122,7 @@ def _convnext(
         FutureWarning,
         stacklevel=3,
     )
-    return builder(num_classes=num_classes, progress=progress, **more)
+    return builder(num_classes=num_classes, **more)
 
 
 def _build(

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mit import SIZES, Epsilons, MixTransformer
 from pixelwise.layers import classes_of, enlarge
-from pixelwise.models.building import builder, with_encoder_weights
+from pixelwise.models.building import variant, with_encoder_weights
 
 
 class SegFormer(nn.Module):
@@ -196,13 +196,12 @@ VARIANTS = {
 }
 
 
-@builder
-def segformer_b0(
+def _segformer(
+    name: str,
     *,
     num_classes: int = 150,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     weights_backbone: Any = None,
     eps: str | Epsilons = "nvlabs",
     drop_path: float = 0.1,
@@ -212,136 +211,17 @@ def segformer_b0(
     depths: tuple[int, ...] | None = None,
     width: int | None = None,
 ) -> SegFormer:
-    """SegFormer-B0. ADE20K has 150 classes, Cityscapes 19.
-
-    weights: the path of a checkpoint of any known family that fits this network, or None; there is nothing to
-    fetch, so `progress` does nothing. weights_backbone: the path of a Mix Transformer of the release, Hugging Face
-    or mmsegmentation (mit_b0.pth and so on), or None; Hugging Face's want eps="huggingface". eps, drop_path:
-    see `MixTransformer`; dropout, fast_head: see `SegFormer`. channels, depths, width: sizes other than the variant's.
+    """num_classes, in_channels: of the task; ADE20K has 150 classes, Cityscapes 19. weights: the path of a checkpoint
+    of any known family that fits this network, or None. weights_backbone: the path of a Mix Transformer of the
+    release, Hugging Face or mmsegmentation (mit_b0.pth and so on), or None; Hugging Face's want eps="huggingface".
+    eps, drop_path: see `MixTransformer`; dropout, fast_head: see `SegFormer`. channels, depths, width: sizes other
+    than the variant's.
 
     Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that
     do not fit.
     """
-    variant = VARIANTS["segformer_b0"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
-    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
-
-
-@builder
-def segformer_b1(
-    *,
-    num_classes: int = 150,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    eps: str | Epsilons = "nvlabs",
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    fast_head: bool = True,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int | None = None,
-) -> SegFormer:
-    """SegFormer-B1; arguments and errors as in `segformer_b0`."""
-    variant = VARIANTS["segformer_b1"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
-    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
-
-
-@builder
-def segformer_b2(
-    *,
-    num_classes: int = 150,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    eps: str | Epsilons = "nvlabs",
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    fast_head: bool = True,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int | None = None,
-) -> SegFormer:
-    """SegFormer-B2; arguments and errors as in `segformer_b0`."""
-    variant = VARIANTS["segformer_b2"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
-    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
-
-
-@builder
-def segformer_b3(
-    *,
-    num_classes: int = 150,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    eps: str | Epsilons = "nvlabs",
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    fast_head: bool = True,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int | None = None,
-) -> SegFormer:
-    """SegFormer-B3; arguments and errors as in `segformer_b0`."""
-    variant = VARIANTS["segformer_b3"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
-    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
-
-
-@builder
-def segformer_b4(
-    *,
-    num_classes: int = 150,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    eps: str | Epsilons = "nvlabs",
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    fast_head: bool = True,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int | None = None,
-) -> SegFormer:
-    """SegFormer-B4; arguments and errors as in `segformer_b0`."""
-    variant = VARIANTS["segformer_b4"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
-    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
-
-
-@builder
-def segformer_b5(
-    *,
-    num_classes: int = 150,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    weights_backbone: Any = None,
-    eps: str | Epsilons = "nvlabs",
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    fast_head: bool = True,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int | None = None,
-) -> SegFormer:
-    """SegFormer-B5; arguments and errors as in `segformer_b0`."""
-    variant = VARIANTS["segformer_b5"]
-    encoder = _encoder(variant, in_channels, channels, depths, drop_path, eps, weights_backbone)
-    return SegFormer(encoder, num_classes, width=width or variant.width, dropout=dropout, fast_head=fast_head)
-
-
-def _encoder(
-    variant: Variant, in_channels: int, channels: tuple[int, ...] | None, depths: tuple[int, ...] | None,
-    drop_path: float, eps: str | Epsilons, weights: Any,
-) -> MixTransformer:  # fmt: skip
-    size = SIZES[variant.encoder]
+    row = VARIANTS[name]
+    size = SIZES[row.encoder]
     encoder = MixTransformer(
         channels or size.channels,
         depths or size.depths,
@@ -349,4 +229,13 @@ def _encoder(
         drop_path=drop_path,
         eps=eps,
     )
-    return with_encoder_weights(encoder, "mit", weights)
+    encoder = with_encoder_weights(encoder, "mit", weights_backbone)
+    return SegFormer(encoder, num_classes, width=width or row.width, dropout=dropout, fast_head=fast_head)
+
+
+segformer_b0 = variant(_segformer, "segformer_b0", "SegFormer-B0, 3.8 M parameters.")
+segformer_b1 = variant(_segformer, "segformer_b1", "SegFormer-B1, 13.7 M parameters.")
+segformer_b2 = variant(_segformer, "segformer_b2", "SegFormer-B2, 27.5 M parameters.")
+segformer_b3 = variant(_segformer, "segformer_b3", "SegFormer-B3, 47.3 M parameters.")
+segformer_b4 = variant(_segformer, "segformer_b4", "SegFormer-B4, 64.1 M parameters.")
+segformer_b5 = variant(_segformer, "segformer_b5", "SegFormer-B5, 84.7 M parameters.")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelwise.models.building import builder
+from pixelwise.models.building import variant
 
 
 class UNet(nn.Module):
@@ -157,34 +157,22 @@ class OutConv(nn.Module):
         return logits
 
 
-@builder
-def unet(
+def _unet(
+    name: str,
     *,
     num_classes: int = 2,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     width: int = 64,
 ) -> UNet:
-    """The padded U-Net with transposed convolutions.
-
-    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: without
-    effect, as nothing is fetched. width: channels of the finest level.
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. width: channels of the finest
+    level.
 
     Raises TypeError for an unknown argument, ValueError for counts below 1, WeightsError for weights that do
     not fit.
     """
-    return UNet(in_channels, num_classes, width=width)
+    return UNet(in_channels, num_classes, width=width, bilinear=name == "unet_bilinear")
 
 
-@builder
-def unet_bilinear(
-    *,
-    num_classes: int = 2,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    width: int = 64,
-) -> UNet:
-    """The padded U-Net that interpolates; arguments as in `unet`."""
-    return UNet(in_channels, num_classes, width=width, bilinear=True)
+unet = variant(_unet, "unet", "The padded U-Net with transposed convolutions.")
+unet_bilinear = variant(_unet, "unet_bilinear", "The padded U-Net that interpolates.")

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelwise.models.building import builder
+from pixelwise.models.building import variant
 
 
 class Variant(NamedTuple):
@@ -238,38 +238,27 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-@builder
-def unet_valid(
+def _unet_valid(
+    name: str,
     *,
     num_classes: int = 2,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     pad: bool = True,
     width: int = 64,
     dropout: float = 0.5,
 ) -> UNetValid:
-    """The paper's U-Net, whose pictures had one channel.
-
-    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: without
-    effect, as nothing is fetched. pad, width, dropout: see `UNetValid`.
+    """num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. pad, width, dropout: see
+    `UNetValid`.
 
     Raises TypeError for an unknown argument, ValueError for counts below 1, WeightsError for weights that do
     not fit.
     """
-    return UNetValid(in_channels, num_classes, pad=pad, width=width, dropout=dropout)
+    row = "phseg_v5" if name == "unet_phseg_v5" else "paper"
+    return UNetValid(in_channels, num_classes, variant=row, pad=pad, width=width, dropout=dropout)
 
 
-@builder
-def unet_phseg_v5(
-    *,
-    num_classes: int = 2,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    pad: bool = True,
-    width: int = 64,
-    dropout: float = 0.5,
-) -> UNetValid:
-    """The U-Net that the authors released, whose weights have in_channels=1; arguments as in `unet_valid`."""
-    return UNetValid(in_channels, num_classes, variant="phseg_v5", pad=pad, width=width, dropout=dropout)
+unet_valid = variant(_unet_valid, "unet_valid", "The paper's U-Net, whose pictures had one channel.")
+unet_phseg_v5 = variant(
+    _unet_valid, "unet_phseg_v5", "The U-Net that the authors released, whose weights have in_channels=1."
+)

@@ -201,15 +201,14 @@ def unetplusplus(
     num_classes: int = 1,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     filters: Sequence[int] = FILTERS,
     probabilities: str = "sigmoid",
     dropout: float = 0.5,
 ) -> UNetPlusPlus:
     """U-Net++ with the one deepest head; `filters` cut to fewer levels makes the pruned L1, L2, L3.
 
-    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. progress: without
-    effect, as nothing is fetched. filters, probabilities, dropout: see `UNetPlusPlus`.
+    num_classes, in_channels: of the task. weights: the path of a checkpoint, or None. filters, probabilities,
+    dropout: see `UNetPlusPlus`.
 
     Raises TypeError for an unknown argument, ValueError for counts below 1, WeightsError for weights that do
     not fit.
@@ -225,7 +224,6 @@ def unetplusplus_ds(
     num_classes: int = 1,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     filters: Sequence[int] = FILTERS,
     probabilities: str = "sigmoid",
     dropout: float = 0.5,

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.convnext import SIZES, ConvNeXt
 from pixelwise.layers import classes_of, enlarge
-from pixelwise.models.building import builder
+from pixelwise.models.building import variant
 
 
 class UPerNet(nn.Module):
@@ -185,13 +185,12 @@ def _enlarge_to(fine: Tensor, coarse: Tensor) -> Tensor:
     return enlarge(coarse, (fine.shape[-2], fine.shape[-1]), align_corners=False)
 
 
-@builder
-def upernet_convnext_tiny(
+def _upernet(
+    name: str,
     *,
     num_classes: int = 150,
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
     aux_loss: bool = True,
     output_norms: bool = True,
     drop_path: float = 0.4,
@@ -202,17 +201,14 @@ def upernet_convnext_tiny(
     width: int = 512,
     aux_width: int = 256,
 ) -> UPerNet:
-    """UPerNet on ConvNeXt-Tiny. ADE20K has 150 classes.
-
-    weights: the path of a checkpoint of any known family that fits this network, or None; there is nothing to
-    fetch, so `progress` does nothing. aux_loss: have the auxiliary head. output_norms, drop_path,
-    layer_scale: see `ConvNeXt`; dropout, width, aux_width: see `UPerNet`. channels, depths: sizes other than
-    the variant's.
+    """num_classes, in_channels: of the task; ADE20K has 150 classes. weights: the path of a checkpoint of any known
+    family that fits this network, or None. aux_loss: have the auxiliary head. output_norms, drop_path, layer_scale:
+    see `ConvNeXt`; dropout, width, aux_width: see `UPerNet`. channels, depths: sizes other than the variant's.
 
     Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that
     do not fit.
     """
-    size = SIZES["convnext_tiny"]
+    size = SIZES[name.removeprefix("upernet_")]
     encoder = ConvNeXt(
         channels or size.channels, depths or size.depths, in_channels=in_channels,
         output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
@@ -220,105 +216,18 @@ def upernet_convnext_tiny(
     return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
 
 
-@builder
-def upernet_convnext_small(
-    *,
-    num_classes: int = 150,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    aux_loss: bool = True,
-    output_norms: bool = True,
-    drop_path: float = 0.4,
-    layer_scale: float = 1e-6,
-    dropout: float = 0.1,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int = 512,
-    aux_width: int = 256,
-) -> UPerNet:
-    """UPerNet on ConvNeXt-Small; arguments and errors as in `upernet_convnext_tiny`."""
-    size = SIZES["convnext_small"]
-    encoder = ConvNeXt(
-        channels or size.channels, depths or size.depths, in_channels=in_channels,
-        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
-    )  # fmt: skip
-    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
-
-
-@builder
-def upernet_convnext_base(
-    *,
-    num_classes: int = 150,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    aux_loss: bool = True,
-    output_norms: bool = True,
-    drop_path: float = 0.4,
-    layer_scale: float = 1e-6,
-    dropout: float = 0.1,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int = 512,
-    aux_width: int = 256,
-) -> UPerNet:
-    """UPerNet on ConvNeXt-Base; arguments and errors as in `upernet_convnext_tiny`."""
-    size = SIZES["convnext_base"]
-    encoder = ConvNeXt(
-        channels or size.channels, depths or size.depths, in_channels=in_channels,
-        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
-    )  # fmt: skip
-    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
-
-
-@builder
-def upernet_convnext_large(
-    *,
-    num_classes: int = 150,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    aux_loss: bool = True,
-    output_norms: bool = True,
-    drop_path: float = 0.4,
-    layer_scale: float = 1e-6,
-    dropout: float = 0.1,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int = 512,
-    aux_width: int = 256,
-) -> UPerNet:
-    """UPerNet on ConvNeXt-Large; arguments and errors as in `upernet_convnext_tiny`."""
-    size = SIZES["convnext_large"]
-    encoder = ConvNeXt(
-        channels or size.channels, depths or size.depths, in_channels=in_channels,
-        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
-    )  # fmt: skip
-    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
-
-
-@builder
-def upernet_convnext_xlarge(
-    *,
-    num_classes: int = 150,
-    in_channels: int = 3,
-    weights: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    aux_loss: bool = True,
-    output_norms: bool = True,
-    drop_path: float = 0.4,
-    layer_scale: float = 1e-6,
-    dropout: float = 0.1,
-    channels: tuple[int, ...] | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: int = 512,
-    aux_width: int = 256,
-) -> UPerNet:
-    """UPerNet on ConvNeXt-XLarge; arguments and errors as in `upernet_convnext_tiny`."""
-    size = SIZES["convnext_xlarge"]
-    encoder = ConvNeXt(
-        channels or size.channels, depths or size.depths, in_channels=in_channels,
-        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
-    )  # fmt: skip
-    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
+upernet_convnext_tiny = variant(
+    _upernet, "upernet_convnext_tiny", "UPerNet on ConvNeXt-Tiny, 60.2 M parameters."
+)
+upernet_convnext_small = variant(
+    _upernet, "upernet_convnext_small", "UPerNet on ConvNeXt-Small, 81.9 M parameters."
+)
+upernet_convnext_base = variant(
+    _upernet, "upernet_convnext_base", "UPerNet on ConvNeXt-Base, 122.1 M parameters."
+)
+upernet_convnext_large = variant(
+    _upernet, "upernet_convnext_large", "UPerNet on ConvNeXt-Large, 235.0 M parameters."
+)
+upernet_convnext_xlarge = variant(
+    _upernet, "upernet_convnext_xlarge", "UPerNet on ConvNeXt-XLarge, 391.1 M parameters."
+)
