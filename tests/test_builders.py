@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import inspect
 import pickle
 import pydoc
@@ -179,3 +180,11 @@ def test_files_that_still_name_the_progress_of_a_builder_can_be_read():
         network = build(Origin("unet", {"num_classes": 5, "width": 4, "progress": False}))
     assert network.num_classes == 5
     assert "progress" not in origin_of(network).arguments
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if importlib.util.find_spec(f"pixelwise.models.{name}")]
+)
+def test_a_builder_keeps_its_name_when_the_file_of_that_name_is_imported(name: str):
+    file = importlib.import_module(f"pixelwise.models.{name}")
+    assert getattr(models, name) is getattr(models, name) is getattr(file, name) is models.builder_of(name)

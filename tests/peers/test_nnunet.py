@@ -18,7 +18,9 @@ sliding = pytest.importorskip(
 def test_the_gaussian_window_is_nnunets_but_for_the_floor_at_the_corners(tile: tuple[int, ...]):
     import torch
 
-    theirs = sliding.compute_gaussian(tile, sigma_scale=1 / 8, dtype=torch.float64, device=torch.device("cpu")).numpy()
+    theirs = sliding.compute_gaussian(
+        tile, sigma_scale=1 / 8, dtype=torch.float64, device=torch.device("cpu")
+    ).numpy()
     ours = window(tile, "gaussian").astype(np.float64)
     theirs = theirs / theirs.max()
     ours = ours / ours.max()

@@ -11,6 +11,7 @@ The functions on models and weights behave as torchvision's of the same name; er
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable
 from fnmatch import filter as matching
 from types import ModuleType
@@ -181,3 +182,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_builders()})
+
+
+class _Models(ModuleType):
+    """This module. Six files have the name of the builder inside, and Python would put a file that somebody imports
+    here in the builder's place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _builders()):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Models
