@@ -19,9 +19,10 @@ from pixelwise.datasets.layouts import LAYOUTS
 from pixelwise.datasets.opening import PairSamples, open_samples
 from pixelwise.datasets.sample import Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.evaluation import PROTOCOLS, confusion_picture, evaluate
+from pixelwise.evaluation import PROTOCOLS, evaluate
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from pixelwise.labels import VOC
+from pixelwise.report import confusion_picture
 from tiny import COLORS, quadrant_labels, quadrants
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pixelwise import SegmentOptions
 from pixelwise.errors import ImageError, InputError, OutputError
+from pixelwise.pipeline.options import ReadOptions
 from pixelwise.pipeline.video import Smoothed, segment_video
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources.video import Video, VideoWriter
@@ -178,7 +180,7 @@ def test_smoothing_hides_the_flash_of_one_frame(segmenter, tmp_path):
     source = write_video(tmp_path / "a.mp4", frames)
     for weight, expected in ((0.0, ["blue"] * 5 + ["green"] + ["blue"] * 4), (0.6, ["blue"] * 10)):
         files = {"json": tmp_path / f"{weight}.jsonl"}
-        segment_video(segmenter, source, files, smooth=weight, tile=16)
+        segment_video(segmenter, source, files, SegmentOptions(tile=16), smooth=weight)
         lines = [json.loads(line) for line in files["json"].read_text().splitlines()]
         assert [line["classes"][0]["name"] for line in lines] == expected
 
@@ -208,10 +210,11 @@ def test_what_is_no_video_gets_a_sentence_and_leaves_nothing(segmenter, tmp_path
         path = Path(name) if name.startswith("camera") else tmp_path / name
         with pytest.raises(ImageError, match=says):
             segment_video(segmenter, path, {"overlay": tmp_path / "out" / "a.mp4"})
+    files = {"overlay": tmp_path / "out" / "a.mp4"}
     with pytest.raises(ImageError, match="limit of 3,000"):
-        segment_video(segmenter, tmp_path / "a.mp4", {"overlay": tmp_path / "out" / "a.mp4"}, max_pixels=3000)
+        segment_video(segmenter, tmp_path / "a.mp4", files, reading=ReadOptions(max_pixels=3000))
     with pytest.raises(InputError, match="fixed --tile"):
-        segment_video(segmenter, tmp_path / "a.mp4", {"overlay": tmp_path / "out" / "a.mp4"}, tile="auto")
+        segment_video(segmenter, tmp_path / "a.mp4", files, SegmentOptions(tile="auto"))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
