@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,14 @@ from PIL import Image
 from pixelwise import SegmentOptions, images, sources
 from pixelwise.errors import ImageError, InputError, OutputError
 from pixelwise.georeference import Georeference
+from pixelwise.inference.cleanup import Cleanup
 from pixelwise.inference.tiling import Tiling
 from pixelwise.pipeline.journal import Journal
 from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources.raster import open_raster
+from test_cleanup import plain
 from tiny import quadrant_labels, quadrants
 
 rasterio = pytest.importorskip("rasterio", reason="rasters need rasterio (pixelwise[raster])")
@@ -446,6 +449,49 @@ def test_a_resumed_run_gives_the_same_bytes_and_repeats_no_tile(stop_after, segm
     assert files["geotiff"].read_bytes() == (tmp_path / "straight.tif").read_bytes()
     assert before + after == all_tiles
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "resumed.tif", "straight.tif"]
+
+
+@pytest.mark.parametrize("stop_after", [None, 9])
+def test_what_is_cleaned_up_is_the_map_without_the_pixels_that_have_no_data(stop_after, segmenter, tmp_path):
+    """They are no class: no region reaches through them, what would go to them stays, and so do they."""
+    values = land(120, 100)
+    values[30:90, 20:60] = 7
+    values[50:54, 30:36] = (0, 255, 0)  # an island among them, smaller than what is to go
+    path = write_tiff(tmp_path / "a.tif", values, nodata=7)
+    missing = (values == 7).all(axis=-1)
+    decided = segmenter(values, confidence=True, **TILES)
+    indices = np.where(missing, 4, decided.labels).astype(np.uint8)
+    cleaned = plain(indices, Cleanup(40, (0, 1), (3,)))
+    kept = missing | (cleaned == 4)
+    expected = np.where(kept, np.where(missing, 255, indices), cleaned)
+    expected[decided.confidence < np.float32(0.3)] = 255
+    assert (expected[50:54, 30:36] == 2).all()
+    files = {"geotiff": tmp_path / "a.labels.tif", "npy": tmp_path / "a.npy"}
+    options = replace(
+        IN_TILES, min_area=40, fill_holes=("dark", "red"), largest_only=("blue",), min_confidence=0.3
+    )
+    if stop_after is not None:
+        with pytest.raises(Stop):
+            segment_raster(counting(segmenter, stop_after)[0], path, files, options)
+    run = RunOptions(resume=stop_after is not None)
+    summary = segment_raster(segmenter, path, files, options, run=run)
+    with rasterio.open(files["geotiff"]) as file:
+        np.testing.assert_array_equal(file.read(1), expected)
+    np.testing.assert_array_equal(np.load(files["npy"]), expected)
+    assert {c["id"]: c["pixels"] for c in summary["classes"]} == {
+        i: n for i, n in enumerate(np.bincount(expected.ravel())) if n and i != 255
+    }
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.labels.tif", "a.npy", "a.tif"]
+
+
+def test_a_raster_is_cleaned_up_in_bands_of_any_height(segmenter, tmp_path, monkeypatch):
+    path = write_tiff(tmp_path / "a.tif", land())
+    options = replace(IN_TILES, min_area=60)
+    for pixels in (1, 170 * 7, 4_000_000):
+        monkeypatch.setattr("pixelwise.pipeline.raster.CLEANED_PIXELS", pixels)
+        segment_raster(segmenter, path, {"geotiff": tmp_path / f"{pixels}.tif"}, options)
+        with rasterio.open(tmp_path / f"{pixels}.tif") as file:
+            np.testing.assert_array_equal(file.read(1), segmenter.segment(land(), options).labels)
 
 
 def test_unfinished_work_of_other_settings_or_sources_is_refused_or_thrown_away(segmenter, tmp_path):

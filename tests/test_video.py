@@ -185,6 +185,23 @@ def test_smoothing_hides_the_flash_of_one_frame(segmenter, tmp_path):
         assert [line["classes"][0]["name"] for line in lines] == expected
 
 
+def test_every_frame_is_cleaned_up(segmenter, tmp_path):
+    frames = [frame.copy() for frame in moving(4)]
+    for i, frame in enumerate(frames):
+        frame[2 + 8 * i : 6 + 8 * i, 50:54] = (0, 255, 0)  # a speck, somewhere else in every frame
+    source = write_video(tmp_path / "a.mp4", frames)
+    decoded, _ = read(source)
+    counts = {}
+    for name, options in {"as it is": SegmentOptions(), "cleaned": SegmentOptions(min_area=40)}.items():
+        segment_video(segmenter, source, {"json": tmp_path / f"{name}.jsonl"}, options)
+        lines = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        counts[name] = [line["classes"] for line in lines]
+        expected = [segmenter.segment(frame, options).to_dict()["classes"] for frame in decoded]
+        assert counts[name] == expected
+    assert all(any(c["name"] == "green" for c in frame) for frame in counts["as it is"])
+    assert not any(c["name"] == "green" for frame in counts["cleaned"] for c in frame)
+
+
 def test_what_is_no_video_gets_a_sentence_and_leaves_nothing(segmenter, tmp_path):
     whole = write_video(tmp_path / "a.mp4", moving(30)).read_bytes()
     (tmp_path / "text.mp4").write_text("hello")

@@ -281,7 +281,7 @@ class _Work:
 
     def cleaned(self, options: SegmentOptions) -> Stored:
         """The finished labels cleaned up, as another file of the folder. Pixels that are ignored, for want of data,
-        stay so; a region that lies among them alone has no class to go to, and stays too."""
+        stay so; a region whose longest border is with them has no class to go to, and stays too."""
         classes, (height, width) = self._classes, self._size_hw
         labels, confidence = (
             self.stored("labels", classes.dtype),
