@@ -408,6 +408,10 @@ class Stop(Exception):
     pass
 
 
+def stop(*arguments: object) -> None:
+    raise Stop
+
+
 def under(settings: str, folder: Path) -> Journal:
     """A journal of these settings; nothing is written before something is finished."""
     return Journal(folder, {"settings": settings}, resume=True)
@@ -451,8 +455,10 @@ def test_a_resumed_run_gives_the_same_bytes_and_repeats_no_tile(stop_after, segm
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "resumed.tif", "straight.tif"]
 
 
-@pytest.mark.parametrize("stop_after", [None, 9])
-def test_what_is_cleaned_up_is_the_map_without_the_pixels_that_have_no_data(stop_after, segmenter, tmp_path):
+@pytest.mark.parametrize("stop_after", [None, 4, "the last tile"])
+def test_what_is_cleaned_up_is_the_map_without_the_pixels_that_have_no_data(
+    stop_after, segmenter, tmp_path, monkeypatch
+):
     """They are no class: no region reaches through them, what would go to them stays, and so do they."""
     values = land(120, 100)
     values[30:90, 20:60] = 7
@@ -470,9 +476,14 @@ def test_what_is_cleaned_up_is_the_map_without_the_pixels_that_have_no_data(stop
     options = replace(
         IN_TILES, min_area=40, fill_holes=("dark", "red"), largest_only=("blue",), min_confidence=0.3
     )
+    if stop_after == "the last tile":
+        monkeypatch.setattr("pixelwise.pipeline.raster.clean_bands", stop)
     if stop_after is not None:
+        stops = counting(segmenter, stop_after if isinstance(stop_after, int) else None)[0]
         with pytest.raises(Stop):
-            segment_raster(counting(segmenter, stop_after)[0], path, files, options)
+            segment_raster(stops, path, files, options)
+        assert (tmp_path / ".a.labels.tif.unfinished").is_dir()
+    monkeypatch.undo()
     run = RunOptions(resume=stop_after is not None)
     summary = segment_raster(segmenter, path, files, options, run=run)
     with rasterio.open(files["geotiff"]) as file:

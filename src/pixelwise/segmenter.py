@@ -127,8 +127,8 @@ class Segmenter:
         and float32 in [0, 1], by the card. through: wraps whatever answers for a tile.
 
         overlap="auto" reads a few rows here and there before it begins. What was "auto" is not decided again on
-        resuming. Cleaning up takes two passes, the second over a temporary file: then bands come after the last row was
-        read, none of them can be gone on from, and `resume` is refused (InputError).
+        resuming. Cleaning up takes two passes, the second over a file in the system's folder for temporary ones: then
+        bands come after the last row was read, none of them can be gone on from, and `resume` is refused (InputError).
         """
         cleanup = options.cleanup(self.classes)
         asked = confidence or options.min_confidence > 0
