@@ -82,7 +82,8 @@ class Segmenter:
         """Segment one picture: a path, the bytes of a file, a PIL image, or an array (see `images.read`).
 
         confidence: also keep each pixel's winning softmax probability. max_pixels: refuse larger pictures. The others
-        say how to segment: see `inference.options.SegmentOptions`, which `segment` takes in their place.
+        say how to segment and are the fields of `pixelwise.SegmentOptions`, which explains them and which `segment`
+        takes in their place.
         """
         options = SegmentOptions(
             tile, overlap, window, tuple(flips), tuple(rotations), tuple(scales), average, crf,
