@@ -94,7 +94,8 @@ def clean(labels: NDArray[Any], cleanup: Cleanup) -> NDArray[Any]:
     if labels.size == 0 or not cleanup.active:
         return np.array(labels)
     regions = _Regions(labels.shape, labels.dtype)
-    regions.add(labels)
+    for rows in np.array_split(labels, 1 + labels.size // 2**30):
+        regions.add(rows)
     return _Second(labels.shape, labels.dtype, regions.decide(cleanup)).relabel(labels)
 
 
@@ -168,8 +169,11 @@ class _Regions:
         from pixelwise import kernels
 
         need = self._count + labels.size
-        if need > 2**31 - 1 and self._count > 2**30:
-            raise InputError(f"the map has more than {self._count} regions, which is too many to clean up")
+        if need > 2**31 - 1:
+            raise InputError(
+                f"expected a map of less than about {2**31 - 1} regions, got {self._count} above the next "
+                f"{labels.size} pixels; give the map in bands of fewer rows"
+            )
         if need > len(self._pieces[0]):  # memory that is never written to costs nothing
             self._pieces = tuple(_longer(piece, self._count, need + self._count) for piece in self._pieces)
         self._rows += len(labels)
@@ -187,14 +191,26 @@ class _Regions:
         del self._pieces, self._pairs, self._sides
         areas, touches, classes = (values[:n] for values in about)
         present = set(np.unique(classes).tolist())
-        for c in cleanup.fill_holes:
-            if c in present:
-                kernels.fill_holes(classes, touches, graph, c)
-        forest = (np.arange(n, dtype=np.int32), np.arange(n, dtype=np.int32), areas, classes)
-        largest_only = np.array([c for c in cleanup.largest_only if c in present], np.int64)
-        if cleanup.min_area > 1 or len(largest_only):
-            kernels.merge_regions(forest, graph, largest_only, min(cleanup.min_area, 2**62 // n))
-        final: NDArray[Any] = classes.astype(self.dtype)[region]
+        for c in filter(present.__contains__, cleanup.fill_holes):
+            kernels.fill_holes(classes, touches, graph, c)
+        number = np.arange(n, dtype=np.int32)
+        forest = (number.copy(), number.copy(), areas, classes)
+        parent = forest[0]
+        kernels.merge_equals(forest, graph)
+
+        def sorted_by_area(some: NDArray[np.bool_]) -> NDArray[np.int64]:
+            return np.sort(areas[some] * n + number[some])
+
+        for c in filter(present.__contains__, cleanup.largest_only):
+            queue = sorted_by_area((parent == number) & (classes == c))
+            first_largest = np.searchsorted(queue, queue[-1:] // n * n)
+            kernels.give_away(np.delete(queue, first_largest), 0, forest, graph)
+        if cleanup.min_area > 1:
+            queue = sorted_by_area((parent == number) & (areas < cleanup.min_area))
+            kernels.give_away(queue, cleanup.min_area, forest, graph)
+        while not np.array_equal(parent, parent[parent]):
+            parent = parent[parent]
+        final: NDArray[Any] = classes.astype(self.dtype)[parent][region]
         return final
 
 
