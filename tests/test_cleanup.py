@@ -109,7 +109,7 @@ some_classes = st.lists(st.integers(0, 5), max_size=5, unique=True).map(tuple)
 cleanups = st.builds(Cleanup, st.sampled_from([0, 1, 2, 3, 4, 6, 10, 1000]), some_classes, some_classes)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(labels=maps(), cleanup=cleanups)
 @example(np.zeros((1, 1), np.uint8), Cleanup(9, (0, 1), (0, 1)))
 @example(np.zeros((4, 5), np.uint16), Cleanup(99, (0,), (0,)))
@@ -127,7 +127,7 @@ def cut(labels, edges, confidence=None):
         yield Band(top, labels[top:end], None if confidence is None else confidence[top:end], None)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=120)
 @given(data=st.data(), labels=maps(), cleanup=cleanups, with_confidence=st.booleans())
 def test_bands_give_what_the_whole_map_gives(tmp_path_factory, data, labels, cleanup, with_confidence):
     scratch = tmp_path_factory.mktemp("scratch")
@@ -143,7 +143,7 @@ def test_bands_give_what_the_whole_map_gives(tmp_path_factory, data, labels, cle
     assert not list(scratch.iterdir())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(labels=maps(), cleanup=cleanups)
 def test_twice_is_once_but_for_filling_before_another_step(labels, cleanup):
     if cleanup.fill_holes:
@@ -310,7 +310,7 @@ def test_only_maps_of_unsigned_indices_are_cleaned(labels):
                 Band(0, np.zeros((2, 2), np.uint8), None, None),
                 Band(2, np.zeros((2, 2), np.uint8), np.ones((2, 2), np.float32), None),
             ],
-            "with the confidence of the first band",
+            "without confidence, got .* with;",
         ),
     ],
 )

@@ -728,7 +728,7 @@ def _merge(a: int, b: int, forest: Any) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _give_away(
+def _give_one_away(
     region: int, forest: Any, graph: Any, border: NDArray[np.int64], met: NDArray[np.int32]
 ) -> int:
     """Give a region to the neighbour with the longest common border (see cleanup.py): the root of what comes of it.
@@ -771,44 +771,40 @@ def _give_away(
 
 
 @njit(cache=True, nogil=True)
-def merge_regions(forest: Any, graph: Any, largest_only: NDArray[Any], min_area: int) -> None:
-    """Merge neighbours of one class, then do what largest_only and min_area ask for (see cleanup.py).
-
-    forest: parent and after (the circle of the members of a region), both 0, 1, 2 ..., areas and classes of the
-    regions. Whoever is given away by min_area is the smallest region there is, so what comes of it is at least
-    twice as large: a pair of neighbours is looked at as often as an area can double below min_area.
-    """
-    parent, _, areas, classes = forest
+def merge_equals(forest: Any, graph: Any) -> None:
+    """Neighbours of one class become one region; forest and graph as in `give_away`."""
+    parent, _, _, classes = forest
     start, neighbour, _ = graph
-    n = len(parent)
-    for i in range(n):
+    for i in range(len(parent)):
         for e in range(start[i], start[i + 1]):
             other = neighbour[e]
             if other < i and classes[other] == classes[i]:
                 a, b = _root(parent, i), _root(parent, other)
                 if a != b:
                     _merge(a, b, forest)
+
+
+@njit(cache=True, nogil=True)
+def give_away(queue: NDArray[np.int64], min_area: int, forest: Any, graph: Any) -> None:
+    """Give regions away, the smallest first; what comes of one and has fewer than min_area pixels, in its turn.
+
+    queue: area * n + number of n regions, ascending. forest: parent and after (the circle of the members of a
+    region), areas and classes, of the regions by number. graph: see `region_graph`. In min_area whoever is given away
+    is the smallest region there is, so what comes of it is at least twice as large: a pair of neighbours is looked
+    at as often as an area can double below min_area.
+    """
+    parent, _, areas, _ = forest
+    n = len(parent)
     border, met = np.zeros(n, np.int64), np.empty(n, np.int32)
-    for c in largest_only:
-        regions, count = np.empty(n, np.int32), 0
-        for i in range(n):
-            if parent[i] == i and classes[i] == c:
-                regions[count] = i
-                count += 1
-        if count == 0:
-            continue
-        regions = regions[:count].copy()
-        largest = regions[np.argmax(areas[regions])]
-        for i in np.argsort(areas[regions], kind="mergesort"):
-            if regions[i] != largest:
-                _give_away(regions[i], forest, graph, border, met)
-    queue = [areas[i] * n + i for i in range(n) if parent[i] == i and areas[i] < min_area]
-    heapq.heapify(queue)
-    while queue:
-        area, i = divmod(heapq.heappop(queue), n)
-        if parent[i] == i and areas[i] == area:
-            i = _give_away(i, forest, graph, border, met)
-            if area < areas[i] < min_area:
-                heapq.heappush(queue, areas[i] * n + i)
-    for i in range(n):
-        classes[i] = classes[_root(parent, i)]
+    again = [np.int64(0) for _ in range(0)]  # a heap
+    at = 0
+    while at < len(queue) or again:
+        if at < len(queue) and (not again or queue[at] < again[0]):
+            area, region = divmod(queue[at], n)
+            at += 1
+        else:
+            area, region = divmod(heapq.heappop(again), n)
+        if parent[region] == region and areas[region] == area:
+            region = _give_one_away(region, forest, graph, border, met)
+            if area < areas[region] < min_area:
+                heapq.heappush(again, areas[region] * n + region)

@@ -38,8 +38,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from io import BufferedRandom
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,8 @@ def clean(labels: NDArray[Any], cleanup: Cleanup) -> NDArray[Any]:
     if labels.size == 0 or not cleanup.active:
         return np.array(labels)
     regions = _Regions(labels.shape, labels.dtype)
-    regions.add(labels)
+    for rows in np.array_split(labels, 1 + labels.size // 2**30):
+        regions.add(rows)
     return _Second(labels.shape, labels.dtype, regions.decide(cleanup)).relabel(labels)
 
 
@@ -117,7 +119,7 @@ def clean_bands(
     size = tuple(int(side) for side in size)
     with ExitStack() as stack:
         regions: _Regions | None = None
-        files: list[IO[bytes]] = []
+        files: list[BufferedRandom] = []
         heights: list[int] = []
         for band in bands:
             labels = _checked(band.labels)
@@ -126,12 +128,13 @@ def clean_bands(
                 names = ["labels"] if band.confidence is None else ["labels", "confidence"]
                 files = [stack.enter_context(_scratch(Path(scratch) / f"cleanup.{name}")) for name in names]
             arrays = [labels] if band.confidence is None else [labels, band.confidence]
-            top, dtype = sum(heights), regions.dtype
+            top = sum(heights)
             fits = labels.shape[1:] == size[1:] and top == band.top and top + len(labels) <= size[0]
-            if not fits or labels.dtype != dtype or len(arrays) != len(files):
+            if not fits or labels.dtype != regions.dtype or len(arrays) != len(files):
                 raise InputError(
-                    f"expected the band from row {top} of a {dtype} map of size {size}, with the confidence of the "
-                    f"first band or as well without, got {labels.dtype} {labels.shape} from row {band.top}"
+                    f"expected the band from row {top} of a {regions.dtype} map of size {size} "
+                    f"{_with(len(files))} confidence, got a band from row {band.top}, {labels.dtype} {labels.shape} "
+                    f"{_with(len(arrays))}; all bands must be of one map, without gaps"
                 )
             regions.add(labels)
             for file, array in zip(files, arrays, strict=True):
@@ -145,10 +148,9 @@ def clean_bands(
             file.seek(0)
         for height in heights:
             shape = (height, *size[1:])
-            stored = [
-                _read(file, shape, d) for file, d in zip(files, (regions.dtype, np.float32), strict=False)
-            ]
-            yield Band(top, second.relabel(stored[0]), stored[1] if len(stored) > 1 else None, None)
+            labels = second.relabel(_read(files[0], shape, regions.dtype))
+            confidence = _read(files[1], shape, np.float32) if len(files) == 2 else None
+            yield Band(top, labels, confidence, None)
             top += height
 
 
@@ -159,7 +161,10 @@ class _Regions:
         self.dtype = dtype
         self._size, self._rows = size, 0
         self._before, self._ids = _edge(size, dtype)
-        self._pieces = (np.empty(0, np.int32), *(np.empty(0, t) for t in (np.int64, np.bool_, np.int64)))
+        # of each piece, as kernels.find_regions says: parent, area, whether it touches the edge, class
+        self._pieces: tuple[NDArray[Any], ...] = (
+            np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.bool_), np.empty(0, np.int64)
+        )  # fmt: skip
         self._count = self._used = 0
         self._pairs, self._sides = np.zeros(0, np.uint64), np.zeros(0, np.int64)
 
@@ -168,8 +173,11 @@ class _Regions:
         from pixelwise import kernels
 
         need = self._count + labels.size
-        if need > 2**31 - 1 and self._count > 2**30:
-            raise InputError(f"the map has more than {self._count} regions, which is too many to clean up")
+        if need > 2**31 - 1:
+            raise InputError(
+                f"expected a map of less than about {2**31 - 1} regions, got {self._count} above the next "
+                f"{labels.size} pixels; give the map in bands of fewer rows"
+            )
         if need > len(self._pieces[0]):  # memory that is never written to costs nothing
             self._pieces = tuple(_longer(piece, self._count, need + self._count) for piece in self._pieces)
         self._rows += len(labels)
@@ -187,14 +195,26 @@ class _Regions:
         del self._pieces, self._pairs, self._sides
         areas, touches, classes = (values[:n] for values in about)
         present = set(np.unique(classes).tolist())
-        for c in cleanup.fill_holes:
-            if c in present:
-                kernels.fill_holes(classes, touches, graph, c)
-        forest = (np.arange(n, dtype=np.int32), np.arange(n, dtype=np.int32), areas, classes)
-        largest_only = np.array([c for c in cleanup.largest_only if c in present], np.int64)
-        if cleanup.min_area > 1 or len(largest_only):
-            kernels.merge_regions(forest, graph, largest_only, min(cleanup.min_area, 2**62 // n))
-        final: NDArray[Any] = classes.astype(self.dtype)[region]
+        for c in filter(present.__contains__, cleanup.fill_holes):
+            kernels.fill_holes(classes, touches, graph, c)
+        number = np.arange(n, dtype=np.int32)
+        forest = (number.copy(), number.copy(), areas, classes)
+        parent = forest[0]
+        kernels.merge_equals(forest, graph)
+
+        def sorted_by_area(some: NDArray[np.bool_]) -> NDArray[np.int64]:
+            return np.sort(areas[some] * n + number[some])
+
+        for c in filter(present.__contains__, cleanup.largest_only):
+            queue = sorted_by_area((parent == number) & (classes == c))
+            first_largest = np.searchsorted(queue, queue[-1:] // n * n)
+            kernels.give_away(np.delete(queue, first_largest), 0, forest, graph)
+        if cleanup.min_area > 1:
+            queue = sorted_by_area((parent == number) & (areas < cleanup.min_area))
+            kernels.give_away(queue, cleanup.min_area, forest, graph)
+        while not np.array_equal(parent, parent[parent]):
+            parent = parent[parent]
+        final: NDArray[Any] = classes.astype(self.dtype)[parent][region]
         return final
 
 
@@ -224,6 +244,10 @@ def _checked(labels: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(labels, labels.dtype.newbyteorder("="))
 
 
+def _with(arrays: int) -> str:
+    return "with" if arrays == 2 else "without"
+
+
 def _slices(labels: NDArray[Any]) -> NDArray[Any]:
     """A picture as a volume of which each row is a slice, so that bands of both are slices."""
     return labels[:, None] if labels.ndim == 2 else labels
@@ -242,7 +266,7 @@ def _longer(values: NDArray[Any], count: int, length: int) -> NDArray[Any]:
 
 
 @contextmanager
-def _scratch(path: Path) -> Iterator[IO[bytes]]:
+def _scratch(path: Path) -> Iterator[BufferedRandom]:
     """A new file to write and to read back, which is removed in the end."""
     try:
         with open(path, "w+b") as file:
@@ -251,8 +275,8 @@ def _scratch(path: Path) -> Iterator[IO[bytes]]:
         path.unlink(missing_ok=True)
 
 
-def _read(file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+def _read(file: BufferedRandom, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     values = np.empty(shape, dtype)
-    if file.readinto(values.data.cast("B")) < values.nbytes:  # type: ignore[attr-defined]
-        raise InputError(f"{file.name} has been cut short by somebody else; start again")
+    if file.readinto(values.data.cast("B")) < values.nbytes:
+        raise InputError(f"{file.name} has been cut short; start again")
     return values
