@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from pixelwise import Segmenter
+from pixelwise import Segmenter, SegmentOptions
 from pixelwise.cli import app
 from pixelwise.datasets.layouts import LAYOUTS
 from pixelwise.datasets.opening import PairSamples, open_samples
 from pixelwise.datasets.sample import Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.evaluation import PROTOCOLS, confusion_picture, evaluate
+from pixelwise.evaluation import PROTOCOLS, evaluate
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from pixelwise.labels import VOC
+from pixelwise.report import confusion_picture, page, table
 from tiny import COLORS, quadrant_labels, quadrants
 
 
@@ -135,6 +137,73 @@ def test_tiles_scales_and_flips_change_nothing_for_a_model_that_looks_at_pixels(
 def test_the_command_line_names_every_protocol_and_layout():
     assert all(name in app.PROTOCOLS for name in PROTOCOLS)
     assert all(name in app.FORMATS for name in LAYOUTS)
+
+
+def test_options_change_the_protocol_and_are_said_in_the_report(folder, colors_model):
+    """A red speck in the green quarter is wrong, until it is cleaned up."""
+    for name in ("right", "wrong"):
+        image = quadrants()
+        image[30:34, 10:16] = (255, 0, 0)
+        Image.fromarray(image).save(folder / "images" / f"{name}.png")
+    run = ["evaluate", "--data", str(folder), "--model", str(colors_model)]
+    views = ["--tile", "32", "--flip", "horizontal", "--crf", "off"]
+    scores = {}
+    for area in ("0", "50"):
+        result = CliRunner().invoke(app.app, [*run, "--json", *views, "--min-area", area])
+        scores[area] = json.loads(result.stdout)
+    green = {area: s["classes"]["green"] for area, s in scores.items()}
+    assert green["0"]["given_pixels"] == 1200 - 2 * 24
+    assert green["50"]["given_pixels"] == 1200
+    protocol = scores["50"]["protocol"]
+    assert protocol["options"] == {"tile": 32, "flips": ["horizontal"], "min_area": 50}
+    assert protocol["says"].endswith("; but with tile=32, flips=['horizontal'], min_area=50")
+    assert scores["50"]["classes"]["dark"]["iou"] == 1
+    text = CliRunner().invoke(app.app, [*run, *views, "--min-area", "50"]).stdout
+    assert "but with tile=32, flips=['horizontal'], min_area=50" in text
+
+
+def test_what_is_typed_stands_in_place_of_what_the_protocol_says(folder, colors_model):
+    run = ["evaluate", "--data", str(folder), "--model", str(colors_model), "--json"]
+    typed = ["--protocol", "multi-scale-flip", "--scales", "1", "--average", "logits"]
+    protocol = json.loads(CliRunner().invoke(app.app, [*run, *typed]).stdout)["protocol"]
+    assert protocol["options"] == {"flips": ["horizontal"]}
+    assert protocol["says"].endswith("; but with scales=[1.0], average='logits'")
+    typed = ["--protocol", "sliding-512", "--window", "gaussian"]
+    protocol = json.loads(CliRunner().invoke(app.app, [*run, *typed]).stdout)["protocol"]
+    assert protocol["options"] == {"tile": 512, "overlap": 171}
+    unchanged = json.loads(CliRunner().invoke(app.app, [*run, "--protocol", "sliding-512"]).stdout)[
+        "protocol"
+    ]
+    assert unchanged == PROTOCOLS["sliding-512"].to_dict()
+    for words in (["--tile", "auto"], ["--overlap", "auto"]):
+        refused = CliRunner().invoke(app.app, [*run, *words])
+        assert isinstance(refused.exception, InputError)
+        assert "an evaluation takes a fixed" in str(refused.exception)
+
+
+def test_doubtful_pixels_are_left_out_and_counted(folder, colors_model, tmp_path):
+    segmenter, options = Segmenter(colors_model), SegmentOptions(min_confidence=0.43)
+    result = evaluate(segmenter, open_samples(folder), options=options)
+    answer = segmenter(quadrants(), confidence=True)
+    sure = answer.confidence >= np.float32(0.43)
+    expected = np.zeros((4, 4), np.int64)
+    labelled = 0
+    for name in ("right", "wrong"):
+        truth = np.asarray(Image.open(folder / "masks" / f"{name}.png"))
+        labelled += (truth != 255).sum()
+        np.add.at(expected, (truth[sure & (truth != 255)], answer.labels[sure & (truth != 255)]), 1)
+    np.testing.assert_array_equal(result.confusion.matrix, expected)
+    assert 0.3 < result.answered < 0.99
+    assert result.answered == expected.sum() / labelled
+    assert result.to_dict()["answered"] == result.answered
+    sentence = (
+        f"{result.answered:.2%} of the labelled pixels scored, the others are below min_confidence 0.43"
+    )
+    assert sentence in table(result)
+    assert sentence in page(result, [])
+    assert "answered" not in evaluate(segmenter, open_samples(folder)).to_dict()
+    with pytest.raises(InputError, match="no answer reaches min_confidence"):
+        evaluate(segmenter, open_samples(folder), options=SegmentOptions(min_confidence=0.9))
 
 
 class Page(HTMLParser):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pixelwise.errors import ImageError, OutputError, PixelwiseError
 from pixelwise.pipeline.journal import JOURNAL, Journal, fingerprint
+from pixelwise.pipeline.options import RunOptions
 from pixelwise.pipeline.pictures import AHEAD, WRITERS, Job, segment_pictures
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources import Source
@@ -95,7 +96,7 @@ def test_the_fingerprint_follows_values_and_not_their_order():
 def test_outcomes_come_in_order_and_files_hold_the_answers(tmp_path):
     out = tmp_path / "out"
     work = jobs(pictures(tmp_path / "in", 9), out)
-    outcomes = list(segment_pictures(by_value, work, journal=Journal(out, {}, resume=False)))
+    outcomes = list(segment_pictures(by_value, work, RunOptions(journal=Journal(out, {}, resume=False))))
     assert [o.job for o in outcomes] == work
     for i, outcome in enumerate(outcomes):
         assert outcome.summary["classes"][0]["id"] == i % 4

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms import functional as tv
 
 from pixelwise.errors import InputError
-from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, normalize
 
 
 @pytest.mark.parametrize("size_hw", [(60, 90), (333, 250), (520, 520), (700, 301)])
@@ -49,6 +49,20 @@ def test_a_picture_left_as_it_is_is_only_normalised(picture):
     np.testing.assert_allclose(out[0].transpose(1, 2, 0), expected, atol=1e-6)
     assert out.dtype == np.float32
     assert out.flags.c_contiguous
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_any_number_of_channels_is_normalised_in_float32(channels):
+    rng = np.random.default_rng(0)
+    mean, std = rng.uniform(0.2, 0.6, (2, channels)).astype(np.float32)
+    whole = rng.integers(0, 256, (7, 9, channels), dtype=np.uint8)
+    shown = whole.astype(np.float32) / np.float32(255)
+    expected = ((shown - mean) / std).transpose(2, 0, 1)[None]
+    for image in (whole, shown):
+        out = normalize(image, mean.tolist(), std.tolist())
+        np.testing.assert_array_equal(out, expected)
+        assert out.dtype == np.float32
+        assert out.flags.c_contiguous
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,17 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelwise import images, sources
+from pixelwise import SegmentOptions, images, sources
 from pixelwise.errors import ImageError, InputError, OutputError
 from pixelwise.georeference import Georeference
+from pixelwise.inference.cleanup import Cleanup
 from pixelwise.inference.tiling import Tiling
+from pixelwise.pipeline.journal import Journal
+from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources.raster import open_raster
+from test_cleanup import plain
 from tiny import quadrant_labels, quadrants
 
 rasterio = pytest.importorskip("rasterio", reason="rasters need rasterio (pixelwise[raster])")
@@ -260,6 +265,7 @@ def test_what_is_no_raster_gets_a_sentence(tmp_path):
 # Segmenting them. What must come out is what the same tiles give of the picture in memory.
 
 TILES = {"tile": 64, "overlap": 0.25}
+IN_TILES = SegmentOptions(**TILES)
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +278,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
 def test_a_geotiff_comes_out_in_its_place_with_the_labels_of_the_picture(segmenter, tmp_path):
     values = land()
     out = tmp_path / "out" / "a.labels.tif"
-    summary = segment_raster(segmenter, write_tiff(tmp_path / "a.tif", values), {"geotiff": out}, **TILES)
+    summary = segment_raster(segmenter, write_tiff(tmp_path / "a.tif", values), {"geotiff": out}, IN_TILES)
     expected = segmenter(values, **TILES)
     with rasterio.open(out) as file:
         np.testing.assert_array_equal(file.read(1), expected.labels)
@@ -290,7 +296,7 @@ def test_a_geotiff_comes_out_in_its_place_with_the_labels_of_the_picture(segment
 def test_every_kind_gives_the_same_labels(kind, segmenter, tmp_path):
     values = land()
     out = tmp_path / "a.labels.tif"
-    segment_raster(segmenter, write_kind(kind, tmp_path, values), {"geotiff": out}, **TILES)
+    segment_raster(segmenter, write_kind(kind, tmp_path, values), {"geotiff": out}, IN_TILES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with rasterio.open(out) as file:
@@ -301,7 +307,7 @@ def test_pixels_without_data_get_the_ignore_id(segmenter, tmp_path):
     values = land()
     values[30:90, 20:140] = 7
     out = tmp_path / "a.labels.tif"
-    segment_raster(segmenter, write_tiff(tmp_path / "a.tif", values, nodata=7), {"geotiff": out}, **TILES)
+    segment_raster(segmenter, write_tiff(tmp_path / "a.tif", values, nodata=7), {"geotiff": out}, IN_TILES)
     with rasterio.open(out) as file:
         labels = file.read(1)
         missing = (values == 7).all(axis=-1)
@@ -314,7 +320,7 @@ def test_sixteen_bit_rasters_are_segmented_after_stretching(segmenter, tmp_path)
     values = land().astype(np.uint16) * 40
     out = tmp_path / "a.labels.tif"
     path = write_tiff(tmp_path / "a.tif", values)
-    segment_raster(segmenter, path, {"geotiff": out}, scale=(0, 255 * 40), **TILES)
+    segment_raster(segmenter, path, {"geotiff": out}, IN_TILES, ReadOptions(scale=(0, 255 * 40)))
     with rasterio.open(out) as file:
         np.testing.assert_array_equal(file.read(1), segmenter(land(), **TILES).labels)
 
@@ -341,7 +347,9 @@ def test_a_network_of_five_channels_sees_five_bands(tmp_path):
     values = np.random.default_rng(0).integers(0, 4000, (90, 70, 6)).astype(np.uint16)
     out = tmp_path / "a.labels.tif"
     path = write_tiff(tmp_path / "a.tif", values)
-    segment_raster(segmenter, path, {"geotiff": out}, bands=(6, 2, 3, 4, 1), scale=(0, 4000), **TILES)
+    segment_raster(
+        segmenter, path, {"geotiff": out}, IN_TILES, ReadOptions(bands=(6, 2, 3, 4, 1), scale=(0, 4000))
+    )
     with rasterio.open(out) as file:
         np.testing.assert_array_equal(file.read(1), values[..., [5, 1, 2, 3, 0]].argmax(axis=-1))
 
@@ -350,8 +358,8 @@ def test_other_formats_know_where_they_are_and_need_memory(segmenter, tmp_path):
     path = write_tiff(tmp_path / "a.tif", land())
     files = {name: tmp_path / f"a.{name}" for name in ("geojson", "csv")} | {"overlay": tmp_path / "a.png"}
     with pytest.raises(InputError, match="geojson, csv, overlay need all of them in memory"):
-        segment_raster(segmenter, path, files, max_pixels=200 * 170 - 1, **TILES)
-    segment_raster(segmenter, path, files, **TILES)
+        segment_raster(segmenter, path, files, IN_TILES, ReadOptions(max_pixels=200 * 170 - 1))
+    segment_raster(segmenter, path, files, IN_TILES)
     content = json.loads(files["geojson"].read_text())
     assert "32633" in content["crs"]["properties"]["name"]
     x, y = content["features"][0]["geometry"]["coordinates"][0][0]
@@ -367,8 +375,8 @@ def test_confidence_of_a_raster_is_that_of_the_picture(segmenter, tmp_path):
     path = write_tiff(tmp_path / "a.tif", land())
     files = {"geotiff": tmp_path / "a.labels.tif", "confidence": tmp_path / "a.confidence.png"}
     with pytest.raises(Stop):
-        segment_raster(counting(segmenter, 9)[0], path, files, **TILES)
-    segment_raster(segmenter, path, files, resume=True, **TILES)
+        segment_raster(counting(segmenter, 9)[0], path, files, IN_TILES)
+    segment_raster(segmenter, path, files, IN_TILES, run=RunOptions(resume=True))
     expected = segmenter(land(), confidence=True, **TILES).confidence
     with Image.open(files["confidence"]) as image:
         np.testing.assert_array_equal(np.asarray(image), np.round(expected * 255))
@@ -379,7 +387,14 @@ def test_seams_of_a_raster_are_reported_and_its_overlap_measured(segmenter, tmp_
     values[30:90, 20:140] = 7
     path = write_tiff(tmp_path / "a.tif", values, nodata=7)
     files = {"geotiff": tmp_path / "b.tif"}
-    segment_raster(segmenter, path, files, tile=64, overlap="auto", seams=True, note=notes.append)
+    segment_raster(
+        segmenter,
+        path,
+        files,
+        SegmentOptions(tile=64, overlap="auto"),
+        run=RunOptions(note=notes.append),
+        seams=True,
+    )
     measured = capsys.readouterr().err
     assert any("neighbouring tiles differ on" in sentence for sentence in notes)
     overlap = int(re.search(r"overlap (\d+) px", measured)[1])
@@ -391,6 +406,15 @@ def test_seams_of_a_raster_are_reported_and_its_overlap_measured(segmenter, tmp_
 
 class Stop(Exception):
     pass
+
+
+def stop(*arguments: object) -> None:
+    raise Stop
+
+
+def under(settings: str, folder: Path) -> Journal:
+    """A journal of these settings; nothing is written before something is finished."""
+    return Journal(folder, {"settings": settings}, resume=True)
 
 
 def counting(segmenter: Segmenter, stop_after: int | None) -> tuple[Segmenter, list[bytes]]:
@@ -418,32 +442,90 @@ def test_a_resumed_run_gives_the_same_bytes_and_repeats_no_tile(stop_after, segm
     values[100:140, 50:60] = 0
     path = write_tiff(tmp_path / "a.tif", values, nodata=0)
     straight, all_tiles = counting(segmenter, None)
-    segment_raster(straight, path, {"geotiff": tmp_path / "straight.tif"}, **TILES)
+    segment_raster(straight, path, {"geotiff": tmp_path / "straight.tif"}, IN_TILES)
     files = {"geotiff": tmp_path / "resumed.tif"}
     stopped, before = counting(segmenter, stop_after)
     with pytest.raises(Stop):
-        segment_raster(stopped, path, files, settings="s", **TILES)
+        segment_raster(stopped, path, files, IN_TILES, run=RunOptions(journal=under("s", tmp_path)))
     assert not files["geotiff"].exists()
     going_on, after = counting(segmenter, None)
-    segment_raster(going_on, path, files, settings="s", resume=True, **TILES)
+    segment_raster(going_on, path, files, IN_TILES, run=RunOptions(resume=True, journal=under("s", tmp_path)))
     assert files["geotiff"].read_bytes() == (tmp_path / "straight.tif").read_bytes()
     assert before + after == all_tiles
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "resumed.tif", "straight.tif"]
+
+
+@pytest.mark.parametrize("stop_after", [None, 4, "the last tile"])
+def test_what_is_cleaned_up_is_the_map_without_the_pixels_that_have_no_data(
+    stop_after, segmenter, tmp_path, monkeypatch
+):
+    """They are no class: no region reaches through them, what would go to them stays, and so do they."""
+    values = land(120, 100)
+    values[30:90, 20:60] = 7
+    values[50:54, 30:36] = (0, 255, 0)  # an island among them, smaller than what is to go
+    path = write_tiff(tmp_path / "a.tif", values, nodata=7)
+    missing = (values == 7).all(axis=-1)
+    decided = segmenter(values, confidence=True, **TILES)
+    indices = np.where(missing, 4, decided.labels).astype(np.uint8)
+    cleaned = plain(indices, Cleanup(40, (0, 1), (3,)))
+    kept = missing | (cleaned == 4)
+    expected = np.where(kept, np.where(missing, 255, indices), cleaned)
+    expected[decided.confidence < np.float32(0.3)] = 255
+    assert (expected[50:54, 30:36] == 2).all()
+    files = {"geotiff": tmp_path / "a.labels.tif", "npy": tmp_path / "a.npy"}
+    options = replace(
+        IN_TILES, min_area=40, fill_holes=("dark", "red"), largest_only=("blue",), min_confidence=0.3
+    )
+    if stop_after == "the last tile":
+        monkeypatch.setattr("pixelwise.pipeline.raster.clean_bands", stop)
+    if stop_after is not None:
+        stops = counting(segmenter, stop_after if isinstance(stop_after, int) else None)[0]
+        with pytest.raises(Stop):
+            segment_raster(stops, path, files, options)
+        assert (tmp_path / ".a.labels.tif.unfinished").is_dir()
+    monkeypatch.undo()
+    run = RunOptions(resume=stop_after is not None)
+    summary = segment_raster(segmenter, path, files, options, run=run)
+    with rasterio.open(files["geotiff"]) as file:
+        np.testing.assert_array_equal(file.read(1), expected)
+    np.testing.assert_array_equal(np.load(files["npy"]), expected)
+    assert {c["id"]: c["pixels"] for c in summary["classes"]} == {
+        i: n for i, n in enumerate(np.bincount(expected.ravel())) if n and i != 255
+    }
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.labels.tif", "a.npy", "a.tif"]
+
+
+def test_a_raster_is_cleaned_up_in_bands_of_any_height(segmenter, tmp_path, monkeypatch):
+    path = write_tiff(tmp_path / "a.tif", land())
+    options = replace(IN_TILES, min_area=60)
+    for pixels in (1, 170 * 7, 4_000_000):
+        monkeypatch.setattr("pixelwise.pipeline.raster.CLEANED_PIXELS", pixels)
+        segment_raster(segmenter, path, {"geotiff": tmp_path / f"{pixels}.tif"}, options)
+        with rasterio.open(tmp_path / f"{pixels}.tif") as file:
+            np.testing.assert_array_equal(file.read(1), segmenter.segment(land(), options).labels)
 
 
 def test_unfinished_work_of_other_settings_or_sources_is_refused_or_thrown_away(segmenter, tmp_path):
     path = write_tiff(tmp_path / "a.tif", land())
     files = {"geotiff": tmp_path / "labels.tif"}
     with pytest.raises(Stop):
-        segment_raster(counting(segmenter, 7)[0], path, files, settings="one", **TILES)
+        segment_raster(
+            counting(segmenter, 7)[0], path, files, IN_TILES, run=RunOptions(journal=under("one", tmp_path))
+        )
     with pytest.raises(OutputError, match="other settings"):
-        segment_raster(segmenter, path, files, settings="two", resume=True, **TILES)
+        segment_raster(
+            segmenter, path, files, IN_TILES, run=RunOptions(resume=True, journal=under("two", tmp_path))
+        )
     write_tiff(path, land() // 2)
     with pytest.raises(OutputError, match="another source or an older version"):
-        segment_raster(segmenter, path, files, settings="one", resume=True, **TILES)
+        segment_raster(
+            segmenter, path, files, IN_TILES, run=RunOptions(resume=True, journal=under("one", tmp_path))
+        )
     with pytest.raises(OutputError, match=r"--resume.*--overwrite"):
-        segment_raster(segmenter, path, files, settings="two", **TILES)
-    segment_raster(segmenter, path, files, settings="two", overwrite=True, **TILES)
+        segment_raster(segmenter, path, files, IN_TILES, run=RunOptions(journal=under("two", tmp_path)))
+    segment_raster(
+        segmenter, path, files, IN_TILES, run=RunOptions(overwrite=True, journal=under("two", tmp_path))
+    )
     with rasterio.open(files["geotiff"]) as file:
         np.testing.assert_array_equal(file.read(1), segmenter(land() // 2, **TILES).labels)
 
@@ -452,10 +534,10 @@ def test_torn_work_begins_again(segmenter, tmp_path):
     path = write_tiff(tmp_path / "a.tif", land())
     files = {"geotiff": tmp_path / "labels.tif"}
     with pytest.raises(Stop):
-        segment_raster(counting(segmenter, 9)[0], path, files, **TILES)
+        segment_raster(counting(segmenter, 9)[0], path, files, IN_TILES)
     work = tmp_path / ".labels.tif.unfinished"
     (work / "pending.npz").write_bytes((work / "pending.npz").read_bytes()[:50])
-    segment_raster(segmenter, path, files, resume=True, **TILES)
+    segment_raster(segmenter, path, files, IN_TILES, run=RunOptions(resume=True))
     with rasterio.open(files["geotiff"]) as file:
         np.testing.assert_array_equal(file.read(1), segmenter(land(), **TILES).labels)
 
@@ -466,12 +548,12 @@ def test_an_answer_that_is_not_whole_is_asked_for_again(damage, segmenter, tmp_p
     files = {"geotiff": tmp_path / "labels.tif"}
     stopped, before = counting(segmenter, 7)  # five tiles a row: two of the second
     with pytest.raises(Stop):
-        segment_raster(stopped, path, files, **TILES)
+        segment_raster(stopped, path, files, IN_TILES)
     answers = tmp_path / ".labels.tif.unfinished" / "answers"
     whole = answers.read_bytes()
     answers.write_bytes({"torn": whole[:-1], "spoilt": whole[:-1] + b"x", "none": b""}[damage])
     going_on, after = counting(segmenter, None)
-    segment_raster(going_on, path, files, resume=True, **TILES)
+    segment_raster(going_on, path, files, IN_TILES, run=RunOptions(resume=True))
     assert after[0] == before[5 if damage == "none" else 6]
     with rasterio.open(files["geotiff"]) as file:
         np.testing.assert_array_equal(file.read(1), segmenter(land(), **TILES).labels)
@@ -484,10 +566,10 @@ def test_a_tile_chosen_by_memory_is_kept_on_going_on(segmenter, tmp_path, monkey
     files = {"geotiff": tmp_path / "labels.tif"}
     stopped, _ = counting(segmenter, 9)  # two of them to find the tile
     with pytest.raises(Stop):
-        segment_raster(stopped, path, files, tile="auto")
+        segment_raster(stopped, path, files, SegmentOptions(tile="auto"))
     assert "tiles of 96 x 96" in capsys.readouterr().err
     monkeypatch.setattr("pixelwise.segmenter.SIDES", (64,))
-    segment_raster(segmenter, path, files, tile="auto", resume=True)
+    segment_raster(segmenter, path, files, SegmentOptions(tile="auto"), run=RunOptions(resume=True))
     assert capsys.readouterr().err == ""
     with rasterio.open(files["geotiff"]) as file:
         np.testing.assert_array_equal(file.read(1), segmenter(land(), tile=96).labels)
@@ -496,6 +578,8 @@ def test_a_tile_chosen_by_memory_is_kept_on_going_on(segmenter, tmp_path, monkey
 RUN_SLOWLY = """
 import sys, time
 from pathlib import Path
+from pixelwise import SegmentOptions
+from pixelwise.pipeline.options import RunOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.segmenter import Segmenter
 
@@ -513,7 +597,8 @@ class Slow:
         return logits
 
 segmenter.engine = Slow()
-segment_raster(segmenter, source, {"geotiff": out}, resume="--resume" in sys.argv, tile=64, overlap=0.25)
+run = RunOptions(resume="--resume" in sys.argv)
+segment_raster(segmenter, source, {"geotiff": out}, SegmentOptions(tile=64, overlap=0.25), run=run)
 """
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from pixelwise import LabelSet, Segmenter
+from pixelwise import LabelSet, Segmenter, SegmentOptions
 from pixelwise.errors import InputError
 from pixelwise.inference import tiling as module
 from pixelwise.inference.decide import decide
@@ -509,7 +509,9 @@ def test_a_segmenter_gives_bands_of_file_ids_and_goes_on_after_any(tmp_path):
     picture = drawn((70, 50))
 
     def bands(**options):
-        return segmenter.bands(lambda a, b: picture[a:b], (70, 50), tile=16, confidence=True, **options)
+        return segmenter.bands(
+            lambda a, b: picture[a:b], (70, 50), SegmentOptions(tile=16), confidence=True, **options
+        )
 
     expected = segmenter(picture, tile=16, confidence=True)
     labels, confidence = collect(bands(), (70, 50))
@@ -524,14 +526,16 @@ def test_a_segmenter_gives_bands_of_file_ids_and_goes_on_after_any(tmp_path):
 
 def test_a_raster_of_floats_brings_its_own_preparation(colors_model):
     raster = drawn((40, 50)).astype(np.float32) / 255
-    ours = Segmenter(colors_model).bands(lambda a, b: raster[a:b], (40, 50), tile=16, prepare=channels_first)
+    ours = Segmenter(colors_model).bands(
+        lambda a, b: raster[a:b], (40, 50), SegmentOptions(tile=16), prepare=channels_first
+    )
     labels, _ = collect(ours, (40, 50))
     expected = Segmenter(colors_model)(drawn((40, 50)), tile=16).labels
     assert (labels == expected).mean() > 0.999
 
 
 def test_a_segmenter_reports_seams(colors_model):
-    report = Segmenter(colors_model).seams(drawn((90, 90)), tile=32, overlap=8)
+    report = Segmenter(colors_model).seams(drawn((90, 90)), options=SegmentOptions(tile=32, overlap=8))
     assert report.pixels > 0
     assert report.by_depth[0] > 0  # half a patch from its edge a tile has no coarse logit to interpolate with
     assert not any(report.by_depth[1:])  # the network sees two pixels, and tiles begin at multiples of two

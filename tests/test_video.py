@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pixelwise import SegmentOptions
 from pixelwise.errors import ImageError, InputError, OutputError
+from pixelwise.pipeline.options import ReadOptions
 from pixelwise.pipeline.video import Smoothed, segment_video
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources.video import Video, VideoWriter
@@ -178,9 +180,26 @@ def test_smoothing_hides_the_flash_of_one_frame(segmenter, tmp_path):
     source = write_video(tmp_path / "a.mp4", frames)
     for weight, expected in ((0.0, ["blue"] * 5 + ["green"] + ["blue"] * 4), (0.6, ["blue"] * 10)):
         files = {"json": tmp_path / f"{weight}.jsonl"}
-        segment_video(segmenter, source, files, smooth=weight, tile=16)
+        segment_video(segmenter, source, files, SegmentOptions(tile=16), smooth=weight)
         lines = [json.loads(line) for line in files["json"].read_text().splitlines()]
         assert [line["classes"][0]["name"] for line in lines] == expected
+
+
+def test_every_frame_is_cleaned_up(segmenter, tmp_path):
+    frames = [frame.copy() for frame in moving(4)]
+    for i, frame in enumerate(frames):
+        frame[2 + 8 * i : 6 + 8 * i, 50:54] = (0, 255, 0)  # a speck, somewhere else in every frame
+    source = write_video(tmp_path / "a.mp4", frames)
+    decoded, _ = read(source)
+    counts = {}
+    for name, options in {"as it is": SegmentOptions(), "cleaned": SegmentOptions(min_area=40)}.items():
+        segment_video(segmenter, source, {"json": tmp_path / f"{name}.jsonl"}, options)
+        lines = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        counts[name] = [line["classes"] for line in lines]
+        expected = [segmenter.segment(frame, options).to_dict()["classes"] for frame in decoded]
+        assert counts[name] == expected
+    assert all(any(c["name"] == "green" for c in frame) for frame in counts["as it is"])
+    assert not any(c["name"] == "green" for frame in counts["cleaned"] for c in frame)
 
 
 def test_what_is_no_video_gets_a_sentence_and_leaves_nothing(segmenter, tmp_path):
@@ -208,10 +227,11 @@ def test_what_is_no_video_gets_a_sentence_and_leaves_nothing(segmenter, tmp_path
         path = Path(name) if name.startswith("camera") else tmp_path / name
         with pytest.raises(ImageError, match=says):
             segment_video(segmenter, path, {"overlay": tmp_path / "out" / "a.mp4"})
+    files = {"overlay": tmp_path / "out" / "a.mp4"}
     with pytest.raises(ImageError, match="limit of 3,000"):
-        segment_video(segmenter, tmp_path / "a.mp4", {"overlay": tmp_path / "out" / "a.mp4"}, max_pixels=3000)
+        segment_video(segmenter, tmp_path / "a.mp4", files, reading=ReadOptions(max_pixels=3000))
     with pytest.raises(InputError, match="fixed --tile"):
-        segment_video(segmenter, tmp_path / "a.mp4", {"overlay": tmp_path / "out" / "a.mp4"}, tile="auto")
+        segment_video(segmenter, tmp_path / "a.mp4", files, SegmentOptions(tile="auto"))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

@@ -18,6 +18,7 @@ _PUBLIC = {
     "Card": "pixelwise.weights.card",
     "LabelSet": "pixelwise.labels",
     "Preprocess": "pixelwise.inference.preprocess",
+    "SegmentOptions": "pixelwise.inference.options",
     "Segmentation": "pixelwise.segmentation",
     "Segmenter": "pixelwise.segmenter",
     "create_encoder": "pixelwise.encoders",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pixelwise.encoders import list_encoders as list_encoders
     from pixelwise.engines import open_engine as open_engine
     from pixelwise.inference.decide import decide as decide
+    from pixelwise.inference.options import SegmentOptions as SegmentOptions
     from pixelwise.inference.preprocess import Preprocess as Preprocess
     from pixelwise.labels import LabelSet as LabelSet
     from pixelwise.segmentation import Segmentation as Segmentation

@@ -7,6 +7,7 @@ the ranges to a pool. That needs no threading layer, so kernels may be called fr
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -509,3 +510,301 @@ def stitch_tile(
                             total[x] += np.exp((sums[c, y - top, x] - highest[x]) / sums[k, y - top, x])
                     for x in range(done):
                         confidence[y, left + x] = np.float32(1) / total[x]
+
+
+@njit(cache=True, nogil=True)
+def _root(parent: NDArray[Any], i: int) -> int:
+    """The root of i in a forest whose parents come earlier; the way there becomes shorter."""
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@njit(cache=True, nogil=True)
+def _join(parent: NDArray[Any], a: int, b: int) -> int:
+    """One tree of those of a and b: its root. With a < 0 just b."""
+    if a < 0 or a == b:
+        return b
+    a, b = _root(parent, a), _root(parent, b)
+    parent[max(a, b)] = min(a, b)
+    return min(a, b)
+
+
+@njit(cache=True, nogil=True)
+def _add_sides(pairs: NDArray[np.uint64], sides: NDArray[np.int64], pair: Any, count: int) -> int:
+    """sides[where pairs holds pair] += count, in a hash table with 0 for empty places; 1 for a new pair, else 0."""
+    last = np.uint64(len(pairs) - 1)
+    mixed = (pair ^ (pair >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
+    place = (mixed ^ (mixed >> np.uint64(32))) & last
+    while pairs[place] != 0:
+        if pairs[place] == pair:
+            sides[place] += count
+            return 0
+        place = (place + np.uint64(1)) & last
+    pairs[place], sides[place] = pair, count
+    return 1
+
+
+@njit(cache=True, nogil=True)
+def _pair(a: int, b: int) -> Any:
+    return np.uint64(min(a, b)) << np.uint64(32) | np.uint64(max(a, b))
+
+
+@njit(cache=True, nogil=True)
+def find_regions(
+    labels: NDArray[Any],
+    last: bool,
+    flat: bool,
+    before: NDArray[Any],
+    ids: NDArray[np.int32],
+    parent: NDArray[np.int32],
+    areas: NDArray[np.int64],
+    touches: NDArray[np.bool_],
+    classes: NDArray[Any],
+    count: int,
+    pairs: NDArray[np.uint64],
+    sides: NDArray[np.int64],
+    used: int,
+) -> tuple[int, NDArray[np.uint64], NDArray[np.int64], int]:
+    """Read a band of a map: its pieces of regions, in reading order, and the pixel sides that pieces share.
+
+    labels (n, h, w): the next n slices, 6-connected; before, ids (h, w): labels and pieces of the slice before
+    (-1: there is none), afterwards of the last one. A pixel belongs to the piece of an equal neighbour that comes
+    earlier, else a new piece begins; pieces that turn out to be one region become one tree of `parent`. Pieces
+    have areas in pixels, classes, and touches: they lie at the map's border (last: the band is the lowest; flat: the
+    second axis has no border). These arrays have room for a piece a pixel. pairs, sides: a hash table, see
+    `_add_sides`, of `used` pairs. Answers the numbers of pieces so far, and the table, which may have grown.
+    """
+    d, h, w = labels.shape
+    for z in range(d):
+        for y in range(h):
+            if 2 * (used + 3 * w) > len(pairs):
+                old_pairs, old_sides = pairs, sides
+                size = 1024
+                while size < 2 * (used + 3 * w):
+                    size *= 2
+                pairs, sides = np.zeros(size, np.uint64), np.zeros(size, np.int64)
+                for i in range(len(old_pairs)):
+                    if old_pairs[i] != 0:
+                        _add_sides(pairs, sides, old_pairs[i], old_sides[i])
+            border = (last and z == d - 1) or (not flat and (y == 0 or y == h - 1))
+            for x in range(w):
+                c = labels[z, y, x]
+                behind = ids[y, x]
+                me = -1
+                if x > 0 and before[y, x - 1] == c:
+                    me = ids[y, x - 1]
+                if y > 0 and before[y - 1, x] == c:
+                    me = _join(parent, me, ids[y - 1, x])
+                if behind >= 0 and before[y, x] == c:
+                    me = _join(parent, me, behind)
+                if me < 0:
+                    me = count
+                    count += 1
+                    parent[me], areas[me], touches[me], classes[me] = me, 0, False, c
+                areas[me] += 1
+                if border or x == 0 or x == w - 1 or behind < 0:
+                    touches[me] = True
+                if x > 0 and before[y, x - 1] != c:
+                    used += _add_sides(pairs, sides, _pair(ids[y, x - 1], me), 1)
+                if y > 0 and before[y - 1, x] != c:
+                    used += _add_sides(pairs, sides, _pair(ids[y - 1, x], me), 1)
+                if behind >= 0 and before[y, x] != c:
+                    used += _add_sides(pairs, sides, _pair(behind, me), 1)
+                before[y, x], ids[y, x] = c, me
+    return count, pairs, sides, used
+
+
+@njit(cache=True, nogil=True)
+def relabel(
+    labels: NDArray[Any],
+    before: NDArray[Any],
+    ids: NDArray[np.int32],
+    count: int,
+    classes: NDArray[Any],
+    out: NDArray[Any],
+) -> int:
+    """Read a band again, with the same pieces as `find_regions`: out = the class of each pixel's piece.
+
+    labels, out (n, h, w); before, ids (h, w) and the answer, the number of pieces so far, as there.
+    """
+    d, h, w = labels.shape
+    for z in range(d):
+        for y in range(h):
+            for x in range(w):
+                c = labels[z, y, x]
+                if x > 0 and before[y, x - 1] == c:
+                    ids[y, x] = ids[y, x - 1]
+                elif y > 0 and before[y - 1, x] == c:
+                    ids[y, x] = ids[y - 1, x]
+                elif ids[y, x] < 0 or before[y, x] != c:
+                    ids[y, x] = count
+                    count += 1
+                before[y, x] = c
+                out[z, y, x] = classes[ids[y, x]]
+    return count
+
+
+@njit(cache=True, nogil=True)
+def region_graph(
+    parent: NDArray[np.int32],
+    areas: NDArray[np.int64],
+    touches: NDArray[np.bool_],
+    classes: NDArray[Any],
+    pairs: NDArray[np.uint64],
+    sides: NDArray[np.int64],
+) -> tuple[int, NDArray[np.int32], tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]]:
+    """From the pieces of `find_regions` to regions, numbered in reading order of their first pixels.
+
+    Answers how many there are, the region of each piece, and the graph: the neighbours of region r stand from
+    start[r] to start[r + 1], each with the pixel sides that it shares with r; one may stand there several times. The
+    first places of areas, touches and classes become those of regions.
+    """
+    n = len(parent)
+    region, count = np.empty(n, np.int32), 0
+    for i in range(n):
+        if parent[i] == i:
+            region[i] = count
+            areas[count], touches[count], classes[count] = areas[i], touches[i], classes[i]
+            count += 1
+        else:
+            r = region[parent[i]]
+            region[i] = r
+            areas[r] += areas[i]
+            touches[r] |= touches[i]
+    low, bits = np.uint64(0xFFFFFFFF), np.uint64(32)
+    start = np.zeros(count + 2, np.int64)
+    for i in range(len(pairs)):
+        if pairs[i] != 0:
+            start[region[pairs[i] >> bits] + 2] += 1
+            start[region[pairs[i] & low] + 2] += 1
+    start = np.cumsum(start)
+    neighbour, shared = np.empty(start[-1], np.int32), np.empty(start[-1], np.int64)
+    for i in range(len(pairs)):
+        if pairs[i] != 0:
+            a, b = region[pairs[i] >> bits], region[pairs[i] & low]
+            for one, other in ((a, b), (b, a)):
+                at = start[one + 1]
+                neighbour[at], shared[at] = other, sides[i]
+                start[one + 1] += 1
+    return count, region, (start[:-1], neighbour, shared)
+
+
+@njit(cache=True, nogil=True)
+def fill_holes(classes: NDArray[Any], touches: NDArray[np.bool_], graph: Any, c: Any) -> None:
+    """Regions that cannot be reached from the map's border without crossing class c become c."""
+    start, neighbour, _ = graph
+    reached = np.zeros(len(classes), np.bool_)
+    stack, n = np.empty(len(classes), np.int32), 0
+    for i in range(len(classes)):
+        if touches[i] and classes[i] != c:
+            reached[i] = True
+            stack[n] = i
+            n += 1
+    while n:
+        n -= 1
+        i = stack[n]
+        for e in range(start[i], start[i + 1]):
+            other = neighbour[e]
+            if not reached[other] and classes[other] != c:
+                reached[other] = True
+                stack[n] = other
+                n += 1
+    for i in range(len(classes)):
+        if not reached[i]:
+            classes[i] = c
+
+
+@njit(cache=True, nogil=True)
+def _merge(a: int, b: int, forest: Any) -> int:
+    """One region of a and b, both roots: the one that comes first in reading order."""
+    parent, after, areas, _ = forest
+    a, b = min(a, b), max(a, b)
+    parent[b] = a
+    areas[a] += areas[b]
+    after[a], after[b] = after[b], after[a]
+    return a
+
+
+@njit(cache=True, nogil=True)
+def _give_one_away(
+    region: int, forest: Any, graph: Any, border: NDArray[np.int64], met: NDArray[np.int32]
+) -> int:
+    """Give a region to the neighbour with the longest common border (see cleanup.py): the root of what comes of it.
+
+    border: zeros, one a region, and so afterwards; met: room for all regions.
+    """
+    parent, after, areas, classes = forest
+    start, neighbour, sides = graph
+    n, member = 0, region
+    while True:
+        for e in range(start[member], start[member + 1]):
+            other = _root(parent, neighbour[e])
+            if other != region:
+                if border[other] == 0:
+                    met[n] = other
+                    n += 1
+                border[other] += sides[e]
+        member = after[member]
+        if member == region:
+            break
+    if n == 0:
+        return region
+    best = met[0]
+    for i in range(1, n):
+        one = met[i]
+        if border[one] != border[best]:
+            better = border[one] > border[best]
+        elif areas[one] != areas[best]:
+            better = areas[one] > areas[best]
+        else:
+            better = classes[one] < classes[best]
+        best = one if better else best
+    c, merged = classes[best], region
+    for i in range(n):
+        border[met[i]] = 0
+        if classes[met[i]] == c:
+            merged = _merge(merged, met[i], forest)
+    classes[merged] = c
+    return merged
+
+
+@njit(cache=True, nogil=True)
+def merge_equals(forest: Any, graph: Any) -> None:
+    """Neighbours of one class become one region; forest and graph as in `give_away`."""
+    parent, _, _, classes = forest
+    start, neighbour, _ = graph
+    for i in range(len(parent)):
+        for e in range(start[i], start[i + 1]):
+            other = neighbour[e]
+            if other < i and classes[other] == classes[i]:
+                a, b = _root(parent, i), _root(parent, other)
+                if a != b:
+                    _merge(a, b, forest)
+
+
+@njit(cache=True, nogil=True)
+def give_away(queue: NDArray[np.int64], min_area: int, forest: Any, graph: Any) -> None:
+    """Give regions away, the smallest first; what comes of one and has fewer than min_area pixels, in its turn.
+
+    queue: area * n + number of n regions, ascending. forest: parent and after (the circle of the members of a
+    region), areas and classes, of the regions by number. graph: see `region_graph`. In min_area whoever is given away
+    is the smallest region there is, so what comes of it is at least twice as large: a pair of neighbours is looked
+    at as often as an area can double below min_area.
+    """
+    parent, _, areas, _ = forest
+    n = len(parent)
+    border, met = np.zeros(n, np.int64), np.empty(n, np.int32)
+    again = [np.int64(0) for _ in range(0)]  # a heap
+    at = 0
+    while at < len(queue) or again:
+        if at < len(queue) and (not again or queue[at] < again[0]):
+            area, region = divmod(queue[at], n)
+            at += 1
+        else:
+            area, region = divmod(heapq.heappop(again), n)
+        if parent[region] == region and areas[region] == area:
+            region = _give_one_away(region, forest, graph, border, met)
+            if area < areas[region] < min_area:
+                heapq.heappush(again, areas[region] * n + region)

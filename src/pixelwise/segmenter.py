@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -19,9 +20,12 @@ from pixelwise import catalog, images, models
 from pixelwise.engines import Engine, open_engine
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.images import ImageLike
+from pixelwise.inference.cleanup import Cleanup, clean, clean_bands
 from pixelwise.inference.decide import decide
+from pixelwise.inference.options import DEFAULTS, TILE_PX, Overlap, SegmentOptions, Tile
 from pixelwise.inference.plan import SIDES, Seams, plan, seams
 from pixelwise.inference.preprocess import normalize
+from pixelwise.inference.terms import CRF, preset
 from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, collect, stitch
 from pixelwise.inference.tta import Average, Flip, augmented
 from pixelwise.segmentation import Segmentation
@@ -30,11 +34,6 @@ from pixelwise.weights.card import Card
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from pixelwise.inference.terms import CRF
-
-Tile = int | tuple[int, int] | Literal["auto"]
-Overlap = int | float | Literal["auto"]
 
 CRF_TILE_PX = 1024
 """A picture larger than this goes through the CRF in tiles: untiled, twelve megapixels would take nine gigabytes."""
@@ -68,106 +67,182 @@ class Segmenter:
         confidence: bool = False,
         max_pixels: int = images.MAX_PIXELS,
         tile: Tile | None = None,
-        overlap: Overlap = 0.25,
+        overlap: Overlap | None = None,
         window: Window = "gaussian",
         flips: Sequence[Flip] = (),
         rotations: Sequence[int] = (),
         scales: Sequence[float] = (1.0,),
         average: Average = "logits",
         crf: CRF | str | None = None,
+        min_confidence: float = 0.0,
+        min_area: int = 0,
+        fill_holes: str | Sequence[str] = (),
+        largest_only: str | Sequence[str] = (),
     ) -> Segmentation:
         """Segment one picture: a path, the bytes of a file, a PIL image, or an array (see `images.read`).
 
-        confidence: also keep each pixel's winning softmax probability. max_pixels: refuse larger pictures.
-
-        tile: None shows the network the whole picture, resized by the card's rule. Otherwise the picture is taken at
-        its own scale, in overlapping tiles of this size (height, width; as near as the network allows) whose answers
-        are blended: the card's resize rule does not apply, its normalisation does. "auto" takes the largest tile that
-        fits half of the free memory and prints the plan to stderr. overlap: an int is pixels, a float a share of the
-        tile; "auto" measures where neighbouring tiles agree. window: see `inference.tiling.Tiling`.
-
-        flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`. crf: "vgg", "resnet"
-        or a CRF of `inference.crf`, which moves borders to the picture's edges; with tiles, each is refined alone and
-        the answers are blended.
+        confidence: also keep each pixel's winning softmax probability. max_pixels: refuse larger pictures. The others
+        say how to segment and are the fields of `pixelwise.SegmentOptions`, which explains them and which `segment`
+        takes in their place.
         """
-        picture = images.read(image, max_pixels=max_pixels)
-        size_hw = (picture.shape[0], picture.shape[1])
-        if tile is not None:
-            bands = self.bands(
-                lambda top, bottom: picture[top:bottom], size_hw, tile=tile, overlap=overlap, window=window,
-                flips=flips, rotations=rotations, scales=scales, average=average, crf=crf, confidence=confidence,
-            )  # fmt: skip
-            labels, certain = collect(bands, size_hw)
-            return Segmentation(labels, self.classes, picture, certain)
-        logits = self._augmented(flips, rotations, scales, average)(self.card.preprocess(picture))[0]
-        aligned = self.card.align_corners
-        indices: Any
-        probability: Any
-        if crf is None:
-            indices, probability = decide(logits, size_hw, align_corners=aligned, confidence=confidence)
-        else:
-            from pixelwise.inference.crf import crf_refine
-            from pixelwise.inference.terms import preset
+        options = SegmentOptions(
+            tile, overlap, window, tuple(flips), tuple(rotations), tuple(scales), average, crf,
+            min_confidence, min_area, _names(fill_holes), _names(largest_only),
+        )  # fmt: skip
+        return self.segment(image, options, confidence=confidence, max_pixels=max_pixels)
 
-            indices, probability = crf_refine(
-                logits, picture, preset(crf), align_corners=aligned, tile_px=CRF_TILE_PX
-            )
-        if is_torch_array(indices):
-            indices = indices.cpu().numpy()
-            probability = None if probability is None else probability.cpu().numpy()
-        return Segmentation(
-            self.classes.to_ids(indices), self.classes, picture, probability if confidence else None
-        )
+    def segment(
+        self,
+        image: ImageLike,
+        options: SegmentOptions = DEFAULTS,
+        *,
+        confidence: bool = False,
+        max_pixels: int = images.MAX_PIXELS,
+    ) -> Segmentation:
+        """Segment one picture as `options` say; otherwise as `__call__`."""
+        picture = images.read(image, max_pixels=max_pixels)
+        cleanup = options.cleanup(self.classes)
+        asked = confidence or options.min_confidence > 0
+        decided = self._whole if options.tile is None else self._tiled
+        indices, probability = decided(picture, options, asked)
+        if cleanup.active:
+            indices = clean(indices, cleanup)
+        labels = options.mark_doubtful(self.classes.to_ids(indices), probability, self.classes)
+        return Segmentation(labels, self.classes, picture, probability if confidence else None)
 
     def bands(
         self,
         read: Read,
         size_hw: tuple[int, int],
+        options: SegmentOptions = DEFAULTS,
         *,
-        tile: Tile = "auto",
-        overlap: Overlap = 0.25,
-        window: Window = "gaussian",
-        flips: Sequence[Flip] = (),
-        rotations: Sequence[int] = (),
-        scales: Sequence[float] = (1.0,),
-        average: Average = "logits",
-        crf: CRF | str | None = None,
         confidence: bool = False,
-        channels: int = 3,
         prepare: Callable[[Any], Any] | None = None,
         through: Callable[[Predict], Predict] | None = None,
         resume: Pending | None = None,
     ) -> Iterator[Band]:
         """Segment what does not fit into memory: rows come in through `read`, finished bands of file ids go out.
 
-        read, resume, and what a Band holds: see `inference.tiling.stitch`; the other arguments: see `__call__`. The
-        picture is taken at its own scale. prepare: a tile as read (h, w, channels) to the network's float32
-        (1, channels, h, w); None normalises uint8 RGB by the card. through: wraps whatever answers for a tile.
+        read, resume, and what a Band holds: see `inference.tiling.stitch`. The picture is taken at its own scale.
+        prepare: a tile as read (h, w, channels) to the network's float32 (1, channels, h, w); None normalises uint8,
+        and float32 in [0, 1], by the card. through: wraps whatever answers for a tile.
 
         overlap="auto" reads a few rows here and there before it begins. What was "auto" is not decided again on
-        resuming.
+        resuming. Cleaning up takes two passes, the second over a file in the system's folder for temporary ones: then
+        bands come after the last row was read, none of them can be gone on from, and `resume` is refused (InputError).
         """
+        cleanup = options.cleanup(self.classes)
+        asked = confidence or options.min_confidence > 0
+        if cleanup.active and resume is not None:
+            raise InputError(
+                "cleaning up needs all rows, and these begin in the middle; go on without it, and clean up the whole "
+                "(inference.cleanup)"
+            )
+        found = self._stitched(read, size_hw, options, asked, prepare, through, resume)
+        if cleanup.active:
+            found = _cleaned(found, size_hw, cleanup)
+        return (
+            replace(
+                band,
+                labels=options.mark_doubtful(self.classes.to_ids(band.labels), band.confidence, self.classes),
+                confidence=band.confidence if confidence else None,
+            )
+            for band in found
+        )
+
+    def seams(
+        self,
+        image: ImageLike | Read,
+        size_hw: tuple[int, int] | None = None,
+        options: SegmentOptions = DEFAULTS,
+        *,
+        max_pixels: int = images.MAX_PIXELS,
+        prepare: Callable[[Any], Any] | None = None,
+    ) -> Seams:
+        """How far neighbouring tiles of a picture agree before they are blended, on a sample of them.
+
+        image: a picture as in `__call__`; or, with size_hw, a function that reads rows, as in `bands`. Of the options
+        tile and overlap count; the overlap is up to where to compare, "auto" or None half a tile.
+        """
+        if size_hw is None:
+            picture = images.read(cast("ImageLike", image), max_pixels=max_pixels)
+            read, size_hw = lambda top, bottom: picture[top:bottom], (picture.shape[0], picture.shape[1])
+        else:
+            read = cast("Read", image)
+        share = 0.5 if options.overlap in (None, "auto") else options.overlap
+        return seams(
+            read,
+            size_hw,
+            self.engine,
+            tiling=self._tiling(size_hw, self.engine, replace(options, overlap=share, window="constant")),
+            prepare=prepare or self._normalized,
+            align_corners=self.card.align_corners,
+        )
+
+    def _whole(
+        self, picture: NDArray[np.uint8], options: SegmentOptions, confidence: bool
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """Class indices (h, w), and their probabilities if asked for, of a picture that is shown whole."""
+        size_hw = (picture.shape[0], picture.shape[1])
+        logits = self._augmented(options)(self.card.preprocess(picture))[0]
+        aligned = self.card.align_corners
+        indices: Any
+        probability: Any
+        if options.crf is None:
+            indices, probability = decide(logits, size_hw, align_corners=aligned, confidence=confidence)
+        else:
+            from pixelwise.inference.crf import crf_refine
+
+            indices, probability = crf_refine(
+                logits, picture, preset(options.crf), align_corners=aligned, tile_px=CRF_TILE_PX
+            )
+        if is_torch_array(indices):
+            indices = indices.cpu().numpy()
+            probability = None if probability is None else probability.cpu().numpy()
+        return indices, probability
+
+    def _tiled(
+        self, picture: NDArray[np.uint8], options: SegmentOptions, confidence: bool
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """The same of a picture in tiles."""
+        size_hw = (picture.shape[0], picture.shape[1])
+        return collect(
+            self._stitched(lambda top, bottom: picture[top:bottom], size_hw, options, confidence), size_hw
+        )
+
+    def _stitched(
+        self,
+        read: Read,
+        size_hw: tuple[int, int],
+        options: SegmentOptions,
+        confidence: bool,
+        prepare: Callable[[Any], Any] | None = None,
+        through: Callable[[Predict], Predict] | None = None,
+        resume: Pending | None = None,
+    ) -> Iterator[Band]:
+        """Bands of class indices, not cleaned up; see `bands`."""
         prepare = prepare or self._normalized
-        predict, aligned = self._augmented(flips, rotations, scales, average), self.card.align_corners
-        if crf is not None:
+        predict, aligned = self._augmented(options), self.card.align_corners
+        if options.crf is not None:
             from pixelwise.inference.crf import refined
-            from pixelwise.inference.terms import preset
 
             mean, std = self.card.preprocess.mean, self.card.preprocess.std
-            predict, aligned = refined(predict, preset(crf), mean=mean, std=std, align_corners=aligned), False
-        if resume is not None and "auto" in (tile, overlap):
+            predict, aligned = (
+                refined(predict, preset(options.crf), mean=mean, std=std, align_corners=aligned),
+                False,
+            )
+        if resume is not None and "auto" in (options.tile, options.overlap):
             tiling = resume.tiling
         else:
-            share = 0.25 if overlap == "auto" else overlap
-            tiling = self._tiling(size_hw, predict, tile, share, window, channels)
-            if overlap == "auto":
+            tiling = self._tiling(size_hw, predict, options)
+            if options.overlap == "auto":
                 half = _half(tiling)
                 measured = seams(
                     read, size_hw, predict, tiling=replace(tiling, overlap=half), prepare=prepare, align_corners=aligned
                 )  # fmt: skip
                 tiling = replace(tiling, overlap=min(measured.overlap_px(), *half))
                 print(f"pixelwise: {measured}; overlap {tiling.overlap} px", file=sys.stderr)
-        stitched = stitch(
+        return stitch(
             read,
             size_hw,
             predict if through is None else through(predict),
@@ -177,74 +252,35 @@ class Segmenter:
             confidence=confidence,
             resume=resume,
         )
-        return (replace(band, labels=self.classes.to_ids(band.labels)) for band in stitched)
 
-    def seams(
-        self,
-        image: ImageLike | Read,
-        size_hw: tuple[int, int] | None = None,
-        *,
-        tile: int | tuple[int, int] = 512,
-        overlap: Overlap = "auto",
-        max_pixels: int = images.MAX_PIXELS,
-        channels: int = 3,
-        prepare: Callable[[Any], Any] | None = None,
-    ) -> Seams:
-        """How far neighbouring tiles of a picture agree before they are blended, on a sample of them.
-
-        image: a picture as in `__call__`; or, with size_hw, a function that reads rows, as in `bands`. overlap: up to
-        which to compare; "auto" is half a tile.
-        """
-        if size_hw is None:
-            picture = images.read(cast("ImageLike", image), max_pixels=max_pixels)
-            read, size_hw = lambda top, bottom: picture[top:bottom], (picture.shape[0], picture.shape[1])
-        else:
-            read = cast("Read", image)
-        share = 0.5 if overlap == "auto" else overlap
-        return seams(
-            read,
-            size_hw,
-            self.engine,
-            tiling=self._tiling(size_hw, self.engine, tile, share, "constant", channels),
-            prepare=prepare or self._normalized,
-            align_corners=self.card.align_corners,
-        )
-
-    def _normalized(self, tile: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _normalized(self, tile: NDArray[Any]) -> NDArray[np.float32]:
         return normalize(tile, self.card.preprocess.mean, self.card.preprocess.std)
 
-    def _augmented(
-        self, flips: Sequence[Flip], rotations: Sequence[int], scales: Sequence[float], average: Average
-    ) -> Predict:
-        if not flips and not rotations and tuple(scales) == (1.0,):
+    def _augmented(self, options: SegmentOptions) -> Predict:
+        if not options.augments:
             return self.engine
         return augmented(
             self.engine,
-            flips=flips,
-            rotations=rotations,
-            scales=scales,
-            average=average,
+            flips=options.flips,
+            rotations=options.rotations,
+            scales=options.scales,
+            average=options.average,
             align_corners=self.card.align_corners,
             multiple=self.card.preprocess.multiple,
             offset=self.card.preprocess.offset,
         )
 
-    def _tiling(
-        self,
-        size_hw: tuple[int, int],
-        predict: Predict,
-        tile: Tile,
-        overlap: int | float,
-        window: Window,
-        channels: int,
-    ) -> Tiling:
+    def _tiling(self, size_hw: tuple[int, int], predict: Predict, options: SegmentOptions) -> Tiling:
         """Tiles that this network takes, beginning where its grids of features do: at multiples of its stride, and
         of 32, the deepest stride of most encoders, where the tile is large enough for that."""
+        tile = TILE_PX if options.tile is None else options.tile
+        overlap = options.share
         fit = replace(self.card.preprocess, size=None).size_hw
         stride = math.lcm(self.card.stride, self.card.preprocess.multiple)
         if tile == "auto":
             sides = tuple(fit(side, side)[0] for side in SIDES)
-            tiling = Tiling(sides[0], overlap, window, multiple=math.lcm(stride, 32))
+            tiling = Tiling(sides[0], overlap, options.window, multiple=math.lcm(stride, 32))
+            channels = len(self.card.preprocess.mean)
             found = plan(size_hw, predict, tiling=tiling, channels=channels, sides=sides)
             print(f"pixelwise: {found}", file=sys.stderr)
             return found.tiling
@@ -252,10 +288,19 @@ class Segmenter:
         shared = overlap if isinstance(overlap, float) else overlap / min(sides)
         deep = math.lcm(stride, 32)
         multiple = deep if min(sides) * (1 - shared) >= deep else stride
-        return Tiling(sides, overlap, window, multiple=multiple)
+        return Tiling(sides, overlap, options.window, multiple=multiple)
 
     def __repr__(self) -> str:
         return f"Segmenter({self.card.name!r}, engine={self.engine.name!r}, classes={self.card.labels.num_classes})"
+
+
+def _cleaned(bands: Iterator[Band], size_hw: tuple[int, int], cleanup: Cleanup) -> Iterator[Band]:
+    with TemporaryDirectory(prefix="pixelwise-") as scratch:
+        yield from clean_bands(bands, size_hw, cleanup, scratch)
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _half(tiling: Tiling) -> tuple[int, ...]:

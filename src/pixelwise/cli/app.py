@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import pixelwise
+from pixelwise.cli.options import Change, with_segment_options
 
 app = typer.Typer(
     name="pixelwise",
@@ -43,7 +44,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when so
 
 
 @app.command()
+@with_segment_options
 def segment(
+    *,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -65,30 +68,7 @@ def segment(
     mask: Annotated[
         list[str] | None, typer.Option(help="Also write a black and white mask of this class.")
     ] = None,
-    tile: Annotated[
-        str | None, typer.Option(help="Cut into tiles of so many pixels, or auto: as the memory allows.")
-    ] = None,
-    overlap: Annotated[
-        str | None, typer.Option(help="Of tiles: pixels, a share below 1, or auto. Default: 0.25.")
-    ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(help="How tiles are blended: constant, linear, gaussian (default) or spline."),
-    ] = None,
-    flip: Annotated[
-        str | None,
-        typer.Option(help="Average with the mirrored picture: horizontal, vertical, or both with a comma."),
-    ] = None,
-    rotate: Annotated[
-        str | None, typer.Option(help="Average with the turned picture: degrees, of 90,180,270.")
-    ] = None,
-    scales: Annotated[
-        str | None, typer.Option(help="Average over these sizes, comma separated: 0.75,1,1.25.")
-    ] = None,
-    average: Annotated[
-        str, typer.Option(help="What flips, turns and sizes are averaged over: logits or probabilities.")
-    ] = "logits",
-    crf: Annotated[str, typer.Option(help="Refine borders with a dense CRF: off, vgg or resnet.")] = "off",
+    change: Change,
     seams: Annotated[
         bool, typer.Option("--seams", help="Say how far neighbouring tiles agree before they are blended.")
     ] = False,
@@ -116,11 +96,8 @@ def segment(
     debug: Debug = False,
 ) -> None:
     """Write a label map and an overlay for every picture; print what was found."""
-    from pixelwise.cli.segment import options, run
+    from pixelwise.cli.segment import reading, run
 
-    how = options(
-        tile, overlap, window, flip, rotate, scales, average, crf, seams, bands, scale, smooth, max_pixels
-    )
     failed = run(
         sources,
         model,
@@ -129,7 +106,10 @@ def segment(
         mask or [],
         engine,
         threads,
-        how,
+        change,
+        reading(bands, scale, max_pixels),
+        smooth=smooth,
+        seams=seams,
         json=json,
         overwrite=overwrite,
         resume=resume,
@@ -186,7 +166,9 @@ def check(
 
 
 @app.command()
+@with_segment_options
 def evaluate(
+    *,
     data: Annotated[Path, typer.Option(help="A folder with images/ and masks/, or another layout.")],
     format: Annotated[str, typer.Option(help=FORMATS)] = "auto",
     split: Annotated[
@@ -199,6 +181,7 @@ def evaluate(
     model: Annotated[str, typer.Option(help="A name from `pixelwise models`, or an ONNX file.")] = "everyday",
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or pytorch.")] = "auto",
     protocol: Annotated[str, typer.Option(help=PROTOCOLS)] = "own-size",
+    change: Change,
     mean_over: Annotated[
         str | None, typer.Option(help="Also the mean IoU over these classes, comma separated.")
     ] = None,
@@ -213,7 +196,7 @@ def evaluate(
     from pixelwise.cli.evaluate import run
 
     names = [] if mean_over is None else [name.strip() for name in mean_over.split(",")]
-    run(data, format, split, map_ids, model, engine, protocol, names, out, json, overwrite)
+    run(data, format, split, map_ids, model, engine, protocol, change, names, out, json, overwrite)
 
 
 def _list_recipes(show: bool) -> None:

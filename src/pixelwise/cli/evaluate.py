@@ -9,18 +9,21 @@ from pathlib import Path
 
 from PIL import Image
 
+from pixelwise.cli.options import Change
 from pixelwise.datasets.opening import PairSamples, open_samples, parse_map
 from pixelwise.datasets.sample import Sample, Samples
-from pixelwise.evaluation import confusion_picture, evaluate, page, table, worst_pictures
+from pixelwise.evaluation import evaluate, protocol_of
 from pixelwise.files import check_writable, writing
+from pixelwise.report import confusion_picture, page, table, worst_pictures
 from pixelwise.segmenter import Segmenter
 
 
 def run(
     data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, protocol: str,
-    mean_over: list[str], out: Path | None, json: bool, overwrite: bool,
+    change: Change, mean_over: list[str], out: Path | None, json: bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Evaluate, print, and write the report folder if one is asked for."""
+    options = change(protocol_of(protocol).options)
     samples = open_samples(data, layout, split, map_ids=None if map_ids is None else parse_map(map_ids))
     files = {} if out is None else {n: out / n for n in ("report.json", "report.html", "confusion.png")}
     for path in files.values():
@@ -32,6 +35,7 @@ def run(
         PairSamples(samples.pairs, classes, samples.split),
         classes=classes,
         protocol=protocol,
+        options=options,
         data=f"{data.name}, {samples.split}",
         mean_over=mean_over,
         progress=_with_progress,

@@ -7,16 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any
 
 from pixelwise import images, sources
+from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
 from pixelwise.files import check_writable
-from pixelwise.inference.tiling import Window
-from pixelwise.inference.tta import Average, Flip
+from pixelwise.inference.options import SegmentOptions
 from pixelwise.pipeline.journal import Journal
+from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import Job, Outcome
-from pixelwise.pipeline.run import Options, segment_all
+from pixelwise.pipeline.run import segment_all, settings
 from pixelwise.segmentation import FORMATS
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources import Source
@@ -30,8 +31,11 @@ def run(
     masks: list[str],
     engine: str,
     threads: int | None,
-    options: Options,
+    change: Change,
+    reading: ReadOptions,
     *,
+    smooth: float,
+    seams: bool,
     json: bool,
     overwrite: bool,
     resume: bool,
@@ -39,28 +43,29 @@ def run(
 ) -> int:
     """Segment every source; the exit code. Whatever can be wrong before the work starts is refused first."""
     _print_any_name()
-    formats = None if format is None else _names(format)
+    options = change(SegmentOptions())
+    formats = None if format is None else list(names(format))
     for name in formats or []:
         if name not in FORMATS:
             raise UnknownNameError("format", name, FORMATS)
-    found = sources.find(inputs, max_pixels=options.max_pixels)
+    found = sources.find(inputs, max_pixels=reading.max_pixels)
     kinds = {source.kind for source in found}
     no_tile = options.tile == "auto" or (options.tile is None and "picture" in kinds)
-    if options.seams and (no_tile or "video" in kinds):
+    if seams and (no_tile or "video" in kinds):
         raise InputError(
             "--seams compares the tiles of pictures and rasters; give their size, such as --tile 512, and no videos"
         )
-    if options.as_rasters:
+    if reading.as_rasters:
         found = [Source(s.path, s.name, "raster" if s.kind == "picture" else s.kind) for s in found]
     jobs = [Job(source, _targets(out, source, formats, masks)) for source in found]
-    settings = {
+    decides = {
         "model": _identity(model),
         "formats": formats,
         "masks": masks,
         "engine": engine,
-        **options.settings(),
+        **settings(options, reading, smooth),
     }
-    journal = Journal(out, settings, resume=resume)
+    journal = Journal(out, decides, resume=resume)
     _check_targets(jobs, overwrite=overwrite or (resume and journal.exists()), can_resume=journal.exists())
     todo = [job for job in jobs if not journal.done(job.source.path, job.files)]
     if len(todo) < len(jobs):
@@ -68,6 +73,7 @@ def run(
         if not todo:
             return 0
     segmenter = Segmenter(model, engine=engine, threads=threads)
+    options.cleanup(segmenter.classes)
     for name in masks:
         segmenter.classes.index(name)
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
@@ -78,11 +84,10 @@ def run(
                 segmenter,
                 todo,
                 options,
-                overwrite=overwrite or resume,
-                resume=resume,
-                journal=journal if keeps_journal else None,
-                progress=progress,
-                note=_note,
+                reading,
+                RunOptions(overwrite or resume, resume, journal if keeps_journal else None, progress, _note),
+                smooth=smooth,
+                seams=seams,
             ):
                 if outcome.error is None:
                     print(_line(outcome, json), flush=True)
@@ -102,75 +107,16 @@ def run(
     return max((failure.error.exit_code for failure in failures if failure.error), default=0)
 
 
-def options(
-    tile: str | None,
-    overlap: str | None,
-    window: str | None,
-    flip: str | None,
-    rotate: str | None,
-    scales: str | None,
-    average: str,
-    crf: str,
-    seams: bool,
-    bands: str | None,
-    scale: str | None,
-    smooth: float,
-    max_pixels: int | None,
-) -> Options:
-    """The options as numbers; what is none is answered with the form that is expected."""
-    if crf not in CRFS:
-        raise UnknownNameError("CRF", crf, CRFS)
-    if window is not None and window not in get_args(Window):
-        raise UnknownNameError("window", window, get_args(Window))
-    flips = tuple(_names(flip or ""))
-    for name in flips:
-        if name not in get_args(Flip):
-            raise UnknownNameError("flip", name, get_args(Flip))
-    if average not in get_args(Average):
-        raise UnknownNameError("average", average, get_args(Average))
-    low_high = _numbers("--scale", scale, float, "two numbers, such as 0,3000")
+def reading(bands: str | None, scale: str | None, max_pixels: int | None) -> ReadOptions:
+    """How sources are read; what is no number is answered with the form that is expected."""
+    low_high = numbers("--scale", scale, float, "two numbers, such as 0,3000")
     if low_high is not None and len(low_high) != 2:
         raise InputError(f"--scale takes two numbers, such as 0,3000, got {scale!r}")
-    share: int | float | Literal["auto"] | None = None
-    if overlap == "auto":
-        share = "auto"
-    elif overlap is not None:
-        (share,) = _numbers("--overlap", overlap, float, "pixels, a share below 1, or auto") or (0.25,)
-        share = share if share < 1 else int(share)
-    side: int | Literal["auto"] | None = "auto" if tile == "auto" else None
-    if tile not in (None, "auto"):
-        (side,) = _numbers("--tile", tile, int, "a number of pixels, or auto") or (512,)
-    return Options(
+    return ReadOptions(
         max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
-        tile=side,
-        overlap=share,
-        window=window,
-        flips=flips,
-        rotations=_numbers("--rotate", rotate, int, "degrees, such as 90,180,270") or (),
-        scales=_numbers("--scales", scales, float, "factors, such as 0.75,1,1.25") or (1.0,),
-        average=average,
-        crf=None if crf == "off" else crf,
-        seams=seams,
-        bands=_numbers("--bands", bands, int, "numbers from 1, such as 4,3,2"),
+        bands=numbers("--bands", bands, int, "numbers from 1, such as 4,3,2"),
         scale=None if low_high is None else (low_high[0], low_high[1]),
-        smooth=smooth,
     )
-
-
-CRFS = ("off", "vgg", "resnet")
-
-Number = TypeVar("Number", int, float)
-
-
-def _numbers(option: str, text: str | None, kind: type[Number], form: str) -> tuple[Number, ...] | None:
-    try:
-        return None if text is None else tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{option} takes {form}, got {text!r}") from None
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 VIDEO_ENDINGS = {"overlay": ".overlay.mp4", "json": ".frames.jsonl"}

@@ -1,11 +1,12 @@
 """Preprocess: what a model wants done to a picture before it sees it. Part of every card.
 
-Values: a picture is uint8 RGB (h, w, 3); a network's input is float32 (n, 3, h, w), (picture/255 - mean)/std.
+Values: a picture is uint8 RGB (h, w, 3); a network's input is float32 (n, 3, h, w), (picture/255 - mean)/std. Rasters
+may have other numbers of channels, and float32 in [0, 1].
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -92,17 +93,19 @@ class Preprocess:
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
-def normalize(
-    image: NDArray[np.uint8], mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> NDArray[np.float32]:
-    """uint8 (h, w, 3) to float32 (1, 3, h, w): (image/255 - mean)/std.
+def normalize(image: NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """A picture (h, w, c), uint8 or float32 in [0, 1], to float32 (1, c, h, w): (values - mean)/std, where uint8 is
+    divided by 255 first. mean, std: one a channel.
 
-    There are only 256 possible values a channel, so each is computed once, in float32 and in torchvision's
+    uint8 has only 256 possible values a channel, so each is computed once, in float32 and in torchvision's
     order of operations (same bits), and looked up.
     """
+    out = np.empty((1, len(mean), *image.shape[:2]), np.float32)
     values = np.arange(256, dtype=np.float32) / np.float32(255)
-    out = np.empty((1, 3, *image.shape[:2]), np.float32)
-    for channel in range(3):
-        table = (values - np.float32(mean[channel])) / np.float32(std[channel])
-        np.take(table, image[..., channel], out=out[0, channel], mode="clip")
+    for channel in range(len(mean)):
+        shift, scale = np.float32(mean[channel]), np.float32(std[channel])
+        if image.dtype == np.uint8:
+            np.take((values - shift) / scale, image[..., channel], out=out[0, channel], mode="clip")
+        else:
+            np.divide(image[..., channel] - shift, scale, out=out[0, channel])
     return out

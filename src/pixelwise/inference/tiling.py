@@ -30,7 +30,7 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
 from numpy.typing import NDArray
 
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.axis import axis_of
 
 Predict = Callable[[Any], Any]
@@ -40,6 +40,11 @@ Read = Callable[[int, int], Any]
 """read(top, bottom) gives rows of the picture, (bottom - top, w, c), of any type that `prepare` takes."""
 
 Window = Literal["constant", "linear", "gaussian", "spline"]
+
+
+def check_window(name: str) -> None:
+    if name not in get_args(Window):
+        raise UnknownNameError("window", name, get_args(Window))
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,7 @@ class Tiling:
     border: int = 0
 
     def __post_init__(self) -> None:
-        if self.window not in get_args(Window):
-            raise InputError(f"window must be one of {', '.join(get_args(Window))}, got {self.window!r}")
+        check_window(self.window)
         if min(self.batch, self.multiple) < 1 or min(self.border, self.margin) < 0:
             raise InputError(
                 "batch and multiple must be at least 1, border and margin at least 0, "

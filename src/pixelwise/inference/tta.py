@@ -19,7 +19,7 @@ from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.tiling import Predict, enlarge
 
 Flip = Literal["horizontal", "vertical"]
@@ -48,15 +48,7 @@ def augmented(
     The answer has the resolution of the finest of the averaged logits. Raises InputError for unknown names, and a
     factor that is not positive.
     """
-    for flip in flips:
-        if flip not in get_args(Flip):
-            raise InputError(f"flips must be among {', '.join(get_args(Flip))}, got {flip!r}")
-    if any(degrees not in (90, 180, 270) for degrees in rotations):
-        raise InputError(f"rotations must be among 90, 180 and 270 degrees, got {tuple(rotations)}")
-    if not scales or min(scales) <= 0:
-        raise InputError(f"scales must be positive factors, at least one, got {tuple(scales)}")
-    if average not in get_args(Average):
-        raise InputError(f"average must be one of {', '.join(get_args(Average))}, got {average!r}")
+    check_views(flips, rotations, scales, average)
     views = symmetries(flips, rotations)
 
     def mean(images: Any) -> Any:
@@ -78,6 +70,21 @@ def augmented(
         return _contiguous(total)
 
     return mean
+
+
+def check_views(
+    flips: Sequence[Flip], rotations: Sequence[int], scales: Sequence[float], average: Average
+) -> None:
+    """Raise UnknownNameError or InputError for what `augmented` does not know."""
+    for flip in flips:
+        if flip not in get_args(Flip):
+            raise UnknownNameError("flip", flip, get_args(Flip))
+    if any(degrees not in (90, 180, 270) for degrees in rotations):
+        raise InputError(f"rotations must be among 90, 180 and 270 degrees, got {tuple(rotations)}")
+    if not scales or min(scales) <= 0:
+        raise InputError(f"scales must be positive factors, at least one, got {tuple(scales)}")
+    if average not in get_args(Average):
+        raise UnknownNameError("average", average, get_args(Average))
 
 
 def symmetries(flips: Sequence[Flip], rotations: Sequence[int]) -> list[tuple[int, bool]]:

@@ -21,7 +21,7 @@ from PIL import Image
 from pixelwise import images
 from pixelwise.errors import PixelwiseError
 from pixelwise.files import writing
-from pixelwise.pipeline.journal import Journal
+from pixelwise.pipeline.options import RUN_DEFAULTS, RunOptions
 from pixelwise.segmentation import FORMATS, Segmentation
 from pixelwise.sources import STDIN, Source
 
@@ -52,15 +52,15 @@ class Outcome:
 def segment_pictures(
     segment: Callable[[Job, NDArray[np.uint8]], Segmentation],
     jobs: Iterable[Job],
+    run: RunOptions = RUN_DEFAULTS,
     *,
     max_pixels: int = images.MAX_PIXELS,
-    overwrite: bool = False,
-    journal: Journal | None = None,
 ) -> Iterator[Outcome]:
     """Segment every job's picture and write its files; outcomes come in the order of the jobs.
 
-    segment: a job and its picture, uint8 (h, w, 3), to Segmentation, called in the calling thread. journal: gets a
-    line for every job whose files are in place. An interruption leaves whole files only.
+    segment: a job and its picture, uint8 (h, w, 3), to Segmentation, called in the calling thread. Of `run`, overwrite
+    and journal count; the journal gets a line for every job whose files are in place. An interruption leaves whole
+    files only.
     """
     todo = iter(jobs)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -70,9 +70,9 @@ def segment_pictures(
 
     def finish(job: Job, segmentation: Segmentation) -> Outcome:
         try:
-            write(segmentation, job.files, overwrite=overwrite)
-            if journal is not None and job.source.path != STDIN:
-                journal.add(job.source.path, job.files)
+            write(segmentation, job.files, overwrite=run.overwrite)
+            if run.journal is not None and job.source.path != STDIN:
+                run.journal.add(job.source.path, job.files)
             return Outcome(job, segmentation.to_dict())
         except Exception as error:
             return Outcome(job, error=sentence(job, error))

@@ -6,7 +6,8 @@ where it is asked for), `pending.npz` (the sums that the next rows need, see `in
 (what the network said of the tiles since then, see `Answers`) and `work.json` (what it belongs to). A row of tiles is
 finished when its labels are on disk and, after that, its sums; the renaming of `pending.npz` is the moment. Rows of
 labels beyond it are cut off on resuming, so nothing is lost or doubled whenever the power goes. The result is made
-from `labels` in one pass at the end, which is why an interrupted run gives the same bytes as one that was not.
+from `labels` at the end, cleaned up (into `cleaned`) if that is wanted, which is why an interrupted run gives the same
+bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shutil
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,13 +32,15 @@ import numpy as np
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
-from pixelwise import images
 from pixelwise.errors import InputError, OutputError
 from pixelwise.files import writing
-from pixelwise.inference.tiling import Pending, Predict
+from pixelwise.inference.cleanup import clean_bands
+from pixelwise.inference.options import DEFAULTS, SegmentOptions
+from pixelwise.inference.tiling import Band, Pending, Predict
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import summary
 from pixelwise.outputs.geo import write_geotiff
+from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import write
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources.raster import Raster, open_raster
@@ -45,92 +48,88 @@ from pixelwise.sources.raster import Raster, open_raster
 if TYPE_CHECKING:
     from pixelwise.segmenter import Segmenter
 
+CLEANED_PIXELS = 4_000_000
+"""Pixels that are cleaned up at a time."""
+
 
 def segment_raster(
     segmenter: Segmenter,
     path: Path,
     files: dict[str, Path],
+    options: SegmentOptions = DEFAULTS,
+    reading: ReadOptions = READ_DEFAULTS,
+    run: RunOptions = RUN_DEFAULTS,
     *,
-    settings: str = "",
-    bands: Sequence[int] | None = None,
-    scale: tuple[float, float] | None = None,
-    max_pixels: int = images.MAX_PIXELS,
-    overwrite: bool = False,
-    resume: bool = False,
-    progress: Callable[[float], None] = lambda share: None,
-    note: Callable[[str], None] = lambda sentence: None,
     seams: bool = False,
-    **tiling: Any,
 ) -> dict[str, Any]:
     """Segment a raster into `files` (format to path) and return a summary like `Segmentation.to_dict`.
 
-    Labels of pixels without data are the LabelSet's ignore id. geotiff is written a few rows at a time whatever the
-    size; the other formats need the whole raster in memory and are refused above `max_pixels` before the work
-    starts. settings: a fingerprint of everything that decides the result. Unfinished work of this very source and
-    settings is continued under `resume`, other unfinished work refused; `overwrite` alone throws it away. tiling: as
-    in `Segmenter.bands`. progress gets the share that is done, note gets sentences for the user, with seams also how
-    far neighbouring tiles agree.
+    Labels of pixels without data are the LabelSet's ignore id; for cleaning up they are no class. geotiff is written a
+    few rows at a time whatever the size; the other formats need the whole raster in memory and are refused above
+    `reading.max_pixels` before the work starts. run: unfinished work of this very source and the journal's settings is
+    continued under resume, other unfinished work refused; overwrite alone throws it away. progress gets the share that
+    is done, note gets sentences for the user, with seams also how far neighbouring tiles agree.
     """
-    mean, std = segmenter.card.preprocess.mean, segmenter.card.preprocess.std
-    raster = open_raster(path, channels=len(mean), bands=bands, scale=scale)
+    raster = open_raster(
+        path, channels=len(segmenter.card.preprocess.mean), bands=reading.bands, scale=reading.scale
+    )
     try:
         h, w = raster.size_hw
         whole = {name: file for name, file in files.items() if name != "geotiff"}
-        if whole and h * w > max_pixels:
+        if whole and h * w > reading.max_pixels:
             raise InputError(
                 f"{path} has {h} x {w} = {h * w:,} pixels, and {', '.join(whole)} need all of them in memory; "
                 "ask for geotiff only, or raise --max-pixels"
             )
         for sentence in raster.notes:
-            note(f"{path}: {sentence}")
+            run.note(f"{path}: {sentence}")
         classes = segmenter.classes
+        options.cleanup(classes)  # whatever is wrong with it is said before the work
         reader = _Reader(raster)
-        plain = raster.low is None and len(mean) == 3
-
-        def prepare(tile: NDArray[Any]) -> NDArray[np.float32]:
-            unit = tile.astype(np.float32) / np.float32(255) if tile.dtype == np.uint8 else tile
-            normal = (unit - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-            return np.ascontiguousarray(normal.transpose(2, 0, 1)[None])
-
         first = next(iter(files.values()))
+        settings = "" if run.journal is None else run.journal.hash
         work = _Work(
             first.with_name(f".{first.name}.unfinished"),
             {"source": os.path.abspath(path), "file": _identity(path), "settings": settings},
             (h, w),
             classes,
-            confidence="confidence" in files,
+            confidence="confidence" in files or options.min_confidence > 0,
         )
-        tiling |= {"channels": len(mean), "prepare": None if plain else prepare}
         if seams:
-            some = {
-                name: v for name, v in tiling.items() if name in ("tile", "overlap", "channels", "prepare")
-            }
-            note(f"{path}: {segmenter.seams(lambda a, b: raster.read(a, b)[0], (h, w), **some)}")
-        pending = work.open(resume=resume, overwrite=overwrite)
+            run.note(f"{path}: {segmenter.seams(lambda a, b: raster.read(a, b)[0], (h, w), options)}")
+        pending = work.open(resume=run.resume, overwrite=run.overwrite)
         if pending is not None:
-            note(f"{path}: continuing at row {pending.top} of {h}")
-            progress(pending.top / h)
+            run.note(f"{path}: continuing at row {pending.top} of {h}")
+            run.progress(pending.top / h)
         try:
             finished = segmenter.bands(
-                reader, (h, w), confidence=work.confidence, through=work.remembered, resume=pending, **tiling
+                reader,
+                (h, w),
+                options.as_decided(),
+                confidence=work.confidence,
+                through=work.remembered,
+                resume=pending,
             )
             reader.forget()
             for band in finished:
                 work.add(reader.mark(band.labels, band.top, classes), band.confidence, band.pending)
-                progress((band.top + len(band.labels)) / h)
+                run.progress((band.top + len(band.labels)) / h)
         finally:
             reader.close()
         labels = work.stored("labels", classes.dtype)
+        if options != options.as_decided():
+            labels = work.cleaned(options)
+        replaces = run.overwrite or run.resume
         if "geotiff" in files:
-            with writing(files["geotiff"], overwrite=overwrite or resume) as temporary:
+            with writing(files["geotiff"], overwrite=replaces) as temporary:
                 write_geotiff(temporary, labels, classes, raster.rows.georeference)
         about = summary(labels, classes)
         if whole:
-            certain = work.stored("confidence", np.dtype(np.float32))[:] if work.confidence else None
+            certain = work.stored("confidence", np.dtype(np.float32))[:] if "confidence" in files else None
             segmentation = Segmentation(
                 labels[:], classes, _picture(raster), certain, raster.rows.georeference
             )
-            write(segmentation, whole, overwrite=overwrite or resume)
+            write(segmentation, whole, overwrite=replaces)
         work.remove()
         return about
     finally:
@@ -210,7 +209,7 @@ class _Work:
         *,
         confidence: bool,
     ) -> None:
-        self.folder, self.confidence = folder, confidence
+        self.folder, self.confidence, self._classes = folder, confidence, classes
         self._belongs_to, self._size_hw = belongs_to, size_hw
         self._pending = folder / "pending.npz"
         self._answers = Answers(folder / "answers")
@@ -279,6 +278,35 @@ class _Work:
 
     def stored(self, name: str, dtype: np.dtype[Any]) -> Stored:
         return Stored(self.folder / name, self._size_hw, dtype)
+
+    def cleaned(self, options: SegmentOptions) -> Stored:
+        """The finished labels cleaned up, as another file of the folder. Pixels that are ignored, for want of data,
+        stay so; a region whose longest border is with them has no class to go to, and stays too."""
+        classes, (height, width) = self._classes, self._size_hw
+        labels, confidence = (
+            self.stored("labels", classes.dtype),
+            self.stored("confidence", np.dtype(np.float32)),
+        )
+        ignored = classes.num_classes
+        index_of = np.full(
+            max(*classes.ids, classes.ignore_id or 0) + 1, ignored, np.min_scalar_type(ignored)
+        )
+        index_of[list(classes.ids)] = np.arange(ignored)
+        ids = np.array([*classes.ids, classes.ignore_id or 0], classes.dtype)
+
+        def decided() -> Iterator[Band]:
+            rows = max(1, CLEANED_PIXELS // width)
+            for top in range(0, height, rows):
+                yield Band(top, index_of[labels[top : top + rows]], None, None)
+
+        with self._writing(), open(self.folder / "cleaned", "wb") as file:
+            for band in clean_bands(decided(), self._size_hw, options.cleanup(classes), self.folder):
+                rows = slice(band.top, band.top + len(band.labels))
+                before = index_of[labels[rows]]
+                after = np.where((before == ignored) | (band.labels == ignored), before, band.labels)
+                certain = confidence[rows] if options.min_confidence > 0 else None
+                file.write(options.mark_doubtful(ids[after], certain, classes).data)
+        return self.stored("cleaned", classes.dtype)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -6,16 +6,16 @@ import copy
 import json
 import sys
 from collections import Counter, deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pixelwise import images
 from pixelwise.errors import InputError
 from pixelwise.files import writing
+from pixelwise.inference.options import DEFAULTS, SegmentOptions
+from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources.video import Frame, Video, VideoWriter
 
@@ -64,34 +64,29 @@ def segment_video(
     segmenter: Segmenter,
     path: Path,
     files: dict[str, Path],
+    options: SegmentOptions = DEFAULTS,
+    reading: ReadOptions = READ_DEFAULTS,
+    run: RunOptions = RUN_DEFAULTS,
     *,
     smooth: float = 0.0,
-    max_pixels: int = images.MAX_PIXELS,
-    overwrite: bool = False,
-    progress: Callable[[float], None] = lambda share: None,
-    **options: Any,
 ) -> dict[str, Any]:
     """Segment every frame of a video or camera; return the size, frames, rate, seconds and mean share of each class.
 
     files: "overlay", an MP4 with as many frames at the same times and no sound, and "json", a line of JSON a frame:
     its number, its time in seconds, and its classes as in `Segmentation.to_dict`. smooth: see `Smoothed`; 0 takes
-    each frame alone. options: as in calling a Segmenter. A camera is read until Ctrl-C. Files appear whole or not at
-    all. Raises ImageError for a video that cannot be read.
+    each frame alone. run: progress gets the share that is done; a video is not gone on with, so resume does nothing.
+    A camera is read until Ctrl-C. Files appear whole or not at all. Raises ImageError for a video that cannot be read.
     """
-    for name in ("tile", "overlap"):
-        if options.get(name) == "auto":
-            raise InputError(
-                f"a video takes a fixed --{name}, so that all frames are treated alike, got auto"
-            )
+    options.refuse_auto("a video", "frames")
     engine = Smoothed(segmenter.engine, smooth)
     segmenter = copy.copy(segmenter)
     segmenter.engine = engine
     pixels: Counter[int] = Counter()
     count, seconds, size_hw = 0, Fraction(0), (0, 0)
     with ExitStack() as stack:
-        video = stack.enter_context(Video(path, max_pixels=max_pixels))
+        video = stack.enter_context(Video(path, max_pixels=reading.max_pixels))
         places = {
-            name: stack.enter_context(writing(file, overwrite=overwrite)) for name, file in files.items()
+            name: stack.enter_context(writing(file, overwrite=run.overwrite)) for name, file in files.items()
         }
         lines = stack.enter_context(open(places["json"], "w", encoding="utf-8")) if "json" in places else None
         writer: VideoWriter | None = None
@@ -126,13 +121,13 @@ def segment_video(
                             )
                         )
                 engine.next_frame()
-                segmentation = segmenter(frame.image, max_pixels=max_pixels, **options)
+                segmentation = segmenter.segment(frame.image, options, max_pixels=reading.max_pixels)
                 encoding.append(encoder.submit(finish, segmentation, frame.time, count))
                 while len(encoding) > AHEAD:
                     encoding.popleft().result()
                 count, seconds = count + 1, frame.time
                 if video.count:
-                    progress(min(1.0, count / video.count))
+                    run.progress(min(1.0, count / video.count))
         except KeyboardInterrupt:
             if not video.is_camera or count == 0:
                 raise

@@ -40,11 +40,12 @@ from pixelwise.errors import (
     WeightsError,
     suggest,
 )
-from pixelwise.evaluation import Evaluation, confusion_picture, evaluate, page, table, worst_pictures
+from pixelwise.evaluation import Evaluation, evaluate
 from pixelwise.export.embed import count_multiply_adds, embed
 from pixelwise.files import check_writable, writing
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
+from pixelwise.report import confusion_picture, page, table, worst_pictures
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.curves import draw_curves

@@ -1,0 +1,41 @@
+"""How sources are read, and how a run over them goes; how they are segmented is `inference.options`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pixelwise import images
+from pixelwise.pipeline.journal import Journal
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How sources are read. max_pixels: refuse larger pictures, and rasters that are wanted whole. bands, scale: of
+    rasters, see `sources.raster.open_raster`."""
+
+    max_pixels: int = images.MAX_PIXELS
+    bands: tuple[int, ...] | None = None
+    scale: tuple[float, float] | None = None
+
+    @property
+    def as_rasters(self) -> bool:
+        """Whether pictures are to be read as rasters, because only those have bands and ranges of values."""
+        return self.bands is not None or self.scale is not None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run goes. overwrite: replace results that exist. resume: go on with unfinished work. journal: gets a line
+    for every source that is finished. progress: called with what is done, as the function that takes these options
+    says. note: called with sentences for the user."""
+
+    overwrite: bool = False
+    resume: bool = False
+    journal: Journal | None = None
+    progress: Callable[[float], None] = lambda done: None
+    note: Callable[[str], None] = lambda sentence: None
+
+
+READ_DEFAULTS = ReadOptions()
+RUN_DEFAULTS = RunOptions()
