@@ -552,6 +552,42 @@ def _pair(a: int, b: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def _join_run(
+    parent: NDArray[np.int32], ids: NDArray[np.int32], before: NDArray[Any], c: Any, x: int, end: int, me: int
+) -> int:
+    """One tree of me (-1: none) and the pieces of class c beside the pixels x .. end - 1 of a row: its root."""
+    last = -1
+    for i in range(x, end):
+        if before[i] == c and ids[i] != last:
+            last = ids[i]
+            me = _join(parent, me, last)
+    return me
+
+
+@njit(cache=True, nogil=True)
+def _border_run(
+    pairs: NDArray[np.uint64],
+    sides: NDArray[np.int64],
+    ids: NDArray[np.int32],
+    before: NDArray[Any],
+    c: Any,
+    x: int,
+    end: int,
+    me: int,
+) -> int:
+    """Add the sides between pixels x .. end - 1 of a row, of piece me and class c, and others; how many new pairs."""
+    used = 0
+    i = x
+    while i < end:
+        other, first = ids[i], i
+        while i < end and ids[i] == other:
+            i += 1
+        if other >= 0 and before[first] != c:
+            used += _add_sides(pairs, sides, _pair(other, me), i - first)
+    return used
+
+
+@njit(cache=True, nogil=True)
 def find_regions(
     labels: NDArray[Any],
     last: bool,
@@ -570,8 +606,9 @@ def find_regions(
     """Read a band of a map: its pieces of regions, in reading order, and the pixel sides that pieces share.
 
     labels (n, h, w): the next n slices, 6-connected; before, ids (h, w): labels and pieces of the slice before
-    (-1: there is none), afterwards of the last one. A pixel belongs to the piece of an equal neighbour that comes
-    earlier, else a new piece begins; pieces that turn out to be one region become one tree of `parent`. Pieces
+    (-1: there is none), afterwards of the last one. The equal pixels that follow each other in a row belong to
+    the piece of an equal neighbour above or behind, else to a new one; pieces that turn out to be one region become one
+    tree of `parent`. Pieces
     have areas in pixels, classes, and touches: they lie at the map's border (last: the band is the lowest; flat: the
     second axis has no border). These arrays have room for a piece a pixel. pairs, sides: a hash table, see
     `_add_sides`, of `used` pairs. Answers the numbers of pieces so far, and the table, which may have grown.
@@ -588,31 +625,31 @@ def find_regions(
                 for i in range(len(old_pairs)):
                     if old_pairs[i] != 0:
                         _add_sides(pairs, sides, old_pairs[i], old_sides[i])
-            border = (last and z == d - 1) or (not flat and (y == 0 or y == h - 1))
-            for x in range(w):
-                c = labels[z, y, x]
-                behind = ids[y, x]
+            border = (last and z == d - 1) or (not flat and (y == 0 or y == h - 1)) or ids[y, 0] < 0
+            x = 0
+            while x < w:
+                c, end = labels[z, y, x], x + 1
+                while end < w and labels[z, y, end] == c:
+                    end += 1
                 me = -1
-                if x > 0 and before[y, x - 1] == c:
-                    me = ids[y, x - 1]
-                if y > 0 and before[y - 1, x] == c:
-                    me = _join(parent, me, ids[y - 1, x])
-                if behind >= 0 and before[y, x] == c:
-                    me = _join(parent, me, behind)
+                if ids[y, x] >= 0:
+                    me = _join_run(parent, ids[y], before[y], c, x, end, me)
+                if y > 0:
+                    me = _join_run(parent, ids[y - 1], before[y - 1], c, x, end, me)
                 if me < 0:
                     me = count
                     count += 1
                     parent[me], areas[me], touches[me], classes[me] = me, 0, False, c
-                areas[me] += 1
-                if border or x == 0 or x == w - 1 or behind < 0:
-                    touches[me] = True
-                if x > 0 and before[y, x - 1] != c:
+                areas[me] += end - x
+                touches[me] |= border or x == 0 or end == w
+                if x > 0:
                     used += _add_sides(pairs, sides, _pair(ids[y, x - 1], me), 1)
-                if y > 0 and before[y - 1, x] != c:
-                    used += _add_sides(pairs, sides, _pair(ids[y - 1, x], me), 1)
-                if behind >= 0 and before[y, x] != c:
-                    used += _add_sides(pairs, sides, _pair(behind, me), 1)
-                before[y, x], ids[y, x] = c, me
+                used += _border_run(pairs, sides, ids[y], before[y], c, x, end, me)
+                if y > 0:
+                    used += _border_run(pairs, sides, ids[y - 1], before[y - 1], c, x, end, me)
+                ids[y, x:end] = me
+                before[y, x:end] = c
+                x = end
     return count, pairs, sides, used
 
 
@@ -632,17 +669,22 @@ def relabel(
     d, h, w = labels.shape
     for z in range(d):
         for y in range(h):
-            for x in range(w):
-                c = labels[z, y, x]
-                if x > 0 and before[y, x - 1] == c:
-                    ids[y, x] = ids[y, x - 1]
-                elif y > 0 and before[y - 1, x] == c:
-                    ids[y, x] = ids[y - 1, x]
-                elif ids[y, x] < 0 or before[y, x] != c:
-                    ids[y, x] = count
+            x = 0
+            while x < w:
+                c, end, me = labels[z, y, x], x, np.int32(-1)
+                while end < w and labels[z, y, end] == c:
+                    if me < 0 and before[y, end] == c:
+                        me = ids[y, end]
+                    if me < 0 and y > 0 and before[y - 1, end] == c:
+                        me = ids[y - 1, end]
+                    end += 1
+                if me < 0:
+                    me = np.int32(count)
                     count += 1
-                before[y, x] = c
-                out[z, y, x] = classes[ids[y, x]]
+                before[y, x:end] = c
+                ids[y, x:end] = me
+                out[z, y, x:end] = classes[me]
+                x = end
     return count
 
 
