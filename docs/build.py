@@ -23,7 +23,8 @@ import torch
 
 import encoder_table
 import figures
-from pixelwise.catalog import CATALOG, Entry
+from pixelwise.catalog import CATALOG
+from pixelwise.catalog.entry import Entry
 from pixelwise.checkpoints.families import fcn
 from pixelwise.checkpoints.family import Family
 from pixelwise.checkpoints.loading import families
