@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pixelwise import catalog
+import pytest
+
+from pixelwise import Segmenter, catalog
 from pixelwise.catalog import CATALOG
+from pixelwise.cli.models import _weights
+from pixelwise.errors import DownloadError, InputError
 
 FOLDER = Path(catalog.__file__).parent
 PAPERS = sorted(path.stem for path in FOLDER.glob("[!_]*.py") if path.stem not in ("entry", "embedded"))
@@ -44,3 +48,20 @@ def test_a_file_that_is_put_there_is_in_the_catalog(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert said.stdout.split() == ["zzz_mobilenet_v3_large", "False"]
+
+
+@pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.asset is None])
+def test_the_list_of_models_says_of_weights_what_segmenter_does(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("PIXELWISE_OFFLINE", "1")
+    for variable in ("PIXELWISE_CACHE", "PIXELWISE_WEIGHTS", "TORCH_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    with pytest.raises(InputError if _weights(name) != "fetched on first use" else DownloadError):
+        Segmenter(name)
+
+
+def test_official_files_that_nobody_fetches_are_not_said_to_be_fetched():
+    assert _weights("everyday") == "in the package"
+    assert _weights("lraspp_mobilenet_v3_large") == "fetched on first use"
+    for name in ("upernet_convnext_tiny", "segformer_b0", "deeplabv2_resnet101", "unet"):
+        assert _weights(name) == "official files, not fetched"
+    assert _weights("fcn_convnext_tiny") == "none official"

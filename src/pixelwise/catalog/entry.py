@@ -30,6 +30,18 @@ class Entry:
             return None
         return self.base_url + self.card.file
 
+    @property
+    def fetched(self) -> bool:
+        """Whether `Segmenter` fetches the weights by itself: where they lie is known, and their hash."""
+        return self.url is not None and self.card is not None and self.card.sha256 is not None
+
+    @property
+    def official(self) -> bool:
+        """Whether the authors published weights, which a user may give as a file."""
+        notes = () if self.card is None else self.card.notes
+        files = any(note.startswith(("Official file: ", "Official files: ")) for note in notes)
+        return files or (self.card is not None and self.card.file is not None)
+
 
 def by_name(*entries: Entry) -> dict[str, Entry]:
     """Rows under the names of the functions that build them."""
