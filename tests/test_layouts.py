@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -500,6 +501,20 @@ def test_one_hugging_face_split_divides_itself_as_a_folder_does(tmp_path):
     data = open_data(tmp_path)
     names = [set(data.samples(split).names) for split in ("train", "val")]
     assert names == [set(part) for part in split_by_name(f"{i:06d}" for i in range(9))]
+
+
+def test_rows_without_a_picture_that_can_be_read_are_found(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    columns = {
+        "image": [Image.fromarray(photo()), None, {"bytes": b"none", "path": None}],
+        "mask": [Image.fromarray(stripes(0, 1)), Image.fromarray(stripes(0, 1)), None],
+    }
+    features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path))
+    errors = [f.message for f in examine(open_data(tmp_path)).findings if f.severity == "error"]
+    assert [re.search(r"row (\d).*", message)[1] for message in errors] == ["1", "2", "2"]
+    with pytest.raises(InputError, match="row 1 has no picture in column 'image'"):
+        open_data(tmp_path).samples("all")[1]
 
 
 @pytest.mark.parametrize("command", ["check", "evaluate", "train"])

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pixelwise.datasets.sample import Ids, Pair
-from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
+from pixelwise.errors import ImageError, InputError, MissingExtraError, UnknownNameError
 
 MASK_COLUMNS = ("mask", "annotation", "label", "labels", "segmentation_mask")
 """Names under which label maps are found if none is given."""
@@ -21,6 +21,11 @@ SPLITS = {"validation": "val"}
 
 class Rows(Protocol):
     """What is used of a `datasets.Dataset` (one split of a data set)."""
+
+    @property
+    def column_names(self) -> list[str]: ...
+
+    def select_columns(self, column_names: list[str]) -> Rows: ...
 
     def __len__(self) -> int: ...
 
@@ -63,27 +68,33 @@ def row_pairs(
     """
     if len(rows) == 0:
         raise InputError(f"{place}: the data set has no rows")
-    columns = list(rows[0])
+    columns = rows.column_names
     if mask is None:
         mask = next((column for column in MASK_COLUMNS if column in columns), "mask")
     for column in (image, mask):
         if column not in columns:
             raise UnknownNameError("column", column, columns)
+    pictures, maps = rows.select_columns([image]), rows.select_columns([mask])  # a row is decoded whole
     return [
         Pair(
             f"{index:06d}",
             split,
             place,
             place,
-            ids=partial(_ids, rows, index, mask),
-            picture=partial(_picture, rows, index, image),
+            ids=partial(_ids, maps, index, mask),
+            picture=partial(_picture, pictures, index, image),
         )
         for index in range(len(rows))
     ]
 
 
 def _picture(rows: Rows, index: int, column: str) -> Any:
-    picture = rows[index][column]
+    try:
+        picture = rows[index][column]
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"the picture of row {index} cannot be read ({error})") from error
+    if picture is None:
+        raise ImageError(f"row {index} has no picture in column {column!r}")
     return np.asarray(picture) if isinstance(picture, list) else picture
 
 
