@@ -185,6 +185,14 @@ def test_every_layout_has_a_miniature():
     assert set(DRAWN) == set(LAYOUTS)
 
 
+def test_help_reads_the_tables_without_what_their_rows_need():
+    code = (
+        "import sys, pixelwise.cli.app as app; assert 'camvid-rgb' in app.LAYOUTS; "
+        "print([name for name in ('numpy', 'PIL', 'datasets') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
 @pytest.mark.parametrize("layout", DRAWN)
 def test_a_layout_is_recognised_and_its_masks_hold_class_indices(layout, tmp_path):
     split, expected = DRAWN[layout](tmp_path)

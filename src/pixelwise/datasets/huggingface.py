@@ -34,10 +34,6 @@ class Rows(Protocol):
 
 def huggingface_pairs(root: Path) -> list[Pair]:
     """A folder that `save_to_disk` wrote, of one `datasets.Dataset` or of a `datasets.DatasetDict` of splits."""
-    if not is_huggingface(root):
-        raise InputError(
-            f"{root} has no dataset_dict.json and no dataset_info.json, so datasets.save_to_disk did not write it"
-        )
     try:
         from datasets import load_from_disk
     except ModuleNotFoundError as error:
@@ -53,10 +49,6 @@ def huggingface_pairs(root: Path) -> list[Pair]:
         for split, rows in found.items()
         for pair in row_pairs(rows, root / str(split), SPLITS.get(str(split), str(split)))
     ]
-
-
-def is_huggingface(root: Path) -> bool:
-    return any((root / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
 
 
 def row_pairs(

@@ -1,4 +1,5 @@
-"""What a label map can be written as: one table, for saving, reading, `--help` and docs/outputs.md.
+"""What a label map can be written as: one table, for saving, reading, `--help` and docs/outputs.md. What a row needs
+is imported when it is used, so that `--help` answers at once.
 
 For people: pictures, and csv, a table of areas. Exact, `reading.read_labels` reads them back: those with a `read`.
 """
@@ -11,18 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from pixelwise.errors import InputError
-from pixelwise.labels import LabelSet
 
 if TYPE_CHECKING:
-    from pixelwise.segmentation import Segmentation
+    import numpy as np
+    from numpy.typing import NDArray
 
-Read = Callable[[Path, LabelSet], NDArray[Any]]
-"""(file, classes) -> label map (h, w)."""
+    from pixelwise.labels import LabelSet
+    from pixelwise.segmentation import Segmentation
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,8 @@ class Format:
     """One row of the table.
 
     ending: what the command line puts behind a picture's name. says: what it is, for people. write: (segmentation,
-    path) -> None, and the keyword `option` where there is one. read: the way back; None where a file does not hold the
+    path) -> None, and the keyword `option` where there is one. read: (path, classes) -> label map
+    (h, w), the way back; None where a file does not hold the
     label map. means_by: endings that mean this format where none is named. only: the endings it may have, where
     another kind of file would damage it; none: any. option: of `Segmentation.save`, for this format alone. extra: of
     pixelwise, without which it cannot be written.
@@ -39,7 +37,7 @@ class Format:
     ending: str
     says: str
     write: Callable[..., None]
-    read: Read | None = None
+    read: Callable[[Path, LabelSet], NDArray[Any]] | None = None
     means_by: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     option: str | None = None
@@ -55,6 +53,8 @@ def _picture(draw: Callable[..., NDArray[np.uint8]]) -> Callable[..., None]:
     """The writer of a picture (h, w), (h, w, 3) or (h, w, 4) that `draw` makes of a segmentation."""
 
     def write(found: Segmentation, path: Path, **options: Any) -> None:
+        from PIL import Image
+
         picture = Image.fromarray(draw(found, **options))
         # PNG at zlib's fastest level: pictures are looked at, not archived. WebP without loss, which keeps holes.
         encoder: dict[str, dict[str, Any]] = {".png": {"compress_level": 1}, ".webp": {"lossless": True}}
@@ -67,6 +67,8 @@ def _picture(draw: Callable[..., NDArray[np.uint8]]) -> Callable[..., None]:
 
 
 def _confidence(found: Segmentation) -> NDArray[np.uint8]:
+    import numpy as np
+
     if found.confidence is None:
         raise InputError("there is no confidence to save; ask for it: segmenter(image, confidence=True)")
     return np.round(found.confidence * 255).astype(np.uint8)
@@ -79,6 +81,12 @@ def _text(say: Callable[..., str]) -> Callable[..., None]:
         path.write_text(say(found, **options), encoding="utf-8", newline="\n")
 
     return write
+
+
+def _array(found: Segmentation, path: Path) -> None:
+    import numpy as np
+
+    np.save(path, found.labels)
 
 
 def _areas(found: Segmentation) -> str:
@@ -94,11 +102,16 @@ def _geotiff(found: Segmentation, path: Path) -> None:
 
 
 def _read_picture(path: Path, classes: LabelSet) -> NDArray[Any]:
+    import numpy as np
+    from PIL import Image
+
     with Image.open(path) as image:
         return np.asarray(image)
 
 
 def _read_array(path: Path, classes: LabelSet) -> NDArray[Any]:
+    import numpy as np
+
     array: NDArray[Any] = np.load(path, allow_pickle=False)
     return array
 
@@ -140,7 +153,7 @@ FORMATS = {
     "npy": Format(
         ".npy",
         "the array",
-        write=lambda found, path: np.save(path, found.labels),
+        write=_array,
         read=_read_array,
         means_by=(".npy",),
     ),

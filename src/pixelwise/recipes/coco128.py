@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pixelwise.datasets.layouts import match
+from pixelwise.datasets.folder import match
 from pixelwise.datasets.opening import PairSamples, split_by_name
 from pixelwise.labels import LabelSet
 from pixelwise.recipes import from_voc

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.checkpoints.making import create_model
-from pixelwise.datasets.layouts import match
+from pixelwise.datasets.folder import match
 from pixelwise.datasets.opening import PairSamples, ignore_index
 from pixelwise.datasets.sample import Samples
 from pixelwise.files import writing
