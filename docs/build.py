@@ -1,8 +1,9 @@
-"""Write docs/models.md, docs/encoders.md, docs/cli.md and docs/figures/*.svg: `python docs/build.py`.
+"""Write docs/models.md, docs/encoders.md, docs/cli.md, docs/figures/*.svg and tables in other pages: `python
+docs/build.py`.
 
 Models come from the catalog's cards, papers from the docstrings of the modules in models/ (read, not imported),
 checkpoint families from what each converter does to the names of each network, encoders from building each, commands
-from their --help. With --check nothing is written; the exit code is 1 and one sentence says so when a file would
+from their --help, tables of formats, layouts and losses from the package's own. With --check nothing is written; the exit code is 1 and one sentence says so when a file would
 change. Building all encoders takes a minute, so --check looks at their page only with --encoders as well.
 """
 
@@ -23,14 +24,18 @@ import torch
 
 import encoder_table
 import figures
-from pixelwise.catalog import CATALOG, Entry
+from pixelwise.catalog import CATALOG
+from pixelwise.catalog.entry import Entry
 from pixelwise.checkpoints.families import fcn
 from pixelwise.checkpoints.family import Family
 from pixelwise.checkpoints.loading import families
 from pixelwise.checkpoints.making import build
 from pixelwise.cli.app import app
+from pixelwise.datasets.layouts import LAYOUTS
 from pixelwise.errors import PixelwiseError
+from pixelwise.losses import LOSSES
 from pixelwise.models import builder_of
+from pixelwise.outputs.formats import BY_ENDING, FORMATS
 from pixelwise.segmenter import card_of
 from pixelwise.weights.card import Card, Score
 from pixelwise.weights.origin import Origin
@@ -127,6 +132,7 @@ pixelwise convert segformer_b0.safetensors model.safetensors --to huggingface.se
 
 def main() -> int:
     pages = {DOCS / "models.md": models_page(), DOCS / "cli.md": cli_page(), **figures.drawings()}
+    pages |= {path: with_tables(path.read_text(encoding="utf-8")) for path in map(DOCS.joinpath, WITH_TABLES)}
     if "--check" not in sys.argv[1:] or "--encoders" in sys.argv[1:]:
         pages[DOCS / "encoders.md"] = encoder_table.page()
     stray = [path for path in figures.FOLDER.glob("*.svg") if path not in pages]
@@ -402,6 +408,48 @@ def _help(*command: str) -> str:
         env=environment, capture_output=True, encoding="utf-8", check=True,
     ).stdout  # fmt: skip
     return "\n".join(line.rstrip() for line in shown.strip().splitlines())
+
+
+# Tables in pages that are written by hand ------------------------------------------------------------------------
+
+WITH_TABLES = ("outputs.md", "train_your_own.md")
+
+
+def with_tables(page: str) -> str:
+    """The page with what stands between `<!-- NAME: written by docs/build.py -->` and `<!-- end -->` made anew."""
+    tables = {"formats": formats, "layouts": layouts, "losses": losses}
+    return re.sub(
+        r"(<!-- (\w+): written by docs/build\.py -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}\n{tables[found[2]]()}\n\n{found[3]}",
+        page,
+        flags=re.DOTALL,
+    )
+
+
+def formats() -> str:
+    rows = ["| `format` | ending on the command line | what it is | reads back |", "|---|---|---|---|"]
+    for name, row in FORMATS.items():
+        needs = f"; needs `pixelwise[{row.extra}]`" if row.extra else ""
+        rows.append(f"| `{name}` | `{row.ending}` | {row.says}{needs} | {'yes' if row.read else ''} |")
+    meant = ", ".join(f"`{ending}` {name}" for ending, name in BY_ENDING.items())
+    return "\n".join([*rows, "", f"Where no format is given, the ending says it: {meant}."])
+
+
+def layouts() -> str:
+    rows = ["| `--format` | what it looks like | how to get it |", "|---|---|---|"]
+    rows += [f"| `{name}` | {_first(row.pairs)} | {row.source} |" for name, row in LAYOUTS.items()]
+    return "\n".join(rows)
+
+
+def losses() -> str:
+    rows = ["| loss | what it is |", "|---|---|"]
+    return "\n".join([*rows, *(f"| `{name}` | {_first(loss)} |" for name, loss in LOSSES.items())])
+
+
+def _first(function: object) -> str:
+    """The first paragraph of a docstring, as the cell of a table."""
+    text = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
+    return text.replace("|", "\\|").replace("*", "\\*")
 
 
 if __name__ == "__main__":

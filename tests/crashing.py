@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 from pixelwise.datasets.sample import Sample
 from pixelwise.losses import cross_entropy
 from pixelwise.models.unet import UNet
-from pixelwise.training import checkpoint
+from pixelwise.training import state as saving
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.loop import fit
 from pixelwise.transforms.torchvision import joint
@@ -103,15 +103,17 @@ def kill_at_every_write(out: Path) -> list:
     path = out / "checkpoint.pt"
     seen = []
     for point in range(1000):
-        checkpoint.save(old, path)
-        child = forked(lambda point=point: die_at(point, out / "died_in", lambda: checkpoint.save(new, path)))
+        saving.save_state(old, path)
+        child = forked(
+            lambda point=point: die_at(point, out / "died_in", lambda: saving.save_state(new, path))
+        )
         code = ended(child)
-        state = checkpoint.load(path)
+        state = saving.load_state(path)
         assert (state["weights"] == state["step"]).all()
         if code == 0:
             return seen
         seen.append([(out / "died_in").read_text(), code, state["step"]])
-        checkpoint.remove_leftovers(out)
+        saving.remove_leftovers(out)
     raise AssertionError("there is no end of writing")
 
 
@@ -149,7 +151,7 @@ def die_at(point: int, note: Path, work) -> None:
         def __exit__(self, *error):
             self.file.close()
 
-    checkpoint.open = dying_open
+    saving.open = dying_open
     for name in ("fsync", "replace", "chmod"):
         setattr(os, name, dying(name, getattr(os, name)))
     work()
@@ -159,11 +161,11 @@ def fill_the_disk(out: Path) -> list:
     """The error, its sentence and the files that are left."""
     out.mkdir()
     path = out / "checkpoint.pt"
-    checkpoint.save({"weights": torch.ones(10)}, path)
+    saving.save_state({"weights": torch.ones(10)}, path)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     try:
-        checkpoint.save({"weights": torch.ones(1_000_000)}, path)
+        saving.save_state({"weights": torch.ones(1_000_000)}, path)
     except Exception as error:
         return [type(error).__name__, str(error), sorted(p.name for p in out.iterdir())]
     raise AssertionError("there was room")

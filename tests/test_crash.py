@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pixelwise.errors import InputError, OutputError
-from pixelwise.training import checkpoint
 from pixelwise.training.progress import read_metrics
+from pixelwise.training.state import load_state, save_state
 
 SCRIPT = Path(__file__).parent / "crashing.py"
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
@@ -63,7 +63,7 @@ def test_a_file_that_does_not_fit_is_one_sentence_and_the_old_one_stays(writes):
     assert "needs 4 MiB" in sentence
     assert "the previous one is whole" in sentence
     assert files == ["checkpoint.pt"]
-    assert (checkpoint.load(out / "full" / "checkpoint.pt")["weights"] == 1).all()
+    assert (load_state(out / "full" / "checkpoint.pt")["weights"] == 1).all()
 
 
 def test_a_full_disk_is_told_from_other_trouble(tmp_path, monkeypatch):
@@ -72,17 +72,17 @@ def test_a_full_disk_is_told_from_other_trouble(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match=r"no room for .* there is none yet: free some space"):
-        checkpoint.save({"weights": torch.ones(3)}, tmp_path / "checkpoint.pt")
+        save_state({"weights": torch.ones(3)}, tmp_path / "checkpoint.pt")
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     with pytest.raises(OutputError, match="is a folder"):
-        checkpoint.save({}, tmp_path)
+        save_state({}, tmp_path)
 
 
 def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
     with pytest.raises(InputError, match="is no checkpoint of a training run"):
-        checkpoint.load(tmp_path / "checkpoint.pt")
+        load_state(tmp_path / "checkpoint.pt")
 
 
 def test_a_line_that_was_cut_short_is_left_out_of_the_metrics(tmp_path):

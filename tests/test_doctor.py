@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pixelwise.datasets.doctor import examine
+from pixelwise.datasets.opening import open_data
 from pixelwise.errors import InputError, UnknownNameError
 
 
@@ -41,11 +42,11 @@ def clean(tmp_path: Path) -> Path:
 
 
 def findings(root: Path, kind: str, **options) -> list:
-    return [finding for finding in examine(root, **options).findings if finding.kind == kind]
+    return [finding for finding in examine(open_data(root), **options).findings if finding.kind == kind]
 
 
 def test_a_clean_data_set_has_no_findings(clean):
-    report = examine(clean)
+    report = examine(open_data(clean))
     assert report.findings == []
     assert report.safe
     assert report.splits == {"train": 4, "val": 2}
@@ -157,7 +158,7 @@ PLANTED = [
 )
 def test_every_planted_fault_is_found_and_named(plant, kind, file, pixel, safe, clean):
     plant(clean)
-    report = examine(clean)
+    report = examine(open_data(clean))
     found = [finding for finding in report.findings if finding.kind == kind]
     assert len(found) == 1, report.findings
     assert found[0].fix
@@ -187,25 +188,25 @@ def test_the_number_of_classes_makes_the_check_strict(clean):
 def test_layouts(clean, tmp_path):
     flat = tmp_path / "flat"
     shutil.copytree(clean / "train", flat)
-    assert examine(flat).splits == {"all": 4}
+    assert examine(open_data(flat)).splits == {"all": 4}
     camvid = tmp_path / "camvid"
     shutil.copytree(clean / "train" / "images", camvid / "train")
     shutil.copytree(clean / "train" / "masks", camvid / "trainannot")
-    assert examine(camvid).splits == {"train": 4}
+    assert examine(open_data(camvid)).splits == {"train": 4}
     voc = tmp_path / "voc"
     (voc / "ImageSets" / "Segmentation").mkdir(parents=True)
     (voc / "ImageSets" / "Segmentation" / "train.txt").write_text("p0\np9\n")
     for folder, source in (("JPEGImages", "images"), ("SegmentationClass", "masks")):
         shutil.copytree(clean / "train" / source, voc / folder)
     Image.open(voc / "JPEGImages" / "p0.png").save(voc / "JPEGImages" / "p0.jpg")
-    assert [f.kind for f in examine(voc).findings if f.severity == "error"] == [
+    assert [f.kind for f in examine(open_data(voc)).findings if f.severity == "error"] == [
         "missing picture",
         "missing label map",
     ]
     with pytest.raises(InputError, match="images/ and masks/"):
-        examine(tmp_path / "voc" / "ImageSets")
+        examine(open_data(tmp_path / "voc" / "ImageSets"))
     with pytest.raises(UnknownNameError, match="did you mean 'camvid'"):
-        examine(clean, layout="camvit")
+        examine(open_data(clean, "camvit"))
 
 
 def test_the_command(clean):

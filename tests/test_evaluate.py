@@ -136,7 +136,7 @@ def test_tiles_scales_and_flips_change_nothing_for_a_model_that_looks_at_pixels(
 
 def test_the_command_line_names_every_protocol_and_layout():
     assert all(name in app.PROTOCOLS for name in PROTOCOLS)
-    assert all(name in app.FORMATS for name in LAYOUTS)
+    assert all(name in app.LAYOUTS for name in LAYOUTS)
 
 
 def test_options_change_the_protocol_and_are_said_in_the_report(folder, colors_model):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from pixelwise.cli.app import app
 from pixelwise.datasets.camvid import COLOURS, split_of
 from pixelwise.datasets.coco import COCO_IDS, decode
 from pixelwise.datasets.doctor import examine
-from pixelwise.datasets.huggingface import HuggingFaceSamples
+from pixelwise.datasets.huggingface import row_pairs
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
-from pixelwise.datasets.opening import ignore_index, open_samples, parse_map, read_classes, split_by_name
+from pixelwise.datasets.opening import (
+    PairSamples,
+    ignore_index,
+    open_data,
+    open_samples,
+    parse_map,
+    read_classes,
+    split_by_name,
+)
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.labels import ADE20K, CAMVID, VOC, LabelSet
 
@@ -149,6 +160,13 @@ def run_lengths(mask):
     return lengths if values[0] == 0 else [0, *lengths]
 
 
+def draw_huggingface(root):
+    datasets = pytest.importorskip("datasets")
+    columns = {"image": [Image.fromarray(photo())], "mask": [Image.fromarray(stripes(0, 1, 3))]}
+    datasets.DatasetDict(validation=datasets.Dataset.from_dict(columns)).save_to_disk(str(root))
+    return "val", stripes(0, 1, 3)
+
+
 DRAWN = {
     "folder": draw_folder,
     "voc": draw_voc,
@@ -159,11 +177,20 @@ DRAWN = {
     "camvid": draw_camvid,
     "camvid-rgb": draw_camvid_rgb,
     "pet": draw_pet,
+    "huggingface": draw_huggingface,
 }
 
 
 def test_every_layout_has_a_miniature():
     assert set(DRAWN) == set(LAYOUTS)
+
+
+def test_help_reads_the_tables_without_what_their_rows_need():
+    code = (
+        "import sys, pixelwise.cli.app as app; assert 'camvid-rgb' in app.LAYOUTS; "
+        "print([name for name in ('numpy', 'PIL', 'datasets') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("layout", DRAWN)
@@ -183,7 +210,7 @@ def test_a_layout_is_recognised_and_its_masks_hold_class_indices(layout, tmp_pat
 @pytest.mark.parametrize("layout", DRAWN)
 def test_the_doctor_reads_every_layout(layout, tmp_path):
     split, expected = DRAWN[layout](tmp_path)
-    report = examine(tmp_path)
+    report = examine(open_data(tmp_path))
     assert not [f for f in report.findings if f.severity == "error"]
     classes = LAYOUTS[layout].classes
     for index in np.unique(expected[expected != 255]):
@@ -199,8 +226,9 @@ def test_missing_data_says_how_to_get_it(layout, tmp_path):
             find_pairs(root, layout)
 
 
-@pytest.mark.parametrize("layout", [name for name in DRAWN if name != "cityscapes"])  # found by its pictures
+@pytest.mark.parametrize("layout", [name for name in DRAWN if name not in ("cityscapes", "huggingface")])
 def test_a_missing_picture_is_named(layout, tmp_path):
+    """Cityscapes is found by its pictures; of rows both are there."""
     split, _ = DRAWN[layout](tmp_path)
     pair = find_pairs(tmp_path)[0]
     pair.image.unlink()
@@ -315,7 +343,7 @@ def test_an_unknown_colour_is_named_with_its_place(tmp_path):
         save(path, colours)
         with pytest.raises(InputError, match=r"07959_L\.png .*at \(7, 9\)"):
             open_samples(tmp_path)[0]
-    assert [f.kind for f in examine(tmp_path).findings if f.severity == "error"] == ["unreadable"]
+    assert [f.kind for f in examine(open_data(tmp_path)).findings if f.severity == "error"] == ["unreadable"]
 
 
 def test_the_split_of_camvids_frames_is_segnets(data):
@@ -356,7 +384,7 @@ def test_labels_beside_images_are_masks_and_objects_map_to_one_class(tmp_path):
     sample = open_samples(tmp_path, map_ids=parse_map("1-65535=1"))[0]
     assert sample.mask.dtype == np.uint8
     np.testing.assert_array_equal(sample.mask, stripes(0, 1, 1))
-    assert examine(tmp_path, map_ids=parse_map("1-65535=1")).pixels == {0: 800, 1: 1600}
+    assert examine(open_data(tmp_path, map_ids=parse_map("1-65535=1"))).pixels == {0: 800, 1: 1600}
 
 
 def test_map_ids_reads_ranges_and_refuses_the_rest():
@@ -423,16 +451,127 @@ def test_rows_of_a_hugging_face_data_set_are_samples(tmp_path):
     }
     features = datasets.Features({"image": datasets.Image(), "annotation": datasets.Image()})
     rows = datasets.Dataset.from_dict(columns, features=features)
-    samples = HuggingFaceSamples(rows, classes=ADE20K)
+    samples = PairSamples(row_pairs(rows, tmp_path), ADE20K)
     assert len(samples) == 2
     for i, sample in enumerate(samples):
         assert sample.name == f"00000{i}"
         np.testing.assert_array_equal(sample.image, photo(i))
         np.testing.assert_array_equal(sample.mask, stripes(255, 0, 149))
     with pytest.raises(UnknownNameError, match="did you mean 'annotation'"):
-        HuggingFaceSamples(rows, mask="anotation")
+        row_pairs(rows, tmp_path, mask="anotation")
     bad = rows.add_column("wrong", [0, 1])
-    with pytest.raises(InputError, match="row 0 should be"):
-        HuggingFaceSamples(bad, mask="wrong")[0]
+    with pytest.raises(InputError, match="column 'wrong' of row 0 should hold a label map"):
+        PairSamples(row_pairs(bad, tmp_path, mask="wrong"))[0]
     with pytest.raises(InputError, match="no rows"):
-        HuggingFaceSamples(rows.select([]))
+        row_pairs(rows.select([]), tmp_path)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A data set of two splits, as `save_to_disk` leaves it, with names for its classes."""
+    datasets = pytest.importorskip("datasets")
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Image()})
+
+    def rows(seeds):
+        columns = {
+            "image": [Image.fromarray(photo(i)) for i in seeds],
+            "label": [Image.fromarray(stripes(0, 1, 255))] * len(seeds),
+        }
+        return datasets.Dataset.from_dict(columns, features=kinds)
+
+    parts = datasets.DatasetDict(train=rows(range(4)), validation=rows(range(4, 6)))
+    parts.save_to_disk(str(tmp_path / "hub"))
+    write(tmp_path / "hub" / "classes.txt", "dark\nred\ngreen\nblue\n")
+    return tmp_path / "hub"
+
+
+def test_the_folder_of_a_hugging_face_data_set_is_opened_divided_and_examined(saved):
+    data = open_data(saved)
+    training, held_out = data.samples("train"), data.samples()
+    assert (len(training), len(held_out), held_out.split) == (4, 2, "val")
+    assert training.classes.names == ("dark", "red", "green", "blue")
+    np.testing.assert_array_equal(held_out[1].image, photo(5))
+    np.testing.assert_array_equal(held_out[1].mask, stripes(0, 1, 255))
+    report = examine(data)
+    assert report.safe
+    assert report.splits == {"train": 4, "val": 2}
+    assert report.pixels == {0: 6 * 800, 1: 6 * 800, 2: 0, 3: 0}
+    (saved / "train" / "state.json").unlink()
+    with pytest.raises(InputError, match="datasets cannot load it"):
+        open_data(saved)
+
+
+def test_one_hugging_face_split_divides_itself_as_a_folder_does(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    columns = {"image": [Image.fromarray(photo(i)) for i in range(9)]}
+    columns["mask"] = [Image.fromarray(stripes(0, 1))] * 9
+    datasets.Dataset.from_dict(columns).save_to_disk(str(tmp_path))
+    data = open_data(tmp_path)
+    names = [set(data.samples(split).names) for split in ("train", "val")]
+    assert names == [set(part) for part in split_by_name(f"{i:06d}" for i in range(9))]
+
+
+def test_rows_without_a_picture_that_can_be_read_are_found(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    columns = {
+        "image": [Image.fromarray(photo()), None, {"bytes": b"none", "path": None}],
+        "mask": [Image.fromarray(stripes(0, 1)), Image.fromarray(stripes(0, 1)), None],
+    }
+    features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path))
+    errors = [f.message for f in examine(open_data(tmp_path)).findings if f.severity == "error"]
+    assert [re.search(r"row (\d).*", message)[1] for message in errors] == ["1", "2", "2"]
+    with pytest.raises(InputError, match="row 1 has no picture in column 'image'"):
+        open_data(tmp_path).samples("all")[1]
+
+
+@pytest.mark.parametrize("command", ["check", "evaluate", "train"])
+def test_commands_take_the_folder_of_a_hugging_face_data_set(command, saved, tmp_path, colors_model):
+    pytest.importorskip("accelerate")
+    settings = {"steps": 1, "batch_size": 2, "model": "unet", "model_options": {"width": 2}, "image_size": 32}
+    write(tmp_path / "tiny.json", json.dumps({**settings, "workers": 0, "data": str(saved)}))
+    arguments = {
+        "check": [saved],
+        "evaluate": ["--data", saved, "--model", colors_model],
+        "train": ["--config", tmp_path / "tiny.json", "--out", tmp_path / "run"],
+    }
+    result = CliRunner().invoke(app, [command, *map(str, arguments[command])])
+    assert result.exit_code == 0, result.exception
+    says = {"check": "safe to train", "evaluate": "2 pictures", "train": "mean IoU"}
+    assert says[command] in result.output
+
+
+# Opened once ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["check", "train", "train --config"])
+def test_a_data_set_is_opened_once(command, tmp_path, monkeypatch):
+    """COCO's JSON is hundreds of megabytes: defaults, doctor and training share what was read of it."""
+    pytest.importorskip("pycocotools")
+    draw_coco(tmp_path / "coco")
+    square = [[0, 0, 40, 0, 40, 40, 0, 40]]
+    both = [coco_json(number, [(17, square, 1600, 0)]) for number in (8, 9)]
+    both[0]["images"] += both[1]["images"]
+    both[0]["annotations"] += both[1]["annotations"]
+    write(tmp_path / "coco" / "annotations" / "instances_train2017.json", json.dumps(both[0]))
+    for number in (8, 9):
+        save(tmp_path / "coco" / "train2017" / f"{number:012d}.jpg", photo(number))
+    settings = {"steps": 1, "batch_size": 2, "model": "unet", "model_options": {"width": 2}, "image_size": 32}
+    write(tmp_path / "tiny.json", json.dumps({**settings, "workers": 0, "data": str(tmp_path / "coco")}))
+    parsed = []
+    loads = json.loads
+    monkeypatch.setattr("pixelwise.datasets.coco.json.loads", lambda text: parsed.append(text) or loads(text))
+    words = {
+        "check": ["check", tmp_path / "coco"],
+        "train": [
+            "train", "--data", tmp_path / "coco", "--encoder", "none", "--steps", "1", "--image-size", "32",
+            "--out", tmp_path / "run", "--workers", "0", "--losses", "cross_entropy=1",
+        ],
+        "train --config": ["train", "--config", tmp_path / "tiny.json", "--out", tmp_path / "run"],
+    }  # fmt: skip
+    result = CliRunner().invoke(app, [str(word) for word in words[command]])
+    assert result.exit_code == 0, result.exception
+    files = [
+        text for text in parsed if b"annotations" in (text if isinstance(text, bytes) else text.encode())
+    ]
+    assert len(files) == 2  # of train and of val, each once

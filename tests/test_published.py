@@ -15,11 +15,11 @@ from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.losses import unet_cross_entropy, unet_weights
 from pixelwise.recipes.published import RECIPES, listing, recipe
 from pixelwise.training.config import TrainConfig
+from pixelwise.training.experiment import experiment_of
 from pixelwise.training.loop import fit
 from pixelwise.training.objective import make_loss
 from pixelwise.training.optimize import learning_rate, make_optimizer
 from pixelwise.training.progress import read_metrics
-from pixelwise.training.run import experiment_of
 
 EVERYDAY = {"camvid_lraspp", "coco_deeplabv3_mobilenet_v3_large", "ade20k_segformer_b0", "isbi_unet"}
 NAMES = [pytest.param(n, marks=() if n in EVERYDAY else pytest.mark.slow) for n in RECIPES]

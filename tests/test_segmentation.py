@@ -10,7 +10,7 @@ from PIL import Image
 
 from pixelwise import LabelSet, Segmentation
 from pixelwise.errors import InputError, OutputError, UnknownNameError
-from pixelwise.segmentation import FORMATS
+from pixelwise.outputs.formats import FORMATS
 from tiny import COLORS, quadrant_labels, quadrants
 
 
@@ -105,9 +105,9 @@ def test_every_format_is_written_under_its_ending(segmentation, tmp_path, format
     if format == "geotiff":
         pytest.importorskip("rasterio")
     names = ["red"] if format == "cutout" else []
-    path = segmentation.save(tmp_path / f"photo{FORMATS[format]}", format=format, names=names)
+    path = segmentation.save(tmp_path / f"photo{FORMATS[format].ending}", format=format, names=names)
     assert path.stat().st_size > 0
-    assert [p.name for p in tmp_path.iterdir()] == [f"photo{FORMATS[format]}"]
+    assert [p.name for p in tmp_path.iterdir()] == [f"photo{FORMATS[format].ending}"]
 
 
 def test_an_ending_that_says_enough_needs_no_format(segmentation, tmp_path):

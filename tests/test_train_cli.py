@@ -22,8 +22,8 @@ from pixelwise.cli.app import app
 from pixelwise.errors import DownloadError, InputError
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
+from pixelwise.training.experiment import experiment_of
 from pixelwise.training.progress import read_metrics
-from pixelwise.training.run import experiment_of
 from pixelwise.weights.card import CARD_KEY, Card
 
 GUIDE = Path(__file__).parents[1] / "docs" / "train_your_own.md"

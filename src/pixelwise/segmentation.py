@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,59 +17,10 @@ from pixelwise.files import writing
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import summary
+from pixelwise.outputs.formats import BY_ENDING, FORMATS
 
 if TYPE_CHECKING:
     from pixelwise.outputs.polygons import Polygon
-
-FORMATS = {
-    "labels": ".labels.png",
-    "overlay": ".overlay.png",
-    "side-by-side": ".side-by-side.png",
-    "contours": ".contours.png",
-    "cutout": ".cutout.png",
-    "legend": ".legend.png",
-    "ids": ".ids.png",
-    "confidence": ".confidence.png",
-    "npy": ".npy",
-    "geotiff": ".labels.tif",
-    "geojson": ".geojson",
-    "coco": ".coco.json",
-    "coco-polygons": ".polygons.json",
-    "csv": ".csv",
-    "json": ".json",
-}
-"""What `save` can write, and the ending that the command line gives it.
-
-For people: overlay, the photo with its classes; side-by-side, the photo beside it; contours, the photo with the
-borders of the classes; cutout, the photo without its background, transparent; legend, colours, names, shares;
-csv, a table of areas. Exact, `outputs.reading.read_labels` reads them back: labels, a palette PNG of ids,
-coloured for people too; ids, a grey PNG of 8 or 16 bit; npy, the array; geotiff, ids with palette, CRS and
-transform; geojson, polygons in the picture's CRS; coco, run lengths; coco-polygons. Also confidence, a grey PNG,
-255 is certain; json, classes and shares.
-"""
-
-_BY_SUFFIX = {
-    ".coco.json": "coco",
-    ".polygons.json": "coco-polygons",
-    ".png": "labels",
-    ".npy": "npy",
-    ".tif": "geotiff",
-    ".tiff": "geotiff",
-    ".geojson": "geojson",
-    ".csv": "csv",
-    ".json": "json",
-    ".jpg": "overlay",
-    ".jpeg": "overlay",
-}
-"""What an ending means where no format is given, longer endings first."""
-
-_ONLY_AS = {
-    "labels": (".png",),
-    "ids": (".png",),
-    "cutout": (".png", ".webp"),
-    "geotiff": (".tif", ".tiff"),
-}
-"""Formats that other kinds of files would damage, and the endings they may have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +118,7 @@ class Segmentation:
 
         Ignored pixels and unused ids are light grey. Raises InputError for ids above 65535.
         """
-        image = self._ids_image()
+        image = self.ids_image()
         if self.labels.dtype == np.uint8:
             colors = np.full(
                 (256, 3), 224, np.uint8
@@ -178,7 +128,8 @@ class Segmentation:
             image.putpalette(colors.tobytes())
         return image
 
-    def _ids_image(self) -> Image.Image:
+    def ids_image(self) -> Image.Image:
+        """The label map as a grey image of ids, 8 or 16 bit. Raises InputError for ids above 65535."""
         if self.labels.dtype.itemsize > 2:
             raise InputError(
                 f"a PNG holds ids up to 65535, these are {self.labels.dtype}; save as geotiff or npy"
@@ -198,7 +149,7 @@ class Segmentation:
         simplify_px: float = 0,
         overwrite: bool = True,
     ) -> Path:
-        """Write one of FORMATS to `path`; by default the format follows the ending (.png: labels).
+        """Write one of `outputs.formats.FORMATS` to `path`; by default the format follows the ending (.png: labels).
 
         names: the classes that a cutout keeps. simplify_px: for geojson, see `to_geojson`. The file appears whole
         or not at all. Returns the path. Raises InputError where the format cannot hold what there is, or the ending
@@ -206,77 +157,26 @@ class Segmentation:
         """
         path = Path(path)
         if format is None:
-            format = next((f for end, f in _BY_SUFFIX.items() if path.name.lower().endswith(end)), None)
+            format = next((f for end, f in BY_ENDING.items() if path.name.lower().endswith(end)), None)
             if format is None:
                 raise InputError(
-                    f"cannot tell a format from {path.name!r}; use {', '.join(_BY_SUFFIX)}, or pass format="
+                    f"cannot tell a format from {path.name!r}; use {', '.join(BY_ENDING)}, or pass format="
                 )
         if format not in FORMATS:
             raise UnknownNameError("format", format, FORMATS)
-        endings = _ONLY_AS.get(format)
-        if endings and path.suffix.lower() not in endings:
+        chosen = FORMATS[format]
+        if chosen.only and path.suffix.lower() not in chosen.only:
             raise InputError(
-                f"format {format!r} is written as {' or '.join(end[1:].upper() for end in endings)}, "
+                f"format {format!r} is written as {' or '.join(end[1:].upper() for end in chosen.only)}, "
                 f"which keeps it exact; got {path.name!r}"
             )
-        for option, given, owner in (("names", names, "cutout"), ("simplify_px", simplify_px, "geojson")):
-            if given and format != owner:
+        options = {"names": names, "simplify_px": simplify_px}
+        for option, given in options.items():
+            if given and option != chosen.option:
+                owner = next(name for name, one in FORMATS.items() if one.option == option)
                 raise InputError(f"{option} is for format {owner!r}, got format {format!r}")
         with writing(path, overwrite=overwrite) as temporary:
-            self._write(temporary, format, names, simplify_px)
+            chosen.write(
+                self, temporary, **({chosen.option: options[chosen.option]} if chosen.option else {})
+            )
         return path
-
-    def _write(self, path: Path, format: str, names: Sequence[str], simplify_px: float) -> None:
-        if format == "labels":
-            self.to_pil().save(path, optimize=False)
-        elif format == "ids":
-            self._ids_image().save(path)
-        elif format == "npy":
-            np.save(path, self.labels)
-        elif format == "geotiff":
-            from pixelwise.outputs.geo import write_geotiff
-
-            write_geotiff(path, self.labels, self.classes, self.georeference)
-        elif format == "geojson":
-            _write_text(path, json.dumps(self.to_geojson(simplify_px=simplify_px)))
-        elif format == "coco":
-            _write_text(path, json.dumps(self.to_coco()))
-        elif format == "coco-polygons":
-            _write_text(path, json.dumps(self.to_coco(kind="polygons")))
-        elif format == "csv":
-            from pixelwise.outputs.areas import areas_csv
-
-            _write_text(path, areas_csv(self.labels, self.classes, self.georeference))
-        elif format == "json":
-            _write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
-        else:
-            picture = Image.fromarray(self._picture(format, names))
-            try:
-                picture.save(path, **_encoder(path))
-            except ValueError as error:  # an ending that Pillow does not know
-                raise InputError(f"cannot write a picture as {path.suffix!r} ({error}); use .png") from error
-
-    def _picture(self, format: str, names: Sequence[str]) -> NDArray[np.uint8]:
-        if format == "overlay":
-            return self.overlay()
-        if format == "side-by-side":
-            return self.side_by_side()
-        if format == "contours":
-            return self.contours()
-        if format == "cutout":
-            return self.cutout(*names)
-        if format == "legend":
-            return self.legend()
-        if self.confidence is None:
-            raise InputError("there is no confidence to save; ask for it: segmenter(image, confidence=True)")
-        return np.round(self.confidence * 255).astype(np.uint8)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _encoder(path: Path) -> dict[str, Any]:
-    """PNG at zlib's fastest level: pictures are looked at, not archived. WebP without loss, which keeps holes."""
-    by_suffix: dict[str, dict[str, Any]] = {".png": {"compress_level": 1}, ".webp": {"lossless": True}}
-    return by_suffix.get(path.suffix.lower(), {"quality": 92})

@@ -10,6 +10,9 @@ import typer
 
 import pixelwise
 from pixelwise.cli.options import Change, with_segment_options
+from pixelwise.datasets import layouts
+from pixelwise.engines import ENGINES
+from pixelwise.outputs.formats import FORMATS
 
 app = typer.Typer(
     name="pixelwise",
@@ -36,7 +39,12 @@ def options(
     pass
 
 
-FORMATS = "auto, folder, voc, sbd, coco, cityscapes, ade20k, camvid, camvid-rgb or pet."
+def _one_of(*names: str) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}."
+
+
+LAYOUTS = _one_of("auto", *layouts.LAYOUTS)
+ENGINE = _one_of("auto", *ENGINES)
 PROTOCOLS = "How to score: own-size, torchvision, sliding-512, sliding-1024 or multi-scale-flip."
 MAP_IDS = "Change ids of the label files first, such as 1-65535=1 (objects to one class) or 7=255."
 
@@ -60,8 +68,7 @@ def segment(
     format: Annotated[
         str | None,
         typer.Option(
-            help="What to write, comma separated: labels, ids, npy, overlay, side-by-side, contours, cutout, legend, "
-            "confidence, json, csv, coco, coco-polygons, geojson, geotiff. Default: labels,overlay; of a raster "
+            help=f"What to write, comma separated: {', '.join(FORMATS)}. Default: labels,overlay; of a raster "
             "geotiff; of a video overlay (or json, a line a frame)."
         ),
     ] = None,
@@ -85,7 +92,7 @@ def segment(
             min=0, max=0.99, help="Of a video: weight of the frames before, such as 0.6. Default: 0."
         ),
     ] = 0.0,
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime or pytorch.")] = "auto",
+    engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     resume: Annotated[
@@ -152,7 +159,7 @@ def convert(
 @app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="A folder with images/ and masks/, or another layout.")],
-    format: Annotated[str, typer.Option(help=FORMATS)] = "auto",
+    format: Annotated[str, typer.Option(help=LAYOUTS)] = "auto",
     num_classes: Annotated[int | None, typer.Option(min=1, help="Ids from 0 up to this are classes.")] = None,
     ignore_id: Annotated[int, typer.Option(help="The id that counts for nothing; -1: none.")] = 255,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
@@ -170,7 +177,7 @@ def check(
 def evaluate(
     *,
     data: Annotated[Path, typer.Option(help="A folder with images/ and masks/, or another layout.")],
-    format: Annotated[str, typer.Option(help=FORMATS)] = "auto",
+    format: Annotated[str, typer.Option(help=LAYOUTS)] = "auto",
     split: Annotated[
         str | None,
         typer.Option(
@@ -179,7 +186,7 @@ def evaluate(
     ] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
     model: Annotated[str, typer.Option(help="A name from `pixelwise models`, or an ONNX file.")] = "everyday",
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime or pytorch.")] = "auto",
+    engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
     protocol: Annotated[str, typer.Option(help=PROTOCOLS)] = "own-size",
     change: Change,
     mean_over: Annotated[
@@ -213,7 +220,7 @@ def train(
     data: Annotated[
         str | None, typer.Option(help="A folder with images/ and masks/, or another layout.")
     ] = None,
-    format: Annotated[str | None, typer.Option(help=FORMATS)] = None,
+    format: Annotated[str | None, typer.Option(help=LAYOUTS)] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
     model: Annotated[
         str | None, typer.Option(help="A decoder, such as unet, or a network of `pixelwise models`.")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pixelwise.datasets.doctor import Report, examine
-from pixelwise.datasets.opening import parse_map
+from pixelwise.datasets.opening import open_data, parse_map
 from pixelwise.datasets.sample import Pair
 
 SHOWN = 5
@@ -20,11 +20,9 @@ def run(
 ) -> int:
     """Examine and print; the exit code."""
     report = examine(
-        data,
-        layout=layout,
+        open_data(data, layout, map_ids=None if map_ids is None else parse_map(map_ids)),
         num_classes=num_classes,
         ignore_id=None if ignore_id < 0 else ignore_id,
-        map_ids=None if map_ids is None else parse_map(map_ids),
         progress=_with_progress,
     )
     print(jsonlib.dumps(report.to_dict(), indent=1) if json else _text(report))

@@ -46,4 +46,6 @@ def _weights(name: str) -> str:
     entry = catalog.entry(name)
     if entry.asset is not None:
         return "in the package"
-    return "fetched on first use" if entry.url is not None else "none official"
+    if entry.fetched:
+        return "fetched on first use"
+    return "official files, not fetched" if entry.official else "none official"

@@ -14,11 +14,11 @@ from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
 from pixelwise.files import check_writable
 from pixelwise.inference.options import SegmentOptions
+from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.journal import Journal
 from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import Job, Outcome
 from pixelwise.pipeline.run import segment_all, settings
-from pixelwise.segmentation import FORMATS
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources import Source
 
@@ -126,7 +126,7 @@ DEFAULT_FORMATS = {"picture": ["labels", "overlay"], "raster": ["geotiff"], "vid
 def _targets(out: Path, source: Source, formats: list[str] | None, masks: list[str]) -> dict[str, Path]:
     """What to write where: cats/tom.jpg becomes OUT/cats/tom.labels.png, ..., OUT/cats/tom.cat.png."""
     stem = (out / source.name).with_suffix("")
-    endings = VIDEO_ENDINGS if source.kind == "video" else FORMATS
+    endings = VIDEO_ENDINGS if source.kind == "video" else {n: f.ending for n, f in FORMATS.items()}
     chosen = DEFAULT_FORMATS[source.kind] if formats is None else formats
     if source.kind == "video" and (masks or not set(chosen) <= endings.keys()):
         wanted = [name for name in chosen if name not in endings] + [f"mask of {name}" for name in masks]

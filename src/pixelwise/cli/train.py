@@ -13,7 +13,7 @@ from pixelwise.files import writing
 
 if TYPE_CHECKING:
     from pixelwise.training.config import TrainConfig
-    from pixelwise.training.run import Experiment
+    from pixelwise.training.experiment import Experiment
 
 CONFIG = "config.json"
 
@@ -24,8 +24,9 @@ def run(
 ) -> int:  # fmt: skip
     """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
     try:
+        from pixelwise.training.experiment import data_of, experiment_of, fitted
         from pixelwise.training.loop import process_state
-        from pixelwise.training.run import experiment_of, refuse_unusable, train
+        from pixelwise.training.runner import refuse_unusable, train
 
         main = process_state().is_main_process
     except ModuleNotFoundError as error:
@@ -34,7 +35,10 @@ def run(
     refuse_unusable(out, resume=resume)
     wanted = asked_for(fields, recipe, config_file)
     config = resumed(wanted, out) if resume else new_run(wanted)
-    experiment = experiment_of(config, check=check and not resume, resume=resume, say=say)
+    data = data_of(config)
+    if not resume:
+        config = fitted(config, wanted, data)
+    experiment = experiment_of(config, data, check=check and not resume, resume=resume, say=say)
     if find_lr or overfit:
         return probe(experiment, out, say, overfit=overfit)
     card = train(experiment, out, export=export, say=say)
@@ -70,7 +74,7 @@ def asked_for(fields: Mapping[str, Any], recipe: str | None, config_file: Path |
         raise InputError("--recipe and --config both say what a run is: give one of them")
     if recipe is not None:
         from pixelwise.recipes.published import recipe as recipe_of
-        from pixelwise.training.run import usual_workers
+        from pixelwise.training.experiment import usual_workers
 
         base = {**recipe_of(recipe).to_dict(), "workers": usual_workers()}
     elif config_file is not None:
@@ -85,9 +89,10 @@ def asked_for(fields: Mapping[str, Any], recipe: str | None, config_file: Path |
 
 
 def new_run(wanted: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of a new run; with defaults for what was left open, if nothing but options was given."""
+    """The configuration of a new run; with defaults for what was left open, if nothing but options was given, which
+    `fitted` has yet to fit to the data."""
     from pixelwise.training.config import TrainConfig
-    from pixelwise.training.run import with_defaults
+    from pixelwise.training.experiment import with_defaults
 
     whole = wanted.keys() >= {field.name for field in dataclasses.fields(TrainConfig)}
     return TrainConfig.from_dict(wanted) if whole else with_defaults({"weights": "auto", **wanted})

@@ -1,4 +1,4 @@
-"""CamVid as its makers publish it: 701 frames of 720x960 and label maps in 32 colours.
+"""CamVid: as SegNet's authors made it smaller, and as its makers publish it, 701 frames of 720x960 in 32 colours.
 
 Semantic object classes in video: a high-definition ground truth database. Brostow, Fauqueur, Cipolla, 2009. The 32
 classes are joined to 11 and the frames split as SegNet's authors did it (Badrinarayanan et al., 2015), which is
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelwise.datasets.folder import match
 from pixelwise.datasets.sample import Pair, read_label_file
 from pixelwise.errors import InputError
 from pixelwise.labels import CAMVID
@@ -35,6 +36,16 @@ COLOURS: dict[tuple[int, int, int], int] = {
     (0, 0, 0): VOID,
 }  # fmt: skip
 """The 32 colours, each with the id of `pixelwise.labels.CAMVID`."""
+
+
+def camvid_pairs(root: Path) -> list[Pair]:
+    """SegNet's CamVid: train, val and test, each beside a folder of label maps, trainannot and so on."""
+    splits = [s for s in ("train", "val", "test") if (root / s).is_dir() and (root / f"{s}annot").is_dir()]
+    if not splits:
+        raise InputError(
+            f"{root} has no train/ beside trainannot/, so it is not in CamVid's layout (SegNet's)"
+        )
+    return [pair for split in splits for pair in match(root / split, root / f"{split}annot", split)]
 
 
 def camvid_rgb_pairs(root: Path) -> list[Pair]:

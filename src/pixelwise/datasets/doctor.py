@@ -17,11 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
-from pixelwise.datasets.opening import MapIds, read_classes
+from pixelwise.datasets.opening import DataSet
 from pixelwise.datasets.sample import Pair, read_label_file
 from pixelwise.errors import ImageError, InputError
-from pixelwise.images import read
 from pixelwise.labels import LabelSet, ranges
 
 LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2"}
@@ -66,25 +64,21 @@ class Report:
 
 
 def examine(
-    root: Path,
+    data: DataSet,
     *,
-    layout: str = "auto",
     num_classes: int | None = None,
     ignore_id: int | None = 255,
-    map_ids: MapIds | None = None,
     progress: Callable[[list[Pair]], Iterable[Pair]] = iter,
 ) -> Report:
     """Look at every picture and label map of a data set.
 
-    layout, map_ids: see `opening.open_samples`. num_classes: ids 0 .. num_classes - 1 are classes; None: those of
-    the layout or of the folder's classes.txt, or else the ids below the first large gap. ignore_id: the id that
-    counts for nothing, unless the layout has its own. progress: wraps the list of pairs, to draw a bar.
+    num_classes: ids 0 .. num_classes - 1 are classes; None: those of the data set, or where it has none the ids below
+    the first large gap. ignore_id: the id that counts for nothing, unless the classes have their own. progress: wraps
+    the list of pairs, to draw a bar.
     """
     report = Report()
-    root = Path(root)
-    layout = detect(root) if layout == "auto" else layout
-    pairs = find_pairs(root, layout)
-    classes = (LAYOUTS[layout].classes or read_classes(root)) if num_classes is None else None
+    pairs, map_ids = data.pairs, data.map_ids
+    classes = data.classes if num_classes is None else None
     if classes is not None:
         ignore_id = classes.ignore_id
     report.splits = dict(Counter(pair.split for pair in pairs))
@@ -129,7 +123,9 @@ def _examine_picture(pair: Pair, report: Report) -> NDArray[np.uint8] | None:
         )
         return None
     try:
-        picture = read(pair.image)
+        picture = pair.read_image()
+        if pair.picture is not None:
+            return picture
         with Image.open(pair.image) as opened:
             orientation, alpha = opened.getexif().get(0x0112, 1), _uses_alpha(opened)
     except ImageError as error:

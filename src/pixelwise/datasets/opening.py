@@ -1,4 +1,5 @@
-"""open_samples: the one way from a data set on disk to samples, shared by training and evaluation.
+"""The one way from a data set on disk to samples: `open_data` opens it, once, for whoever examines and uses it;
+`open_samples` gives one split of it.
 
 What a label file's numbers mean is settled here, once: a sample's mask holds class indices.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,13 +19,53 @@ from numpy.typing import NDArray
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
 from pixelwise.datasets.sample import Ids, Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.images import read
 from pixelwise.labels import LabelSet
 
 HELD_OUT = 0.2
 """The share of an undivided folder that is its split val."""
 
 MapIds = Callable[[Ids], Ids]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set on disk, opened once: the pairs of all of its splits, of which nothing is read yet.
+
+    classes: what the ids mean; None where neither the layout nor a classes.txt says. map_ids: changes the files' ids
+    (h, w) before anything else sees them.
+    """
+
+    root: Path
+    pairs: list[Pair]
+    classes: LabelSet | None = None
+    map_ids: MapIds | None = None
+
+    def samples(self, split: str | None = None) -> PairSamples:
+        """The samples of one split; see `open_samples`. Raises InputError for a split that it has not, and for pairs
+        that lack a file."""
+        split, chosen = choose_split(self.pairs, split)
+        for pair in chosen:
+            if pair.image is None or pair.mask is None:
+                missing = "picture" if pair.image is None else "label map"
+                raise InputError(
+                    f"{pair.name} ({pair.split}) lacks its {missing}; see `pixelwise check {self.root}`"
+                )
+        if self.map_ids is not None:
+            chosen = [with_map(pair, self.map_ids) for pair in chosen]
+        return PairSamples(chosen, self.classes, split)
+
+
+def open_data(
+    root: Path, layout: str = "auto", *, classes: LabelSet | None = None, map_ids: MapIds | None = None
+) -> DataSet:
+    """The data set in the folder `root`; the arguments are those of `open_samples`.
+
+    Raises InputError for a missing folder (with how to get the data), UnknownNameError for a layout.
+    """
+    root = Path(root)
+    layout = detect(root) if layout == "auto" else layout
+    pairs = find_pairs(root, layout)
+    return DataSet(root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids)
 
 
 def open_samples(
@@ -45,16 +86,7 @@ def open_samples(
 
     Raises InputError for a missing folder (with how to get the data), an unknown split, and pairs that lack a file.
     """
-    root = Path(root)
-    layout = detect(root) if layout == "auto" else layout
-    pairs = find_pairs(root, layout)
-    split, chosen = choose_split(pairs, split)
-    for pair in chosen:
-        if pair.image is None or pair.mask is None:
-            missing = "picture" if pair.image is None else "label map"
-            raise InputError(f"{pair.name} ({pair.split}) lacks its {missing}; see `pixelwise check {root}`")
-    chosen = chosen if map_ids is None else [with_map(pair, map_ids) for pair in chosen]
-    return PairSamples(chosen, classes or LAYOUTS[layout].classes or read_classes(root), split)
+    return open_data(root, layout, classes=classes, map_ids=map_ids).samples(split)
 
 
 class PairSamples:
@@ -75,9 +107,7 @@ class PairSamples:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        if pair.image is None:
-            raise InputError(f"{pair.name} ({pair.split}) lacks its picture; see `pixelwise check`")
-        return to_sample(read(pair.image), pair.read_ids(), self.classes, pair.name, pair.place)
+        return to_sample(pair.read_image(), pair.read_ids(), self.classes, pair.name, pair.place)
 
 
 def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:

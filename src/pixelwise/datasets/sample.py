@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelwise.errors import InputError
+from pixelwise.images import read
 
 Ids = NDArray[Any]
 """The numbers of a label file, of any integer type."""
@@ -45,7 +46,8 @@ class Pair:
     """Where a picture and its truth lie; `name` is what they share, `split` the part of the data set.
 
     image, mask: the files, None for one that is missing. ids: makes the label map (h, w) of file ids where the
-    file is not one itself (outlines in a JSON file, a .mat file, colours); None: it is one.
+    file is not one itself (outlines in a JSON file, a .mat file, colours); None: it is one. picture: the same for the
+    picture; it makes what `images.read` takes.
     """
 
     name: str
@@ -53,11 +55,18 @@ class Pair:
     image: Path | None
     mask: Path | None
     ids: Callable[[], Ids] | None = None
+    picture: Callable[[], Any] | None = None
 
     @property
     def place(self) -> str:
         """The label map, for messages."""
         return str(self.mask) if self.ids is None else f"{self.mask} ({self.name})"
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """The picture (h, w, 3), uint8 RGB. Raises InputError where there is none, ImageError for what is none."""
+        if self.image is None:
+            raise InputError(f"{self.name} ({self.split}) lacks its picture; see `pixelwise check`")
+        return read(self.image if self.picture is None else self.picture())
 
     def read_ids(self) -> Ids:
         """The label map (h, w) as file ids. Raises InputError, with the file's name, for what is no label map."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
-from pixelwise.weights.card import Card
 
-ENGINES = {
-    "onnxruntime": "files (.onnx), the default on a CPU",
-    "pytorch": "networks (torch.nn.Module), CPU and GPU",
-}
+if TYPE_CHECKING:
+    from pixelwise.weights.card import Card
 
 
 class Engine(Protocol):
@@ -26,31 +25,57 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Known:
+    """One row of ENGINES. opens: "module:class", called with (path or network, card=, threads=). says: what it runs.
+    files: endings of the files that it runs; none: it runs networks in memory. extra: of pixelwise, that brings it."""
+
+    opens: str
+    says: str
+    files: tuple[str, ...] = ()
+    extra: str | None = None
+
+
+ENGINES = {
+    "onnxruntime": Known(
+        opens="pixelwise.engines.onnxruntime:OnnxRuntimeEngine",
+        says="files (.onnx), the default on a CPU",
+        files=(".onnx",),
+    ),
+    "pytorch": Known(
+        opens="pixelwise.engines.pytorch:PyTorchEngine",
+        says="networks (torch.nn.Module), CPU and GPU",
+        extra="torch",
+    ),
+}
+"""Every engine by its name; "auto" takes the first that fits."""
+
+
 def open_engine(
     model: Any, name: str = "auto", *, card: Card | None = None, threads: int | None = None
 ) -> Engine:
     """The engine for a file or a network.
 
-    model: path of an ONNX file that holds a card (or pass `card`), or a torch network with its `card`. name:
-    "auto" runs files with ONNX Runtime and networks with PyTorch. threads: CPU threads, None for one a core.
+    model: path of a file that holds a card (or pass `card`), or a torch network with its `card`. name: a key of
+    ENGINES, or "auto": ONNX Runtime for ONNX files and PyTorch for networks. threads: CPU threads, None for one a
+    core.
     """
     if name != "auto" and name not in ENGINES:
         raise UnknownNameError("engine", name, ["auto", *ENGINES])
     is_file = isinstance(model, (str, os.PathLike))
+    model = Path(model) if is_file else model
     if name == "auto":
-        name = "onnxruntime" if is_file else "pytorch"
-    if is_file != (name == "onnxruntime"):
-        raise InputError(
-            f"engine {name!r} runs {ENGINES[name]}, got {model if is_file else type(model).__name__}"
-        )
-    if is_file:
-        from pixelwise.engines.onnxruntime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(Path(model), card=card, threads=threads)
+        fit = [known for known, row in ENGINES.items() if bool(row.files) == is_file]
+        name = next((known for known in fit if is_file and model.suffix in ENGINES[known].files), fit[0])
+    row = ENGINES[name]
+    if bool(row.files) != is_file:
+        raise InputError(f"engine {name!r} runs {row.says}, got {model if is_file else type(model).__name__}")
+    module, _, kind = row.opens.partition(":")
     try:
-        from pixelwise.engines.pytorch import PyTorchEngine
+        home = import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtraError("running a torch network", "torch") from error
-    if card is None:
-        raise InputError("a torch network needs a card that says what its outputs mean; pass card=")
-    return PyTorchEngine(model, card, threads=threads)
+        if row.extra is None:
+            raise
+        raise MissingExtraError(f"the engine {name}", row.extra) from error
+    engine: Engine = getattr(home, kind)(model, card=card, threads=threads)
+    return engine

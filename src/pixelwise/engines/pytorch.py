@@ -16,7 +16,7 @@ from pixelwise.weights.card import Card
 class PyTorchEngine:
     name = "pytorch"
 
-    def __init__(self, network: nn.Module, card: Card, *, threads: int | None = None) -> None:
+    def __init__(self, network: nn.Module, *, card: Card | None, threads: int | None = None) -> None:
         """Wrap a network (DESIGN: forward to a dictionary, `coarse`); it is used on the device where it is.
 
         The network is switched to evaluation for each call and back, so it may go on training in between.
@@ -26,6 +26,8 @@ class PyTorchEngine:
                 f"expected a pixelwise network (coarse, stride, align_corners, num_classes), "
                 f"got {type(network).__name__}"
             )
+        if card is None:
+            raise InputError("a torch network needs a card that says what its outputs mean; pass card=")
         if threads is not None:
             torch.set_num_threads(threads)
         self.card = card

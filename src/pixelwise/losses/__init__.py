@@ -23,6 +23,10 @@ are not defined for those that have their own backward pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from pixelwise.losses.combine import Loss, OverOutputs, WeightedSum, dice_cross_entropy
 from pixelwise.losses.distance import boundary, hausdorff, unet_cross_entropy, unet_weights
 from pixelwise.losses.inputs import IGNORE, Mode, Over, Reduction
@@ -39,6 +43,7 @@ from pixelwise.losses.structure import rmi, soft_cldice
 
 __all__ = [
     "IGNORE",
+    "LOSSES",
     "Absent",
     "Loss",
     "Mode",
@@ -67,3 +72,13 @@ __all__ = [
     "unet_cross_entropy",
     "unet_weights",
 ]
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    loss.__name__: loss
+    for loss in (
+        cross_entropy, ohem_cross_entropy, focal, dice, generalised_dice, jaccard, tversky, focal_tversky, mcc,
+        lovasz_softmax, boundary, hausdorff, rmi, unet_cross_entropy,
+    )
+}  # fmt: skip
+"""What a configuration and `pixelwise train --losses` may name: those that take (logits, class ids) and no other
+tensor."""

@@ -21,8 +21,9 @@ from PIL import Image
 from pixelwise import images
 from pixelwise.errors import PixelwiseError
 from pixelwise.files import writing
+from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.options import RUN_DEFAULTS, RunOptions
-from pixelwise.segmentation import FORMATS, Segmentation
+from pixelwise.segmentation import Segmentation
 from pixelwise.sources import STDIN, Source
 
 AHEAD = 2

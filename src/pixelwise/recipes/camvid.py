@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 
-from pixelwise.datasets.opening import PairSamples, open_samples
+from pixelwise.datasets.opening import PairSamples, open_data
 from pixelwise.decoders.fpn import FPN
 from pixelwise.labels import CAMVID
 from pixelwise.recipes import from_voc
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.run import Experiment, train
+from pixelwise.training.experiment import Experiment
+from pixelwise.training.runner import train
 
 CONFIG = TrainConfig(
     model="fpn", encoder="mobilenetv2_100", model_options={"pyramid_channels": 128}, steps=1300, batch_size=8,
@@ -43,7 +44,8 @@ LARGEST = LARGER.replace(
 
 def samples(data: Path) -> tuple[PairSamples, PairSamples]:
     """(train and val, test) of `data`/camvid."""
-    parts = [open_samples(data / "camvid", "camvid", split) for split in ("train", "val", "test")]
+    camvid = open_data(data / "camvid", "camvid")
+    parts = [camvid.samples(split) for split in ("train", "val", "test")]
     learned = PairSamples([*parts[0].pairs, *parts[1].pairs], CAMVID, "train and val")
     return learned, parts[2]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pixelwise.datasets.layouts import match
+from pixelwise.datasets.folder import match
 from pixelwise.datasets.opening import PairSamples, split_by_name
 from pixelwise.labels import LabelSet
 from pixelwise.recipes import from_voc
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.run import Experiment, train
+from pixelwise.training.experiment import Experiment
+from pixelwise.training.runner import train
 
 CONFIG = TrainConfig(
     model="fpn", encoder="mobilenetv2_100", model_options={"pyramid_channels": 128}, steps=600, batch_size=4,

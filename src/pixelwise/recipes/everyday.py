@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from pixelwise.datasets.layouts import match
+from pixelwise.datasets.folder import match
 from pixelwise.datasets.opening import PairSamples, open_samples, split_by_name, with_map
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.evaluation import evaluate

@@ -12,8 +12,8 @@ from pixelwise.encoders import create_encoder
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.recipes.renormalise import renormalise
 from pixelwise.training.config import TrainConfig
+from pixelwise.training.experiment import Experiment
 from pixelwise.training.objective import make_loss
-from pixelwise.training.run import Experiment
 from pixelwise.transforms.augment import Augment
 from pixelwise.weights.card import Card
 from pixelwise.weights.origin import note_origin

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.checkpoints.making import create_model
-from pixelwise.datasets.layouts import match
+from pixelwise.datasets.folder import match
 from pixelwise.datasets.opening import PairSamples, ignore_index
 from pixelwise.datasets.sample import Samples
 from pixelwise.files import writing
@@ -29,8 +29,9 @@ from pixelwise.metrics import MembraneErrors
 from pixelwise.models.unet import UNet
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
+from pixelwise.training.experiment import Experiment
 from pixelwise.training.objective import make_loss
-from pixelwise.training.run import Experiment, train
+from pixelwise.training.runner import train
 from pixelwise.transforms.augment import Augment
 from pixelwise.weights.card import Card
 

@@ -19,7 +19,7 @@ class TrainConfig:
     """Everything about a run that is a plain value; the same configuration gives the same numbers.
 
     steps or epochs, one of the two. A step is one update of the weights: batch_size pictures of each process, in each
-    of `accumulate` forward passes. The fields under "network", "data" and "loss" are read by `training.run.train`;
+    of `accumulate` forward passes. The fields under "network", "data" and "loss" are read by `training.experiment`;
     a recipe that hands `fit` its own network, samples and loss may leave them out.
 
     Raises InputError for values out of range.

@@ -21,13 +21,13 @@ from torch.utils.data import DataLoader
 
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
-from pixelwise.training import checkpoint
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.draws import Draws, class_balance
 from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import Batch, LossOf
 from pixelwise.training.optimize import learning_rate, make_optimizer, set_learning_rate, set_mode
 from pixelwise.training.progress import Metrics, Progress
+from pixelwise.training.state import load_state, remove_leftovers, save_state, save_text
 
 __all__ = ["Batch", "TrainConfig", "fit"]
 
@@ -83,7 +83,7 @@ def fit(
     # Where it was left off.
     start, best, state = 0, -math.inf, None
     if (out / "checkpoint.pt").is_file():
-        state = checkpoint.load(out / "checkpoint.pt")
+        state = load_state(out / "checkpoint.pt")
         refuse_another_run(state, config, network, len(samples), processes, out)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
@@ -93,8 +93,8 @@ def fit(
     accelerator.wait_for_everyone()
     if main:
         out.mkdir(parents=True, exist_ok=True)
-        checkpoint.remove_leftovers(out)
-        checkpoint.save_text(config.to_json() + "\n", out / "config.json")
+        remove_leftovers(out)
+        save_text(config.to_json() + "\n", out / "config.json")
 
     weights = class_balance(samples) if config.class_balanced else None
     draws = Draws(
@@ -184,7 +184,7 @@ def fit(
                 if score > best or (done == steps and best == -math.inf):  # a score may be NaN
                     best = max(best, score) if score == score else best
                     if main:
-                        checkpoint.save(candidate.state_dict(), out / "best.pt")
+                        save_state(candidate.state_dict(), out / "best.pt")
             if main and (done == steps or time.monotonic() - saved >= 60 * config.save_minutes):
                 state = {
                     "network": raw.state_dict(),
@@ -197,7 +197,7 @@ def fit(
                     "processes": processes,
                     "config": config.to_json(),
                 }
-                checkpoint.save(state, out / "checkpoint.pt")
+                save_state(state, out / "checkpoint.pt")
                 saved = time.monotonic()
     except (RuntimeError, MemoryError) as error:
         raise_if_out_of_memory(error)
@@ -213,7 +213,7 @@ def fit(
     for name in ("forward", "_original_forward"):  # the autocast that Accelerate put over the class's own
         vars(trained).pop(name, None)
     if (out / "best.pt").is_file():  # on every machine that sees the folder
-        trained.load_state_dict(checkpoint.load(out / "best.pt"))
+        trained.load_state_dict(load_state(out / "best.pt"))
     return trained.eval()
 
 
@@ -315,7 +315,7 @@ def share_statistics(network: nn.Module, accelerator: Any) -> None:
 def stop_at_no_number(parts: dict[str, float], batch: Batch, names: list[str], step: int, out: Path) -> None:
     """Save the batch whose loss is not finite and raise; the weights have not moved."""
     path = out / "bad_batch.pt"
-    checkpoint.save({"batch": batch, "names": names, "step": step, "parts": parts}, path)
+    save_state({"batch": batch, "names": names, "step": step, "parts": parts}, path)
     said = ", ".join(f"{name} {value}" for name, value in parts.items())
     raise PixelwiseError(
         f"the loss is no longer a number at step {step + 1} ({said}), on the pictures {', '.join(names)}; the batch is "

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from pixelwise import losses
 from pixelwise.errors import InputError, UnknownNameError, suggest
-from pixelwise.losses import OverOutputs, WeightedSum
+from pixelwise.losses import IGNORE, LOSSES, OverOutputs, WeightedSum
 from pixelwise.training.config import TrainConfig
 
 Batch = dict[str, Tensor]
@@ -18,15 +17,7 @@ LossOf = Callable[[nn.Module, Batch], Tensor | Mapping[str, Tensor]]
 """(network, stacked batch) -> the loss, or its parts by name, whose sum is the loss."""
 
 
-_NAMES = (
-    "cross_entropy", "ohem_cross_entropy", "focal", "dice", "generalised_dice", "jaccard", "tversky", "focal_tversky",
-    "mcc", "lovasz_softmax", "boundary", "hausdorff", "rmi", "unet_cross_entropy",
-)  # fmt: skip
-LOSSES: dict[str, Callable[..., Tensor]] = {name: getattr(losses, name) for name in _NAMES}
-"""The losses that take (logits, class ids) and no other tensor."""
-
-
-def make_loss(config: TrainConfig, ignored: int = losses.IGNORE) -> LossOf:
+def make_loss(config: TrainConfig, ignored: int = IGNORE) -> LossOf:
     """The weighted losses of `config` over the network's heads: "out" counts 1, each "aux..." aux_weight.
 
     ignored: the number of pixels that count for nothing.

@@ -31,7 +31,7 @@ from pixelwise.weights.origin import note_origin
 from pixelwise.weights.store import fetch, load_into, load_state_dict
 
 if TYPE_CHECKING:
-    from pixelwise.catalog import Entry
+    from pixelwise.catalog.entry import Entry
 
 E = TypeVar("E", bound=Enum)
 M = TypeVar("M", bound=nn.Module)

@@ -1,17 +1,15 @@
-"""From a configuration to a model one can ship: examine the data, estimate, train, score, write.
+"""An experiment: what a configuration says, made real. Data are opened, a network is made, choices left open are taken.
 
-`train(experiment_of(config), out)` is what `pixelwise train` does. A recipe is a function that returns an `Experiment`
-made otherwise: with its own network, data or augmentation.
+`runner.train` runs it. A recipe is a function that returns an `Experiment` made otherwise: with its own network, data
+or augmentation.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import os
 import statistics
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,39 +22,32 @@ from torch import nn
 
 from pixelwise import models
 from pixelwise.catalog import CATALOG
-from pixelwise.checkpoints.making import build, create_model
-from pixelwise.checkpoints.saving import save
+from pixelwise.checkpoints.making import create_model
 from pixelwise.datasets.doctor import Finding, Report, examine
-from pixelwise.datasets.opening import PairSamples, ignore_index, open_samples, parse_map, split_by_name
+from pixelwise.datasets.opening import (
+    DataSet,
+    PairSamples,
+    ignore_index,
+    open_data,
+    parse_map,
+    split_by_name,
+)
 from pixelwise.datasets.sample import Pair, Sample, Samples
 from pixelwise.decoders import DECODERS
 from pixelwise.errors import (
     DownloadError,
     InputError,
-    MissingExtraError,
-    OutputError,
     PixelwiseError,
     UnknownNameError,
     WeightsError,
     suggest,
 )
-from pixelwise.evaluation import Evaluation, evaluate
-from pixelwise.export.embed import count_multiply_adds, embed
-from pixelwise.files import check_writable, writing
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
-from pixelwise.report import confusion_picture, page, table, worst_pictures
-from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.curves import draw_curves
-from pixelwise.training.loop import fit, process_state, refuse_large_batch
 from pixelwise.training.objective import Batch, LossOf, make_loss
-from pixelwise.training.probes import estimate
-from pixelwise.training.progress import duration
-from pixelwise.training.validation import Validation
 from pixelwise.transforms.augment import Augment
-from pixelwise.weights.card import Card, Score
-from pixelwise.weights.origin import origin_of
+from pixelwise.weights.card import Card
 
 Say = Callable[[str], None]
 
@@ -79,7 +70,8 @@ class Experiment:
 
 
 def with_defaults(given: Mapping[str, Any]) -> TrainConfig:
-    """A configuration from the few fields that somebody gave; the rest suits a small data set of one's own."""
+    """A configuration from the few fields that somebody gave; the rest suits a small data set of one's own, once
+    `fitted` to it."""
     values = dict(given)
     values.setdefault("model", "unet")
     if values["model"] in DECODERS:
@@ -89,12 +81,16 @@ def with_defaults(given: Mapping[str, Any]) -> TrainConfig:
     values.setdefault("validate_every", None)
     values.setdefault("channels_last", True)
     values.setdefault("workers", usual_workers())
-    config = TrainConfig.from_dict(values)
-    training, _ = open_data(config)
-    if "batch_size" not in values:
-        config = config.replace(batch_size=min(config.batch_size, len(training)))
-    if "warmup_steps" not in values:
-        config = config.replace(warmup_steps=config.total_steps(len(training)) // 20)
+    return TrainConfig.from_dict(values)
+
+
+def fitted(config: TrainConfig, given: Mapping[str, Any], data: DataSet) -> TrainConfig:
+    """The configuration with batch and warm-up as the number of pictures allows, unless they are among those given."""
+    pictures = len(divided(data)[0])
+    if "batch_size" not in given:
+        config = config.replace(batch_size=min(config.batch_size, pictures))
+    if "warmup_steps" not in given:
+        config = config.replace(warmup_steps=config.total_steps(pictures) // 20)
     return config
 
 
@@ -104,22 +100,24 @@ def usual_workers() -> int:
 
 
 def experiment_of(
-    config: TrainConfig, *, check: bool = True, resume: bool = False, say: Say = lambda _: None
+    config: TrainConfig,
+    data: DataSet | None = None,
+    *,
+    check: bool = True,
+    resume: bool = False,
+    say: Say = lambda _: None,
 ) -> Experiment:
     """What a configuration says, made real. The experiment's own configuration has nothing left to choose.
 
-    check: examine the data first; resume: the weights will come from a checkpoint, so none are fetched; say: is told
-    what was chosen. Raises InputError for data that are not safe to train
+    data: its data, where they are open already. check: examine the data first; resume: the weights will come from a
+    checkpoint, so none are fetched; say: is told what was chosen. Raises InputError for data that are not safe to train
     on, and for names and options that are not known, each with the nearest.
     """
-    training, held_out = open_data(config)
+    data = data_of(config) if data is None else data
+    training, held_out = divided(data)
     classes = training.classes
     if check or classes is None:
-        report = examine(
-            Path(config.data),
-            layout=config.format,
-            map_ids=None if config.map_ids is None else parse_map(config.map_ids),
-        )
+        report = examine(data)
         if check:
             refuse_unsafe(report, config.data)
             for finding in report.findings:
@@ -164,14 +162,19 @@ def experiment_of(
     )
 
 
-def open_data(config: TrainConfig) -> tuple[PairSamples, PairSamples]:
-    """(training, held out): the splits train and val; what has no val keeps some of train back, by names."""
+def data_of(config: TrainConfig) -> DataSet:
+    """The data set that a configuration names, opened. Raises InputError where it names none."""
     if not config.data:
         raise InputError("expected a folder of pictures and label maps; give it with --data")
-    root, change = Path(config.data), None if config.map_ids is None else parse_map(config.map_ids)
-    training = open_samples(root, config.format, "train", map_ids=change)
+    change = None if config.map_ids is None else parse_map(config.map_ids)
+    return open_data(Path(config.data), config.format, map_ids=change)
+
+
+def divided(data: DataSet) -> tuple[PairSamples, PairSamples]:
+    """(training, held out): the splits train and val; what has no val keeps some of train back, by names."""
+    training = data.samples("train")
     try:
-        held_out = open_samples(root, config.format, "val", map_ids=change)
+        held_out = data.samples("val")
     except UnknownNameError:
         kept = set(split_by_name(training.names)[1])
         parts = [[p for p in training.pairs if (p.name in kept) == wanted] for wanted in (False, True)]
@@ -195,7 +198,9 @@ def usual_size(pairs: list[Pair], most: int = 512) -> int:
     """The median of the pictures' shorter sides, as a multiple of 32 from 64 to `most` pixels."""
     sides = []
     for pair in pairs[:: max(1, len(pairs) // 100)]:
-        if pair.image is not None:
+        if pair.picture is not None:
+            sides.append(min(pair.read_image().shape[:2]))
+        elif pair.image is not None:
             with Image.open(pair.image) as opened:
                 sides.append(min(opened.size))
     return int(np.clip(round(statistics.median(sides) / 32) * 32, 64, most))
@@ -277,98 +282,3 @@ def make_augmentation(config: TrainConfig, preprocess: Preprocess, ignored: int,
         ignore_index=ignored,
         paste_from=samples if "paste" in options else None,
     )
-
-
-def refuse_unusable(out: Path, *, resume: bool) -> None:
-    """Raise now for a folder that cannot be written, or holds a run that was not asked to go on."""
-    check_writable(out / "config.json", overwrite=True)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {out} ({error.strerror}); choose another --out") from error
-    if resume and not (out / "checkpoint.pt").is_file():
-        raise InputError(f"there is no run in {out} to resume: it has no checkpoint.pt; leave out --resume")
-    if not resume and (out / "checkpoint.pt").exists():
-        raise OutputError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
-
-
-def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say | None = None) -> Card:
-    """Train, and leave in `out` all that is worth keeping; the finished model's card.
-
-    checkpoint.pt, best.pt, metrics.jsonl and config.json come from `fit`, and are what resuming needs. At the end:
-    weights.safetensors with the card, card.json, curves.png, report.html (scores, confusion matrix, the worst
-    validation pictures), confusion.png, and with `export` model.onnx, scored as users run it.
-    """
-    state = process_state()
-    say = say or (lambda text: print(text, file=sys.stderr))
-    tell: Say = say if state.is_main_process else (lambda _: None)
-    config, card = experiment.config, experiment.card
-    validate = Validation(experiment.held_out, card)
-
-    refuse_large_batch(config, len(experiment.training), state.num_processes)
-    steps = config.total_steps(len(experiment.training), state.num_processes)
-    cost = estimate(experiment.network, experiment.training, experiment.augment, experiment.loss_of, config)
-    tell(
-        f"{card.labels.num_classes} classes, {len(experiment.training)} pictures to learn from, "
-        f"{len(experiment.held_out)} to validate on; {steps} steps of about {cost.seconds:.2g} s, "
-        f"{duration(steps * cost.seconds)} in all; memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
-    )
-    trained = fit(
-        experiment.network, experiment.training, experiment.augment, experiment.loss_of, config, out, validate
-    )
-    if not state.is_main_process:
-        return card
-
-    network = build(origin_of(experiment.network))  # without what speed or distribution changed about it
-    network.load_state_dict(trained.state_dict())
-    network.eval()
-    side = config.image_size or 512
-    card = card.replace(
-        multiply_adds=count_multiply_adds(network, (side, side)),
-        multiply_adds_hw=(side, side),
-        notes=(
-            *card.notes,
-            f"Trained for {steps} steps; the configuration is in config.json beside the weights.",
-        ),
-    )
-    data = f"{card.name}, {len(experiment.held_out)} held-out pictures"
-    evaluations: list[Evaluation] = []
-
-    def measure(segmenter: Segmenter) -> tuple[Score, ...]:
-        evaluations.append(evaluate(segmenter, experiment.held_out, classes=card.labels, data=data))
-        return scores_of(evaluations[-1], data)
-
-    if export:
-        card = embed(network, card, out / "model.onnx", lambda file: measure(Segmenter(file)))
-        segmenter = Segmenter(out / "model.onnx")
-    else:
-        segmenter = Segmenter(network, engine="pytorch", card=card)
-        card = card.replace(scores=measure(segmenter))
-    (evaluation,) = evaluations
-    save(network, out / "weights.safetensors", card=card)
-    write_report(evaluation, segmenter, card, out, tell)
-    return card
-
-
-def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
-    """The figures that belong on a card."""
-    says = evaluation.protocol.says
-    return (
-        Score("mean IoU", evaluation.confusion.mean_iou(), data, says, "measured here"),
-        Score("pixel accuracy", evaluation.confusion.pixel_accuracy(), data, says, "measured here"),
-    )
-
-
-def write_report(evaluation: Evaluation, segmenter: Segmenter, card: Card, out: Path, tell: Say) -> None:
-    """card.json, report.html, confusion.png and curves.png; the table of scores goes to `tell`."""
-    tell(table(evaluation))
-    with writing(out / "card.json") as temporary:
-        temporary.write_text(json.dumps(card.to_dict(), indent=1) + "\n", encoding="utf-8")
-    with writing(out / "confusion.png") as temporary:
-        Image.fromarray(confusion_picture(evaluation)).save(temporary)
-    with writing(out / "report.html") as temporary:
-        temporary.write_text(page(evaluation, worst_pictures(evaluation, segmenter)), encoding="utf-8")
-    try:
-        draw_curves(out / "metrics.jsonl", out / "curves.png")
-    except MissingExtraError as error:
-        tell(f"no curves.png: {error}")

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill and a full disk: the old file stays whole until the new one is."""
+"""The state of a run on disk, which survives a kill and a full disk: the old file stays whole until the new one is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pixelwise.files import writing
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def save(state: dict[str, Any], path: Path) -> None:
+def save_state(state: dict[str, Any], path: Path) -> None:
     """Write under a temporary name, sync, rename: whatever interrupts it, `path` is the old file or the new one.
 
     Raises OutputError, one sentence, when the disk is full or cannot be written; `path` is then as it was.
@@ -45,7 +45,7 @@ def save_text(text: str, path: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def load(path: Path) -> dict[str, Any]:
+def load_state(path: Path) -> dict[str, Any]:
     """A checkpoint's tensors and plain values, on the CPU; InputError for a file that is none."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

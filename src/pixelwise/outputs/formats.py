@@ -1,0 +1,243 @@
+"""What a label map can be written as: one table, for saving, reading, `--help` and docs/outputs.md. What a row needs
+is imported when it is used, so that `--help` answers at once.
+
+For people: pictures, and csv, a table of areas. Exact, `reading.read_labels` reads them back: those with a `read`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixelwise.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pixelwise.labels import LabelSet
+    from pixelwise.segmentation import Segmentation
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table.
+
+    ending: what the command line puts behind a picture's name. says: what it is, for people. write: (segmentation,
+    path) -> None, and the keyword `option` where there is one. read: (path, classes) -> label map
+    (h, w), the way back; None where a file does not hold the
+    label map. means_by: endings that mean this format where none is named. only: the endings it may have, where
+    another kind of file would damage it; none: any. option: of `Segmentation.save`, for this format alone. extra: of
+    pixelwise, without which it cannot be written.
+    """
+
+    ending: str
+    says: str
+    write: Callable[..., None]
+    read: Callable[[Path, LabelSet], NDArray[Any]] | None = None
+    means_by: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    option: str | None = None
+    extra: str | None = None
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The last parts of the names that its files have."""
+        return tuple(dict.fromkeys(Path(f"x{ending}").suffix for ending in (self.ending, *self.means_by)))
+
+
+def _picture(draw: Callable[..., NDArray[np.uint8]]) -> Callable[..., None]:
+    """The writer of a picture (h, w), (h, w, 3) or (h, w, 4) that `draw` makes of a segmentation."""
+
+    def write(found: Segmentation, path: Path, **options: Any) -> None:
+        from PIL import Image
+
+        picture = Image.fromarray(draw(found, **options))
+        # PNG at zlib's fastest level: pictures are looked at, not archived. WebP without loss, which keeps holes.
+        encoder: dict[str, dict[str, Any]] = {".png": {"compress_level": 1}, ".webp": {"lossless": True}}
+        try:
+            picture.save(path, **encoder.get(path.suffix.lower(), {"quality": 92}))
+        except ValueError as error:  # an ending that Pillow does not know
+            raise InputError(f"cannot write a picture as {path.suffix!r} ({error}); use .png") from error
+
+    return write
+
+
+def _confidence(found: Segmentation) -> NDArray[np.uint8]:
+    import numpy as np
+
+    if found.confidence is None:
+        raise InputError("there is no confidence to save; ask for it: segmenter(image, confidence=True)")
+    return np.round(found.confidence * 255).astype(np.uint8)
+
+
+def _text(say: Callable[..., str]) -> Callable[..., None]:
+    """The writer of what `say` makes of a segmentation."""
+
+    def write(found: Segmentation, path: Path, **options: Any) -> None:
+        path.write_text(say(found, **options), encoding="utf-8", newline="\n")
+
+    return write
+
+
+def _array(found: Segmentation, path: Path) -> None:
+    import numpy as np
+
+    np.save(path, found.labels)
+
+
+def _areas(found: Segmentation) -> str:
+    from pixelwise.outputs.areas import areas_csv
+
+    return areas_csv(found.labels, found.classes, found.georeference)
+
+
+def _geotiff(found: Segmentation, path: Path) -> None:
+    from pixelwise.outputs.geo import write_geotiff
+
+    write_geotiff(path, found.labels, found.classes, found.georeference)
+
+
+def _read_picture(path: Path, classes: LabelSet) -> NDArray[Any]:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def _read_array(path: Path, classes: LabelSet) -> NDArray[Any]:
+    import numpy as np
+
+    array: NDArray[Any] = np.load(path, allow_pickle=False)
+    return array
+
+
+def _read_geotiff(path: Path, classes: LabelSet) -> NDArray[Any]:
+    from pixelwise.outputs.geo import read_raster
+
+    return read_raster(path)
+
+
+def _read_geojson(path: Path, classes: LabelSet) -> NDArray[Any]:
+    from pixelwise.outputs.geo import labels_from_geojson
+
+    return labels_from_geojson(json.loads(path.read_bytes()), classes)
+
+
+def _read_coco(path: Path, classes: LabelSet) -> NDArray[Any]:
+    from pixelwise.outputs.coco import labels_from_coco
+
+    return labels_from_coco(json.loads(path.read_bytes()), classes)
+
+
+FORMATS = {
+    "labels": Format(
+        ".labels.png",
+        "palette PNG of ids: coloured for people, numbers for programs; 16-bit grey above 255",
+        write=lambda found, path: found.to_pil().save(path, optimize=False),
+        read=_read_picture,
+        means_by=(".png",),
+        only=(".png",),
+    ),
+    "ids": Format(
+        ".ids.png",
+        "grey PNG of ids, 8 or 16 bit",
+        write=lambda found, path: found.ids_image().save(path),
+        read=_read_picture,
+        only=(".png",),
+    ),
+    "npy": Format(
+        ".npy",
+        "the array",
+        write=_array,
+        read=_read_array,
+        means_by=(".npy",),
+    ),
+    "geotiff": Format(
+        ".labels.tif",
+        "ids with palette, CRS, transform, nodata",
+        write=_geotiff,
+        read=_read_geotiff,
+        means_by=(".tif", ".tiff"),
+        only=(".tif", ".tiff"),
+        extra="raster",
+    ),
+    "geojson": Format(
+        ".geojson",
+        "polygons with holes, in the picture's CRS; exact unless simplified",
+        write=_text(lambda found, simplify_px: json.dumps(found.to_geojson(simplify_px=simplify_px))),
+        read=_read_geojson,
+        means_by=(".geojson",),
+        option="simplify_px",
+    ),
+    "coco": Format(
+        ".coco.json",
+        "COCO, compressed run lengths, one annotation for each class",
+        write=_text(lambda found: json.dumps(found.to_coco())),
+        read=_read_coco,
+        means_by=(".coco.json",),
+    ),
+    "coco-polygons": Format(
+        ".polygons.json",
+        "COCO, polygons, one annotation for each region",
+        write=_text(lambda found: json.dumps(found.to_coco(kind="polygons"))),
+        read=_read_coco,
+        means_by=(".polygons.json",),
+    ),
+    "overlay": Format(
+        ".overlay.png",
+        "the photo under the classes' colours",
+        write=_picture(lambda found: found.overlay()),
+        means_by=(".jpg", ".jpeg"),
+    ),
+    "side-by-side": Format(
+        ".side-by-side.png",
+        "the photo, and the overlay beside it",
+        write=_picture(lambda found: found.side_by_side()),
+    ),
+    "contours": Format(
+        ".contours.png",
+        "the photo with the border of each class in its colour",
+        write=_picture(lambda found: found.contours()),
+    ),
+    "cutout": Format(
+        ".cutout.png",
+        "RGBA, transparent (and empty) outside the classes kept",
+        write=_picture(lambda found, names: found.cutout(*names)),
+        only=(".png", ".webp"),
+        option="names",
+    ),
+    "legend": Format(
+        ".legend.png",
+        "colours, names and shares of the classes that occur",
+        write=_picture(lambda found: found.legend()),
+    ),
+    "confidence": Format(
+        ".confidence.png",
+        "grey, 255 is certain; ask for it: `segmenter(photo, confidence=True)`",
+        write=_picture(_confidence),
+    ),
+    "csv": Format(".csv", "a table of areas", write=_text(_areas), means_by=(".csv",)),
+    "json": Format(
+        ".json",
+        "size, and of each class id, name, colour, pixels and share",
+        write=_text(lambda found: json.dumps(found.to_dict(), indent=1) + "\n"),
+        means_by=(".json",),
+    ),
+}
+"""Every format by its name."""
+
+BY_ENDING = dict(
+    sorted(
+        ((ending, name) for name, format in FORMATS.items() for ending in format.means_by),
+        key=lambda row: -row[0].count("."),
+    )
+)
+"""What an ending means where no format is named, longer endings first."""
+
+READERS = {suffix: format.read for format in FORMATS.values() if format.read for suffix in format.suffixes}
+"""Last part of a name to what reads such a file."""
