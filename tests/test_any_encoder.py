@@ -92,6 +92,11 @@ class Three(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.running_mean, 0, 0.1)
                 nn.init.uniform_(module.running_var, 0.8, 1.2)
+        for (
+            parameter
+        ) in self.parameters():  # many of timm's blocks begin with a weight of 0 and pass no gradient on
+            if not parameter.any():
+                nn.init.normal_(parameter, 0, 0.1)
 
     def features(self, image: Tensor) -> list[object]:
         features: list[object] = self.networks[0].features(image)
@@ -111,11 +116,14 @@ def marked(names: Iterable[str], quick: Sequence[str] = QUICK) -> list[object]:
 
 
 def without_gradient(network: nn.Module) -> list[str]:
-    """Parameters that learn nothing, or no number."""
+    """Parameters that learn nothing, or no number.
+
+    Of HGNet's one shift for all channels nothing but "there is a gradient" is asked: the norm behind takes it away.
+    """
     return [
         key
         for key, p in network.named_parameters()
-        if p.grad is None or not p.grad.any() or not p.grad.isfinite().all()
+        if p.grad is None or not p.grad.isfinite().all() or not (p.grad.any() or key.endswith("lab.bias"))
     ]
 
 
