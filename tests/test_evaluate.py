@@ -136,7 +136,7 @@ def test_tiles_scales_and_flips_change_nothing_for_a_model_that_looks_at_pixels(
     ("protocol", "side", "stride"), [("sliding-512", 512, 320), ("sliding-1024", 1024, 768)]
 )
 def test_a_sliding_protocol_shows_as_many_tiles_as_its_stride_asks_for(protocol, side, stride, colors_model):
-    """Eight strides wide; tiles begin at multiples of 32, so that 512 - 171 becomes 320. A longer stride needs fewer."""
+    """Eight strides wide; tiles begin at multiples of 32, so that 512 - 171 is 320. A longer stride needs fewer."""
     segmenter, shown = Segmenter(colors_model), []
     engine = segmenter.engine
     segmenter.engine = lambda images: shown.append(images.shape) or engine(images)
