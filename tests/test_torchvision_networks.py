@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import segmentation as theirs
 
 from pixelwise import catalog, models
+from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
 from pixelwise.encoders.resnet import resnet
 from pixelwise.errors import UnknownNameError, WeightsError
@@ -509,6 +510,18 @@ def test_the_catalog_is_one_table():
     assert catalog.entry("everyday").url is None
     with pytest.raises(UnknownNameError, match="did you mean 'everyday'"):
         catalog.entry("every_day")
+
+
+@every_network
+def test_a_file_of_torchvisions_is_recognised_with_its_depth_its_classes_and_its_auxiliary_head(name: str):
+    for wanted in (False,) if name.startswith("lraspp") else (False, True):
+        with torch.device("meta"):
+            theirs = peer(name)(weights_backbone=None, num_classes=5, **aux(name, wanted)).state_dict()
+            network = from_checkpoint(theirs)
+        assert network.origin.model == name
+        assert {key: t.shape for key, t in network.state_dict().items()} == {
+            k: t.shape for k, t in theirs.items()
+        }
 
 
 # Weights and old spellings -----------------------------------------------------------------------------------
