@@ -321,6 +321,16 @@ def test_a_bare_state_dict_says_what_it_is(kind):
     getattr(theirs, kind)(encoder, encoder_weights=None, classes=4, **more).load_state_dict(back, strict=True)
 
 
+@pytest.mark.parametrize("kind", ["PSPNet", "FPN"])
+def test_a_config_that_leaves_out_the_usual_means_smps_defaults(kind, tmp_path):
+    reference = random_of_theirs(kind, "resnet18")
+    reference.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    said = {key: config[key] for key in ("_model_class", "encoder_name", "classes")}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    assert difference(pixelwise.from_checkpoint(tmp_path), reference, (96, 64)) < 1e-4
+
+
 def test_a_bare_state_dict_of_a_timm_encoder_is_asked_for_its_name(tmp_path):
     reference = random_of_theirs("FPN", "tu-convnext_atto")
     with pytest.raises(WeightsError, match=r"whose name they do not say; .*load_checkpoint"):
