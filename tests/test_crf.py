@@ -585,6 +585,8 @@ def test_crf_as_rnn_starts_as_the_crf_and_learns():
     assert losses[2] < losses[1] < losses[0]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in layer.parameters())
     assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert (logits.grad.abs().sum(dim=1) > 0).float().mean() > 0.9  # nearly every pixel
 
 
 # ---------------------------------------------------------------------------------------------- what is refused

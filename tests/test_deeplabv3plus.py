@@ -375,13 +375,70 @@ def test_training_needs_two_images_and_then_reaches_everything():
     gradient_reaches_everything(network, picture(2, 4, 33, 40))
 
 
-def test_one_to_five_channels_and_tiny_pictures_work():
-    for channels in (1, 5):
-        network = v3plus.deeplabv3plus_mobilenet_v2(
-            in_channels=channels, num_classes=2, width_mult=0.25
-        ).eval()
-        for size_hw in ((1, 1), (33, 7)):
-            assert network(picture(1, channels, *size_hw))["out"].shape == (1, 2, *size_hw)
+def mobilenet_v2_by_hand(names, image):
+    """Table 2 of the paper, output stride 16: the block that loses its stride keeps the rate, those behind have 2."""
+
+    def convolution(x, name, norm, stride=1, rate=1):
+        weight = names[f"backbone.features.{name}.weight"]
+        groups, pad = x.shape[1] // weight.shape[1], (weight.shape[-1] - 1) * rate // 2
+        return normed(
+            F.conv2d(x, weight, None, stride, pad, rate, groups), names, f"backbone.features.{norm}"
+        )
+
+    x, index, low = convolution(image, "0.0", "0.1", 2).clip(0, 6), 1, None
+    for expand, count, stride in (
+        (1, 1, 1),
+        (6, 2, 2),
+        (6, 3, 2),
+        (6, 4, 2),
+        (6, 3, 1),
+        (6, 3, 2),
+        (6, 1, 1),
+    ):
+        for repeat in range(count):
+            y, k, name = x, 0, f"{index}.conv"
+            if expand > 1:
+                y, k = convolution(y, f"{name}.0.0", f"{name}.0.1").clip(0, 6), 1
+            step, rate = (stride if repeat == 0 and index < 14 else 1), (2 if index > 14 else 1)
+            y = convolution(y, f"{name}.{k}.0", f"{name}.{k}.1", step, rate).clip(0, 6)
+            y = convolution(y, f"{name}.{k + 1}", f"{name}.{k + 2}")
+            keeps = (repeat > 0 or stride == 1) and x.shape[1] == y.shape[
+                1
+            ]  # a narrow first block keeps them as well
+            x = x + y if keeps else y
+            low = x if index == 3 else low
+            index += 1
+    return low, x
+
+
+def separable_by_hand(x, names, name, rate=1):
+    """Depthwise and pointwise, a norm and a ReLU behind each."""
+    x = F.conv2d(x, names[f"{name}.0.weight"], None, 1, rate, rate, x.shape[1])
+    x = F.conv2d(normed(x, names, f"{name}.1").relu(), names[f"{name}.3.weight"])
+    return normed(x, names, f"{name}.4").relu()
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_logits_on_mobilenet_v2_are_the_papers_at_tiny_sizes_and_any_channels(channels):
+    network = shaken(v3plus.deeplabv3plus_mobilenet_v2(in_channels=channels, num_classes=2, width_mult=0.25))
+    names = network.state_dict()
+    for size_hw in ((1, 1), (33, 7), (66, 50)):
+        image = picture(1, channels, *size_hw)
+        with torch.no_grad():
+            low, x = mobilenet_v2_by_hand(names, image)
+            branches = [normed(F.conv2d(x, names["aspp.convs.0.0.weight"]), names, "aspp.convs.0.1").relu()]
+            branches += [separable_by_hand(x, names, f"aspp.convs.{i}", 6 * i) for i in (1, 2, 3)]
+            whole = F.conv2d(x.mean((2, 3), keepdim=True), names["aspp.convs.4.1.weight"])
+            branches.append(normed(whole, names, "aspp.convs.4.2").relu().expand_as(branches[0]))
+            x = F.conv2d(torch.cat(branches, 1), names["aspp.project.0.weight"])
+            x = normed(x, names, "aspp.project.1").relu()
+            low = normed(F.conv2d(low, names["decoder.reduce.0.weight"]), names, "decoder.reduce.1").relu()
+            x = torch.cat([bilinear(x, tuple(low.shape[2:]), align_corners=True), low], 1)
+            for i in range(2):
+                x = separable_by_hand(x, names, f"decoder.mix.conv{i}")
+            expected = F.conv2d(x, names["decoder.logits.weight"], names["decoder.logits.bias"])
+            assert difference(network.coarse(image), expected) < 1e-5
+            assert difference(network(image)["out"], bilinear(expected, size_hw, align_corners=True)) < 1e-5
 
 
 def test_wrong_arguments_are_named():

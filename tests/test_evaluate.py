@@ -134,6 +134,28 @@ def test_tiles_scales_and_flips_change_nothing_for_a_model_that_looks_at_pixels(
     json.dumps(result.to_dict()["protocol"])
 
 
+@pytest.mark.parametrize(
+    ("protocol", "side", "stride"), [("sliding-512", 512, 320), ("sliding-1024", 1024, 768)]
+)
+def test_a_sliding_protocol_shows_as_many_tiles_as_its_stride_asks_for(protocol, side, stride, colors_model):
+    """Eight strides wide; tiles begin at multiples of 32, so that 512 - 171 is 320. A longer stride needs fewer."""
+    segmenter, shown = Segmenter(colors_model), []
+    engine = segmenter.engine
+    segmenter.engine = lambda images: shown.append(images.shape) or engine(images)
+    image = np.zeros((side, side + 8 * stride, 3), np.uint8)
+    evaluate(segmenter, [Sample(image, np.zeros(image.shape[:2], np.uint8), "wide")], protocol=protocol)
+    assert shown == [(1, 3, side, side)] * 9
+
+
+def test_the_protocol_of_many_scales_shows_each_of_them_twice(colors_model):
+    segmenter, shown = Segmenter(colors_model), []
+    engine = segmenter.engine
+    segmenter.engine = lambda images: shown.append(images.shape[2:]) or engine(images)
+    samples = [Sample(np.zeros((40, 80, 3), np.uint8), np.zeros((40, 80), np.uint8), "dark")]
+    evaluate(segmenter, samples, protocol="multi-scale-flip")
+    assert sorted(shown) == [(h, 2 * h) for h in (20, 30, 40, 50, 60, 70) for _ in range(2)]
+
+
 def test_the_command_line_names_every_protocol_and_layout():
     assert all(name in app.PROTOCOLS for name in PROTOCOLS)
     assert all(name in app.LAYOUTS for name in LAYOUTS)

@@ -349,6 +349,27 @@ def test_features_of_googlenet_are_those_of_caffe():
     assert relative(encoder(image)[0], Caffe(blobs).googlenet(image.flip(1))) < 1e-5
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "theirs", "layers", "channels"),
+    [
+        ("fcn32s_vgg16", "caffe.fcn", "fcn32s", 1),
+        ("fcn16s_vgg16", "caffe.fcn", "fcn16s", 5),
+        ("fcn8s_vgg16", "caffe.fcn", "fcn8s", 1),
+        ("fcn32s_alexnet", "caffe.fcn_alexnet", "alexnet", 5),
+    ],
+)
+def test_logits_of_tiny_and_odd_images_of_any_channels_are_those_of_the_prototxt(
+    name: str, theirs: str, layers: str, channels: int
+):
+    """Where the crop begins and which poolings round up shows at different remainders of 32."""
+    network = tiny(name, in_channels=channels)
+    caffe = Caffe(family(theirs).to_theirs(network.state_dict()))
+    for size_hw in ((1, 1), (1, 3), (31, 2), (32, 33), (5, 64), (65, 18)):
+        image = picture(*size_hw, channels=channels)  # other than three channels are not turned round
+        assert relative(network(image)["out"], getattr(caffe, layers)(image)) < 1e-5
+
+
 # torchvision's encoders ---------------------------------------------------------------------------------------------
 
 
@@ -525,6 +546,7 @@ def test_gradients_reach_every_parameter_that_learns_at_batch_size_one(name: str
     (network(image)["out"] * picture(20, 9, channels=4)).sum().backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
         assert parameter.grad.any() or "score" not in key, key
     reached = [bool(p.grad.any()) for p in network.parameters()]  # a few narrow layers may be dead
     assert sum(reached) > 0.9 * len(reached)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pixelwise import catalog
 from pixelwise.checkpoints.families import mit
-from pixelwise.checkpoints.loading import families, from_checkpoint
+from pixelwise.checkpoints.loading import families, from_checkpoint, load_checkpoint
 from pixelwise.encoders.mit import EPSILONS, SIZES, MixTransformer, ReducedAttention
 from pixelwise.errors import WeightsError
 from pixelwise.export.onnx import export_onnx
@@ -226,8 +226,11 @@ def test_a_round_trip_through_the_familys_own_names_changes_nothing(name: str, s
     assert again.origin.model == "segformer_b0"
     assert again.origin.arguments["eps"] == ("nvlabs" if name.startswith("nvlabs") else "huggingface")
     assert again.state_dict().keys() == network.state_dict().keys()
+    existing = segformer_b0(num_classes=19, in_channels=4, **sizes)
+    load_checkpoint(existing, theirs)
     for key, tensor in network.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[key]), key
+        assert torch.equal(tensor, existing.state_dict()[key]), key
 
 
 @pytest.mark.parametrize("name", ["nvlabs.segformer", "huggingface.segformer", "transformers5.segformer"])

@@ -248,9 +248,11 @@ def test_layer_and_instance_norm_work():
 
 def test_no_weight_of_pspnet_is_without_a_gradient():
     reference = theirs.PSPNet("resnet34", encoder_weights=None)
+    torch.manual_seed(0)
     model = ours.PSPNet("resnet34", encoder_weights=None).train()
-    model(picture(64, 64)).sum().backward()
-    assert all(p.grad is not None for p in model.parameters())
+    model(picture(64, 64)).square().sum().backward()
+    assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert all(p.grad.isfinite().all() for p in model.parameters())
     count = sum(p.numel() for p in model.parameters())
     assert count < 0.1 * sum(p.numel() for p in reference.parameters())
 
@@ -317,6 +319,16 @@ def test_a_bare_state_dict_says_what_it_is(kind):
     assert difference(network, reference, (128, 160)) < 1e-4
     back = converter.to_theirs(network.origin, network.state_dict())
     getattr(theirs, kind)(encoder, encoder_weights=None, classes=4, **more).load_state_dict(back, strict=True)
+
+
+@pytest.mark.parametrize("kind", ["PSPNet", "FPN"])
+def test_a_config_that_leaves_out_the_usual_means_smps_defaults(kind, tmp_path):
+    reference = random_of_theirs(kind, "resnet18")
+    reference.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    said = {key: config[key] for key in ("_model_class", "encoder_name", "classes")}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    assert difference(pixelwise.from_checkpoint(tmp_path), reference, (96, 64)) < 1e-4
 
 
 def test_a_bare_state_dict_of_a_timm_encoder_is_asked_for_its_name(tmp_path):

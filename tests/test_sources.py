@@ -667,6 +667,11 @@ def test_a_geotiff_and_a_photo_through_the_command_line(colors_model, tmp_path):
     assert b"in/map.tif: neighbouring tiles differ on" in crf.stderr
     with rasterio.open(tmp_path / "crf" / "map.labels.tif") as file:
         assert file.read(1).any()
+    scaled = ["segment", "in/map.tif", *run[2:-1], "scaled", "--tile", 64, "--overlap", 0.25]
+    result = pixelwise(*scaled, "--scale", "0,10200", "--bands", "1,2,3", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    with rasterio.open(tmp_path / "scaled" / "map.labels.tif") as file:  # 0 to 10200 are 40 times 0 to 255
+        np.testing.assert_array_equal(file.read(1), Segmenter(colors_model)(land(), **TILES).labels)
     again = pixelwise(*run, "--tile", 64, "--resume", cwd=tmp_path)
     assert again.returncode == 0
     assert b"2 of 2 were finished before" in again.stderr

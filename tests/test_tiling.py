@@ -485,6 +485,16 @@ def test_a_segmenter_takes_tiles_and_views(colors_model):
             np.testing.assert_allclose(segmentation.confidence, whole_picture.confidence, atol=0.05)
 
 
+def test_scales_keep_to_the_sides_that_the_card_says(tmp_path):
+    """Sides of 8 i + 1, as a network with aligned corners has them: 40 x 60 becomes 41 x 57."""
+    card = CARD.replace(preprocess=replace(CARD.preprocess, multiple=8, offset=1))
+    segmenter, shown = Segmenter(write_colors_model(tmp_path / "grid.onnx", card)), []
+    engine = segmenter.engine
+    segmenter.engine = lambda images: shown.append(images.shape[2:]) or engine(images)
+    segmenter(quadrants(), scales=(0.5, 1.0, 1.5))
+    assert shown == [(17, 25), (41, 57), (65, 89)]
+
+
 def test_an_automatic_tile_prints_its_plan_first(colors_model, capsys):
     Segmenter(colors_model)(drawn((300, 500)), tile="auto", overlap="auto")
     plan_, overlap = capsys.readouterr().err.splitlines()

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import segmentation as theirs
 
 from pixelwise import catalog, models
+from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
 from pixelwise.encoders.resnet import resnet
 from pixelwise.errors import UnknownNameError, WeightsError
@@ -249,9 +250,11 @@ def test_deeplab_says_why_it_cannot_train_on_one_image():
 
 
 def test_lraspp_trains_on_one_image():
+    torch.manual_seed(0)
     network = models.lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=2).train()
-    network(torch.randn(1, 3, 48, 48))["out"].sum().backward()
-    assert all(parameter.grad is not None for parameter in network.parameters())
+    network(torch.randn(1, 3, 48, 48))["out"].square().sum().backward()
+    assert [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_a_replaced_head_changes_the_number_of_classes():
@@ -507,6 +510,18 @@ def test_the_catalog_is_one_table():
     assert catalog.entry("everyday").url is None
     with pytest.raises(UnknownNameError, match="did you mean 'everyday'"):
         catalog.entry("every_day")
+
+
+@every_network
+def test_a_file_of_torchvisions_is_recognised_with_its_depth_its_classes_and_its_auxiliary_head(name: str):
+    for wanted in (False,) if name.startswith("lraspp") else (False, True):
+        with torch.device("meta"):
+            theirs = peer(name)(weights_backbone=None, num_classes=5, **aux(name, wanted)).state_dict()
+            network = from_checkpoint(theirs)
+        assert network.origin.model == name
+        assert {key: t.shape for key, t in network.state_dict().items()} == {
+            k: t.shape for k, t in theirs.items()
+        }
 
 
 # Weights and old spellings -----------------------------------------------------------------------------------

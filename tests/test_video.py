@@ -290,6 +290,13 @@ def test_a_video_through_the_command_line(colors_model, tmp_path):
     assert "blue" in result.stdout
     assert len(read(tmp_path / "out" / "a.overlay.mp4")[0]) == 12
     assert len((tmp_path / "out" / "a.frames.jsonl").read_text().splitlines()) == 12
+    flash = [np.full((32, 32, 3), (0, 255 * (i == 5), 255 * (i != 5)), np.uint8) for i in range(10)]
+    write_video(tmp_path / "flash.mp4", flash)
+    smooth = [*run[:4], "flash.mp4", *run[5:], "--format", "json", "--smooth", "0.6"]
+    result = subprocess.run(smooth, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    lines = (tmp_path / "out" / "flash.frames.jsonl").read_text().splitlines()
+    assert [json.loads(line)["classes"][0]["name"] for line in lines] == ["blue"] * 10
     refused = pixelwise("--format", "geojson")
     assert refused.returncode == 2
     assert "overlay and json can be written, got geojson" in refused.stderr
