@@ -266,3 +266,37 @@ def test_weights_with_the_wrong_hash_are_refused(photo, tmp_path):
     }
     refused(pixelwise(*run, cwd=tmp_path, **offline), "PIXELWISE_OFFLINE", exit_code=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_from_the_shell_to_the_network_are_seven_calls(picture, tmp_path, monkeypatch):
+    from pixelwise.cli import main
+    from pixelwise.engines.onnxruntime import OnnxRuntimeEngine
+
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    plain, calls = OnnxRuntimeEngine.__call__, []
+
+    def watched(self, images):
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_globals["__name__"].startswith("pixelwise."):
+                calls.insert(0, frame.f_code.co_name)
+            frame = frame.f_back
+        return plain(self, images)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "__call__", watched)
+    monkeypatch.setattr(
+        sys, "argv", ["pixelwise", "segment", str(tmp_path / "photo.png"), "--out", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 0
+    # main, the options that become one value, the command, what it does, the pictures, the front door; then the engine
+    assert [*calls, "__call__"] == [
+        "main",
+        "run",
+        "segment",
+        "run",
+        "segment_pictures",
+        "segment",
+        "__call__",
+    ]

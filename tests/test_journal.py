@@ -35,7 +35,7 @@ def jobs(paths: list[Path], out: Path) -> list[Job]:
     return [Job(Source(p, Path(p.name), "picture"), {"npy": out / f"{p.stem}.npy"}) for p in paths]
 
 
-def by_value(job: Job, picture: np.ndarray) -> Segmentation:
+def by_value(picture: np.ndarray) -> Segmentation:
     """A network whose answer is the picture's own grey value."""
     return Segmentation(picture[..., 0] % 4, COLORS, picture)
 
@@ -111,10 +111,10 @@ def test_one_failure_of_each_kind_does_not_stop_the_rest(tmp_path):
     work = jobs(paths, tmp_path / "out")
     (tmp_path / "out" / "04.npy").mkdir(parents=True)
 
-    def segment(job: Job, picture: np.ndarray) -> Segmentation:
+    def segment(picture: np.ndarray) -> Segmentation:
         if picture[0, 0, 0] == 3:
             raise RuntimeError("the runtime says no\nand more")
-        return by_value(job, picture)
+        return by_value(picture)
 
     errors = [outcome.error for outcome in segment_pictures(segment, work)]
     assert [error is None for error in errors] == [True, False, True, False, False, True]
@@ -140,10 +140,10 @@ def test_decoding_runs_ahead_and_waiting_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "read", counted)
     alive = []
 
-    def segment(job: Job, picture: np.ndarray) -> Segmentation:
+    def segment(picture: np.ndarray) -> Segmentation:
         assert enough.wait(20)
         alive.append(len(read) - len(alive))
-        return by_value(job, picture)
+        return by_value(picture)
 
     outcomes = segment_pictures(segment, jobs(pictures(tmp_path / "in", 30), tmp_path / "out"))
     assert len(list(outcomes)) == 30

@@ -103,8 +103,11 @@ class Segmenter:
         picture = images.read(image, max_pixels=max_pixels)
         cleanup = options.cleanup(self.classes)
         asked = confidence or options.min_confidence > 0
-        decided = self._whole if options.tile is None else self._tiled
-        indices, probability = decided(picture, options, asked)
+        if options.tile is None:
+            logits = self._augmented(options)(self.card.preprocess(picture))[0]
+            indices, probability = self._decided(logits, picture, options, asked)
+        else:
+            indices, probability = self._tiled(picture, options, asked)
         if cleanup.active:
             indices = clean(indices, cleanup)
         labels = options.mark_doubtful(self.classes.to_ids(indices), probability, self.classes)
@@ -179,12 +182,11 @@ class Segmenter:
             align_corners=self.card.align_corners,
         )
 
-    def _whole(
-        self, picture: NDArray[np.uint8], options: SegmentOptions, confidence: bool
+    def _decided(
+        self, logits: Any, picture: NDArray[np.uint8], options: SegmentOptions, confidence: bool
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        """Class indices (h, w), and their probabilities if asked for, of a picture that is shown whole."""
+        """Class indices (h, w), and their probabilities if asked for, of coarse logits (k, h', w')."""
         size_hw = (picture.shape[0], picture.shape[1])
-        logits = self._augmented(options)(self.card.preprocess(picture))[0]
         aligned = self.card.align_corners
         indices: Any
         probability: Any
@@ -204,7 +206,7 @@ class Segmenter:
     def _tiled(
         self, picture: NDArray[np.uint8], options: SegmentOptions, confidence: bool
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        """The same of a picture in tiles."""
+        """The same of a picture that is shown in tiles."""
         size_hw = (picture.shape[0], picture.shape[1])
         return collect(
             self._stitched(lambda top, bottom: picture[top:bottom], size_hw, options, confidence), size_hw

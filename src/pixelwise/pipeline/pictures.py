@@ -51,23 +51,24 @@ class Outcome:
 
 
 def segment_pictures(
-    segment: Callable[[Job, NDArray[np.uint8]], Segmentation],
+    segment: Callable[[NDArray[np.uint8]], Segmentation],
     jobs: Iterable[Job],
     run: RunOptions = RUN_DEFAULTS,
     *,
     max_pixels: int = images.MAX_PIXELS,
+    also: Callable[[Job, NDArray[np.uint8]], None] = lambda job, picture: None,
 ) -> Iterator[Outcome]:
     """Segment every job's picture and write its files; outcomes come in the order of the jobs.
 
-    segment: a job and its picture, uint8 (h, w, 3), to Segmentation, called in the calling thread. Of `run`, overwrite
-    and journal count; the journal gets a line for every job whose files are in place. An interruption leaves whole
-    files only.
+    segment: a picture, uint8 (h, w, 3), to Segmentation, called in the calling thread, and after it `also`. The journal
+    of `run` gets a line for every job whose files are in place. An interruption leaves whole files only.
     """
     todo = iter(jobs)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
     writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
     decoding: deque[tuple[Job, Future[NDArray[np.uint8]]]] = deque()
     finishing: deque[Future[Outcome]] = deque()
+    done = 0
 
     def finish(job: Job, segmentation: Segmentation) -> Outcome:
         try:
@@ -78,6 +79,13 @@ def segment_pictures(
         except Exception as error:
             return Outcome(job, error=sentence(job, error))
 
+    def finished() -> Outcome:
+        nonlocal done
+        outcome = finishing.popleft().result()
+        done += 1
+        run.progress(done)
+        return outcome
+
     def decode_more() -> None:
         while len(decoding) <= AHEAD and (job := next(todo, None)) is not None:
             decoding.append((job, decoder.submit(_read, job.source.path, max_pixels)))
@@ -87,7 +95,8 @@ def segment_pictures(
         while decoding:
             job, picture = decoding.popleft()
             try:
-                segmentation = segment(job, picture.result())
+                segmentation = segment(picture.result())
+                also(job, picture.result())
                 finishing.append(writers.submit(finish, job, segmentation))
             except Exception as error:
                 failed: Future[Outcome] = Future()
@@ -95,9 +104,9 @@ def segment_pictures(
                 finishing.append(failed)
             decode_more()
             while finishing and (finishing[0].done() or len(finishing) > 2 * WRITERS):
-                yield finishing.popleft().result()
+                yield finished()
         while finishing:
-            yield finishing.popleft().result()
+            yield finished()
     finally:
         decoder.shutdown(wait=False, cancel_futures=True)
         writers.shutdown(wait=True, cancel_futures=True)

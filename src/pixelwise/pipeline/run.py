@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import Job, Outcome, segment_pictures, sentence
-from pixelwise.segmentation import Segmentation
 from pixelwise.segmenter import Segmenter
 
 
@@ -41,41 +41,36 @@ def segment_all(
     smooth: of videos, see `pipeline.video.segment_video`. seams: note for each source how far its tiles agree.
     run.progress gets the number of finished jobs, with the fraction of the one at work.
     """
-    done = 0
     pictures = [job for job in jobs if job.source.kind == "picture"]
-
-    def segment(confidence: bool, job: Job, picture: NDArray[np.uint8]) -> Segmentation:
-        found = segmenter.segment(picture, options, confidence=confidence, max_pixels=picture.size)
-        if seams:
-            run.note(
-                f"{job.source.path}: {segmenter.seams(picture, options=options, max_pixels=picture.size)}"
-            )
-        return found
-
+    others = [job for job in jobs if job.source.kind != "picture"]
     wants_confidence = any("confidence" in job.files for job in pictures)
-    for outcome in segment_pictures(
-        partial(segment, wants_confidence), pictures, run, max_pixels=reading.max_pixels
-    ):
-        done += 1
-        run.progress(done)
-        yield outcome
-    for job in jobs:
-        if job.source.kind == "picture":
-            continue
+    segment = partial(
+        segmenter.segment, options=options, confidence=wants_confidence, max_pixels=reading.max_pixels
+    )
 
-        def part(share: float, before: int = done) -> None:
-            run.progress(before + share)
+    def note_seams(job: Job, picture: NDArray[np.uint8]) -> None:
+        if seams:
+            found = segmenter.seams(picture, options=options, max_pixels=reading.max_pixels)
+            run.note(f"{job.source.path}: {found}")
 
-        try:
-            summary = _one(segmenter, job, options, reading, replace(run, progress=part), smooth, seams)
-            if run.journal is not None and job.source.path.exists():
-                run.journal.add(job.source.path, job.files)
-            result = Outcome(job, summary)
-        except Exception as error:
-            result = Outcome(job, error=sentence(job, error))
-        done += 1
-        run.progress(done)
-        yield result
+    def rest() -> Iterator[Outcome]:
+        for done, job in enumerate(others, start=len(pictures)):
+
+            def part(share: float, done: int = done) -> None:
+                run.progress(done + share)
+
+            try:
+                summary = _one(segmenter, job, options, reading, replace(run, progress=part), smooth, seams)
+                if run.journal is not None and job.source.path.exists():
+                    run.journal.add(job.source.path, job.files)
+                result = Outcome(job, summary)
+            except Exception as error:
+                result = Outcome(job, error=sentence(job, error))
+            run.progress(done + 1)
+            yield result
+
+    looking = segment_pictures(segment, pictures, run, max_pixels=reading.max_pixels, also=note_seams)
+    return itertools.chain(looking, rest())
 
 
 def _one(
