@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
-import torch
 from torch import nn
 
 from pixelwise import catalog
 from pixelwise.checkpoints.loading import families, from_checkpoint
 from pixelwise.checkpoints.reading import ORIGIN_KEY, Source
+from pixelwise.checkpoints.smp import folder as smp
+from pixelwise.checkpoints.writing import write_tensors
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.files import writing
 from pixelwise.weights.card import CARD_KEY, Card
 from pixelwise.weights.origin import origin_of
 
@@ -23,15 +22,10 @@ def save(network: nn.Module, path: str | os.PathLike[str], *, card: Card, overwr
 
     Raises InputError for a network whose origin is not known.
     """
-    from safetensors.torch import save_file
-
     origin = origin_of(network)
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
-    }
     said = json.dumps({"model": origin.model, "arguments": origin.arguments})
-    with writing(path, overwrite=overwrite) as temporary:
-        save_file(tensors, temporary, metadata={CARD_KEY: card.to_json(), ORIGIN_KEY: said, "format": "pt"})
+    says = {CARD_KEY: card.to_json(), ORIGIN_KEY: said}
+    write_tensors(network.state_dict(), path, overwrite=overwrite, says=says)
 
 
 def convert_file(
@@ -50,8 +44,6 @@ def convert_file(
         save(network, out, card=catalog.card_for(network), overwrite=overwrite)
         return f"{origin.model} with {sum(p.numel() for p in network.parameters()):,} parameters"
     if to == "smp" or to.startswith("smp."):
-        from pixelwise.checkpoints.smp import tensors as smp
-
         return smp.write(network, out, overwrite=overwrite)
     by_name = {family.name: family for family in families()}
     if to not in by_name:
@@ -59,14 +51,5 @@ def convert_file(
     family = by_name[to]
     if family.to_theirs is None:
         raise InputError(f"{family.says}: reading is known, writing is not")
-    tensors = {
-        key: t.detach().contiguous().clone() for key, t in family.to_theirs(network.state_dict()).items()
-    }
-    with writing(out, overwrite=overwrite) as temporary:
-        if Path(out).suffix in (".pth", ".pt", ".bin"):
-            torch.save(tensors, temporary)
-        else:
-            from safetensors.torch import save_file
-
-            save_file(tensors, temporary, metadata={"format": "pt"})
+    write_tensors(family.to_theirs(network.state_dict()), out, overwrite=overwrite)
     return f"{origin.model} in the names of {family.says}"
