@@ -194,7 +194,9 @@ def test_encoder_weights_false_downloads_nothing(encoder, weights, no_network):
 
 def test_offline_from_pretrained_never_tries_the_network(tmp_path, no_network, monkeypatch):
     ours.Unet("resnet18", encoder_weights=None, classes=2).save_pretrained(tmp_path / "model")
-    assert ours.from_pretrained(tmp_path / "model").config["classes"] == 2
+    model = ours.from_pretrained(tmp_path / "model")
+    assert model.config["classes"] == model.origin.arguments["num_classes"] == 2
+    assert str(model.origin) == str(model.network.origin) == "unet on resnet18"
     for switch in ("HF_HUB_OFFLINE", "PIXELWISE_OFFLINE"):
         monkeypatch.setenv(switch, "1")
         with pytest.raises(
