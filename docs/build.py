@@ -29,7 +29,7 @@ from pixelwise.catalog.entry import Entry
 from pixelwise.checkpoints.families import fcn
 from pixelwise.checkpoints.family import Family
 from pixelwise.checkpoints.loading import families
-from pixelwise.checkpoints.making import build
+from pixelwise.checkpoints.making import tensors_of
 from pixelwise.cli.app import app
 from pixelwise.datasets.layouts import LAYOUTS
 from pixelwise.errors import PixelwiseError
@@ -318,13 +318,13 @@ def _fitting(name: str, entry: Entry, found: dict[str, Family]) -> Iterable[str]
         for family in families() if tensors is not None else ():
             if family.name in {known.name for known, _ in alike}:
                 continue
-            planned = _round_trip(family, tensors)
+            origin = _round_trip(family, tensors)
             words = "".join(f" with `{key}={value}`" for key, value in options.items())
-            if planned is not None and planned.model == name:
+            if origin is not None and origin.model == name:
                 alike.append((family, words))
                 sources.add(family.name.partition(".")[0])
-            elif planned is not None and planned.model in CATALOG and not options:
-                twin = _tensors(planned.model, CATALOG[planned.model], ())
+            elif origin is not None and origin.model in CATALOG and not options:
+                twin = _tensors(origin.model, CATALOG[origin.model], ())
                 if twin is not None and _shapes(twin) == _shapes(tensors):
                     alike.append((family, " by `load_checkpoint`"))
     for family, words in alike:
@@ -336,15 +336,15 @@ def _fitting(name: str, entry: Entry, found: dict[str, Family]) -> Iterable[str]
 
 
 def _round_trip(family: Family, tensors: Tensors) -> Origin | None:
-    """How `family` would plan a file of these tensors in its own names, or None if they do not fit it."""
+    """What `family` takes a file of these tensors in its own names for, or None if they do not fit it."""
     if family.to_theirs is None:
         return None
     try:
         theirs = family.to_theirs(dict(tensors))
         if family.matches(theirs) < len(family.marks):
             return None
-        back = family.to_ours(dict(theirs))
-        return family.plan(theirs) if _shapes(back) == _shapes(tensors) else None
+        origin, back = family.read(theirs)
+        return origin if _shapes(back) == _shapes(tensors) else None
     except (LookupError, PixelwiseError, StopIteration, ValueError):
         return None
     except RuntimeError:  # it looks at values, which tensors on "meta" do not have
@@ -363,8 +363,7 @@ def _tensors(name: str, entry: Entry, options: tuple[tuple[str, Any], ...]) -> T
         known = inspect.signature(builder_of(name)).parameters
         state = None
         if all(key in known for key, _ in options):
-            with torch.device("meta"):
-                state = dict(build(Origin(name, dict(options))).state_dict())
+            state = tensors_of(Origin(name, dict(options)))
         _cache[name, options] = state
     return _cache[name, options]
 

@@ -84,7 +84,7 @@ def normed(x: Tensor, names: dict[str, Tensor], name: str, eps: float = 1e-5) ->
 
 
 def survives_the_round_trip(family, network: nn.Module, *, damage: bool = True) -> dict[str, Tensor]:
-    """Ours to theirs to ours: recognised, planned, loaded, equal; a renamed or a missing tensor is noticed, and one
+    """Ours to theirs to ours: recognised, read, loaded, equal; a renamed or a missing tensor is noticed, and one
     of the wrong shape (`damage`; for one network of each family, as it takes time).
 
     Returns the tensors under their names.

@@ -154,8 +154,8 @@ def test_freiburgs_full_size_shapes_are_the_released_networks():
     with torch.device("meta"):
         blobs = {f"{layer}.0": torch.empty(s) for layer, s in freiburg_shapes(64, 1, 2).items()}
         network = unet_phseg_v5(in_channels=1)
-    plan = FAMILIES["freiburg.unet"].plan(blobs)
-    assert (plan.model, plan.arguments) == ("unet_phseg_v5", {"num_classes": 2, "in_channels": 1})
+    origin, _ = FAMILIES["freiburg.unet"].read(blobs)
+    assert (origin.model, origin.arguments) == ("unet_phseg_v5", {"num_classes": 2, "in_channels": 1})
     own = FAMILIES["freiburg.unet"].to_theirs(network.state_dict())
     assert {key: own[key].shape for key in blobs} == {key: blobs[key].shape for key in blobs}
 
@@ -205,7 +205,7 @@ def test_every_spelling_of_keras_variables_is_understood(spell, tmp_path):
     variables = keras(FILTERS, 1, 1, (4,))
     spelled = {spell(*key.removesuffix(":0").split("/")): value for key, value in variables.items()}
     ours = load(spelled, tmp_path).state_dict()
-    expected = FAMILIES["keras.unetplusplus"].to_ours(variables)
+    _, expected = FAMILIES["keras.unetplusplus"].read(variables)
     assert ours.keys() == expected.keys()
     assert all(torch.equal(ours[key], expected[key]) for key in ours)
 
@@ -221,8 +221,8 @@ def test_keras_full_size_counts_are_the_releases():
     variables = FAMILIES["keras.unetplusplus"].to_theirs(network.state_dict())
     assert sum(v.numel() for v in variables.values()) == 9_041_700
     assert variables["up12/kernel:0"].shape == (2, 2, 32, 64)
-    plan = FAMILIES["keras.unetplusplus"].plan(variables)
-    assert (plan.model, plan.arguments) == ("unetplusplus_ds", {"num_classes": 1, "in_channels": 1})
+    origin, _ = FAMILIES["keras.unetplusplus"].read(variables)
+    assert (origin.model, origin.arguments) == ("unetplusplus_ds", {"num_classes": 1, "in_channels": 1})
 
 
 # No New-Net ----------------------------------------------------------------------------------------------------------
@@ -257,10 +257,10 @@ def test_the_release_of_no_new_net_loads_and_is_written_back(arguments, architec
 def test_the_releases_full_size_shapes_make_the_network_of_its_count():
     with torch.device("meta"):
         tensors = release(30, 320, (3, 3))
-        plan = FAMILIES["dkfz.nonewnet"].plan(tensors)
-        network = nonewnet(**plan.arguments)
+        origin, _ = FAMILIES["dkfz.nonewnet"].read(tensors)
+        network = nonewnet(**origin.arguments)
     assert tensors["conv_blocks_context.4.0.blocks.0.conv.weight"].shape == (320, 240, 3, 3, 3)
-    assert plan.arguments == {
+    assert origin.arguments == {
         "num_classes": 3, "in_channels": 4, "deep_supervision": True, "cotraining_classes": 3,
     }  # fmt: skip
     assert sum(tensor.numel() for tensor in tensors.values()) == 12_420_330
@@ -269,8 +269,8 @@ def test_the_releases_full_size_shapes_make_the_network_of_its_count():
 
 def test_a_cap_of_480_is_read_off_the_weights():
     with torch.device("meta"):
-        plan = FAMILIES["dkfz.nonewnet"].plan(release(30, 480, (3,)))
-    assert plan.arguments["cap"] == 480
+        origin, _ = FAMILIES["dkfz.nonewnet"].read(release(30, 480, (3,)))
+    assert origin.arguments["cap"] == 480
 
 
 def test_nnunets_single_heads_load_and_are_written_back(tmp_path):

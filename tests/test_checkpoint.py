@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -10,14 +11,21 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors import safe_open
 from torch import nn
 
 import pixelwise
-from pixelwise import create_model, from_checkpoint, load_checkpoint
-from pixelwise.checkpoints.loading import families
+from pixelwise import create_model, from_checkpoint, load_checkpoint, models
+from pixelwise.checkpoints.loading import families, recognise
+from pixelwise.checkpoints.making import tensors_of
 from pixelwise.checkpoints.saving import convert_file
-from pixelwise.errors import InputError, UnknownNameError, WeightsError
-from pixelwise.weights.origin import origin_of
+from pixelwise.checkpoints.smp.tensors import to_theirs as smp_names
+from pixelwise.decoders import DECODERS
+from pixelwise.errors import InputError, OutputError, UnknownNameError, WeightsError
+from pixelwise.models.deeplabv2 import RESNET101
+from pixelwise.weights import store
+from pixelwise.weights.card import CARD_KEY, Card
+from pixelwise.weights.origin import Origin, origin_of
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +69,117 @@ def test_our_file_says_itself_how_to_build_the_network(file, theirs, tmp_path):
     back = tmp_path / "back.pth"
     convert_file(tmp_path / "ours.safetensors", back, to="torchvision.lraspp")
     theirs.load_state_dict(torch.load(back, weights_only=True), strict=True)
+
+
+TINY: dict[str, tuple[str, dict[str, object], tuple[int, ...]]] = {
+    "our names": ("unet", {"width": 2, "num_classes": 3, "in_channels": 2}, (2, 33, 48)),
+    "deep supervision": ("unetplusplus_ds", {"filters": (2, 3, 4, 5, 6)}, (3, 32, 48)),
+    "volumes": ("nonewnet", {"width": 2}, (4, 16, 16, 32)),
+    "rows of a table": (
+        "deeplabv2_resnet101", {"stages": tuple(row._replace(blocks=1, channels=4) for row in RESNET101)}, (3, 49, 65),
+    ),
+    "sizes": (
+        "segformer_b1", {"channels": (8, 16, 40, 64), "depths": (1, 1, 1, 1), "width": 8, "eps": "huggingface"},
+        (3, 64, 97),
+    ),
+    "VGG-16": ("fcn8s_vgg16", {"width_mult": 1 / 16, "num_classes": 4}, (3, 40, 50)),
+    "torchvision's, with an auxiliary head": (
+        "deeplabv3_mobilenet_v3_large", {"aux_loss": True, "num_classes": 4, "weights_backbone": None}, (3, 65, 97),
+    ),
+    "composed": (
+        "unet", {"encoder": "resnet18", "num_classes": 2, "norm": {"name": "group", "groups": 4}, "aux_loss": True},
+        (3, 64, 96),
+    ),
+    "composed on timm's": (
+        "fpn", {"encoder": "tu-test_resnet", "num_classes": 5, "pyramid_channels": 8, "segmentation_channels": 8},
+        (3, 64, 96),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_what_is_saved_opens_as_the_same_network(kind, tmp_path):
+    name, arguments, shape = TINY[kind]
+    torch.manual_seed(0)
+    network = create_model(name, **arguments).eval()
+    for parameter in network.parameters():
+        if not parameter.any():  # as classifiers and biases begin
+            nn.init.normal_(parameter, std=0.1)
+    pixelwise.save(network, tmp_path / "it.safetensors")
+    again = from_checkpoint(tmp_path / "it.safetensors")
+    assert not again.training
+    assert str(again.origin) == str(network.origin)
+    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, got = network(image), again(image)
+    assert list(got) == list(expected)
+    for head in expected:
+        assert torch.equal(got[head], expected[head]), head
+    assert expected["out"].std() > 0
+
+
+def test_a_network_made_with_weights_is_saved_without_asking_for_them_again(tmp_path, monkeypatch):
+    file, name = "lraspp_mobilenet_v3_large-d234d4ea.pth", "COCO_WITH_VOC_LABELS_V1"
+    official = models.lraspp_mobilenet_v3_large(weights_backbone=None).eval()
+    torch.save(official.state_dict(), tmp_path / file)
+    monkeypatch.setenv("PIXELWISE_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(store, "digest", lambda path: "d234d4ea" + "0" * 56)
+    network = models.lraspp_mobilenet_v3_large(weights=name)
+    (tmp_path / file).unlink()
+    pixelwise.save(network, tmp_path / "it.safetensors")
+    same_logits(from_checkpoint(tmp_path / "it.safetensors"), official)
+
+
+def test_a_card_travels_along_and_is_made_where_none_is_given(tmp_path):
+    def card_in(path) -> Card:
+        with safe_open(path, "pt") as file:
+            return Card.from_json(file.metadata()[CARD_KEY])
+
+    network = create_model("unet", width=2, num_classes=3)
+    pixelwise.save(network, tmp_path / "bare.safetensors")
+    bare = card_in(tmp_path / "bare.safetensors")
+    assert (bare.architecture, bare.labels.num_classes) == ("unet", 3)
+    named = bare.replace(labels=pixelwise.LabelSet.of(["street", "grass", "sky"]))
+    pixelwise.save(network, tmp_path / "named.safetensors", card=named)
+    assert card_in(tmp_path / "named.safetensors") == named
+
+
+def test_a_replaced_head_is_saved_with_its_own_number_of_classes(tmp_path):
+    network = create_model("lraspp_mobilenet_v3_large", weights_backbone=None).eval()
+    network.classifier.low_classifier = nn.Conv2d(40, 5, 1)
+    network.classifier.high_classifier = nn.Conv2d(128, 5, 1)
+    pixelwise.save(network, tmp_path / "five.safetensors")
+    again = from_checkpoint(tmp_path / "five.safetensors")
+    assert (again.num_classes, again.origin.arguments["num_classes"]) == (5, 5)
+    assert "num_classes" not in network.origin.arguments
+    same_logits(again, network)
+
+
+def test_what_could_not_be_opened_again_is_not_written(tmp_path):
+    network = create_model("lraspp_mobilenet_v3_large", weights_backbone=None)
+    network.classifier.low_classifier = nn.Conv2d(40, 5, 1)  # and not the other half of the head
+    headless, grown = create_model("unet", width=2), create_model("unet", width=2)
+    headless.outc, grown.more = nn.Identity(), nn.Conv2d(2, 2, 1)
+    refused = {
+        r"classifier\.low_classifier\.weight has the shape \(5, 40, 1, 1\), built anew \(21, 40, 1, 1\); build it":
+            network,
+        r"outc\.conv\.weight is missing; build it": headless,
+        r"more\.weight is not in it when it is built anew; build it": grown,
+        "how this Conv2d was made is not known": nn.Conv2d(3, 4, 1),
+        r"unet on tu-test_resnet was built with encoder_options=.*ReLU.*, which a file cannot hold": create_model(
+            "unet", encoder="tu-test_resnet", encoder_options={"act_layer": nn.ReLU}
+        ),
+    }  # fmt: skip
+    for why, one in refused.items():
+        with pytest.raises(InputError, match=why):
+            pixelwise.save(one, tmp_path / "it.safetensors")
+    whole = create_model("unet", width=2)
+    with pytest.raises(InputError, match=r"expected a name that ends in \.safetensors, got .*it\.pth"):
+        pixelwise.save(whole, tmp_path / "it.pth")
+    assert list(tmp_path.iterdir()) == []
+    pixelwise.save(whole, tmp_path / "it.safetensors")
+    with pytest.raises(OutputError, match="exists already"):
+        pixelwise.save(whole, tmp_path / "it.safetensors", overwrite=False)
 
 
 def test_load_checkpoint_fills_an_existing_network(file, theirs):
@@ -128,10 +247,59 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_families_have_names_of_their_own_and_marks_that_exclude_each_other():
+FILES: dict[str, tuple[str, dict[str, object]]] = {
+    "caffe.deeplabv1": ("deeplabv1_vgg16_largefov", {}),
+    "caffe.deeplabv2_vgg16": ("deeplabv2_vgg16_aspp_l", {}),
+    "caffe.deeplabv2_resnet101": ("deeplabv2_resnet101", {}),
+    "kazuto.deeplabv2": ("deeplabv2_resnet101", {}),
+    "isht7.deeplabv2": ("deeplabv2_resnet101", {}),
+    "vainf.deeplabv3": ("deeplabv3_resnet50_vainf", {}),
+    "vainf.deeplabv3plus": ("deeplabv3plus_mobilenet_v2_vainf", {}),
+    "jfzhang95.deeplabv3plus": ("deeplabv3plus_resnet101_jfzhang95", {}),
+    "tensorflow.deeplabv3plus": ("deeplabv3plus_xception65", {}),
+    "caffe.fcn": ("fcn16s_vgg16", {}),
+    "caffe.fcn8s_atonce": ("fcn8s_atonce_vgg16", {}),
+    "caffe.fcn_alexnet": ("fcn32s_alexnet", {}),
+    "wkentaro.fcn": ("fcn8s_vgg16", {}),
+    "dkfz.nonewnet": ("nonewnet", {}),
+    "nnunet_v1.unet": ("nonewnet", {}),
+    "nvlabs.segformer": ("segformer_b0", {}),
+    "huggingface.segformer": ("segformer_b0", {}),
+    "transformers5.segformer": ("segformer_b0", {}),
+    "caffe.segnet": ("segnet", {}),
+    "torchvision.fcn": ("fcn_resnet50", {"aux_loss": True}),
+    "torchvision.deeplabv3": ("deeplabv3_resnet50", {}),
+    "torchvision.lraspp": ("lraspp_mobilenet_v3_large", {}),
+    "milesial.unet": ("unet", {}),
+    "freiburg.unet": ("unet_phseg_v5", {}),
+    "keras.unetplusplus": ("unetplusplus_ds", {}),
+    "meta.upernet_convnext": ("upernet_convnext_tiny", {}),
+    "mmseg.upernet_convnext": ("upernet_convnext_tiny", {}),
+    "huggingface.upernet_convnext": ("upernet_convnext_tiny", {}),
+    "mlverse.upernet_convnext": ("upernet_convnext_tiny", {"output_norms": False}),
+    "mlverse.fcn_convnext": ("fcn_convnext_tiny", {"output_norms": False}),
+} | {
+    f"smp.{decoder}": (decoder, {"encoder": "tu-vit_tiny_patch16_224" if decoder == "dpt" else "resnet18"})
+    for decoder in DECODERS
+}
+"""Family: a network that its names are for."""
+
+
+def test_families_have_names_of_their_own_and_a_file_each():
     names = [family.name for family in families()]
     assert len(names) == len(set(names))
     assert all("." in name for name in names)
+    assert set(names) == set(FILES)
+
+
+@pytest.mark.parametrize("family", families(), ids=lambda family: family.name)
+def test_a_file_of_a_family_has_all_of_its_marks_and_of_any_other_family_fewer(family):
+    origin = Origin(*FILES[family.name])
+    to_theirs = family.to_theirs or functools.partial(smp_names, origin)
+    theirs = to_theirs(tensors_of(origin))
+    claims = {f: len(f.marks) for f in families() if f.matches(theirs) == len(f.marks)}
+    assert claims.pop(family) > max(claims.values(), default=0)
+    assert recognise(theirs) is family
 
 
 def test_unknown_names(tmp_path, file):

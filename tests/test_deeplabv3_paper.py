@@ -101,7 +101,7 @@ def test_vainfs_network_at_stride_8_is_torchvisions_and_its_names_survive_the_ro
         name.replace("classifier.", "classifier.classifier."): tensor
         for name, tensor in ours.state_dict().items()
     }
-    network.load_state_dict(VAINF_V3.to_ours(theirs))
+    network.load_state_dict(VAINF_V3.read(theirs)[1])
     image = picture(1, 3, 33, 50)
     with torch.no_grad():
         assert difference(network(image)["out"], ours(image)["out"]) < 1e-6

@@ -105,7 +105,7 @@ def test_features_are_those_of_smp_with_its_weights_and_its_dilation(name: str, 
             create_encoder(name, output_stride=output_stride, dilation="smp")
         return
     encoder = create_encoder(name, output_stride=output_stride, dilation="smp").eval()
-    encoder.load_state_dict(smp_encoders.to_ours(name, reference.state_dict(), encoder.state_dict()))
+    encoder.load_state_dict(smp_encoders.to_ours(name, reference.state_dict(), encoder.state_dict())[0])
     image = torch.randn(1, 3, 64, 96).double()  # in which deep random networks keep rounding small
     with torch.no_grad():
         ours, theirs = encoder.double()(image), reference.double()(image)
@@ -127,7 +127,7 @@ def test_the_way_back_to_smp_is_complete(name: str, depth: int):
 
 def test_a_tensor_that_smp_does_not_have_is_named():
     with pytest.raises(KeyError, match=r"_blocks\.0\.surplus"):
-        smp_encoders.to_ours("efficientnet-b0", {"_blocks.0.surplus": torch.zeros(1)})
+        smp_encoders.to_ours("efficientnet-b0", {"_blocks.0.surplus": torch.zeros(1)}, {})
 
 
 @pytest.mark.parametrize(

@@ -265,11 +265,11 @@ def test_an_encoders_own_file_fills_the_encoder(family: Any):
     encoder = shuffled(MixTransformer(in_channels=2))
     theirs = family.to_theirs(encoder.state_dict())
     assert family.matches(theirs) == len(family.marks)
-    plan = family.plan(theirs)
-    assert (plan.model, plan.arguments["in_channels"]) == ("mit_b0", 2)
-    size = SIZES[plan.model]
-    again = MixTransformer(size.channels, size.depths, **plan.arguments)
-    load_into(again, family.to_ours(theirs), source=family.says)
+    origin, read = family.read(theirs)
+    assert (origin.model, origin.arguments["in_channels"]) == ("mit_b0", 2)
+    size = SIZES[origin.model]
+    again = MixTransformer(size.channels, size.depths, **origin.arguments)
+    load_into(again, read, source=family.says)
     for key, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[key]), key
 
@@ -333,12 +333,12 @@ def test_every_configuration_of_transformers_is_recognised_whole(variant: str, c
     with torch.device("meta"):
         theirs = huggingface(variant, classes).state_dict()
     family = family_named("transformers5.segformer")
-    plan = family.plan(theirs)
-    assert plan.model == f"segformer_{variant}"
-    assert plan.arguments == {"num_classes": classes, "in_channels": 3, "eps": "huggingface"}
+    origin, read = family.read(theirs)
+    assert origin.model == f"segformer_{variant}"
+    assert origin.arguments == {"num_classes": classes, "in_channels": 3, "eps": "huggingface"}
     with torch.device("meta"):
-        ours = build(variant, **plan.arguments).state_dict()
-    assert {k: t.shape for k, t in family.to_ours(theirs).items()} == {k: t.shape for k, t in ours.items()}
+        ours = build(variant, **origin.arguments).state_dict()
+    assert {k: t.shape for k, t in read.items()} == {k: t.shape for k, t in ours.items()}
     back = family.to_theirs(ours)
     assert {k: t.shape for k, t in back.items()} == {k: t.shape for k, t in theirs.items()}
 

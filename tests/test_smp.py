@@ -13,7 +13,10 @@ from torch import Tensor, nn
 import pixelwise
 from pixelwise import smp as ours
 from pixelwise.checkpoints.saving import convert_file
-from pixelwise.checkpoints.smp import tensors as converter
+from pixelwise.checkpoints.smp.config import CLASSES, origin_from_config
+from pixelwise.checkpoints.smp.folder import write
+from pixelwise.checkpoints.smp.tensors import to_theirs
+from pixelwise.checkpoints.writing import write_tensors
 from pixelwise.decoders import DECODERS
 from pixelwise.errors import InputError, UnknownNameError, WeightsError
 
@@ -119,7 +122,7 @@ def test_what_smp_saved_loads_here_agrees_and_goes_back(kind, encoder, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=pytest.mark.slow) if k in HEAVY else k for k in converter.CLASSES]
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k in HEAVY else k for k in CLASSES]
 )
 def test_the_class_of_that_name_takes_the_same_arguments_and_gives_the_same_tensor(kind):
     encoder = "tu-vit_tiny_patch16_224" if kind == "DPT" else "resnet18"
@@ -136,7 +139,7 @@ def test_the_class_of_that_name_takes_the_same_arguments_and_gives_the_same_tens
     )
 
 
-@pytest.mark.parametrize("kind", list(converter.CLASSES))
+@pytest.mark.parametrize("kind", list(CLASSES))
 def test_arguments_stand_in_smps_order_with_smps_defaults(kind):
     import inspect
 
@@ -191,7 +194,9 @@ def test_encoder_weights_false_downloads_nothing(encoder, weights, no_network):
 
 def test_offline_from_pretrained_never_tries_the_network(tmp_path, no_network, monkeypatch):
     ours.Unet("resnet18", encoder_weights=None, classes=2).save_pretrained(tmp_path / "model")
-    assert ours.from_pretrained(tmp_path / "model").config["classes"] == 2
+    model = ours.from_pretrained(tmp_path / "model")
+    assert model.config["classes"] == model.origin.arguments["num_classes"] == 2
+    assert str(model.origin) == str(model.network.origin) == "unet on resnet18"
     for switch in ("HF_HUB_OFFLINE", "PIXELWISE_OFFLINE"):
         monkeypatch.setenv(switch, "1")
         with pytest.raises(
@@ -290,7 +295,7 @@ LONG = ("Unet", "UnetPlusPlus", "MAnet", "UPerNet", "DeepLabV3Plus")
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(k, marks=pytest.mark.slow) if k in LONG else k for k in converter.CLASSES if k != "DPT"],
+    [pytest.param(k, marks=pytest.mark.slow) if k in LONG else k for k in CLASSES if k != "DPT"],
 )
 def test_a_bare_state_dict_says_what_it_is(kind):
     encoder, more = {
@@ -317,8 +322,23 @@ def test_a_bare_state_dict_says_what_it_is(kind):
             network = pixelwise.from_checkpoint(state)
     assert network.origin.arguments["encoder"] == encoder
     assert difference(network, reference, (128, 160)) < 1e-4
-    back = converter.to_theirs(network.origin, network.state_dict())
+    back = to_theirs(network.origin, network.state_dict())
     getattr(theirs, kind)(encoder, encoder_weights=None, classes=4, **more).load_state_dict(back, strict=True)
+    back = to_theirs(network.origin, network.state_dict(), network.origin.beside["tensors"])
+    assert all(torch.equal(back[key], tensor) for key, tensor in reference.state_dict().items())
+
+
+def test_a_tensor_that_has_no_place_is_named_in_one_sentence(tmp_path):
+    reference = random_of_theirs("Linknet", "efficientnet-b0")
+    reference.save_pretrained(tmp_path)
+    tensors = {**reference.state_dict(), "encoder._blocks.0.surplus": torch.zeros(1)}
+    write_tensors(tensors, tmp_path / "model.safetensors")
+    says = r"_blocks\.0\.surplus' is missing or has no place there; nothing was loaded"
+    with pytest.raises(WeightsError, match=f"SMP's Linknet in the folder .*{says}"):
+        pixelwise.from_checkpoint(tmp_path)
+    network = pixelwise.create_model("linknet", encoder="efficientnet-b0", num_classes=4)
+    with pytest.raises(WeightsError, match=f"a Linknet of segmentation_models.pytorch, .*{says}"):
+        pixelwise.load_checkpoint(network, tensors)
 
 
 @pytest.mark.parametrize("kind", ["PSPNet", "FPN"])
@@ -358,14 +378,14 @@ def test_what_smp_cannot_have_is_not_written(tmp_path):
     }
     for why, network in cases.items():
         with pytest.raises(InputError, match=why):
-            converter.write(network, tmp_path / "out")
+            write(network, tmp_path / "out")
     network = pixelwise.create_model("unet", encoder="resnet18", aux_loss=True)
-    assert "without the auxiliary head" in converter.write(network, tmp_path / "unet.pth")
+    assert "without the auxiliary head" in write(network, tmp_path / "unet.pth")
     theirs.Unet("resnet18", encoder_weights=None).load_state_dict(
         torch.load(tmp_path / "unet.pth"), strict=True
     )
     with pytest.raises(UnknownNameError, match=r"'Unet'"):
-        converter.plan_of({"_model_class": "Unett"})
+        origin_from_config({"_model_class": "Unett"})
 
 
 def test_u_net_agrees_with_smp_at_odd_sizes_too():
@@ -380,7 +400,7 @@ def test_importing_the_module_brings_neither_timm_nor_torchvision():
     code = "import sys, pixelwise.smp as s; print([m in sys.modules for m in ('timm', 'torchvision')])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "[False, False]"
-    assert set(converter.CLASSES.values()) == set(DECODERS)
+    assert set(CLASSES.values()) == set(DECODERS)
 
 
 def test_part_of_another_module_it_keeps_smps_names():

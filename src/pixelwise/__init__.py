@@ -29,6 +29,7 @@ _PUBLIC = {
     "list_models": "pixelwise.catalog",
     "load_checkpoint": "pixelwise.checkpoints.loading",
     "open_engine": "pixelwise.engines",
+    "save": "pixelwise.checkpoints.saving",
 }
 _MODULES = ("draw", "errors", "images", "labels", "losses", "models")
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pixelwise.checkpoints.loading import from_checkpoint as from_checkpoint
     from pixelwise.checkpoints.loading import load_checkpoint as load_checkpoint
     from pixelwise.checkpoints.making import create_model as create_model
+    from pixelwise.checkpoints.saving import save as save
     from pixelwise.encoders import create_encoder as create_encoder
     from pixelwise.encoders import list_encoders as list_encoders
     from pixelwise.engines import open_engine as open_engine

@@ -12,7 +12,6 @@ Letters: n batch, c channels, k classes, h w pixels.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,11 +21,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixelwise.checkpoints.smp import tensors as converter
+from pixelwise.checkpoints.reading import read
+from pixelwise.checkpoints.smp.config import CLASSES, OLD_NAMES, config_of, origin_from_config
+from pixelwise.checkpoints.smp.folder import read_config, write_folder
+from pixelwise.checkpoints.smp.tensors import to_ours, to_theirs
 from pixelwise.encoders import names
 from pixelwise.errors import DownloadError, UnknownNameError, WeightsError, suggest
 from pixelwise.layers import enlarge
-from pixelwise.weights.origin import Origin, origin_of
+from pixelwise.weights.origin import Origin, keep_beside, origin_of
 
 if TYPE_CHECKING:
     from pixelwise.decoders.network import EncoderDecoder
@@ -54,21 +56,22 @@ class SegmentationModel(nn.Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self.config = self._bind(args, kwargs)
-        self.plan = self._plan()
+        asked = self._asked()
         self.network: EncoderDecoder
         from pixelwise.decoders.compose import (
             compose,
         )  # brings torchvision, which the import above need not wait for
 
-        network: Any = compose(
-            self.plan.model, encoder_weights=self._weights() or None, **_keywords(self.plan.arguments)
-        )
+        weights = self.config["encoder_weights"] or None
+        if asked.model == "dpt" and weights == "imagenet":
+            weights = True
+        network: Any = compose(asked.model, encoder_weights=weights, **asked.arguments)
         self.__dict__["network"] = network  # not a child: its parts are, under SMP's names
         self.encoder, self.decoder = network.encoder, network.decoder
         self.segmentation_head = network.segmentation_head
         aux = self.config["aux_params"]
         self.classification_head = None if aux is None else _classifier(network.encoder.channels[-1], **aux)
-        self.name = f"{self.plan.model}-{self.config['encoder_name']}"
+        self.name = f"{self.origin.model}-{self.config['encoder_name']}"
         self.register_load_state_dict_pre_hook(_read_their_names)  # type: ignore[no-untyped-call]
         self.register_state_dict_post_hook(_write_their_names)  # type: ignore[no-untyped-call]
 
@@ -77,7 +80,7 @@ class SegmentationModel(nn.Module):
         if len(args) > len(known):
             raise TypeError(f"{kind} takes {len(known)} arguments, got {len(args)}")
         given = dict(zip(known, args, strict=False))
-        for old, new in converter.OLD_NAMES.items():
+        for old, new in OLD_NAMES.items():
             if old in kwargs and new in known:
                 kwargs[new] = kwargs.pop(old)
         for key, value in kwargs.items():
@@ -91,16 +94,17 @@ class SegmentationModel(nn.Module):
                 raise TypeError(f"{kind} has no argument {key!r}; {near}")
         return {**known, **given}
 
-    def _plan(self) -> Origin:
-        shape = {key: value for key, value in self.config.items() if key not in ("position_attention",)}
-        plan = converter.plan_of({"_model_class": type(self).__name__, **shape})
+    def _asked(self) -> Origin:
+        shape = {key: value for key, value in self.config.items() if key != "position_attention"}
+        origin = origin_from_config({"_model_class": type(self).__name__, **shape})
         if "position_attention" in self.config:
-            plan.arguments["position_attention"] = self.config["position_attention"]
-        return plan
+            origin.arguments["position_attention"] = self.config["position_attention"]
+        return origin
 
-    def _weights(self) -> Any:
-        weights = self.config["encoder_weights"]
-        return True if self.plan.model == "dpt" and weights == "imagenet" else weights
+    @property
+    def origin(self) -> Origin:
+        """How `network` was made; `pixelwise.save(model.network, path)` writes it without the activation."""
+        return origin_of(self.network)
 
     def forward(self, image: Tensor) -> Any:
         size_hw = image.shape[-2], image.shape[-1]
@@ -147,20 +151,12 @@ class SegmentationModel(nn.Module):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `config.json` and `model.safetensors` as SMP does, for its `from_pretrained` and for ours."""
-        from safetensors.torch import save_file
-
-        from pixelwise.files import writing
-
         config = {"_model_class": type(self).__name__, **self.config, "encoder_weights": None}
         config.pop("position_attention", None)
         if config.get("activation") is not None and not isinstance(config["activation"], str):
             raise WeightsError("an activation that is no name cannot be written; build with activation=None")
-        converter.config_of(self.plan)  # raises for what SMP cannot have
-        tensors = {key: t.detach().cpu().contiguous().clone() for key, t in self.state_dict().items()}
-        with writing(Path(folder) / "model.safetensors") as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
-        with writing(Path(folder) / "config.json") as temporary:
-            temporary.write_text(json.dumps(config, indent=2, sort_keys=True, default=list), encoding="utf-8")
+        config_of(self.origin)  # raises for what SMP cannot have
+        write_folder(config, self.state_dict(), folder)
 
     @classmethod
     def from_pretrained(
@@ -293,16 +289,14 @@ def from_pretrained(
     folder = Path(name_or_folder)
     if not folder.is_dir():
         folder = _fetched(os.fspath(name_or_folder), revision)
-    config = converter.read_config(folder)
+    config = read_config(folder)
     if config is None:
         raise WeightsError(f"the folder {folder} holds no config.json of SMP, which names the model's class")
     kind = str(config["_model_class"])
     if kind.lower() not in MODELS:
-        raise UnknownNameError("class of SMP", kind, converter.CLASSES)
+        raise UnknownNameError("class of SMP", kind, CLASSES)
     kept = {key: value for key, value in config.items() if not key.startswith("_") and value is not None}
     model = MODELS[kind.lower()](**{**kept, "encoder_weights": None, **changes})
-    from pixelwise.checkpoints.reading import read
-
     model.load_state_dict(read(folder), strict=strict)
     return model.eval()
 
@@ -378,16 +372,11 @@ def _classifier(
     return nn.Sequential(pool, nn.Flatten(), nn.Dropout(dropout), linear, _Activation(activation))
 
 
-def _keywords(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(key): value for key, value in arguments.items()}
-
-
 def _write_their_names(model: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
     """After `state_dict`: our encoder's names become SMP's, and what SMP has and does not use is added."""
     assert isinstance(model, SegmentationModel)
     own = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
-    left_over = origin_of(model.network).beside.get("tensors")
-    theirs = converter.to_theirs(model.plan, own, left_over)
+    theirs = to_theirs(model.origin, own, model.origin.beside.get("tensors"))
     state.update({prefix + key: tensor for key, tensor in theirs.items()})
 
 
@@ -398,8 +387,8 @@ def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: 
     own = model.network.state_dict()
     classifier = {key: t for key, t in given.items() if key.startswith("classification_head.")}
     try:
-        ours, left_over = converter.to_ours(
-            model.plan, {k: given[k] for k in given if k not in classifier}, own
+        ours, unused = to_ours(
+            model.origin, {k: given[k] for k in given if k not in classifier}, model.encoder.state_dict()
         )
     except KeyError as error:
         raise WeightsError(
@@ -408,7 +397,7 @@ def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: 
     if model.classification_head is not None:
         ours |= classifier
         own = own | {f"classification_head.{k}": t for k, t in model.classification_head.state_dict().items()}
-    converter.keep_beside(model.network, origin_of(model.network), left_over)
+    keep_beside(model.network, {"tensors": unused})
     wrong = [key for key in ours if key in own and own[key].shape != ours[key].shape]
     strict = model.__dict__.get(
         "_strict"

@@ -72,10 +72,7 @@ def read_encoder(
     if family is None:
         known = " or ".join(family.says for family in families)
         raise WeightsError(f"{source} are not for this encoder, expected those of {known}")
-    try:
-        return family.to_ours(family.needed(tensors)), source
-    except KeyError as error:
-        raise WeightsError(f"{source} look like {family.says}, but {error} has no place there") from error
+    return family.interpret(tensors)[1], source
 
 
 def _read(weights: Any, enum: Any, progress: bool) -> tuple[Tensors, str]:

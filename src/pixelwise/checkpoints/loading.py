@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from pixelwise.checkpoints import families as files
-from pixelwise.checkpoints.family import Family
+from pixelwise.checkpoints.family import Family, among
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.reading import Source, own_origin, read
+from pixelwise.checkpoints.smp import state_dict
 from pixelwise.checkpoints.smp import tensors as smp
+from pixelwise.checkpoints.smp.folder import read_config
 from pixelwise.errors import WeightsError
 from pixelwise.weights import store
-from pixelwise.weights.origin import Origin
+from pixelwise.weights.origin import Origin, keep_beside
 from pixelwise.weights.renames import Tensors
 
 
@@ -29,7 +31,7 @@ def families() -> tuple[Family, ...]:
     found: list[Family] = []
     for module in sorted(info.name for info in pkgutil.iter_modules(files.__path__)):
         found.extend(importlib.import_module(f"pixelwise.checkpoints.families.{module}").FAMILIES)
-    return (*found, *smp.FAMILIES)
+    return (*found, *state_dict.FAMILIES)
 
 
 def recognise(tensors: Tensors) -> Family:
@@ -59,57 +61,41 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
 
     Raises WeightsError when the family is not known, or a tensor is missing, surplus or of the wrong shape.
     """
-    own = own_origin(source)
+    origin, said = own_origin(source), "the file"
     tensors = read(source, allow_pickle=allow_pickle)
-    if own is not None:
-        return _load(build(own), tensors, "the file").eval()
-    if (config := _smp_config(source)) is not None:
-        return smp.network_of(config, tensors, source=f"the folder {source}").eval()
-    family = recognise(tensors)
-    tensors = family.needed(tensors)
-    try:
-        network = build(family.plan(tensors))
-    except (KeyError, IndexError, StopIteration) as error:
-        raise _incomplete(family, error) from error
-    return _load(network, _to_ours(family, tensors), family.says).eval()
+    if origin is None:
+        family = _folder_of_smp(source) or recognise(tensors)
+        (origin, tensors), said = family.interpret(tensors), family.says
+    network = build(origin)
+    store.load_into(network, tensors, source=said)
+    return network.eval()
 
 
 def load_checkpoint(network: nn.Module, source: Source, *, allow_pickle: bool = False) -> None:
     """Load a checkpoint of any known family, or in our own names, into an existing network, strictly."""
-    tensors = read(source, allow_pickle=allow_pickle)
+    tensors, origin = read(source, allow_pickle=allow_pickle), vars(network).get("origin")
+    beside: Mapping[str, Any] = {}
     if set(tensors) != set(network.state_dict()):
-        origin = vars(network).get("origin")
-        if isinstance(origin, Origin) and recognise(tensors).name == f"smp.{origin.model}":
-            return smp.fill(network, origin, tensors, source="the checkpoint")
         family = recognise(tensors)
-        tensors = _to_ours(family, family.needed(tensors))
-    _load(network, tensors, "the checkpoint")
+        if isinstance(origin, Origin) and family.name == f"smp.{origin.model}":
+            family = replace(family, read=functools.partial(smp.read_for, network))
+        found, tensors = family.interpret(tensors)
+        beside = found.beside
+    store.load_into(network, tensors, source="the checkpoint")
+    if beside and isinstance(origin, Origin):
+        keep_beside(network, beside)
 
 
-def _to_ours(family: Family, tensors: Tensors) -> Tensors:
-    try:
-        return family.to_ours(tensors)
-    except (KeyError, IndexError) as error:
-        raise _incomplete(family, error) from error
-
-
-def _incomplete(family: Family, error: BaseException) -> WeightsError:
-    return WeightsError(
-        f"this looks like {family.says}, but {error} is missing or has no place there; nothing was loaded"
-    )
-
-
-def _load(network: nn.Module, tensors: Tensors, source: str) -> nn.Module:
-    store.load_into(network, tensors, source=source)
-    return network
+def _folder_of_smp(source: Source) -> Family | None:
+    """How a folder of SMP is read, whose `config.json` says what a bare state dict leaves open."""
+    if isinstance(source, Mapping) or not Path(source).is_dir():
+        return None
+    config = read_config(source)
+    if config is None:
+        return None
+    says = f"SMP's {config['_model_class']} in the folder {source}"
+    return Family("smp.folder", says, (), functools.partial(smp.read, config))
 
 
 def _lacks(family: Family, tensors: Tensors) -> str:
-    return next(m for m in family.marks if not any(fnmatch.fnmatchcase(key, m) for key in tensors))
-
-
-def _smp_config(source: Source) -> dict[str, Any] | None:
-    """The `config.json` of a folder of segmentation_models.pytorch."""
-    if isinstance(source, Mapping) or not Path(source).is_dir():
-        return None
-    return smp.read_config(source)
+    return next(mark for mark in family.marks if not among(mark, tensors))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 
 from pixelwise import models
 from pixelwise.catalog import CATALOG
 from pixelwise.decoders import DECODERS
 from pixelwise.decoders.compose import compose
-from pixelwise.weights.origin import WEIGHTS_ARGUMENTS, Origin
+from pixelwise.weights.origin import WEIGHTS_ARGUMENTS, Origin, keep_beside
+from pixelwise.weights.renames import Tensors
 
 
 def create_model(name: str, **arguments: Any) -> nn.Module:
@@ -41,7 +43,16 @@ def build(origin: Origin) -> nn.Module:
     """The network of that origin with random weights; nothing is fetched."""
     arguments = {name: value for name, value in origin.arguments.items() if name not in WEIGHTS_ARGUMENTS}
     if arguments.get("encoder") is not None:
-        return create_model(origin.model, **arguments, encoder_weights=None)
-    if "weights_backbone" in inspect.signature(models.builder_of(origin.model)).parameters:
+        arguments["encoder_weights"] = None
+    elif "weights_backbone" in inspect.signature(models.builder_of(origin.model)).parameters:
         arguments["weights_backbone"] = None  # torchvision's builders would fetch ImageNet's
-    return create_model(origin.model, **arguments)
+    network = create_model(origin.model, **arguments)
+    if origin.beside:
+        keep_beside(network, origin.beside)
+    return network
+
+
+def tensors_of(origin: Origin) -> Tensors:
+    """The state dict of the network of that origin: names and shapes, without values ("meta")."""
+    with torch.device("meta"):
+        return build(origin).state_dict()

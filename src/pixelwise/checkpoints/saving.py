@@ -4,34 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
 from pixelwise import catalog
 from pixelwise.checkpoints.loading import families, from_checkpoint
+from pixelwise.checkpoints.making import tensors_of
 from pixelwise.checkpoints.reading import ORIGIN_KEY, Source
+from pixelwise.checkpoints.smp import folder as smp
+from pixelwise.checkpoints.writing import write_tensors
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.files import writing
 from pixelwise.weights.card import CARD_KEY, Card
-from pixelwise.weights.origin import origin_of
+from pixelwise.weights.origin import Origin, origin_of
 
 
-def save(network: nn.Module, path: str | os.PathLike[str], *, card: Card, overwrite: bool = True) -> None:
-    """Write a network as safetensors, with its card and what `from_checkpoint` needs to make it again.
+def save(
+    network: nn.Module, path: str | os.PathLike[str], *, card: Card | None = None, overwrite: bool = True
+) -> None:
+    """Write a network as safetensors, with its card and its origin, so that `from_checkpoint` makes it again anywhere.
 
-    Raises InputError for a network whose origin is not known.
+    card: None for `catalog.card_for(network)`. A head that was replaced by one for another number of classes is
+    written with that number. What could not be opened again is not written.
+
+    Raises InputError for a name that does not end in .safetensors, a network whose origin is not known or that was
+    changed since it was built, and for arguments that cannot be written; OutputError (see `files.writing`).
     """
-    from safetensors.torch import save_file
-
-    origin = origin_of(network)
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
-    }
-    said = json.dumps({"model": origin.model, "arguments": origin.arguments})
-    with writing(path, overwrite=overwrite) as temporary:
-        save_file(tensors, temporary, metadata={CARD_KEY: card.to_json(), ORIGIN_KEY: said, "format": "pt"})
+    if Path(path).suffix != ".safetensors":
+        raise InputError(
+            f"a network is saved as safetensors, expected a name that ends in .safetensors, got {os.fspath(path)!r}"
+        )
+    said = _written(_origin_as_it_is(network))
+    write_tensors(
+        network.state_dict(),
+        path,
+        overwrite=overwrite,
+        says={CARD_KEY: (card or catalog.card_for(network)).to_json(), ORIGIN_KEY: said},
+    )
 
 
 def convert_file(
@@ -47,11 +58,9 @@ def convert_file(
     network = from_checkpoint(source, allow_pickle=allow_pickle)
     origin = origin_of(network)
     if to is None:
-        save(network, out, card=catalog.card_for(network), overwrite=overwrite)
+        save(network, out, overwrite=overwrite)
         return f"{origin.model} with {sum(p.numel() for p in network.parameters()):,} parameters"
     if to == "smp" or to.startswith("smp."):
-        from pixelwise.checkpoints.smp import tensors as smp
-
         return smp.write(network, out, overwrite=overwrite)
     by_name = {family.name: family for family in families()}
     if to not in by_name:
@@ -59,14 +68,50 @@ def convert_file(
     family = by_name[to]
     if family.to_theirs is None:
         raise InputError(f"{family.says}: reading is known, writing is not")
-    tensors = {
-        key: t.detach().contiguous().clone() for key, t in family.to_theirs(network.state_dict()).items()
-    }
-    with writing(out, overwrite=overwrite) as temporary:
-        if Path(out).suffix in (".pth", ".pt", ".bin"):
-            torch.save(tensors, temporary)
-        else:
-            from safetensors.torch import save_file
-
-            save_file(tensors, temporary, metadata={"format": "pt"})
+    write_tensors(family.to_theirs(network.state_dict()), out, overwrite=overwrite)
     return f"{origin.model} in the names of {family.says}"
+
+
+def _written(origin: Origin) -> str:
+    """An origin as our files have it; InputError, which names the argument, for one that JSON cannot hold."""
+    for name, value in origin.arguments.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{origin} was built with {name}={value!r}, which a file cannot hold; build it with numbers, names, "
+                "lists or dictionaries of them"
+            ) from error
+    return json.dumps({"model": origin.model, "arguments": origin.arguments})
+
+
+def _origin_as_it_is(network: nn.Module) -> Origin:
+    """The origin that makes this network from a file, its head's classes being counted; InputError if none does."""
+    origin = origin_of(network)
+    misfit = _misfit(network, origin)
+    if misfit is None:
+        return origin
+    try:
+        classes: Any = getattr(network, "num_classes", None)
+    except IndexError:  # there is no convolution left in its head to count them by
+        classes = None
+    if isinstance(classes, int) and classes != origin.arguments.get("num_classes"):
+        counted = replace(origin, arguments={**origin.arguments, "num_classes": classes})
+        if _misfit(network, counted) is None:
+            return counted
+    raise InputError(
+        f"this {origin} is not as it was built, so its file could not be opened: {misfit}; build it with the "
+        "arguments that make it as it is, and copy its tensors into that"
+    )
+
+
+def _misfit(network: nn.Module, origin: Origin) -> str | None:
+    """The first tensor that the network of that origin, as read from a file, has otherwise; None if there is none."""
+    found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    built = tensors_of(Origin(**json.loads(_written(origin))))
+    for name, tensor in built.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != tuple(tensor.shape):
+            return f"{name} has the shape {found[name]}, built anew {tuple(tensor.shape)}"
+    return next((f"{name} is not in it when it is built anew" for name in found if name not in built), None)

@@ -291,7 +291,7 @@ def called_as_in_torchvision(
                 if key not in known:
                     raise TypeError(f"{name}() has no argument {key!r}; {suggest(key, known)}")
             network = cast(Callable[..., M], builder)(**kwargs)
-            if kwargs.get("weights") is not None and "aux_loss" in known:
+            if kwargs.get("weights") is not None and getattr(network, "aux_classifier", None) is not None:
                 kwargs["aux_loss"] = True  # they bring the head with them
             note_origin(network, name, kwargs)
             return network

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pixelwise.errors import InputError
@@ -14,8 +14,8 @@ class Origin:
     """What `checkpoints.making.build` makes a network of.
 
     model: a name of `pixelwise.list_models()`, or a decoder's where arguments has "encoder". arguments: the builder's,
-    but for those that only say where weights come from. beside: what the network's file held that no pixel depends on,
-    so that it can be written back; it does not travel in our own files.
+    but for those that only say where weights come from. beside: what the network's file held that no logit depends on,
+    so that it can be written back; only `checkpoints.smp` has use for it, and it does not travel in our own files.
     """
 
     model: str
@@ -42,6 +42,11 @@ def note_origin(network: Any, model: str, arguments: Mapping[str, Any]) -> None:
     if isinstance(noted, Origin) and noted.model == model:
         kept |= noted.arguments
     vars(network)["origin"] = Origin(model, kept)  # a plain attribute, neither parameter nor child
+
+
+def keep_beside(network: Any, beside: Mapping[str, Any]) -> None:
+    """Note beside a network's origin what its file held that it has no use for."""
+    vars(network)["origin"] = replace(origin_of(network), beside=beside)
 
 
 def origin_of(network: Any) -> Origin:

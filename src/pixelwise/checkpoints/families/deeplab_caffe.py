@@ -23,14 +23,14 @@ from pixelwise.weights.renames import Tensors
 # VGG-16 -------------------------------------------------------------------------------------------------------
 
 
-def _v1_plan(tensors: Tensors) -> Origin:
+def _v1(tensors: Tensors) -> tuple[Origin, Tensors]:
     side = tensors["fc6.0"].shape[-1]
     model = {3: "deeplabv1_vgg16_largefov", 7: "deeplabv1_vgg16_7x7"}.get(side, "deeplabv1_vgg16_4x4")
-    return Origin(model, _vgg_arguments(tensors))
+    return Origin(model, _vgg_arguments(tensors)), _v1_to_ours(tensors)
 
 
-def _v2_plan(tensors: Tensors) -> Origin:
-    return Origin("deeplabv2_vgg16_aspp_l", _vgg_arguments(tensors))
+def _v2(tensors: Tensors) -> tuple[Origin, Tensors]:
+    return Origin("deeplabv2_vgg16_aspp_l", _vgg_arguments(tensors)), _v2_to_ours(tensors)
 
 
 def _vgg_arguments(tensors: Tensors) -> dict[str, Any]:
@@ -116,9 +116,9 @@ BRANCHES = {
 """Their branch: our convolution and norm."""
 
 
-def _resnet_plan(tensors: Tensors) -> Origin:
+def _resnet(tensors: Tensors) -> tuple[Origin, Tensors]:
     ours = _resnet_to_ours(tensors)
-    return Origin("deeplabv2_resnet101", resnet_arguments(ours))
+    return Origin("deeplabv2_resnet101", resnet_arguments(ours)), ours
 
 
 def resnet_arguments(ours: Tensors) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def resnet_arguments(ours: Tensors) -> dict[str, Any]:
     stages = []
     for number, row in enumerate(RESNET101, start=1):
         found = [re.match(rf"backbone\.layer{number}\.(\d+)\.", key) for key in ours]
-        blocks = 1 + max(int(match[1]) for match in found if match)
+        blocks = 1 + max((int(match[1]) for match in found if match), default=0)
         channels = ours[f"backbone.layer{number}.0.conv1.weight"].shape[0]
         stages.append(row._replace(blocks=blocks, channels=channels))
     arguments: dict[str, Any] = {
@@ -208,24 +208,21 @@ CAFFE_V1 = Family(
     "caffe.deeplabv1",
     "DeepLab v1 on VGG-16 and v2's LargeFOV, Caffe names (a 4x4 window is taken for rate 4)",
     ("conv5_3.0", "fc6.0", "fc7.0", "fc8_*.0"),
-    _v1_plan,
-    _v1_to_ours,
+    _v1,
     _vgg_to_theirs,
 )
 CAFFE_V2_VGG = Family(
     "caffe.deeplabv2_vgg16",
     "DeepLab v2 on VGG-16, Caffe names (ASPP-S looks like ASPP-L: load it into deeplabv2_vgg16_aspp_s)",
     ("conv5_3.0", "fc6_1.0", "fc7_4.0", "fc8_*_4.0"),
-    _v2_plan,
-    _v2_to_ours,
+    _v2,
     _vgg_to_theirs,
 )
 CAFFE_V2_RESNET = Family(
     "caffe.deeplabv2_resnet101",
     "DeepLab v2 on ResNet-101, Caffe names",
     ("conv1.0", "bn_conv1.2", "scale_conv1.0", "res5a_branch2c.0", "fc1_*_c0.0", "fc1_*_c3.0"),
-    _resnet_plan,
-    _resnet_to_ours,
+    _resnet,
     _resnet_to_theirs,
     SHARED,
 )

@@ -40,20 +40,17 @@ ISHT7_NAMES = Renames(
 def _v2(name: str, says: str, marks: tuple[str, ...], table: Renames, prefix: str, resize: str) -> Family:
     """prefix: what the names of multi-scale files begin with, and those of single-scale files do not."""
 
-    def to_ours(tensors: Tensors) -> Tensors:
+    def read(tensors: Tensors) -> tuple[Origin, Tensors]:
         ours = rename({key.removeprefix(prefix): tensor for key, tensor in tensors.items()}, table)
-        return {key: rgb(key, tensor) for key, tensor in ours.items()}
+        multi_scale = all(key.startswith(prefix) for key in tensors)
+        arguments = {**resnet_arguments(ours), "multi_scale": multi_scale, "resize": resize}
+        return Origin("deeplabv2_resnet101", arguments), {key: rgb(key, t) for key, t in ours.items()}
 
     def to_theirs(tensors: Tensors) -> Tensors:
         theirs = rename({key: rgb(key, tensor) for key, tensor in tensors.items()}, table, back=True)
         return {prefix + key: tensor for key, tensor in theirs.items()}
 
-    def plan(tensors: Tensors) -> Origin:
-        multi_scale = all(key.startswith(prefix) for key in tensors)
-        arguments = {**resnet_arguments(to_ours(tensors)), "multi_scale": multi_scale, "resize": resize}
-        return Origin("deeplabv2_resnet101", arguments)
-
-    return Family(name, says, marks, plan, to_ours, to_theirs)
+    return Family(name, says, marks, read, to_theirs)
 
 
 KAZUTO = _v2(
@@ -114,7 +111,7 @@ JFZHANG95_NAMES = Renames(
 )
 
 
-def _vainf_plan(network: str, classifier: str, tensors: Tensors) -> Origin:
+def _vainf(network: str, classifier: str, tensors: Tensors) -> Origin:
     if "backbone.conv1.weight" in tensors:
         encoder, first = "resnet101" if "backbone.layer3.6.conv1.weight" in tensors else "resnet50", "conv1"
     else:
@@ -126,12 +123,21 @@ def _vainf_plan(network: str, classifier: str, tensors: Tensors) -> Origin:
     return Origin(f"{network}_{encoder}_vainf", arguments)
 
 
-def _jfzhang95_plan(tensors: Tensors) -> Origin:
+def _vainf_v3(tensors: Tensors) -> tuple[Origin, Tensors]:
+    return _vainf("deeplabv3", "classifier.classifier.4", tensors), rename(tensors, VAINF_V3_NAMES)
+
+
+def _vainf_v3plus(tensors: Tensors) -> tuple[Origin, Tensors]:
+    origin = _vainf("deeplabv3plus", "classifier.classifier.3", tensors)
+    return origin, _context_first(rename(tensors, VAINF_V3PLUS_NAMES))
+
+
+def _jfzhang95(tensors: Tensors) -> tuple[Origin, Tensors]:
     arguments = {
         "num_classes": tensors["decoder.last_conv.8.weight"].shape[0],
         "in_channels": tensors["backbone.conv1.weight"].shape[1],
     }
-    return Origin("deeplabv3plus_resnet101_jfzhang95", arguments)
+    return Origin("deeplabv3plus_resnet101_jfzhang95", arguments), rename(tensors, JFZHANG95_NAMES)
 
 
 def _context_first(tensors: Tensors) -> Tensors:
@@ -154,24 +160,21 @@ VAINF_V3 = Family(
     "vainf.deeplabv3",
     "DeepLab v3, VainF's names",
     ("classifier.classifier.0.convs.0.0.weight", "classifier.classifier.4.weight"),
-    lambda tensors: _vainf_plan("deeplabv3", "classifier.classifier.4", tensors),
-    lambda tensors: rename(tensors, VAINF_V3_NAMES),
+    _vainf_v3,
     lambda tensors: rename(tensors, VAINF_V3_NAMES, back=True),
 )
 VAINF_V3PLUS = Family(
     "vainf.deeplabv3plus",
     "DeepLab v3+, VainF's names",
     ("classifier.project.0.weight", "classifier.aspp.convs.0.0.weight", "classifier.classifier.3.weight"),
-    lambda tensors: _vainf_plan("deeplabv3plus", "classifier.classifier.3", tensors),
-    lambda tensors: _context_first(rename(tensors, VAINF_V3PLUS_NAMES)),
+    _vainf_v3plus,
     lambda tensors: rename(_fine_first(tensors), VAINF_V3PLUS_NAMES, back=True),
 )
 JFZHANG95 = Family(
     "jfzhang95.deeplabv3plus",
     "DeepLab v3+ on ResNet-101, jfzhang95's names",
     ("backbone.layer4.2.conv3.weight", "aspp.aspp4.atrous_conv.weight", "decoder.last_conv.8.weight"),
-    _jfzhang95_plan,
-    lambda tensors: rename(tensors, JFZHANG95_NAMES),
+    _jfzhang95,
     lambda tensors: rename(tensors, JFZHANG95_NAMES, back=True),
 )
 FAMILIES = (KAZUTO, ISHT7, VAINF_V3, VAINF_V3PLUS, JFZHANG95)

@@ -71,33 +71,25 @@ def _tables(separable: bool) -> tuple[Renames, Renames]:
     return Renames(*((a, b) for a, b, _ in rows)), Renames(*((a, c) for a, _, c in rows))
 
 
-def _plan(tensors: Tensors) -> Origin:
-    scope = _scope(tensors)
+def _read(tensors: Tensors) -> tuple[Origin, Tensors]:
+    scope = next(key for key in tensors if key.startswith("xception_")).partition("/")[0]
+    separable = "aspp1_depthwise/depthwise_weights" in tensors
     width = tensors[f"{scope}/entry_flow/conv1_2/weights"].shape[3]
     arguments: dict[str, Any] = {
         "num_classes": tensors["logits/semantic/weights"].shape[3],
         "in_channels": tensors[f"{scope}/entry_flow/conv1_1/weights"].shape[2],
-        "separable": _is_separable(tensors),
+        "separable": separable,
     }
     if width != 64:
         arguments["width_mult"] = width / 64
-    return Origin(f"deeplabv3plus_{scope.replace('_', '')}", arguments)
+    return Origin(f"deeplabv3plus_{scope.replace('_', '')}", arguments), _to_ours(tensors, scope, separable)
 
 
-def _scope(tensors: Tensors) -> str:
-    return next(key for key in tensors if key.startswith("xception_")).partition("/")[0]
-
-
-def _is_separable(tensors: Tensors) -> bool:
-    return "aspp1_depthwise/depthwise_weights" in tensors
-
-
-def _to_ours(tensors: Tensors) -> Tensors:
-    convolutions, norms = _tables(_is_separable(tensors))
-    scope = _scope(tensors) + "/"
+def _to_ours(tensors: Tensors, scope: str, separable: bool) -> Tensors:
+    convolutions, norms = _tables(separable)
     ours: Tensors = {}
     for key, tensor in tensors.items():
-        layer, _, leaf = key.removeprefix(scope).rpartition("/")
+        layer, _, leaf = key.removeprefix(f"{scope}/").rpartition("/")
         if leaf in NORM:
             name, kind = norms.to_ours(layer.removesuffix("/BatchNorm")), NORM[leaf]
         else:
@@ -158,8 +150,7 @@ TENSORFLOW_V3PLUS = Family(
         "decoder/feature_projection0/weights",
         "logits/semantic/weights",
     ),
-    _plan,
-    _to_ours,
+    _read,
     _to_theirs,
     DROPS,
 )

@@ -12,7 +12,6 @@ B, G, R; use VGG_ILSVRC_16_layers, which it was made from.
 
 from __future__ import annotations
 
-import fnmatch
 from typing import Any
 
 import torch
@@ -39,10 +38,24 @@ LAYERS = Renames(
 """The release's names of layers, with .weight and .bias, and ours; also those of wkentaro's copies."""
 
 
-def _vgg_plan(tensors: Tensors) -> Origin:
+FIRST = ("conv1_1.weight", "conv1.weight", "conv1.conv.weight")
+"""The first convolution's weight in each of the encoders, less the prefix "backbone."."""
+
+
+def _vgg16(tensors: Tensors) -> tuple[Origin, Tensors]:
     deconvolutions = {"upscore": "fcn32s_vgg16", "upscore16": "fcn16s_vgg16", "upscore8": "fcn8s_vgg16"}
     model = next(model for layer, model in deconvolutions.items() if f"{layer}.weight" in tensors)
-    return Origin(model, _arguments(tensors, "conv1_1.weight"))
+    return Origin(model, _arguments(tensors, "conv1_1.weight")), _from_layers(tensors)
+
+
+def _at_once(tensors: Tensors) -> tuple[Origin, Tensors]:
+    named = _named({key: tensor for key, tensor in tensors.items() if not key.startswith("scale_")})
+    return Origin("fcn8s_atonce_vgg16", _arguments(named, "conv1_1.weight")), _from_layers(named)
+
+
+def _alexnet(tensors: Tensors) -> tuple[Origin, Tensors]:
+    named = _named(tensors)
+    return Origin("fcn32s_alexnet", _arguments(named, "conv1.weight")), _from_layers(named)
 
 
 def _arguments(tensors: Tensors, first: str) -> dict[str, Any]:
@@ -70,7 +83,7 @@ def _at_once_to_layers(tensors: Tensors) -> Tensors:
 
 def _rgb(key: str, tensor: torch.Tensor) -> torch.Tensor:
     """The first convolution's weight with its three input channels turned round; others as they are."""
-    first = key in ("backbone.conv1_1.weight", "backbone.conv1.weight", "backbone.conv1.conv.weight")
+    first = key.removeprefix("backbone.") in FIRST
     return tensor.flip(1) if first and tensor.ndim == 4 and tensor.shape[1] == 3 else tensor
 
 
@@ -100,32 +113,28 @@ CAFFE_FCN = Family(
     "caffe.fcn",
     "FCN-32s, 16s or 8s on VGG-16, Caffe names",
     ("conv5_3.0", "fc7.0", "score_fr.0", "upscore*.0"),
-    lambda tensors: _vgg_plan(_named(tensors)),
-    lambda tensors: _from_layers(_named(tensors)),
+    lambda tensors: _vgg16(_named(tensors)),
     lambda tensors: _blobs(_to_layers(tensors)),
 )
 CAFFE_FCN_AT_ONCE = Family(
     "caffe.fcn8s_atonce",
     "FCN-8s at-once on VGG-16, Caffe names",
     ("conv5_3.0", "fc7.0", "score_fr.0", "upscore8.0", "scale_pool4.0", "scale_pool3.0"),
-    lambda tensors: Origin("fcn8s_atonce_vgg16", _arguments(_named(tensors), "conv1_1.weight")),
-    lambda tensors: _from_layers(_named({k: t for k, t in tensors.items() if not k.startswith("scale_")})),
+    _at_once,
     _at_once_to_layers,
 )
 CAFFE_FCN_ALEXNET = Family(
     "caffe.fcn_alexnet",
     "FCN-32s on CaffeNet, Caffe names",
     ("conv5.0", "fc7.0", "score_fr.0", "upscore.0"),
-    lambda tensors: Origin("fcn32s_alexnet", _arguments(_named(tensors), "conv1.weight")),
-    lambda tensors: _from_layers(_named(tensors)),
+    _alexnet,
     lambda tensors: _blobs(_to_layers(tensors)),
 )
 WKENTARO_FCN = Family(
     "wkentaro.fcn",
     "FCN on VGG-16, wkentaro's PyTorch copies (at-once: load it into fcn8s_atonce_vgg16, it looks like FCN-8s)",
     ("conv5_3.weight", "fc7.weight", "score_fr.weight", "upscore*.weight"),
-    _vgg_plan,
-    _from_layers,
+    _vgg16,
     _to_layers,
 )
 FAMILIES = (CAFFE_FCN, CAFFE_FCN_AT_ONCE, CAFFE_FCN_ALEXNET, WKENTARO_FCN)
@@ -188,26 +197,25 @@ def _encoder(
     """A family of ImageNet classifiers as encoder of `model`. window: of fc6, whose weight is a matrix in
     theirs."""
 
-    def plan(tensors: Tensors) -> Origin:
-        return Origin(model, {"in_channels": next(iter(to_ours(tensors).values())).shape[1]})
-
-    def to_ours(tensors: Tensors) -> Tensors:
-        kept = {k: t for k, t in tensors.items() if not any(fnmatch.fnmatchcase(k, drop) for drop in drops)}
-        ours = rename(_named(kept) if caffe else kept, table)
+    def read(tensors: Tensors) -> tuple[Origin, Tensors]:
+        ours = rename(_named(tensors) if caffe else tensors, table)
         for layer, side in (("fc6.weight", window), ("fc7.weight", 1)):
             if layer in ours:
                 rows, columns = ours[layer].shape[-2:]
                 ours[layer] = ours[layer].reshape(rows, columns // side**2, side, side)
-        return {key: _rgb(f"backbone.{key}", tensor) if caffe else tensor for key, tensor in ours.items()}
+        if caffe:
+            ours = {key: _rgb(key, tensor) for key, tensor in ours.items()}
+        first = next(ours[key] for key in FIRST if key in ours)
+        return Origin(model, {"in_channels": first.shape[1]}), ours
 
     def to_theirs(tensors: Tensors) -> Tensors:
         if caffe:
-            tensors = {key: _rgb(f"backbone.{key}", tensor) for key, tensor in tensors.items()}
+            tensors = {key: _rgb(key, tensor) for key, tensor in tensors.items()}
         flat = {k: t.flatten(1) if k in ("fc6.weight", "fc7.weight") else t for k, t in tensors.items()}
         theirs = rename(flat, table, back=True)
         return _blobs(theirs) if caffe else theirs
 
-    return Family(name, says, marks, plan, to_ours, to_theirs, drops)
+    return Family(name, says, marks, read, to_theirs, drops)
 
 
 ENCODERS = {

@@ -150,13 +150,14 @@ def _backbone(
     name: str, says: str, marks: tuple[str, ...], eps: str,
     to_ours: Callable[[Tensors], Tensors], to_theirs: Callable[[Tensors], Tensors], drops: tuple[str, ...] = (),
 ) -> Family:  # fmt: skip
-    def plan(tensors: Tensors) -> Origin:
-        channels, depths, in_channels = sizes_of(to_ours(tensors))
+    def read(tensors: Tensors) -> tuple[Origin, Tensors]:
+        ours = to_ours(tensors)
+        channels, depths, in_channels = sizes_of(ours)
         encoder = encoder_of(channels, depths)
         sizes = {} if encoder else {"channels": channels, "depths": depths}
-        return Origin(encoder or "mit_b0", {**sizes, "in_channels": in_channels, "eps": eps})
+        return Origin(encoder or "mit_b0", {**sizes, "in_channels": in_channels, "eps": eps}), ours
 
-    return Family(name, says, marks, plan, to_ours, to_theirs, drops)
+    return Family(name, says, marks, read, to_theirs, drops)
 
 
 def _tables(pairs: Pairs) -> tuple[Callable[[Tensors], Tensors], Callable[[Tensors], Tensors]]:

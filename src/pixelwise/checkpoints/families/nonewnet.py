@@ -36,7 +36,7 @@ def _table(levels: int, *, many_heads: bool) -> Renames:
     )
 
 
-def _plan(tensors: Tensors) -> Origin:
+def _origin(tensors: Tensors) -> Origin:
     if any(key.startswith("tu.") for key in tensors):
         raise WeightsError(
             "these weights up-sample by transposed convolutions (tu.*), as nnU-Net does by default; "
@@ -77,16 +77,16 @@ def _our_levels(tensors: Tensors) -> int:
     return len({key.split(".")[1] for key in tensors if key.startswith("up.")})
 
 
-def _release_to_ours(tensors: Tensors) -> Tensors:
-    return rename(tensors, _table(_levels(tensors), many_heads=True))
+def _release(tensors: Tensors) -> tuple[Origin, Tensors]:
+    return _origin(tensors), rename(tensors, _table(_levels(tensors), many_heads=True))
 
 
 def _release_to_theirs(tensors: Tensors) -> Tensors:
     return rename(tensors, _table(_our_levels(tensors), many_heads=True), back=True)
 
 
-def _nnunet_to_ours(tensors: Tensors) -> Tensors:
-    return rename(tensors, _table(_levels(tensors), many_heads=False))
+def _nnunet(tensors: Tensors) -> tuple[Origin, Tensors]:
+    return _origin(tensors), rename(tensors, _table(_levels(tensors), many_heads=False))
 
 
 def _nnunet_to_theirs(tensors: Tensors) -> Tensors:
@@ -108,16 +108,14 @@ FAMILIES = (
         "dkfz.nonewnet",
         "No New-Net, the authors' release for BraTS 2018",
         (*_MARKS, "seg_outputs.?.0.weight"),
-        _plan,
-        _release_to_ours,
+        _release,
         _release_to_theirs,
     ),
     Family(
         "nnunet_v1.unet",
         "nnU-Net v1's U-Net with max pooling and interpolation",
         (*_MARKS, "seg_outputs.?.weight"),
-        _plan,
-        _nnunet_to_ours,
+        _nnunet,
         _nnunet_to_theirs,
     ),
 )

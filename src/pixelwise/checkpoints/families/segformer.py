@@ -33,10 +33,10 @@ _TRANSFORMERS5 = Renames(
 )
 
 
-def _plan(to_ours: Callable[[Tensors], Tensors], eps: str) -> Callable[[Tensors], Origin]:
+def _reader(to_ours: Callable[[Tensors], Tensors], eps: str) -> Callable[[Tensors], tuple[Origin, Tensors]]:
     """Reads the variant off the sizes; sizes that no variant has become options of segformer_b0."""
 
-    def plan(tensors: Tensors) -> Origin:
+    def read(tensors: Tensors) -> tuple[Origin, Tensors]:
         ours = to_ours(tensors)
         channels, depths, in_channels = mit.sizes_of(ours, "backbone.")
         classes, width = ours["decode_head.linear_pred.weight"].shape[:2]
@@ -45,9 +45,9 @@ def _plan(to_ours: Callable[[Tensors], Tensors], eps: str) -> Callable[[Tensors]
         known = next((name for name, variant in VARIANTS.items() if variant == sizes), None)
         if known is None:
             arguments |= {"channels": channels, "depths": depths, "width": width}
-        return Origin(known or "segformer_b0", arguments)
+        return Origin(known or "segformer_b0", arguments), ours
 
-    return plan
+    return read
 
 
 def _from_classic(tensors: Tensors) -> Tensors:
@@ -71,7 +71,7 @@ FAMILIES: tuple[Family, ...] = (
         "nvlabs.segformer",
         "a SegFormer of the authors (NVlabs)",
         ("backbone.patch_embed1.proj.weight", "backbone.block1.0.attn.kv.weight", "decode_head.linear_c1.proj.weight"),
-        _plan(dict, "nvlabs"), dict, dict,
+        _reader(dict, "nvlabs"), dict,
         ("decode_head.conv_seg.*",),  # a classifier of 128 channels that their head's base class makes and nobody uses
     ),
     Family(
@@ -82,7 +82,7 @@ FAMILIES: tuple[Family, ...] = (
             "segformer.encoder.block.0.0.attention.self.query.weight",
             "decode_head.linear_c.0.proj.weight",
         ),
-        _plan(_from_classic, "huggingface"), _from_classic, _to_classic,
+        _reader(_from_classic, "huggingface"), _to_classic,
     ),
     Family(
         "transformers5.segformer",
@@ -92,6 +92,6 @@ FAMILIES: tuple[Family, ...] = (
             "segformer.stages.0.blocks.0.attention.q_proj.weight",
             "decode_head.linear_projections.0.proj.weight",
         ),
-        _plan(_from_transformers5, "huggingface"), _from_transformers5, _to_transformers5,
+        _reader(_from_transformers5, "huggingface"), _to_transformers5,
     ),
 )  # fmt: skip

@@ -39,18 +39,9 @@ LAYERS = Renames(
 """The decoder counts its convolutions downwards; its very last one gives the classes."""
 
 
-def _plan(tensors: Tensors) -> Origin:
-    return Origin(
-        "segnet",
-        {
-            "num_classes": len(tensors["conv1_1_D.0"]),
-            "in_channels": tensors["conv1_1.0"].shape[1],
-            "width": len(tensors["conv1_1.0"]),
-        },
-    )
-
-
-def _to_ours(tensors: Tensors) -> Tensors:
+def _read(tensors: Tensors) -> tuple[Origin, Tensors]:
+    width, in_channels = tensors["conv1_1.0"].shape[:2]
+    arguments = {"num_classes": len(tensors["conv1_1_D.0"]), "in_channels": in_channels, "width": width}
     scales = [key for key in tensors if key.endswith("_bn.0")]
     absorbed = not any(tensors[key].any() for key in scales)
     ours: Tensors = {}
@@ -66,7 +57,7 @@ def _to_ours(tensors: Tensors) -> Tensors:
             if absorbed:  # BN-absorber.py leaves zeros where it moved the scales into the convolutions
                 tensor = torch.ones_like(tensor)
         ours[f"{layer}.{'weight' if number == '0' else 'bias'}"] = tensor
-    return _turned(ours)
+    return Origin("segnet", arguments), _turned(ours)
 
 
 def _to_theirs(tensors: Tensors) -> Tensors:
@@ -93,8 +84,7 @@ FAMILIES = (
         "caffe.segnet",
         "SegNet, Caffe names",
         ("conv1_1.0", "conv1_1_bn.0", "conv5_1_D_bn.0", "conv1_1_D.0"),
-        _plan,
-        _to_ours,
+        _read,
         _to_theirs,
     ),
 )

@@ -10,7 +10,7 @@ from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Renames, Tensors, rename
 
 
-def _milesial_plan(tensors: Tensors) -> Origin:
+def _milesial(tensors: Tensors) -> tuple[Origin, Tensors]:
     width, in_channels = tensors["inc.double_conv.0.weight"].shape[:2]
     arguments: dict[str, Any] = {
         "num_classes": len(tensors["outc.conv.weight"]),
@@ -18,7 +18,7 @@ def _milesial_plan(tensors: Tensors) -> Origin:
     }
     if width != 64:
         arguments["width"] = width
-    return Origin("unet" if "up1.up.weight" in tensors else "unet_bilinear", arguments)
+    return Origin("unet" if "up1.up.weight" in tensors else "unet_bilinear", arguments), tensors
 
 
 FREIBURG = Renames(
@@ -43,19 +43,15 @@ out, h, w) for the up-convolutions.
 """
 
 
-def _freiburg_plan(tensors: Tensors) -> Origin:
+def _freiburg(tensors: Tensors) -> tuple[Origin, Tensors]:
     width, in_channels = tensors["conv_d0a-b.0"].shape[:2]
     _refuse_other_variants(tensors)
     arguments: dict[str, Any] = {"num_classes": len(tensors["conv_u0d-score.0"]), "in_channels": in_channels}
     if width != 64:
         arguments["width"] = width
-    return Origin("unet_phseg_v5", arguments)
-
-
-def _freiburg_to_ours(tensors: Tensors) -> Tensors:
-    renamed = rename(tensors, FREIBURG)
     # Files from before Caffe had shapes hold a bias as (1, 1, 1, n).
-    return {key: tensor.flatten() if key.endswith("bias") else tensor for key, tensor in renamed.items()}
+    ours = {k: t.flatten() if k.endswith("bias") else t for k, t in rename(tensors, FREIBURG).items()}
+    return Origin("unet_phseg_v5", arguments), ours
 
 
 def _freiburg_to_theirs(tensors: Tensors) -> Tensors:
@@ -83,8 +79,7 @@ FAMILIES = (
             "up4.conv.double_conv.0.weight",
             "outc.conv.weight",
         ),
-        _milesial_plan,
-        dict,
+        _milesial,
         dict,
         drops=("mask_values",),  # what the files of masks held, [0, 255] or so; no tensor
     ),
@@ -92,8 +87,7 @@ FAMILIES = (
         "freiburg.unet",
         "U-Net, the authors' release for Caffe",
         ("conv_d0a-b.0", "upconv_d4c_u3a.0", "conv_u0b-c.0", "conv_u0d-score.0"),
-        _freiburg_plan,
-        _freiburg_to_ours,
+        _freiburg,
         _freiburg_to_theirs,
     ),
 )

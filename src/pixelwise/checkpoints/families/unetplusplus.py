@@ -40,7 +40,8 @@ def _canonical(tensors: Tensors) -> Tensors:
     return renamed
 
 
-def _plan(tensors: Tensors) -> Origin:
+def _read(tensors: Tensors) -> tuple[Origin, Tensors]:
+    """Kernels (h, w, in, out), and (h, w, out, in) where up-sampling: either way reversed to torch's order."""
     named = _canonical(tensors)
     levels = [i for i in range(1, 10) if f"conv{i}1_1/kernel:0" in named]
     filters = [named[f"conv{i}1_1/kernel:0"].shape[-1] for i in levels]
@@ -52,13 +53,8 @@ def _plan(tensors: Tensors) -> Origin:
     if filters != list(FILTERS):
         arguments["filters"] = filters
     supervised = len(levels) > 2 and "output_1/kernel:0" in named
-    return Origin("unetplusplus_ds" if supervised else "unetplusplus", arguments)
-
-
-def _to_ours(tensors: Tensors) -> Tensors:
-    """Kernels (h, w, in, out), and (h, w, out, in) where up-sampling: either way reversed to torch's order."""
-    renamed = rename(_canonical(tensors), KERAS)
-    return {key: t.permute(3, 2, 0, 1) if key.endswith("weight") else t for key, t in renamed.items()}
+    ours = {k: t.permute(3, 2, 0, 1) if k.endswith("weight") else t for k, t in rename(named, KERAS).items()}
+    return Origin("unetplusplus_ds" if supervised else "unetplusplus", arguments), ours
 
 
 def _to_theirs(tensors: Tensors) -> Tensors:
@@ -71,8 +67,7 @@ FAMILIES = (
         "keras.unetplusplus",
         "U-Net++, the authors' release for Keras",
         ("*conv11_1[/.]*", "*conv12_1[/.]*", "*up12[/.]*", "*output_[1-9][/.]*"),
-        _plan,
-        _to_ours,
+        _read,
         _to_theirs,
         drops=("training/*", "optimizer_weights/*"),
     ),

@@ -73,26 +73,24 @@ def _from_mmseg(tensors: Tensors) -> Tensors:
     }
 
 
-def _upernet(to_ours: Callable[[Tensors], Tensors]) -> Callable[[Tensors], Origin]:
-    def plan(tensors: Tensors) -> Origin:
+def _upernet(to_ours: Callable[[Tensors], Tensors]) -> Callable[[Tensors], tuple[Origin, Tensors]]:
+    def read(tensors: Tensors) -> tuple[Origin, Tensors]:
         ours = to_ours(tensors)
         model, arguments = _encoder(ours, "upernet", ("tiny", "small", "base", "large", "xlarge"))
         classes, width = ours["decode_head.conv_seg.weight"].shape[:2]
         aux_width = _rows(ours, "auxiliary_head.convs.0.conv.weight")
-        return Origin(
-            model,
-            arguments | _head(classes, width, aux_width) | {"output_norms": "backbone.norm0.weight" in ours},
-        )
+        arguments |= _head(classes, width, aux_width) | {"output_norms": "backbone.norm0.weight" in ours}
+        return Origin(model, arguments), ours
 
-    return plan
+    return read
 
 
-def _mlverse_fcn(tensors: Tensors) -> Origin:
-    ours = _from_mlverse_fcn(tensors)
+def _mlverse_fcn(tensors: Tensors) -> tuple[Origin, Tensors]:
+    ours = rename(tensors, _MLVERSE_FCN)
     model, arguments = _encoder(ours, "fcn", ("tiny", "small", "base"))
     classes, width = ours["classifier.4.weight"].shape[:2]
     aux_width = _rows(ours, "aux_classifier.0.weight")
-    return Origin(model, arguments | _head(classes, width, aux_width) | {"output_norms": False})
+    return Origin(model, arguments | _head(classes, width, aux_width) | {"output_norms": False}), ours
 
 
 def _encoder(ours: Tensors, head: str, names: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
@@ -134,10 +132,6 @@ def _from_mlverse(tensors: Tensors) -> Tensors:
     return rename(tensors, _MLVERSE)
 
 
-def _from_mlverse_fcn(tensors: Tensors) -> Tensors:
-    return rename(tensors, _MLVERSE_FCN)
-
-
 _PYRAMID = "decode_head.psp_modules.0.1.conv.weight"
 
 FAMILIES: tuple[Family, ...] = (
@@ -145,32 +139,32 @@ FAMILIES: tuple[Family, ...] = (
         "meta.upernet_convnext",
         "a UPerNet of the ConvNeXt authors (Meta)",
         ("backbone.stages.0.0.dwconv.weight", "backbone.stages.0.0.gamma", _PYRAMID),
-        _upernet(dict), dict, dict,
+        _upernet(dict), dict,
     ),
     Family(
         "mmseg.upernet_convnext",
         "a UPerNet on ConvNeXt of mmsegmentation, or of R's mirror",
         ("backbone.stages.0.0.depthwise_conv.weight", "backbone.stages.0.0.gamma", _PYRAMID),
-        _upernet(_from_mmseg), _from_mmseg, lambda tensors: rename(tensors, _MMSEG, back=True),
+        _upernet(_from_mmseg), lambda tensors: rename(tensors, _MMSEG, back=True),
     ),
     Family(
         "huggingface.upernet_convnext",
         "a UPerNet on ConvNeXt of Hugging Face",
         ("backbone.encoder.stages.0.layers.0.dwconv.weight", "backbone.hidden_states_norms.stage1.weight", _PYRAMID),
-        _upernet(_from_huggingface), _from_huggingface, lambda tensors: rename(tensors, _HUGGINGFACE, back=True),
+        _upernet(_from_huggingface), lambda tensors: rename(tensors, _HUGGINGFACE, back=True),
     ),
     Family(
         "mlverse.upernet_convnext",
         "a UPerNet on ConvNeXt of R's torchvision",
         ("backbone.model.stages.0.0.dwconv.weight", "decode_head.psp_modules.stages.0.1.weight"),
-        _upernet(_from_mlverse), _from_mlverse, lambda tensors: rename(tensors, _MLVERSE, back=True),
+        _upernet(_from_mlverse), lambda tensors: rename(tensors, _MLVERSE, back=True),
         ("backbone.model.norm*",),
     ),
     Family(
         "mlverse.fcn_convnext",
         "an FCN on ConvNeXt of R's torchvision",
         ("backbone.model.stages.0.0.dwconv.weight", "classifier.4.weight"),
-        _mlverse_fcn, _from_mlverse_fcn, lambda tensors: rename(tensors, _MLVERSE_FCN, back=True),
+        _mlverse_fcn, lambda tensors: rename(tensors, _MLVERSE_FCN, back=True),
         ("backbone.model.norm.*", "backbone.model.head.*"),  # of the classifier that R's encoder still carries
     ),
 )  # fmt: skip

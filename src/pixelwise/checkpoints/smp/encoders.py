@@ -10,52 +10,51 @@ Names here are without the prefix "encoder.".
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+import json
+import re
+import warnings
+from collections.abc import Container
 
 import torch
 
-from pixelwise.encoders import names
+from pixelwise.decoders.needs import NEEDS
+from pixelwise.encoders import create_encoder, names
 from pixelwise.encoders.smp_tensors import table
-from pixelwise.weights.renames import Tensors
+from pixelwise.weights.origin import Origin
+from pixelwise.weights.renames import Tensors, rename
 
 
-def to_ours(name: str, tensors: Tensors, wanted: Iterable[str] | None = None) -> Tensors:
-    """Tensors of SMP's encoder `name` under our names.
+def to_ours(name: str, tensors: Tensors, wanted: Container[str]) -> tuple[Tensors, Tensors]:
+    """Tensors of SMP's encoder `name` under our names: those of our encoder, and those that it has no use for.
 
-    wanted: the keys of our encoder, `encoder.state_dict()`. Tensors of layers that SMP has in every such file, and
-    our encoder of that depth has not, are then left out; any other is kept, for the strict loading to complain of.
-    None: all are kept. Raises KeyError, with the key, for one that the encoder does not have in SMP.
+    wanted: the keys of our encoder, `encoder.state_dict()`. Spare are tensors of layers that SMP has in every such
+    file, and our encoder of that depth has not; any other stays, for the strict loading to complain of.
+    Raises KeyError, with the key, for one that the encoder does not have in SMP.
     """
     renames = table(name)
-    renamed: Tensors = {}
-    for key, tensor in tensors.items():
-        new = key if renames is None else renames.to_ours(key)
-        if new is None:
-            raise KeyError(key)
-        renamed[new] = tensor
-    if wanted is None:
-        return renamed
-    unused = set(whole(name)) - set(wanted)
-    return {key: tensor for key, tensor in renamed.items() if key not in unused}
+    return without_spare(tensors if renames is None else rename(tensors, renames), whole(name), wanted)
+
+
+def without_spare(tensors: Tensors, known: Container[str], wanted: Container[str]) -> tuple[Tensors, Tensors]:
+    """The tensors, and apart from them those that are `known` to be SMP's and not `wanted` by our encoder."""
+    spare = {key: tensor for key, tensor in tensors.items() if key in known and key not in wanted}
+    return {key: tensor for key, tensor in tensors.items() if key not in spare}, spare
 
 
 def to_theirs(name: str, tensors: Tensors, *, in_channels: int = 3, depth: int = 5) -> Tensors:
     """The way back, complete: layers that SMP has, and does not use, get zeros, as its strict loading asks for them."""
-    renames = table(name)
     shapes = whole(name, in_channels, depth)
     complete = {
         key: tensors[key] if key in tensors else torch.zeros_like(shapes[key], device="cpu") for key in shapes
     }
     complete |= {key: tensor for key, tensor in tensors.items() if key not in complete}
-    if renames is None:
-        return complete
-    renamed: Tensors = {}
-    for key, tensor in complete.items():
-        new = renames.to_theirs(key)
-        if new is None:
-            raise KeyError(key)
-        renamed[new] = tensor
-    return renamed
+    return renamed_back(name, complete)
+
+
+def renamed_back(name: str, tensors: Tensors) -> Tensors:
+    """The renaming alone, of the tensors given; raises KeyError, with the key, for one that SMP does not know."""
+    renames = table(name)
+    return tensors if renames is None else rename(tensors, renames, back=True)
 
 
 @functools.cache
@@ -80,3 +79,54 @@ def whole(name: str, in_channels: int = 3, depth: int = 5) -> Tensors:
 
         state = family(name).build(in_channels=in_channels).state_dict()
     return {key: tensor for key, tensor in state.items() if not key.startswith(classifier)}
+
+
+def timm_whole(origin: Origin) -> Tensors:
+    """All tensors that SMP's "tu-" encoder has in a network of that origin, without values, under timm's names."""
+    arguments = origin.arguments
+    options = {key: v for key, v in (arguments.get("encoder_options") or {}).items() if key != "taps"}
+    depth = 0 if origin.model == "dpt" else arguments.get("encoder_depth") or 5
+    name = names.resolve(arguments["encoder"]).network
+    return _timm_tensors(name, arguments.get("in_channels", 3), depth, json.dumps(options))
+
+
+@functools.cache
+def _timm_tensors(name: str, in_channels: int, depth: int, options: str) -> Tensors:
+    """depth 0: the whole network."""
+    import timm
+
+    asked = json.loads(options)
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore", UserWarning)
+        if depth:
+            info = timm.create_model(name, features_only=True, **asked).feature_info
+            strides = zip(info.out_indices, info.reduction(), strict=True)
+            asked |= {"features_only": True, "out_indices": [i for i, s in strides if s <= 2**depth]}
+        network = timm.create_model(name, in_chans=in_channels, **asked)
+        return {f"model.{key}": tensor for key, tensor in network.state_dict().items()}
+
+
+def flat(key: str, known: Container[str]) -> str:
+    """timm's name of a tensor in a network that is taken apart into its stages: "layers.0" becomes "layers_0"."""
+    new = re.sub(r"^model\.([a-z]+)\.(\d+)\.", r"model.\1_\2.", key)
+    return new if key not in known and new in known else key
+
+
+def own_names(origin: Origin) -> frozenset[str]:
+    """The names of all tensors that our encoder has in a network of that origin; SMP's may have more."""
+    needs, arguments = NEEDS[origin.model], origin.arguments
+    depth = arguments.get("encoder_depth") or (5 if needs.tokens else needs.depth)
+    return _own_names(arguments["encoder"], depth, json.dumps(arguments.get("encoder_options") or {}))
+
+
+@functools.cache
+def _own_names(name: str, depth: int, options: str) -> frozenset[str]:
+    with torch.device("meta"):
+        return frozenset(create_encoder(name, depth=depth, **json.loads(options)).state_dict())
+
+
+def channels(name: str, depth: int) -> tuple[int, ...]:
+    """The channels of the features that our encoder `name` gives at this depth."""
+    with torch.device("meta"):
+        found: tuple[int, ...] = create_encoder(name, depth=depth).channels  # type: ignore[assignment]
+    return found

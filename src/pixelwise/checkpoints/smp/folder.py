@@ -1,0 +1,58 @@
+"""Folders of segmentation_models.pytorch (SMP): `config.json`, which says all about its network, and tensors."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pixelwise.checkpoints.smp.config import config_of
+from pixelwise.checkpoints.smp.tensors import to_theirs
+from pixelwise.checkpoints.writing import TENSOR_FILES, write_tensors
+from pixelwise.errors import WeightsError
+from pixelwise.files import writing
+from pixelwise.weights.origin import origin_of
+from pixelwise.weights.renames import Tensors
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The `config.json` of a folder that SMP has written, or None."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise WeightsError(f"{path} is no JSON: {error}") from error
+    return config if isinstance(config, dict) and "_model_class" in config else None
+
+
+def write(network: nn.Module, out: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+    """Write a network as SMP would: a folder, or its state dict alone where `out` is a file's name.
+
+    Returns a sentence that says what was done. Raises InputError for a network that SMP cannot have.
+    """
+    origin = origin_of(network)
+    config = config_of(origin) | origin.beside.get("config", {})
+    tensors = to_theirs(origin, network.state_dict(), origin.beside.get("tensors"))
+    left = (
+        "" if getattr(network, "aux_head", None) is None else ", without the auxiliary head, which SMP lacks"
+    )
+    if Path(out).suffix in TENSOR_FILES:
+        write_tensors(tensors, out, overwrite=overwrite)
+        return f"{origin} in the names of SMP{left}"
+    write_folder(config, tensors, out, overwrite=overwrite)
+    return f"{origin} as a folder of SMP{left}"
+
+
+def write_folder(
+    config: Mapping[str, Any], tensors: Tensors, folder: str | os.PathLike[str], *, overwrite: bool = True
+) -> None:
+    """`model.safetensors`, then `config.json`, as SMP's `save_pretrained` writes them."""
+    write_tensors(tensors, Path(folder) / "model.safetensors", overwrite=overwrite)
+    with writing(Path(folder) / "config.json", overwrite=overwrite) as temporary:
+        temporary.write_text(json.dumps(config, indent=2, sort_keys=True, default=list), encoding="utf-8")
