@@ -261,7 +261,7 @@ def test_convolutional_networks_of_timm_dilate(name: str, output_stride: int):
         if (
             type(module).__name__ == "SqueezeExcite"
         ):  # which sees means over all pixels, those between as well
-            module.forward = nn.Identity()
+            module.forward = lambda x: x
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         features, finer = strided.eval()(image), dilated.eval()(image)

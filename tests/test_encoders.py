@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import pixelwise
 from pixelwise.checkpoints.smp import encoders as smp_encoders
+from pixelwise.decoders import DECODERS
 from pixelwise.encoders import create_encoder, list_encoders, names
 from pixelwise.encoders.staged import StagedEncoder, family
 from pixelwise.errors import DownloadError, UnknownNameError, WeightsError
@@ -394,6 +395,17 @@ def test_a_frozen_encoder_stays_frozen_and_in_evaluation_mode(name: str):
     network.freeze_encoder(False)
     assert network.encoder.training
     assert all(p.requires_grad for p in network.encoder.parameters())
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_decoder_gets_the_features_that_it_is_meant_for(decoder: str):
+    if decoder == "dpt":  # takes four
+        assert pixelwise.create_model(decoder, encoder="test_convnext").encoder.strides == (4, 8, 16, 32)
+        return
+    with torch.device("meta"):
+        network = pixelwise.create_model(decoder, encoder="resnet18")
+    strides = {"pspnet": (8,), "pan": (8, 16, 16), "deeplabv3": (8, 8, 8), "deeplabv3plus": (8, 16, 16)}
+    assert network.encoder.strides == (2, 4, *strides.get(decoder, (8, 16, 32)))
 
 
 def test_a_composed_network_is_saved_and_found_again(tmp_path: Path):

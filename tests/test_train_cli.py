@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from drawn import draw_folder
 from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.cli.app import app
+from pixelwise.datasets.opening import split_by_name
 from pixelwise.errors import DownloadError, InputError
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
@@ -125,6 +126,16 @@ def test_going_on_with_a_run_fetches_no_weights(folder, tmp_path, monkeypatch):
     said = []
     assert experiment_of(wanted.replace(weights="auto"), say=said.append).config.weights is None
     assert "starting from random ones" in said[-1]
+
+
+def test_a_data_set_without_val_keeps_the_smaller_part_of_train_back(tmp_path):
+    draw_folder(tmp_path / "mine" / "train", 12, names=False)
+    (tmp_path / "mine" / "classes.txt").write_text("ground\ndisc\nsquare\n")
+    experiment = experiment_of(TrainConfig.from_dict({**TINY, "data": str(tmp_path / "mine")}))
+    learned, kept = split_by_name([f"drawn{i:02}" for i in range(12)])
+    assert len(kept) < len(learned)
+    assert [pair.name for pair in experiment.training.pairs] == learned
+    assert [pair.name for pair in experiment.held_out.pairs] == kept
 
 
 def test_classes_without_names_are_those_of_the_masks(tmp_path):
