@@ -1,0 +1,39 @@
+"""Every network of the catalog goes through the front door: picture in, label map, overlay and file out; and
+saved and opened again, it gives the same."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+
+import numpy as np
+import pytest
+
+import pixelwise
+from pixelwise import Segmenter, models
+from pixelwise.catalog import CATALOG
+from pixelwise.outputs.reading import read_labels
+from test_contract import NARROW, VOLUMES, build
+
+PICTURES = [name for name in models.list_models() if name not in VOLUMES]
+SMALL = [name for name in PICTURES if any(fnmatch(name, pattern) for pattern in NARROW) and "vgg" not in name]
+FIRST = {CATALOG[name].builder.partition(":")[0]: name for name in reversed(SMALL)}.values()
+"""A small one of each paper that has any; the others run in the slow tier."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FIRST else pytest.mark.slow) for name in PICTURES]
+)
+def test_a_network_of_the_catalog_segments_draws_and_opens_again(name, picture, tmp_path):
+    network = build(name, num_classes=4, in_channels=3).eval()
+    segmenter = Segmenter(network, engine="pytorch")
+    found = segmenter(picture, confidence=True)
+    assert found.labels.shape == picture.shape[:2]
+    assert len(np.unique(found.labels)) > 1 or found.confidence.std() > 0  # it looked
+    assert segmenter.classes.names == ("class 0", "class 1", "class 2", "class 3")
+    assert found.overlay().shape == picture.shape
+    assert sum(found.areas().values()) == pytest.approx(1)
+    found.save(tmp_path / "labels.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "labels.png", found.classes), found.labels)
+    pixelwise.save(network, tmp_path / "network.safetensors")
+    again = pixelwise.from_checkpoint(tmp_path / "network.safetensors")
+    np.testing.assert_array_equal(Segmenter(again, engine="pytorch")(picture).labels, found.labels)
