@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from tiers import tier_of
 from tiny import write_colors_model
 
 torch.set_num_threads(1)  # small networks on busy cores: more threads only wait for each other
 
 DATA = Path(os.environ.get("PIXELWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (tier := tier_of(item.name)) is not None:
+            item.add_marker(tier)
 
 
 @pytest.fixture

@@ -1,0 +1,64 @@
+"""Which tests stand above the everyday tier, where combinations do: the first ones stay, the rest say the same again.
+
+A test that is slow in itself bears its mark where it stands. Here a row is a pattern of test names (with parameters, in
+full), and its tier. `exhaustive` wins over `slow`. tests/test_tiers.py sees that each row still matches something.
+"""
+
+from __future__ import annotations
+
+import re
+
+LARGE = r"(?:.*resnet101.*|.*xception(?:41|71)|.*_vainf|.*jfzhang95|.*_paper|deeplabv3plus_resnet50|.*xception65|fcn8s_atonce_vgg16)"
+"""Networks of tens of millions of parameters that have a smaller one of the same paper beside them."""
+
+TIERS: tuple[tuple[str, str], ...] = (
+    # The contract of all networks: one of each paper every day, the wide ones in CI.
+    (rf"test_gradients_reach_every_parameter\[{LARGE}\]", "slow"),
+    (rf"test_logits_have_the_size_of_the_image_and_are_the_enlarged_coarse_ones\[{LARGE}\]", "slow"),
+    (r"test_the_onnx_export_equals_the_network_at_other_sizes\[(?:segformer_b[1-4]|upernet_convnext_(?:small|base|large)|"
+     r"fcn_convnext_(?:small|base)|.*_vainf|.*jfzhang95|.*_paper|.*xception(?:41|71)|.*resnet101.*|nonewnet_softmax|"
+     r"fcn(?:8s_atonce|16s)_vgg16|fcn32s_.*torchvision|deeplabv1_vgg16_(?:4x4|7x7)|deeplabv2_vgg16_(?:largefov|aspp_s)|"
+     r"unet_bilinear|unet_phseg_v5|unetplusplus)\]", "exhaustive"),
+    (rf"test_a_network_of_the_catalog_segments_draws_and_opens_again\[(?:{LARGE}|.*vgg16.*)\]", "exhaustive"),
+    # Encoders: SMP's families, its three strides; timm's families.
+    (r"test_features_are_those_of_smp_with_its_weights_and_its_dilation\[(?:timm-efficientnet-b0|efficientnet-b0|"
+     r"mobileone_s0|mit_b0|timm-regnetx_002|tu-mobilenetv3_small_050|timm-skresnet18)-(?:32|16)\]", "slow"),
+    (r"test_features_are_those_of_smp_with_its_weights_and_its_dilation\[(?!resnet|mobilenet|mit_b0|mobileone).*-8\]",
+     "exhaustive"),
+    (r"test_features_are_those_of_smp_with_its_weights_and_its_dilation\[(?:densenet|se_|resnext|vgg|dpn|xception|"
+     r"inception|timm-res|timm-tf|timm-gernet|tu-(?!test)).*-16\]", "exhaustive"),
+    (r"test_the_way_back_to_smp_is_complete\[.*(?:b0|skresnet|regnet|mobileone|mit).*\]", "slow"),
+    (r"test_a_pair_works_or_is_refused_with_the_reason\[(?:pvt_v2_b0|levit_128s)-(?!unet\b|fpn).*\]", "slow"),
+    (r"test_a_pair_works_or_is_refused_with_the_reason\[test_vit-(?!dpt|segformer|unet\b).*\]", "slow"),
+    (r"test_a_pyramid_goes_with_any_decoder_at_any_size\[(?:convnextv2_atto|efficientnet_lite0|tf_efficientnetv2_b0|"
+     r"lcnet_050|mnasnet_small|regnety_002|resnet10t|res2net50.*|legacy_seresnet18|resnetv2_18|densenet121|dpn48b|"
+     r"repghostnet_050|repvit_m1|fasternet_t0|edgenext_xx_small|swiftformer_xs|swinv2.*|davit_tiny|tiny_vit.*|"
+     r"inception_next_atto|selecsls42|ese_vovnet.*|iformer_t|mobilevit_xxs|hgnetv2_b0)\]", "exhaustive"),
+    (r"test_the_export_with_three_decoders_gives_the_same_at_other_sizes\[(?:convnextv2_atto|mobilenetv4.*|lcnet_050|"
+     r"mnasnet_small|resnest14d|legacy_seresnet18|skresnet18|resnetv2_18|dla46x_c|hgnetv2_b0|fasternet_t0|starnet_s050|"
+     r"edgenext_xx_small|swiftformer_xs|poolformerv2_s12|swinv2.*|davit_tiny|tiny_vit.*|inception_next_atto|selecsls42|"
+     r"cs3darknet.*|ese_vovnet.*|test_mambaout|eva02.*|vit_tiny_patch16_dinov3.*|focalnet.*)\]", "exhaustive"),
+    (r"test_channels_and_strides_are_what_comes_out_at_an_odd_size\[(?:swinv2.*|vit_small_patch14_reg4.*|pvt_v2_b0|"
+     r"edgenext.*|davit_tiny|focalnet.*|efficientvit_b0|repvit_m1|tiny_vit.*|poolformer.*|dla.*|deit.*|eva02.*|"
+     r"ghostnet.*|mobilevit.*|resnest.*|tresnet_m|csatv2|efficientvim_m1)\]", "exhaustive"),
+    # Decoders: batch norm every day, two more in CI, the rest by hand.
+    (r"test_gradients_reach_every_parameter_with_every_norm\[.*-(?:group|None)\]", "slow"),
+    (r"test_gradients_reach_every_parameter_with_every_norm\[.*-(?:instance|layer)\]", "exhaustive"),
+    # What takes many steps or second derivatives, whole trainings, whole scripts of others.
+    (r"test_gradients_are_those_of_the_value\[(?:soft_cldice|rmi), multi.*\]", "slow"),
+    (r"test_training_without_making_the_repeated_pixels.*\[unetplusplus-options[12]\]", "slow"),
+    (r"test_a_data_set_is_opened_once\[train.*\]", "slow"),
+    (r"test_commands_take_the_folder_of_a_hugging_face_data_set\[train\]", "slow"),
+    (r"test_a_run_killed_again_and_again_has_the_losses_of_one_that_was_not", "slow"),
+    (r"test_an_encoder_of_one_size_works_at_that_size_and_names_it_at_others\[visformer_tiny\]", "slow"),
+    (r"test_the_onnx_export_equals_the_network_at_other_sizes\[(?:segformer_b0|fcn8s_vgg16|pspnet)\]", "slow"),
+    (r"test_export_of_the_resnet_equals_torch_at_other_sizes", "slow"),
+    (r"test_torchvisions_examples_give_the_same_pictures.*", "slow"),
+    (r"test_the_training_step_has_torchvisions_loss.*", "slow"),
+)  # fmt: skip
+
+
+def tier_of(test: str) -> str | None:
+    """The tier of a test by its name with parameters; None where its own marks decide."""
+    found = {tier for pattern, tier in TIERS if re.fullmatch(pattern, test)}
+    return "exhaustive" if "exhaustive" in found else next(iter(found), None)
