@@ -104,9 +104,8 @@ class UnetPlusPlusDecoder(nn.Module):
                 norm,
                 last=level.stride == 1,
             )
-            for d in range(
-                1, i + 1 if c else 0
-            ):  # without a feature of the encoder only the last node is left
+            # Without a feature of the encoder only the last node is left
+            for d in range(1, i + 1 if c else 0):
                 blocks[_node(d, i)] = Block(
                     below[i], c * (i + 1 - d), c, interpolation, attention, norm, last=False
                 )

@@ -35,9 +35,8 @@ class FieldOfView(NamedTuple):
 
 VARIANTS = {  # Table 2: name, kernel size, input stride; parameters follow from them
     "7x7": FieldOfView(7, 4, 4096),  # DeepLab-CRF-7x7, sees 224 pixels
-    "4x4": FieldOfView(
-        4, 4, 4096
-    ),  # DeepLab-CRF, sees 128 pixels: the paper's plain DeepLab (init vgg16_128)
+    # DeepLab-CRF, sees 128 pixels: the paper's plain DeepLab (init vgg16_128)
+    "4x4": FieldOfView(4, 4, 4096),
     "4x4_rate8": FieldOfView(4, 8, 4096),  # DeepLab-CRF-4x4, sees 224 pixels
     "largefov": FieldOfView(3, 12, 1024),  # DeepLab-CRF-LargeFOV, sees 224 pixels (init vgg16_20M)
 }
@@ -130,9 +129,8 @@ class Classifier(nn.Module):
     def __init__(self, in_channels: int, num_classes: int, field: FieldOfView, *, pool: bool = True) -> None:
         super().__init__()
         padding = (field.kernel - 1) * field.rate // 2
-        self.pool5a = (
-            nn.AvgPool2d(3, 1, padding=1) if pool else nn.Identity()
-        )  # divides by 9 at the border too
+        # Divides by 9 at the border too
+        self.pool5a = nn.AvgPool2d(3, 1, padding=1) if pool else nn.Identity()
         fc6 = nn.Conv2d(in_channels, field.channels, field.kernel, padding=padding, dilation=field.rate)
         self.fc6 = he_normal(fc6)
         self.fc7 = he_normal(nn.Conv2d(field.channels, field.channels, 1))

@@ -185,9 +185,7 @@ class MSRAResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            elif isinstance(
-                module, Bottleneck
-            ):  # else a frozen norm would let values double with every block
+            elif isinstance(module, Bottleneck):  # a frozen norm would let values double with every block
                 nn.init.constant_(module.bn3.weight, depth**-0.5)
 
 

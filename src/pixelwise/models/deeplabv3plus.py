@@ -51,9 +51,8 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    "xception": Variant(
-        True, 0.1, (0.0, 0.0), (1, 1, 1)
-    ),  # section 4: no multi-grid; research/deeplab/model.py
+    # Section 4: no multi-grid; research/deeplab/model.py
+    "xception": Variant(True, 0.1, (0.0, 0.0), (1, 1, 1)),
     "paper": Variant(True, 0.1, (0.0, 0.0), MULTI_GRID),  # section 4.1 starts from DeepLabV3's ResNet-101
     "vainf": Variant(False, 0.1, (0.0,), None, pads_input=True),  # VainF/DeepLabV3Plus-Pytorch, network/
     "jfzhang95": Variant(True, 0.5, (0.5, 0.1), MULTI_GRID),  # jfzhang95/pytorch-deeplab-xception, modeling/

@@ -90,9 +90,8 @@ def pictures(data: Path) -> tuple[list[Sample], list[Sample]]:
     scenes = PairSamples([with_map(pair, void_outline) for pair in drawn], VOC)
     everything = {sample.name: sample for part in (animals, outlined, scenes) for sample in part}
     training, held_out = split_by_name(everything, 0.1)
-    training += [
-        name for name in training if name in scenes.names
-    ] * 2  # the classes that animals' pictures lack
+    # The classes that animals' pictures lack
+    training += [name for name in training if name in scenes.names] * 2
     return [everything[name] for name in training], [everything[name] for name in held_out]
 
 
@@ -137,16 +136,14 @@ def augmentation(said: dict[str, Tensor]) -> Callable[[Sample], Batch]:
     def augment(sample: Sample) -> Batch:
         height, width = sample.image.shape[:2]
         zoom, down, across, mirror = torch.rand(4).tolist()
-        side = CROP / (
-            513 / max(height, width) * 0.55 * (1.4 / 0.55) ** zoom
-        )  # of the square, in picture pixels
+        # Side of the square, in picture pixels
+        side = CROP / (513 / max(height, width) * 0.55 * (1.4 / 0.55) ** zoom)
         top, left = (height - side) * down, (width - side) * across
         image, mask = cut(sample, top, left, side)
 
         centres = (torch.arange(0, CROP, 16) + 0.5) * side / CROP  # of the crop's coarse pixels
-        seen_h, seen_w = PREPROCESS.size_hw(
-            height, width
-        )  # the teacher's picture, on which its grid is spread
+        # The teacher's picture, on which its grid is spread
+        seen_h, seen_w = PREPROCESS.size_hw(height, width)
         rows = ((top + centres) * seen_h / height - 0.5) / (seen_h - 1) * 2 - 1
         columns = ((left + centres) * seen_w / width - 0.5) / (seen_w - 1) * 2 - 1
         places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
