@@ -9,17 +9,37 @@ is taken, as in R, and without effect.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, cast
 
 from torch import nn
 
 from pixelwise.errors import InputError
-from pixelwise.models import builder_of
 from pixelwise.models.building import named
-from pixelwise.models.deeplabv3 import DeepLabV3
-from pixelwise.models.fcn_convnext import FCNConvNeXt
-from pixelwise.models.fcn_resnet import FCN
-from pixelwise.models.upernet import UPerNet
+from pixelwise.models.deeplabv3 import DeepLabV3, deeplabv3_resnet50, deeplabv3_resnet101
+from pixelwise.models.fcn_convnext import (
+    FCNConvNeXt,
+    fcn_convnext_base,
+    fcn_convnext_small,
+    fcn_convnext_tiny,
+)
+from pixelwise.models.fcn_resnet import FCN, fcn_resnet50, fcn_resnet101
+from pixelwise.models.upernet import (
+    UPerNet,
+    upernet_convnext_base,
+    upernet_convnext_small,
+    upernet_convnext_tiny,
+)
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    build.__name__: build
+    for build in (
+        fcn_resnet50, fcn_resnet101, deeplabv3_resnet50, deeplabv3_resnet101,
+        fcn_convnext_tiny, fcn_convnext_small, fcn_convnext_base,
+        upernet_convnext_tiny, upernet_convnext_small, upernet_convnext_base,
+    )
+}  # fmt: skip
+"""Ours, by name."""
 
 
 def _fcn(
@@ -66,7 +86,7 @@ def _resnet(
         FutureWarning,
         stacklevel=4,
     )
-    return builder_of(name)(
+    return BUILDERS[name](
         weights=weights, progress=progress, num_classes=num_classes, aux_loss=aux_loss, weights_backbone=backbone,
         **more,
     )  # fmt: skip
@@ -85,7 +105,7 @@ def _convnext(r_name: str, num_classes: int, pretrained: bool, more: dict[str, A
         FutureWarning,
         stacklevel=4,
     )
-    return builder_of(name)(num_classes=num_classes, **more)
+    return BUILDERS[name](num_classes=num_classes, **more)
 
 
 model_fcn_resnet50 = named(_fcn, "model_fcn_resnet50", "`fcn_resnet50` by its name in R.")
