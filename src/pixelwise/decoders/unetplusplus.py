@@ -27,7 +27,7 @@ from pixelwise.decoders.network import (
     widths,
 )
 from pixelwise.decoders.unet import Block
-from pixelwise.layers import Norm, enlarge
+from pixelwise.layers import Norm, enlarge_like
 
 
 class UnetPlusPlus(EncoderDecoder):
@@ -71,12 +71,11 @@ class UnetPlusPlus(EncoderDecoder):
         nodes = self.decoder.nodes(features, size_hw)
         logits = {"out": self.segmentation_head(nodes[self.decoder.last])}
         if self.aux_head is not None:
-            logits["aux"] = enlarge(
-                self.aux_head(features[max(0, len(features) - 2)]), size_hw, align_corners=True
-            )
+            aux = self.aux_head(features[max(0, len(features) - 2)])
+            logits["aux"] = enlarge_like(aux, image, align_corners=True)
         for i, deep in enumerate(self.deep_heads):
             node = nodes[self.decoder.supervised[i]]
-            logits[f"aux{i + 1}"] = enlarge(deep(node), size_hw, align_corners=True)
+            logits[f"aux{i + 1}"] = enlarge_like(deep(node), image, align_corners=True)
         return logits
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import classes_of, enlarge_like
 from pixelwise.models.building import builder, variant
 
 
@@ -70,8 +70,7 @@ class DeepLabV1(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        size_hw = image.shape[-2], image.shape[-1]
-        return {"out": enlarge(self.coarse(image), size_hw, align_corners=True)}
+        return {"out": enlarge_like(self.coarse(image), image, align_corners=True)}
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h', w'); h' is h halved three times, h // 2 + 1 each."""
