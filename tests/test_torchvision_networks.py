@@ -614,8 +614,7 @@ def test_names_from_r_build_the_same_networks(name: str, monkeypatch: pytest.Mon
     assert (plain.num_classes, plain.stride, plain.aux_classifier) == (21, 32, None)
 
     called: list[dict[str, Any]] = []
-    monkeypatch.setattr(r_names, name, lambda **arguments: called.append(arguments))
-    r_names.__dict__[name].__name__ = name
+    monkeypatch.setitem(r_names.BUILDERS, name, lambda **arguments: called.append(arguments))
     with pytest.warns(FutureWarning):
         build()
     with pytest.warns(FutureWarning):

@@ -37,6 +37,11 @@ def enlarge(logits: Tensor, size_hw: tuple[int, int], *, align_corners: bool) ->
     return F.interpolate(logits, size=size_hw, mode="bilinear", align_corners=align_corners)
 
 
+def enlarge_like(logits: Tensor, like: Tensor, *, align_corners: bool) -> Tensor:
+    """`enlarge` to the height and width of `like` (n, c, h, w)."""
+    return enlarge(logits, (like.shape[-2], like.shape[-1]), align_corners=align_corners)
+
+
 def with_input_channels(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
     """The first convolution of a pretrained network for another number of channels: itself for 3, else a copy.
 

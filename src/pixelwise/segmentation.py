@@ -120,9 +120,8 @@ class Segmentation:
         """
         image = self.ids_image()
         if self.labels.dtype == np.uint8:
-            colors = np.full(
-                (256, 3), 224, np.uint8
-            )  # all 256: Pillow packs fewer into fewer bits, and cuts ids
+            # All 256: Pillow packs fewer into fewer bits, and cuts ids
+            colors = np.full((256, 3), 224, np.uint8)
             palette = self.classes.palette()[:256]
             colors[: len(palette)] = palette
             image.putpalette(colors.tobytes())

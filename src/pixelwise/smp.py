@@ -58,9 +58,8 @@ class SegmentationModel(nn.Module):
         self.config = self._bind(args, kwargs)
         asked = self._asked()
         self.network: EncoderDecoder
-        from pixelwise.decoders.compose import (
-            compose,
-        )  # brings torchvision, which the import above need not wait for
+        # Brings torchvision, which the import above need not wait for
+        from pixelwise.decoders.compose import compose
 
         weights = self.config["encoder_weights"] or None
         if asked.model == "dpt" and weights == "imagenet":
@@ -399,9 +398,8 @@ def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: 
         own = own | {f"classification_head.{k}": t for k, t in model.classification_head.state_dict().items()}
     keep_beside(model.network, {"tensors": unused})
     wrong = [key for key in ours if key in own and own[key].shape != ours[key].shape]
-    strict = model.__dict__.get(
-        "_strict"
-    )  # None: loaded as a part of something, which says what does not fit
+    # None: loaded as a part of something, which says what does not fit
+    strict = model.__dict__.get("_strict")
     if strict:
         for key in wrong:
             if key.startswith("segmentation_head.") and len(ours[key]) != len(own[key]):

@@ -19,35 +19,15 @@ def _scores(val: float, val_crf: float, test_crf: float) -> tuple[Score, ...]:
 
 
 ROWS: dict[str, Entry] = by_name(
-    deeplab(
-        "deeplabv1:deeplabv1_vgg16_largefov",
-        preprocess=CAFFE,
-        stride=8,
-        parameters=20_505_429,
-        multiply_adds=128_584_633_024,
-        origin=_ORIGIN,
-        scores=_scores(val=62.25, val_crf=67.64, test_crf=70.3),
-        notes=(LARGEFOV,),
-    ),
-    deeplab(
-        "deeplabv1:deeplabv1_vgg16_7x7",
-        preprocess=CAFFE,
-        stride=8,
-        parameters=134_346_581,
-        multiply_adds=609_537_541_824,
-        origin=_ORIGIN,
-        scores=_scores(val=64.38, val_crf=67.64, test_crf=70.3),
-    ),
-    deeplab(
-        "deeplabv1:deeplabv1_vgg16_4x4",
-        preprocess=CAFFE,
-        stride=8,
-        parameters=65_140_565,
-        multiply_adds=317_142_124_224,
-        origin=_ORIGIN,
-        scores=_scores(val=59.80, val_crf=63.74, test_crf=66.4),
-        notes=(
-            "Official files: init.caffemodel (vgg16_128, without fc8), train_iter_*.caffemodel. Scores are of rate 4.",
-        ),
-    ),
-)
+    deeplab("deeplabv1:deeplabv1_vgg16_largefov", preprocess=CAFFE, stride=8, parameters=20_505_429,
+            multiply_adds=128_584_633_024, origin=_ORIGIN,
+            scores=_scores(val=62.25, val_crf=67.64, test_crf=70.3), notes=(LARGEFOV,)),
+    deeplab("deeplabv1:deeplabv1_vgg16_7x7", preprocess=CAFFE, stride=8, parameters=134_346_581,
+            multiply_adds=609_537_541_824, origin=_ORIGIN,
+            scores=_scores(val=64.38, val_crf=67.64, test_crf=70.3)),
+    deeplab("deeplabv1:deeplabv1_vgg16_4x4", preprocess=CAFFE, stride=8, parameters=65_140_565,
+            multiply_adds=317_142_124_224, origin=_ORIGIN,
+            scores=_scores(val=59.80, val_crf=63.74, test_crf=66.4),
+            notes=("Official files: init.caffemodel (vgg16_128, without fc8), train_iter_*.caffemodel. "
+                   "Scores are of rate 4.",)),
+)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import VOC, LabelSet
@@ -58,6 +59,22 @@ def mean_iou(percent: float, data: str, protocol: str, source: str) -> Score:
     return Score("mean IoU", round(percent / 100, 4), data, protocol, source)
 
 
+def row(
+    builder: str, *, labels: LabelSet, preprocess: Preprocess, stride: int, align_corners: bool = False,
+    parameters: int, multiply_adds: int | None = None, multiply_adds_hw: tuple[int, int] | None = None,
+    base_url: str | None = None, file: str | None = None, file_bytes: int | None = None, sha256: str | None = None,
+    licence: str = "unknown", origin: str, scores: tuple[Score, ...] = (), notes: tuple[str, ...] = (),
+) -> Entry:  # fmt: skip
+    """A row whose card is named after its builder; the words are those of Entry and Card."""
+    name = name_of(builder)
+    card = Card(
+        name=name, architecture=name, labels=labels, preprocess=preprocess, stride=stride, align_corners=align_corners,
+        parameters=parameters, multiply_adds=multiply_adds, multiply_adds_hw=multiply_adds_hw, file=file,
+        file_bytes=file_bytes, sha256=sha256, licence=licence, origin=origin, scores=scores, notes=notes,
+    )  # fmt: skip
+    return Entry(builder=builder, card=card, base_url=base_url)
+
+
 def torchvision(
     builder: str, *, file: str, mib: float, parameters: int, multiply_adds: int, stride: int, miou: float,
     pixel_accuracy: float,
@@ -66,58 +83,25 @@ def torchvision(
     500 bytes). parameters, multiply_adds (at 520x520): with the auxiliary head. miou, pixel_accuracy: percent."""
     data, source = "COCO val2017, the 20 VOC classes and background", "torchvision, metadata of the weights"
     protocol = "single scale, shorter side 520"
-    return Entry(
-        builder=builder,
-        base_url="https://download.pytorch.org/models/",
-        card=Card(
-            name=name_of(builder),
-            architecture=name_of(builder),
-            labels=VOC,
-            preprocess=Preprocess(size=520),
-            stride=stride,
-            align_corners=False,
-            parameters=parameters,
-            multiply_adds=multiply_adds,
-            multiply_adds_hw=(520, 520),
-            file=file,
-            file_bytes=round(mib * 2**20),
-            sha256=file.removesuffix(".pth").rpartition("-")[2],
-            licence="BSD-3-Clause",
-            origin="torchvision, trained on COCO train2017",
-            scores=(
-                mean_iou(miou, data, protocol, source),
-                Score("pixel accuracy", round(pixel_accuracy / 100, 3), data, protocol, source),
-            ),
-            notes=("Parameters and multiply-adds count the auxiliary head where there is one.",),
+    return row(
+        builder, labels=VOC, preprocess=Preprocess(size=520), stride=stride,
+        parameters=parameters, multiply_adds=multiply_adds, multiply_adds_hw=(520, 520),
+        base_url="https://download.pytorch.org/models/", file=file, file_bytes=round(mib * 2**20),
+        sha256=file.removesuffix(".pth").rpartition("-")[2],
+        licence="BSD-3-Clause", origin="torchvision, trained on COCO train2017",
+        scores=(
+            mean_iou(miou, data, protocol, source),
+            Score("pixel accuracy", round(pixel_accuracy / 100, 3), data, protocol, source),
         ),
-    )
+        notes=("Parameters and multiply-adds count the auxiliary head where there is one.",),
+    )  # fmt: skip
 
 
-def biomedical(
-    builder: str, *, labels: LabelSet, parameters: int, multiply_adds: int | None = None, side: int | None = None,
-    licence: str = "unknown", origin: str, scores: tuple[Score, ...] = (), notes: tuple[str, ...] = (),
-) -> Entry:  # fmt: skip
-    """A network that takes pixels in [0, 1] and has no weights to fetch. side: of the square image that the
-    multiply-adds are of."""
-    return Entry(
-        builder=builder,
-        card=Card(
-            name=name_of(builder),
-            architecture=name_of(builder),
-            labels=labels,
-            preprocess=Preprocess(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
-            stride=1,
-            align_corners=False,
-            parameters=parameters,
-            multiply_adds=multiply_adds,
-            multiply_adds_hw=None if side is None else (side, side),
-            licence=licence,
-            origin=origin,
-            scores=scores,
-            notes=notes,
-        ),
-    )
+biomedical = partial(row, preprocess=Preprocess(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), stride=1)
+"""A network that takes pixels in [0, 1] and has no weights to fetch."""
 
+deeplab = partial(row, labels=VOC, align_corners=True, multiply_adds_hw=(513, 513))
+"""A network for Pascal VOC whose official files a user fetches himself."""
 
 CAFFE = Preprocess(mean=(122.675 / 255, 116.669 / 255, 104.008 / 255), std=(1 / 255, 1 / 255, 1 / 255))
 """DeepLab's input in Caffe: values of 0 to 255 less a mean."""
@@ -126,46 +110,14 @@ LARGEFOV = (
 )
 
 
-def deeplab(
-    builder: str, *, preprocess: Preprocess, stride: int, parameters: int, multiply_adds: int, origin: str,
-    licence: str = "unknown", align_corners: bool = True, scores: tuple[Score, ...] = (), notes: tuple[str, ...] = (),
-) -> Entry:  # fmt: skip
-    """A network for Pascal VOC whose official files a user fetches himself. multiply_adds: at 513x513."""
-    return Entry(
-        builder=builder,
-        card=Card(
-            name=name_of(builder),
-            architecture=name_of(builder),
-            labels=VOC,
-            preprocess=preprocess,
-            stride=stride,
-            align_corners=align_corners,
-            parameters=parameters,
-            multiply_adds=multiply_adds,
-            multiply_adds_hw=(513, 513),
-            licence=licence,
-            origin=origin,
-            scores=scores,
-            notes=notes,
-        ),
-    )
-
-
 def vainf(
     builder: str, *, stride: int, parameters: int, multiply_adds: int, miou: float, files: str
 ) -> Entry:
     """One of VainF's networks. miou: percent on VOC 2012 val."""
+    protocol = "output stride 16, centre crop of 513"
     return deeplab(
-        builder,
-        preprocess=Preprocess(),
-        stride=stride,
-        parameters=parameters,
-        multiply_adds=multiply_adds,
-        origin="VainF/DeepLabV3Plus-Pytorch, trained on VOC 2012 trainaug",
-        licence="MIT",
-        align_corners=False,
-        scores=(
-            mean_iou(miou, "Pascal VOC 2012 val", "output stride 16, centre crop of 513", "VainF's readme"),
-        ),
-        notes=(files,),
-    )
+        builder, preprocess=Preprocess(), stride=stride, align_corners=False,
+        parameters=parameters, multiply_adds=multiply_adds,
+        licence="MIT", origin="VainF/DeepLabV3Plus-Pytorch, trained on VOC 2012 trainaug",
+        scores=(mean_iou(miou, "Pascal VOC 2012 val", protocol, "VainF's readme"),), notes=(files,),
+    )  # fmt: skip

@@ -105,10 +105,8 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
     config = read_config(out / CONFIG)
     for name, value in wanted.items():
         was = getattr(config, name)
-        was_open = (name, value) in (
-            ("weights", "auto"),
-            ("image_size", None),
-        )  # and was settled by the run itself
+        # What was left open was settled by the run itself
+        was_open = (name, value) in (("weights", "auto"), ("image_size", None))
         if name not in MATTERS_NOT and value != was and not was_open:
             raise InputError(
                 f"{out} holds a run with {name} {was!r}, not {value!r}: leave that out to resume it, or choose another "

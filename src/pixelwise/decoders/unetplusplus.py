@@ -27,7 +27,7 @@ from pixelwise.decoders.network import (
     widths,
 )
 from pixelwise.decoders.unet import Block
-from pixelwise.layers import Norm, enlarge
+from pixelwise.layers import Norm, enlarge_like
 
 
 class UnetPlusPlus(EncoderDecoder):
@@ -71,12 +71,11 @@ class UnetPlusPlus(EncoderDecoder):
         nodes = self.decoder.nodes(features, size_hw)
         logits = {"out": self.segmentation_head(nodes[self.decoder.last])}
         if self.aux_head is not None:
-            logits["aux"] = enlarge(
-                self.aux_head(features[max(0, len(features) - 2)]), size_hw, align_corners=True
-            )
+            aux = self.aux_head(features[max(0, len(features) - 2)])
+            logits["aux"] = enlarge_like(aux, image, align_corners=True)
         for i, deep in enumerate(self.deep_heads):
             node = nodes[self.decoder.supervised[i]]
-            logits[f"aux{i + 1}"] = enlarge(deep(node), size_hw, align_corners=True)
+            logits[f"aux{i + 1}"] = enlarge_like(deep(node), image, align_corners=True)
         return logits
 
 
@@ -104,9 +103,8 @@ class UnetPlusPlusDecoder(nn.Module):
                 norm,
                 last=level.stride == 1,
             )
-            for d in range(
-                1, i + 1 if c else 0
-            ):  # without a feature of the encoder only the last node is left
+            # Without a feature of the encoder only the last node is left
+            for d in range(1, i + 1 if c else 0):
                 blocks[_node(d, i)] = Block(
                     below[i], c * (i + 1 - d), c, interpolation, attention, norm, last=False
                 )

@@ -27,9 +27,8 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = threads or 0
-        options.add_session_config_entry(
-            "session.force_spinning_stop", "1"
-        )  # idle threads between runs stay idle
+        # Idle threads between runs stay idle
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(

@@ -82,9 +82,8 @@ class _Filter(torch.autograd.Function):
         if transposed:
             before, after, directions = after, before, directions.flip(0)
         rows = rows * before
-        values = rows.new_zeros(
-            lattice.neighbour.shape[-1] + 1, rows.shape[1]
-        )  # the last is where nothing is
+        # The last row is where nothing is
+        values = rows.new_zeros(lattice.neighbour.shape[-1] + 1, rows.shape[1])
         for corner, weight in zip(lattice.vertex.unbind(1), lattice.weight.unbind(1), strict=True):
             values.index_add_(0, corner, rows * weight[:, None])
         for left, right in directions:

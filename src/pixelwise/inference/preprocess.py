@@ -79,9 +79,8 @@ class Preprocess:
                 f"{image.shape[1]}; crop it, or cut it into tiles, which keep its scale (tile=512, --tile 512)"
             )
         if (height, width) != image.shape[:2]:
-            resized = Image.fromarray(image).resize(
-                (width, height), Image.Resampling.BILINEAR
-            )  # Pillow: (w, h)
+            # Pillow wants (w, h)
+            resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
             image = np.asarray(resized)
         return normalize(image, self.mean, self.std)
 

@@ -57,6 +57,11 @@ def variant(family: Callable[Concatenate[str, P], M], name: str, says: str) -> C
     family: a function whose first parameter is the row's name; the others, by keyword, are the builder's. says: one
     sentence about this row, which begins its docstring; the family's follows.
     """
+    return builder(named(family, name, says))
+
+
+def named(family: Callable[Concatenate[str, P], M], name: str, says: str) -> Callable[P, M]:
+    """The function `name` that hands its name and its arguments to `family`; see `variant`."""
     row, *shared = inspect.signature(family).parameters.values()
 
     @functools.wraps(family)
@@ -67,7 +72,7 @@ def variant(family: Callable[Concatenate[str, P], M], name: str, says: str) -> C
     build.__doc__ = f"{says}\n\n{inspect.getdoc(family)}"
     build.__annotations__ = {key: kind for key, kind in family.__annotations__.items() if key != row.name}
     vars(build)["__signature__"] = inspect.signature(family).replace(parameters=shared)
-    return builder(build)
+    return build
 
 
 def with_encoder_weights(encoder: M, kind: str, weights: Any, *, progress: bool = True) -> M:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import classes_of, enlarge_like
 from pixelwise.models.building import builder, variant
 
 
@@ -35,9 +35,8 @@ class FieldOfView(NamedTuple):
 
 VARIANTS = {  # Table 2: name, kernel size, input stride; parameters follow from them
     "7x7": FieldOfView(7, 4, 4096),  # DeepLab-CRF-7x7, sees 224 pixels
-    "4x4": FieldOfView(
-        4, 4, 4096
-    ),  # DeepLab-CRF, sees 128 pixels: the paper's plain DeepLab (init vgg16_128)
+    # DeepLab-CRF, sees 128 pixels: the paper's plain DeepLab (init vgg16_128)
+    "4x4": FieldOfView(4, 4, 4096),
     "4x4_rate8": FieldOfView(4, 8, 4096),  # DeepLab-CRF-4x4, sees 224 pixels
     "largefov": FieldOfView(3, 12, 1024),  # DeepLab-CRF-LargeFOV, sees 224 pixels (init vgg16_20M)
 }
@@ -71,8 +70,7 @@ class DeepLabV1(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        size_hw = image.shape[-2], image.shape[-1]
-        return {"out": enlarge(self.coarse(image), size_hw, align_corners=True)}
+        return {"out": enlarge_like(self.coarse(image), image, align_corners=True)}
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h', w'); h' is h halved three times, h // 2 + 1 each."""
@@ -130,9 +128,8 @@ class Classifier(nn.Module):
     def __init__(self, in_channels: int, num_classes: int, field: FieldOfView, *, pool: bool = True) -> None:
         super().__init__()
         padding = (field.kernel - 1) * field.rate // 2
-        self.pool5a = (
-            nn.AvgPool2d(3, 1, padding=1) if pool else nn.Identity()
-        )  # divides by 9 at the border too
+        # Divides by 9 at the border too
+        self.pool5a = nn.AvgPool2d(3, 1, padding=1) if pool else nn.Identity()
         fc6 = nn.Conv2d(in_channels, field.channels, field.kernel, padding=padding, dilation=field.rate)
         self.fc6 = he_normal(fc6)
         self.fc7 = he_normal(nn.Conv2d(field.channels, field.channels, 1))

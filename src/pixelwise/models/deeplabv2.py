@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelwise.encoders import Encoder
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import classes_of, enlarge, enlarge_like
 from pixelwise.models.building import builder, variant
 from pixelwise.models.deeplabv1 import VARIANTS as V1_VARIANTS
 from pixelwise.models.deeplabv1 import Classifier, DilatedVGG16, FieldOfView
@@ -80,10 +80,8 @@ class DeepLabV2(nn.Module):
         heads = {"out": self.fuse(pyramid)}
         if len(self.scales) > 1:
             heads |= {f"aux_{scale:g}": logits for scale, logits in zip(self.scales, pyramid, strict=True)}
-        size_hw = image.shape[-2], image.shape[-1]
-        return {
-            name: enlarge(logits, size_hw, align_corners=self.align_corners) for name, logits in heads.items()
-        }
+        aligned = self.align_corners
+        return {name: enlarge_like(logits, image, align_corners=aligned) for name, logits in heads.items()}
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h', w') on the grid of scale 1, about h/8."""
@@ -96,8 +94,7 @@ class DeepLabV2(nn.Module):
     def fuse(self, pyramid: list[Tensor]) -> Tensor:
         """The largest logit at each place of the first grid."""
         first, *others = pyramid
-        size_hw = first.shape[-2], first.shape[-1]
-        others = [enlarge(logits, size_hw, align_corners=self.align_corners) for logits in others]
+        others = [enlarge_like(logits, first, align_corners=self.align_corners) for logits in others]
         return reduce(torch.maximum, others, first)
 
     def shrink(self, image: Tensor, scale: float) -> Tensor:
@@ -185,9 +182,7 @@ class MSRAResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            elif isinstance(
-                module, Bottleneck
-            ):  # else a frozen norm would let values double with every block
+            elif isinstance(module, Bottleneck):  # a frozen norm would let values double with every block
                 nn.init.constant_(module.bn3.weight, depth**-0.5)
 
 

@@ -23,7 +23,7 @@ from pixelwise.catalog import CATALOG
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
 from pixelwise.encoders.resnet import resnet
-from pixelwise.layers import Norm, classes_of, conv_norm_relu, enlarge
+from pixelwise.layers import Norm, classes_of, conv_norm_relu, enlarge_like
 from pixelwise.models.fcn_resnet import FCNHead
 from pixelwise.weights.enums import (
     WeightsEnum,
@@ -66,13 +66,11 @@ class DeepLabV3(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, 3, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
-        size_hw = image.shape[-2], image.shape[-1]
         features = self.backbone(image)  # the last is (n, c, h/s, w/s)
-        logits = {"out": enlarge(self.classifier(features[-1]), size_hw, align_corners=self.align_corners)}
+        logits = {"out": enlarge_like(self.classifier(features[-1]), image, align_corners=self.align_corners)}
         if self.aux_classifier is not None:
-            logits["aux"] = enlarge(
-                self.aux_classifier(features[-2]), size_hw, align_corners=self.align_corners
-            )
+            aux = self.aux_classifier(features[-2])
+            logits["aux"] = enlarge_like(aux, image, align_corners=self.align_corners)
         return logits
 
     def coarse(self, image: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
-from pixelwise.layers import enlarge
+from pixelwise.layers import enlarge_like
 from pixelwise.models.building import builder
 
 
@@ -47,7 +47,7 @@ class DeepLabV3MobileNetV2(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, 3, h, w) -> {"out": logits (n, k, h, w)}."""
         logits = self.coarse(image)  # (n, k, ceil(h/16), ceil(w/16))
-        return {"out": enlarge(logits, (image.shape[2], image.shape[3]), align_corners=self.align_corners)}
+        return {"out": enlarge_like(logits, image, align_corners=self.align_corners)}
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, 3, h, w) -> logits (n, k, ceil(h/16), ceil(w/16))."""

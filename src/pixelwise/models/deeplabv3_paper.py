@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.encoders.resnet import ResNetEncoder, resnet
-from pixelwise.layers import classes_of, conv_norm_relu, enlarge
+from pixelwise.layers import classes_of, conv_norm_relu, enlarge_like
 from pixelwise.models.building import builder, variant
 from pixelwise.models.deeplabv3 import ASPP
 
@@ -67,8 +67,7 @@ class DeepLabV3Paper(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        size_hw = image.shape[-2], image.shape[-1]
-        return {"out": enlarge(self.coarse(image), size_hw, align_corners=self.align_corners)}
+        return {"out": enlarge_like(self.coarse(image), image, align_corners=self.align_corners)}
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h/s, w/s)."""

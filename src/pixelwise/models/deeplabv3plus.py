@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.encoders.xception import xception
-from pixelwise.layers import classes_of, conv_norm_relu, enlarge
+from pixelwise.layers import classes_of, conv_norm_relu, enlarge_like
 from pixelwise.models.building import builder, variant
 from pixelwise.models.deeplabv3 import ASPP
 from pixelwise.models.deeplabv3_paper import (
@@ -51,9 +51,8 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    "xception": Variant(
-        True, 0.1, (0.0, 0.0), (1, 1, 1)
-    ),  # section 4: no multi-grid; research/deeplab/model.py
+    # Section 4: no multi-grid; research/deeplab/model.py
+    "xception": Variant(True, 0.1, (0.0, 0.0), (1, 1, 1)),
     "paper": Variant(True, 0.1, (0.0, 0.0), MULTI_GRID),  # section 4.1 starts from DeepLabV3's ResNet-101
     "vainf": Variant(False, 0.1, (0.0,), None, pads_input=True),  # VainF/DeepLabV3Plus-Pytorch, network/
     "jfzhang95": Variant(True, 0.5, (0.5, 0.1), MULTI_GRID),  # jfzhang95/pytorch-deeplab-xception, modeling/
@@ -105,8 +104,7 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        size_hw = image.shape[-2], image.shape[-1]
-        return {"out": enlarge(self.coarse(image), size_hw, align_corners=self.align_corners)}
+        return {"out": enlarge_like(self.coarse(image), image, align_corners=self.align_corners)}
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h/4, w/4)."""
@@ -141,8 +139,7 @@ class Decoder(nn.Module):
 
     def forward(self, context: Tensor, fine: Tensor) -> Tensor:
         fine = self.reduce(fine)  # (n, 48, h/4, w/4)
-        size_hw = fine.shape[-2], fine.shape[-1]
-        context = enlarge(context, size_hw, align_corners=self.align_corners)  # (n, 256, h/4, w/4)
+        context = enlarge_like(context, fine, align_corners=self.align_corners)  # (n, 256, h/4, w/4)
         x = self.mix(torch.cat([context, fine], dim=1))  # (n, 256, h/4, w/4)
         logits: Tensor = self.logits(x)
         return logits

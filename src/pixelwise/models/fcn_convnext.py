@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.convnext import SIZES, ConvNeXt
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import classes_of, enlarge_like
 from pixelwise.models.building import variant
 
 
@@ -56,13 +56,11 @@ class FCNConvNeXt(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
-        size_hw = image.shape[-2], image.shape[-1]
         features = self.backbone(image)
-        logits = {"out": enlarge(self.classifier(features[-1]), size_hw, align_corners=self.align_corners)}
+        logits = {"out": enlarge_like(self.classifier(features[-1]), image, align_corners=self.align_corners)}
         if self.aux_classifier is not None:
-            logits["aux"] = enlarge(
-                self.aux_classifier(features[-2]), size_hw, align_corners=self.align_corners
-            )
+            aux = self.aux_classifier(features[-2])
+            logits["aux"] = enlarge_like(aux, image, align_corners=self.align_corners)
         return logits
 
     def coarse(self, image: Tensor) -> Tensor:

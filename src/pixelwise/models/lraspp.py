@@ -15,7 +15,7 @@ from torchvision.models import MobileNet_V3_Large_Weights
 from pixelwise.catalog import CATALOG
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import classes_of, enlarge_like
 from pixelwise.weights.enums import (
     WeightsEnum,
     called_as_in_torchvision,
@@ -48,7 +48,7 @@ class LRASPP(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, 3, h, w) -> {"out": logits (n, k, h, w)}."""
         logits = self.coarse(image)
-        return {"out": enlarge(logits, (image.shape[-2], image.shape[-1]), align_corners=self.align_corners)}
+        return {"out": enlarge_like(logits, image, align_corners=self.align_corners)}
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, 3, h, w) -> logits (n, k, ceil(h/8), ceil(w/8)): "out" before it is enlarged."""
@@ -75,10 +75,9 @@ class LRASPPHead(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """low (n, c, h, w), high (n, d, ~h/2, ~w/2) -> logits (n, k, h, w)."""
-        x = self.cbr(high) * self.scale(
-            high
-        )  # (n, inter_channels, h/2, w/2), weights (n, inter_channels, 1, 1)
-        x = enlarge(x, (low.shape[-2], low.shape[-1]), align_corners=False)
+        weights = self.scale(high)  # (n, inter_channels, 1, 1)
+        x = self.cbr(high) * weights  # (n, inter_channels, ~h/2, ~w/2)
+        x = enlarge_like(x, low, align_corners=False)
         logits: Tensor = self.low_classifier(low) + self.high_classifier(x)
         return logits
 

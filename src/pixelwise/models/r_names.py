@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, cast
+
+from torch import nn
 
 from pixelwise.errors import InputError
+from pixelwise.models.building import named
 from pixelwise.models.deeplabv3 import DeepLabV3, deeplabv3_resnet50, deeplabv3_resnet101
 from pixelwise.models.fcn_convnext import (
     FCNConvNeXt,
@@ -28,90 +31,70 @@ from pixelwise.models.upernet import (
     upernet_convnext_tiny,
 )
 
-M = TypeVar("M", FCN, DeepLabV3)
-C = TypeVar("C", FCNConvNeXt, UPerNet)
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    build.__name__: build
+    for build in (
+        fcn_resnet50, fcn_resnet101, deeplabv3_resnet50, deeplabv3_resnet101,
+        fcn_convnext_tiny, fcn_convnext_small, fcn_convnext_base,
+        upernet_convnext_tiny, upernet_convnext_small, upernet_convnext_base,
+    )
+}  # fmt: skip
+"""Ours, by name."""
 
 
-def model_fcn_resnet50(
-    pretrained: bool = False, progress: bool = True, num_classes: int = 21,
+def _fcn(
+    name: str, /, pretrained: bool = False, progress: bool = True, num_classes: int = 21,
     aux_loss: bool | None = None, pretrained_backbone: bool = True, **kwargs: Any,
 ) -> FCN:  # fmt: skip
-    """`fcn_resnet50` by its name in R."""
-    return _build(fcn_resnet50, pretrained, progress, num_classes, aux_loss, pretrained_backbone, kwargs)
+    """The arguments are R's; those that R does not have are handed on."""
+    return cast(FCN, _resnet(name, pretrained, progress, num_classes, aux_loss, pretrained_backbone, kwargs))
 
 
-def model_fcn_resnet101(
-    pretrained: bool = False, progress: bool = True, num_classes: int = 21,
-    aux_loss: bool | None = None, pretrained_backbone: bool = True, **kwargs: Any,
-) -> FCN:  # fmt: skip
-    """`fcn_resnet101` by its name in R."""
-    return _build(fcn_resnet101, pretrained, progress, num_classes, aux_loss, pretrained_backbone, kwargs)
-
-
-def model_deeplabv3_resnet50(
-    pretrained: bool = False, progress: bool = True, num_classes: int = 21,
+def _deeplabv3(
+    name: str, /, pretrained: bool = False, progress: bool = True, num_classes: int = 21,
     aux_loss: bool | None = None, pretrained_backbone: bool = False, **kwargs: Any,
 ) -> DeepLabV3:  # fmt: skip
-    """`deeplabv3_resnet50` by its name in R."""
-    return _build(
-        deeplabv3_resnet50, pretrained, progress, num_classes, aux_loss, pretrained_backbone, kwargs
+    """The arguments are R's; those that R does not have are handed on."""
+    network = _resnet(name, pretrained, progress, num_classes, aux_loss, pretrained_backbone, kwargs)
+    return cast(DeepLabV3, network)
+
+
+def _fcn_convnext(
+    name: str, /, num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
+) -> FCNConvNeXt:
+    """The arguments are R's; those that R does not have are handed on."""
+    return cast(FCNConvNeXt, _convnext(name, num_classes, pretrained, kwargs))
+
+
+def _upernet(
+    name: str, /, num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
+) -> UPerNet:
+    """The arguments are R's; those that R does not have are handed on."""
+    return cast(UPerNet, _convnext(name, num_classes, pretrained, kwargs))
+
+
+def _resnet(
+    r_name: str, pretrained: bool, progress: bool, num_classes: int, aux_loss: bool | None,
+    pretrained_backbone: bool, more: dict[str, Any],
+) -> nn.Module:  # fmt: skip
+    name = r_name.removeprefix("model_")
+    weights = "DEFAULT" if pretrained else None
+    backbone = "IMAGENET1K_V1" if pretrained_backbone and not pretrained else None
+    warnings.warn(
+        f"{r_name} is the name in R; write pixelwise.models.{name}(weights={weights!r}, "
+        f"num_classes={num_classes}, aux_loss={aux_loss}, weights_backbone={backbone!r})",
+        FutureWarning,
+        stacklevel=4,
     )
+    return BUILDERS[name](
+        weights=weights, progress=progress, num_classes=num_classes, aux_loss=aux_loss, weights_backbone=backbone,
+        **more,
+    )  # fmt: skip
 
 
-def model_deeplabv3_resnet101(
-    pretrained: bool = False, progress: bool = True, num_classes: int = 21,
-    aux_loss: bool | None = None, pretrained_backbone: bool = False, **kwargs: Any,
-) -> DeepLabV3:  # fmt: skip
-    """`deeplabv3_resnet101` by its name in R."""
-    return _build(
-        deeplabv3_resnet101, pretrained, progress, num_classes, aux_loss, pretrained_backbone, kwargs
-    )
-
-
-def model_convnext_tiny_fcn(
-    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
-) -> FCNConvNeXt:
-    """`fcn_convnext_tiny` by its name in R."""
-    return _convnext(fcn_convnext_tiny, num_classes, pretrained, kwargs)
-
-
-def model_convnext_tiny_upernet(
-    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
-) -> UPerNet:
-    """`upernet_convnext_tiny` by its name in R."""
-    return _convnext(upernet_convnext_tiny, num_classes, pretrained, kwargs)
-
-
-def model_convnext_small_fcn(
-    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
-) -> FCNConvNeXt:
-    """`fcn_convnext_small` by its name in R."""
-    return _convnext(fcn_convnext_small, num_classes, pretrained, kwargs)
-
-
-def model_convnext_small_upernet(
-    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
-) -> UPerNet:
-    """`upernet_convnext_small` by its name in R."""
-    return _convnext(upernet_convnext_small, num_classes, pretrained, kwargs)
-
-
-def model_convnext_base_fcn(
-    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
-) -> FCNConvNeXt:
-    """`fcn_convnext_base` by its name in R."""
-    return _convnext(fcn_convnext_base, num_classes, pretrained, kwargs)
-
-
-def model_convnext_base_upernet(
-    num_classes: int = 21, pretrained: bool = False, progress: bool = True, **kwargs: Any
-) -> UPerNet:
-    """`upernet_convnext_base` by its name in R."""
-    return _convnext(upernet_convnext_base, num_classes, pretrained, kwargs)
-
-
-def _convnext(builder: Callable[..., C], num_classes: int, pretrained: bool, more: dict[str, Any]) -> C:
-    name = builder.__name__
+def _convnext(r_name: str, num_classes: int, pretrained: bool, more: dict[str, Any]) -> nn.Module:
+    _, encoder, size, head = r_name.split("_")
+    name = f"{head}_{encoder}_{size}"
     if pretrained:
         raise InputError(
             f"the weights of R's {name} cannot be fetched here; get the file and pass it: "
@@ -120,29 +103,34 @@ def _convnext(builder: Callable[..., C], num_classes: int, pretrained: bool, mor
     warnings.warn(
         f"that is the name in R; write pixelwise.models.{name}(num_classes={num_classes})",
         FutureWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
-    return builder(num_classes=num_classes, **more)
+    return BUILDERS[name](num_classes=num_classes, **more)
 
 
-def _build(
-    builder: Callable[..., M], pretrained: bool, progress: bool, num_classes: int, aux_loss: bool | None,
-    pretrained_backbone: bool, more: dict[str, Any],
-) -> M:  # fmt: skip
-    weights = "DEFAULT" if pretrained else None
-    backbone = "IMAGENET1K_V1" if pretrained_backbone and not pretrained else None
-    name = builder.__name__
-    warnings.warn(
-        f"model_{name} is the name in R; write pixelwise.models.{name}(weights={weights!r}, "
-        f"num_classes={num_classes}, aux_loss={aux_loss}, weights_backbone={backbone!r})",
-        FutureWarning,
-        stacklevel=3,
-    )
-    return builder(
-        weights=weights,
-        progress=progress,
-        num_classes=num_classes,
-        aux_loss=aux_loss,
-        weights_backbone=backbone,
-        **more,
-    )
+model_fcn_resnet50 = named(_fcn, "model_fcn_resnet50", "`fcn_resnet50` by its name in R.")
+model_fcn_resnet101 = named(_fcn, "model_fcn_resnet101", "`fcn_resnet101` by its name in R.")
+model_deeplabv3_resnet50 = named(
+    _deeplabv3, "model_deeplabv3_resnet50", "`deeplabv3_resnet50` by its name in R."
+)
+model_deeplabv3_resnet101 = named(
+    _deeplabv3, "model_deeplabv3_resnet101", "`deeplabv3_resnet101` by its name in R."
+)
+model_convnext_tiny_fcn = named(
+    _fcn_convnext, "model_convnext_tiny_fcn", "`fcn_convnext_tiny` by its name in R."
+)
+model_convnext_small_fcn = named(
+    _fcn_convnext, "model_convnext_small_fcn", "`fcn_convnext_small` by its name in R."
+)
+model_convnext_base_fcn = named(
+    _fcn_convnext, "model_convnext_base_fcn", "`fcn_convnext_base` by its name in R."
+)
+model_convnext_tiny_upernet = named(
+    _upernet, "model_convnext_tiny_upernet", "`upernet_convnext_tiny` by its name in R."
+)
+model_convnext_small_upernet = named(
+    _upernet, "model_convnext_small_upernet", "`upernet_convnext_small` by its name in R."
+)
+model_convnext_base_upernet = named(
+    _upernet, "model_convnext_base_upernet", "`upernet_convnext_base` by its name in R."
+)

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.mit import SIZES, Epsilons, MixTransformer
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import classes_of, enlarge, enlarge_like
 from pixelwise.models.building import variant, with_encoder_weights
 
 
@@ -63,8 +63,7 @@ class SegFormer(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        size_hw = image.shape[-2], image.shape[-1]
-        return {"out": enlarge(self.coarse(image), size_hw, align_corners=self.align_corners)}
+        return {"out": enlarge_like(self.coarse(image), image, align_corners=self.align_corners)}
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, ceil(h/4), ceil(w/4)): "out" before it is enlarged."""
@@ -99,11 +98,10 @@ class AllMLPHead(nn.Module):
     def fused_as_published(self, features: list[Tensor]) -> Tensor:
         """Project each level, enlarge all to the finest's size, concatenate, mix, normalise."""
         f1, f2, f3, f4 = features
-        size_hw = f1.shape[-2], f1.shape[-1]
         levels = (
-            enlarge(self.linear_c4(f4), size_hw, align_corners=False),
-            enlarge(self.linear_c3(f3), size_hw, align_corners=False),
-            enlarge(self.linear_c2(f2), size_hw, align_corners=False),
+            enlarge_like(self.linear_c4(f4), f1, align_corners=False),
+            enlarge_like(self.linear_c3(f3), f1, align_corners=False),
+            enlarge_like(self.linear_c2(f2), f1, align_corners=False),
             self.linear_c1(f1),
         )
         mixed = self.linear_fuse.conv(torch.cat(levels, dim=1))  # (n, 4d, h_1, w_1) -> (n, d, h_1, w_1)

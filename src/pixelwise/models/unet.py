@@ -40,10 +40,8 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        d, shrink = (
-            width,
-            2 if bilinear else 1,
-        )  # interpolation keeps channels, so the level below hands up half as many
+        # Interpolation keeps channels, so the level below hands up half as many
+        d, shrink = width, 2 if bilinear else 1
         self.inc = DoubleConv(in_channels, d)
         self.down1 = Down(d, 2 * d)
         self.down2 = Down(2 * d, 4 * d)

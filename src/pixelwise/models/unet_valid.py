@@ -144,9 +144,8 @@ class Up(nn.Module):
         super().__init__()
         self.crop_px, self.variant = crop_px, variant
         self.up = nn.ConvTranspose2d(in_channels, up_channels, 2, stride=2)
-        self.pair = Pair(
-            up_channels + out_channels, out_channels
-        )  # the skip has as many channels as the output
+        # The skip has as many channels as the output
+        self.pair = Pair(up_channels + out_channels, out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x, crop = self.up(x), self.crop_px

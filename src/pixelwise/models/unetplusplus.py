@@ -179,9 +179,8 @@ def _initialise(module: nn.Module) -> None:
     """Keras' he_normal for convolutions and its glorot_uniform for up-convolutions; no bias."""
     if isinstance(module, nn.Conv2d):
         fan_in = module.in_channels * module.kernel_size[0] ** 2
-        std = (
-            2 / fan_in
-        ) ** 0.5 / 0.8796256610342398  # so that what is left of the cut-off normal has 2/fan_in
+        # So that what is left of the cut-off normal has 2/fan_in
+        std = (2 / fan_in) ** 0.5 / 0.8796256610342398
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
     elif isinstance(module, nn.ConvTranspose2d):
         nn.init.xavier_uniform_(module.weight)

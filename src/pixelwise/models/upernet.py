@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.convnext import SIZES, ConvNeXt
-from pixelwise.layers import classes_of, enlarge
+from pixelwise.layers import classes_of, enlarge_like
 from pixelwise.models.building import variant
 
 
@@ -59,13 +59,11 @@ class UPerNet(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
-        size_hw = image.shape[-2], image.shape[-1]
         features = self.backbone(image)
-        logits = {"out": enlarge(self.decode_head(features), size_hw, align_corners=self.align_corners)}
+        logits = {"out": enlarge_like(self.decode_head(features), image, align_corners=self.align_corners)}
         if self.auxiliary_head is not None:
-            logits["aux"] = enlarge(
-                self.auxiliary_head(features[2]), size_hw, align_corners=self.align_corners
-            )
+            aux = self.auxiliary_head(features[2])
+            logits["aux"] = enlarge_like(aux, image, align_corners=self.align_corners)
         return logits
 
     def coarse(self, image: Tensor) -> Tensor:
@@ -182,7 +180,7 @@ def _classifier(width: int, num_classes: int) -> nn.Conv2d:
 
 def _enlarge_to(fine: Tensor, coarse: Tensor) -> Tensor:
     """`coarse` at the height and width of `fine`."""
-    return enlarge(coarse, (fine.shape[-2], fine.shape[-1]), align_corners=False)
+    return enlarge_like(coarse, fine, align_corners=False)
 
 
 def _upernet(

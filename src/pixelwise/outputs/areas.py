@@ -14,9 +14,8 @@ from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
 
-_AT_ONCE = (
-    1 << 16
-)  # NumPy counts a copy in 64-bit integers: as many pixels at a time as stay in a core's cache
+# NumPy counts a copy in 64-bit integers: as many pixels at a time as stay in a core's cache
+_AT_ONCE = 1 << 16
 _BAND = 1 << 22  # pixels asked for at a time
 _TABLE = 1 << 20  # ids above this are sorted, not counted in a table
 

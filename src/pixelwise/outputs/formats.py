@@ -27,11 +27,10 @@ class Format:
     """One row of the table.
 
     ending: what the command line puts behind a picture's name. says: what it is, for people. write: (segmentation,
-    path) -> None, and the keyword `option` where there is one. read: (path, classes) -> label map
-    (h, w), the way back; None where a file does not hold the
-    label map. means_by: endings that mean this format where none is named. only: the endings it may have, where
-    another kind of file would damage it; none: any. option: of `Segmentation.save`, for this format alone. extra: of
-    pixelwise, without which it cannot be written.
+    path) -> None, and the keyword `option` where there is one. read: (path, classes) -> label map (h, w), the way back;
+    None where a file does not hold the label map. means_by: endings that mean this format where none is named. only:
+    the endings it may have, where another kind of file would damage it; none: any. option: of `Segmentation.save`, for
+    this format alone. extra: of pixelwise, without which it cannot be written.
     """
 
     ending: str
@@ -136,99 +135,50 @@ def _read_coco(path: Path, classes: LabelSet) -> NDArray[Any]:
 
 FORMATS = {
     "labels": Format(
-        ".labels.png",
-        "palette PNG of ids: coloured for people, numbers for programs; 16-bit grey above 255",
-        write=lambda found, path: found.to_pil().save(path, optimize=False),
-        read=_read_picture,
-        means_by=(".png",),
-        only=(".png",),
-    ),
+        ".labels.png", "palette PNG of ids: coloured for people, numbers for programs; 16-bit grey above 255",
+        write=lambda found, path: found.to_pil().save(path, optimize=False), read=_read_picture,
+        means_by=(".png",), only=(".png",)),
     "ids": Format(
-        ".ids.png",
-        "grey PNG of ids, 8 or 16 bit",
-        write=lambda found, path: found.ids_image().save(path),
-        read=_read_picture,
-        only=(".png",),
-    ),
-    "npy": Format(
-        ".npy",
-        "the array",
-        write=_array,
-        read=_read_array,
-        means_by=(".npy",),
-    ),
+        ".ids.png", "grey PNG of ids, 8 or 16 bit",
+        write=lambda found, path: found.ids_image().save(path), read=_read_picture, only=(".png",)),
+    "npy": Format(".npy", "the array", write=_array, read=_read_array, means_by=(".npy",)),
     "geotiff": Format(
-        ".labels.tif",
-        "ids with palette, CRS, transform, nodata",
-        write=_geotiff,
-        read=_read_geotiff,
-        means_by=(".tif", ".tiff"),
-        only=(".tif", ".tiff"),
-        extra="raster",
-    ),
+        ".labels.tif", "ids with palette, CRS, transform, nodata", write=_geotiff, read=_read_geotiff,
+        means_by=(".tif", ".tiff"), only=(".tif", ".tiff"), extra="raster"),
     "geojson": Format(
-        ".geojson",
-        "polygons with holes, in the picture's CRS; exact unless simplified",
+        ".geojson", "polygons with holes, in the picture's CRS; exact unless simplified",
         write=_text(lambda found, simplify_px: json.dumps(found.to_geojson(simplify_px=simplify_px))),
-        read=_read_geojson,
-        means_by=(".geojson",),
-        option="simplify_px",
-    ),
+        read=_read_geojson, means_by=(".geojson",), option="simplify_px"),
     "coco": Format(
-        ".coco.json",
-        "COCO, compressed run lengths, one annotation for each class",
-        write=_text(lambda found: json.dumps(found.to_coco())),
-        read=_read_coco,
-        means_by=(".coco.json",),
-    ),
+        ".coco.json", "COCO, compressed run lengths, one annotation for each class",
+        write=_text(lambda found: json.dumps(found.to_coco())), read=_read_coco, means_by=(".coco.json",)),
     "coco-polygons": Format(
-        ".polygons.json",
-        "COCO, polygons, one annotation for each region",
-        write=_text(lambda found: json.dumps(found.to_coco(kind="polygons"))),
-        read=_read_coco,
-        means_by=(".polygons.json",),
-    ),
+        ".polygons.json", "COCO, polygons, one annotation for each region",
+        write=_text(lambda found: json.dumps(found.to_coco(kind="polygons"))), read=_read_coco,
+        means_by=(".polygons.json",)),
     "overlay": Format(
-        ".overlay.png",
-        "the photo under the classes' colours",
-        write=_picture(lambda found: found.overlay()),
-        means_by=(".jpg", ".jpeg"),
-    ),
+        ".overlay.png", "the photo under the classes' colours",
+        write=_picture(lambda found: found.overlay()), means_by=(".jpg", ".jpeg")),
     "side-by-side": Format(
-        ".side-by-side.png",
-        "the photo, and the overlay beside it",
-        write=_picture(lambda found: found.side_by_side()),
-    ),
+        ".side-by-side.png", "the photo, and the overlay beside it",
+        write=_picture(lambda found: found.side_by_side())),
     "contours": Format(
-        ".contours.png",
-        "the photo with the border of each class in its colour",
-        write=_picture(lambda found: found.contours()),
-    ),
+        ".contours.png", "the photo with the border of each class in its colour",
+        write=_picture(lambda found: found.contours())),
     "cutout": Format(
-        ".cutout.png",
-        "RGBA, transparent (and empty) outside the classes kept",
-        write=_picture(lambda found, names: found.cutout(*names)),
-        only=(".png", ".webp"),
-        option="names",
-    ),
+        ".cutout.png", "RGBA, transparent (and empty) outside the classes kept",
+        write=_picture(lambda found, names: found.cutout(*names)), only=(".png", ".webp"), option="names"),
     "legend": Format(
-        ".legend.png",
-        "colours, names and shares of the classes that occur",
-        write=_picture(lambda found: found.legend()),
-    ),
+        ".legend.png", "colours, names and shares of the classes that occur",
+        write=_picture(lambda found: found.legend())),
     "confidence": Format(
-        ".confidence.png",
-        "grey, 255 is certain; ask for it: `segmenter(photo, confidence=True)`",
-        write=_picture(_confidence),
-    ),
+        ".confidence.png", "grey, 255 is certain; ask for it: `segmenter(photo, confidence=True)`",
+        write=_picture(_confidence)),
     "csv": Format(".csv", "a table of areas", write=_text(_areas), means_by=(".csv",)),
     "json": Format(
-        ".json",
-        "size, and of each class id, name, colour, pixels and share",
-        write=_text(lambda found: json.dumps(found.to_dict(), indent=1) + "\n"),
-        means_by=(".json",),
-    ),
-}
+        ".json", "size, and of each class id, name, colour, pixels and share",
+        write=_text(lambda found: json.dumps(found.to_dict(), indent=1) + "\n"), means_by=(".json",)),
+}  # fmt: skip
 """Every format by its name."""
 
 BY_ENDING = dict(

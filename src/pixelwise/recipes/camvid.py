@@ -12,7 +12,6 @@ minutes on one of two AMD EPYC cores, then about an hour on both, and 57 minutes
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from pixelwise.datasets.opening import PairSamples, open_data
 from pixelwise.decoders.fpn import FPN
 from pixelwise.labels import CAMVID
 from pixelwise.recipes import from_voc
+from pixelwise.recipes.folders import folders
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment
 from pixelwise.training.runner import train
@@ -65,17 +65,15 @@ def experiment(data: Path, config: TrainConfig = CONFIG, start: Path | None = No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train, score and export a network for CamVid.")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds camvid and weights")
-    parser.add_argument("--out", type=Path, default=Path("runs/camvid"), help="checkpoints, model and report")
-    arguments = parser.parse_args()
+    does = "Train, score and export a network for CamVid."
+    data, out = folders(does, "camvid", holds="camvid and weights")
     start: Path | None = None
     for name, config in (("first", CONFIG), ("second", LARGER)):
-        phase = arguments.out / name
+        phase = out / name
         if not (phase / "report.html").is_file():
-            train(experiment(arguments.data, config, start), phase)
+            train(experiment(data, config, start), phase)
         start = phase / "best.pt"
-    train(experiment(arguments.data, LARGEST, start), arguments.out, export=True)
+    train(experiment(data, LARGEST, start), out, export=True)
 
 
 if __name__ == "__main__":

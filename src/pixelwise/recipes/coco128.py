@@ -6,13 +6,13 @@ python -m pixelwise.recipes.coco128 --data ../shared/data --out runs/coco128
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from pixelwise.datasets.folder import match
 from pixelwise.datasets.opening import PairSamples, split_by_name
 from pixelwise.labels import LabelSet
 from pixelwise.recipes import from_voc
+from pixelwise.recipes.folders import folders
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment
 from pixelwise.training.runner import train
@@ -44,15 +44,9 @@ def experiment(data: Path) -> Experiment:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Train, score and export a network for COCO128's 80 classes."
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds coco128_seg and weights")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/coco128"), help="checkpoints, model and report"
-    )
-    arguments = parser.parse_args()
-    train(experiment(arguments.data), arguments.out, export=True)
+    does = "Train, score and export a network for COCO128's 80 classes."
+    data, out = folders(does, "coco128", holds="coco128_seg and weights")
+    train(experiment(data), out, export=True)
 
 
 if __name__ == "__main__":

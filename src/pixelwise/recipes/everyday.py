@@ -16,7 +16,6 @@ that are common here, so it did not replace the model.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,13 @@ from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import VOC
 from pixelwise.losses import cross_entropy, distillation
 from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2
+from pixelwise.recipes.folders import folders
+from pixelwise.recipes.from_voc import HALF, START
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.loop import Batch, TrainConfig, fit
 from pixelwise.weights.card import Card, Score
 
-HALF = (0.5, 0.5, 0.5)
 PREPROCESS = Preprocess(mean=HALF, std=HALF, size=513, side="longer", multiple=16, offset=1)
-START = "weights/deeplabv3_mobilenet_v2_voc21_tf1qat.pth"
 CROP = 321  # pixels, 16n + 1
 CONFIG = TrainConfig(
     steps=320, batch_size=8, peak_lr=1.5e-5, weight_decay=1e-4, warmup_steps=20, frozen_batch_norm=True,
@@ -91,9 +90,8 @@ def pictures(data: Path) -> tuple[list[Sample], list[Sample]]:
     scenes = PairSamples([with_map(pair, void_outline) for pair in drawn], VOC)
     everything = {sample.name: sample for part in (animals, outlined, scenes) for sample in part}
     training, held_out = split_by_name(everything, 0.1)
-    training += [
-        name for name in training if name in scenes.names
-    ] * 2  # the classes that animals' pictures lack
+    # The classes that animals' pictures lack
+    training += [name for name in training if name in scenes.names] * 2
     return [everything[name] for name in training], [everything[name] for name in held_out]
 
 
@@ -138,16 +136,14 @@ def augmentation(said: dict[str, Tensor]) -> Callable[[Sample], Batch]:
     def augment(sample: Sample) -> Batch:
         height, width = sample.image.shape[:2]
         zoom, down, across, mirror = torch.rand(4).tolist()
-        side = CROP / (
-            513 / max(height, width) * 0.55 * (1.4 / 0.55) ** zoom
-        )  # of the square, in picture pixels
+        # Side of the square, in picture pixels
+        side = CROP / (513 / max(height, width) * 0.55 * (1.4 / 0.55) ** zoom)
         top, left = (height - side) * down, (width - side) * across
         image, mask = cut(sample, top, left, side)
 
         centres = (torch.arange(0, CROP, 16) + 0.5) * side / CROP  # of the crop's coarse pixels
-        seen_h, seen_w = PREPROCESS.size_hw(
-            height, width
-        )  # the teacher's picture, on which its grid is spread
+        # The teacher's picture, on which its grid is spread
+        seen_h, seen_w = PREPROCESS.size_hw(height, width)
         rows = ((top + centres) * seen_h / height - 0.5) / (seen_h - 1) * 2 - 1
         columns = ((left + centres) * seen_w / width - 0.5) / (seen_w - 1) * 2 - 1
         places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
@@ -205,29 +201,20 @@ def measured(segmenter: Segmenter, data: Path) -> tuple[Score, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Fine-tune, measure and export the embedded model `everyday`."
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder of voc2012_animals, coco128_seg and weights"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/everyday"), help="checkpoints and everyday.onnx"
-    )
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    does = "Fine-tune, measure and export the embedded model `everyday`."
+    holds = "voc2012_animals, coco128_seg and weights"
+    data, out = folders(does, "everyday", holds=holds, gets="checkpoints and everyday.onnx")
+    out.mkdir(parents=True, exist_ok=True)
 
     network = DeepLabV3MobileNetV2()
-    network.load_state_dict(torch.load(arguments.data / START, weights_only=True))
-    training, _ = pictures(arguments.data)
-    cache = arguments.out / "teacher.pt"
+    network.load_state_dict(torch.load(data / START, weights_only=True))
+    training, _ = pictures(data)
+    cache = out / "teacher.pt"
     if not cache.is_file():
         torch.save(opinions(network, training), cache)
     network = network.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
-    fit(network, training, augmentation(torch.load(cache, weights_only=True)), loss_of, CONFIG, arguments.out)
-    embed(
-        network, CARD, arguments.out / "everyday.onnx", lambda file: measured(Segmenter(file), arguments.data)
-    )
+    fit(network, training, augmentation(torch.load(cache, weights_only=True)), loss_of, CONFIG, out)
+    embed(network, CARD, out / "everyday.onnx", lambda file: measured(Segmenter(file), data))
 
 
 if __name__ == "__main__":

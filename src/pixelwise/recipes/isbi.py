@@ -10,7 +10,6 @@ own hidden stack, so they stand beside these and not against them. Errors, eight
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
 from pixelwise.metrics import MembraneErrors
 from pixelwise.models.unet import UNet
+from pixelwise.recipes.folders import folders
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment
@@ -86,18 +86,15 @@ def errors(segmenter: Segmenter, samples: Samples, **views: Any) -> dict[str, di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train and score a U-Net for membranes.")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds isbi2012_em")
-    parser.add_argument("--out", type=Path, default=Path("runs/isbi"), help="checkpoints, model and report")
-    arguments = parser.parse_args()
-    made = experiment(arguments.data)
-    train(made, arguments.out, export=True)
-    segmenter = Segmenter(arguments.out / "model.onnx")
+    data, out = folders("Train and score a U-Net for membranes.", "isbi", holds="isbi2012_em")
+    made = experiment(data)
+    train(made, out, export=True)
+    segmenter = Segmenter(out / "model.onnx")
     scores = {
         "one view": errors(segmenter, made.held_out),
         "eight views": errors(segmenter, made.held_out, **EIGHT_VIEWS),
     }
-    with writing(arguments.out / "membranes.json") as temporary:
+    with writing(out / "membranes.json") as temporary:
         temporary.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(scores, indent=1))
 

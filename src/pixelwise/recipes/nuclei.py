@@ -12,7 +12,6 @@ the held-out tiles are not quite untouched.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
 from pixelwise.losses import cross_entropy, dice
 from pixelwise.models.unet import UNet
+from pixelwise.recipes.folders import folders
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.loop import Batch, TrainConfig, fit
 from pixelwise.transforms.torchvision import joint
@@ -142,17 +142,14 @@ def measured(segmenter: Segmenter, held_out: Samples) -> tuple[Score, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train, measure and export the embedded model `nuclei`.")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds dsb2018_nuclei")
-    parser.add_argument("--out", type=Path, default=Path("runs/nuclei"), help="checkpoints and nuclei.onnx")
-    arguments = parser.parse_args()
-
-    training, held_out = tiles(arguments.data)
+    does = "Train, measure and export the embedded model `nuclei`."
+    data, out = folders(does, "nuclei", holds="dsb2018_nuclei", gets="checkpoints and nuclei.onnx")
+    training, held_out = tiles(data)
     network = UNet(3, 2, width=WIDTH, bilinear=True)
     # First what nuclei look like anywhere, then where exactly their outlines were drawn.
-    fit(network, list(training), joint(augmentation(1.0)), loss_of, BROAD, arguments.out / "broad")
-    fit(network, list(training), joint(augmentation(0.25)), loss_of, CLOSE, arguments.out / "close")
-    embed(network, CARD, arguments.out / "nuclei.onnx", lambda file: measured(Segmenter(file), held_out))
+    fit(network, list(training), joint(augmentation(1.0)), loss_of, BROAD, out / "broad")
+    fit(network, list(training), joint(augmentation(0.25)), loss_of, CLOSE, out / "close")
+    embed(network, CARD, out / "nuclei.onnx", lambda file: measured(Segmenter(file), held_out))
 
 
 if __name__ == "__main__":

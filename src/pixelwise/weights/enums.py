@@ -62,9 +62,8 @@ class SemanticSegmentation(nn.Module):
 
     def forward(self, img: Image.Image | Tensor) -> Tensor:
         plain = self.interpolation == InterpolationMode.BILINEAR and len(self.mean) == len(self.std) == 3
-        if (
-            plain and isinstance(img, Image.Image) and img.mode == "RGB"
-        ):  # the usual case: no detour over tensors
+        # The usual case: no detour over tensors
+        if plain and isinstance(img, Image.Image) and img.mode == "RGB":
             size = self.resize_size[0] if self.resize_size else None
             (r, g, b), (sr, sg, sb) = self.mean, self.std
             preprocess = Preprocess(mean=(r, g, b), std=(sr, sg, sb), size=size)

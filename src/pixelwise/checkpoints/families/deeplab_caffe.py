@@ -1,12 +1,8 @@
-"""DeepLab v1 and v2 by the names of their Caffe release.
+"""DeepLab v1 and v2 by the names of their Caffe release (see `checkpoints.caffe`).
 
-In Caffe a layer's tensors have no names but numbers: "conv1_1.0" is the weight, "conv1_1.1" the bias. Batch norm is two
-layers: BatchNorm holds mean and variance, both times a factor that is its third tensor, and Scale holds weight and
-bias; here they become one. Caffe's files want pictures as B, G, R and our networks take R, G, B, so the first
-convolution's input channels are turned round. Values stay 0 to 255 less the mean.
-
-The last layers are called after the experiment ("fc8_voc12", "fc1_voc12_c0"); any name there is read, and these two
-are written.
+Batch norm is two layers in Caffe: BatchNorm holds mean and variance, both times a factor that is its third tensor, and
+Scale holds weight and bias; here they become one. The last layers are called after the experiment ("fc8_voc12",
+"fc1_voc12_c0"); any name there is read, and these two are written.
 """
 
 from __future__ import annotations
@@ -16,21 +12,36 @@ from typing import Any
 
 import torch
 
+from pixelwise.checkpoints.caffe import KINDS, named, numbered, rgb
 from pixelwise.checkpoints.family import Family
 from pixelwise.weights.origin import Origin
-from pixelwise.weights.renames import Tensors
+from pixelwise.weights.renames import Renames, Tensors, rename
 
 # VGG-16 -------------------------------------------------------------------------------------------------------
+
+
+_V1 = Renames(
+    ("conv{rest}.{blob:0|1}", "backbone.conv{rest}.{blob:0|1}"),
+    ("fc{layer:6|7}.{rest}", "classifier.fc{layer:6|7}.{rest}"),
+    ("fc8_voc12.{rest}", "classifier.fc8.{rest}"),
+)
+_V2 = Renames(
+    ("conv{rest}.{blob:0|1}", "backbone.conv{rest}.{blob:0|1}"),
+    ("fc{layer:6|7}_{i}.{rest}", "classifier.{i-1}.fc{layer:6|7}.{rest}"),
+    ("fc8_voc12_{i}.{rest}", "classifier.{i-1}.fc8.{rest}"),
+)
 
 
 def _v1(tensors: Tensors) -> tuple[Origin, Tensors]:
     side = tensors["fc6.0"].shape[-1]
     model = {3: "deeplabv1_vgg16_largefov", 7: "deeplabv1_vgg16_7x7"}.get(side, "deeplabv1_vgg16_4x4")
-    return Origin(model, _vgg_arguments(tensors)), _v1_to_ours(tensors)
+    known = {re.sub(r"^fc8_[^.]*", "fc8_voc12", key): tensor for key, tensor in tensors.items()}
+    return Origin(model, _vgg_arguments(tensors)), rgb(named(rename(known, _V1)))
 
 
 def _v2(tensors: Tensors) -> tuple[Origin, Tensors]:
-    return Origin("deeplabv2_vgg16_aspp_l", _vgg_arguments(tensors)), _v2_to_ours(tensors)
+    known = {re.sub(r"^fc8_.*(?=_\d\.)", "fc8_voc12", key): tensor for key, tensor in tensors.items()}
+    return Origin("deeplabv2_vgg16_aspp_l", _vgg_arguments(tensors)), rgb(named(rename(known, _V2)))
 
 
 def _vgg_arguments(tensors: Tensors) -> dict[str, Any]:
@@ -38,68 +49,6 @@ def _vgg_arguments(tensors: Tensors) -> dict[str, Any]:
     width, in_channels = tensors["conv1_1.0"].shape[:2]
     arguments = {"num_classes": classes.shape[0], "in_channels": in_channels}
     return arguments if width == 64 else {**arguments, "width_mult": width / 64}
-
-
-def _v1_to_ours(tensors: Tensors) -> Tensors:
-    ours = {}
-    for key, tensor in tensors.items():
-        layer, kind = _layer(key)
-        if layer.startswith("conv"):
-            name = f"backbone.{layer}"
-        elif layer in ("fc6", "fc7"):
-            name = f"classifier.{layer}"
-        elif layer.startswith("fc8_"):
-            name = "classifier.fc8"
-        else:
-            raise KeyError(key)
-        ours[f"{name}.{kind}"] = _shaped(name, kind, tensor)
-    return ours
-
-
-def _v2_to_ours(tensors: Tensors) -> Tensors:
-    ours = {}
-    for key, tensor in tensors.items():
-        layer, kind = _layer(key)
-        if layer.startswith("conv"):
-            name = f"backbone.{layer}"
-        elif found := re.fullmatch(r"fc(6|7|8)(?:_.*)?_([1-9])", layer):
-            name = f"classifier.{int(found[2]) - 1}.fc{found[1]}"
-        else:
-            raise KeyError(key)
-        ours[f"{name}.{kind}"] = _shaped(name, kind, tensor)
-    return ours
-
-
-def _vgg_to_theirs(tensors: Tensors) -> Tensors:
-    theirs = {}
-    for key, tensor in tensors.items():
-        name, _, kind = key.rpartition(".")
-        *_, layer = name.split(".")
-        branch = re.match(r"classifier\.(\d+)\.", name)
-        if layer == "fc8":
-            layer = "fc8_voc12"
-        if branch:
-            layer = f"{layer}_{int(branch[1]) + 1}"
-        theirs[f"{layer}.{('weight', 'bias').index(kind)}"] = _shaped(name, kind, tensor)
-    return theirs
-
-
-def _layer(key: str) -> tuple[str, str]:
-    layer, _, number = key.rpartition(".")
-    if number not in ("0", "1"):
-        raise KeyError(key)
-    return layer, "bias" if number == "1" else "weight"
-
-
-def _shaped(name: str, kind: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Biases, which old files store as (1, 1, 1, c), as (c,); the first layer for R, G, B or back."""
-    return tensor.flatten() if kind == "bias" else rgb(f"{name}.{kind}", tensor)
-
-
-def rgb(key: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The first convolution's weight with its three input channels turned round; other tensors as they are."""
-    first = key in ("backbone.conv1_1.weight", "backbone.conv1.weight")
-    return tensor.flip(1) if first and tensor.shape[1] == 3 else tensor
 
 
 # ResNet-101 ---------------------------------------------------------------------------------------------------
@@ -142,22 +91,22 @@ def _resnet_to_ours(tensors: Tensors) -> Tensors:
     ours: Tensors = {}
     for key, tensor in tensors.items():
         layer, _, number = key.rpartition(".")
-        if found := re.fullmatch(r"fc1_.*_c(\d)", layer):
-            ours[f"classifier.{found[1]}.{_layer(key)[1]}"] = tensor if number == "0" else tensor.flatten()
+        if found := re.fullmatch(r"fc1_.*_c(\d)\.([01])", key):
+            kind = KINDS[int(found[2])]
+            ours[f"classifier.{found[1]}.{kind}"] = tensor.flatten() if kind == "bias" else tensor
             continue
         convolution, norm = _places(key, layer)
         if layer.startswith(("conv", "res")) and number == "0":
-            name = f"backbone.{convolution}.weight"
-            ours[name] = rgb(name, tensor)
+            ours[f"backbone.{convolution}.weight"] = tensor
         elif layer.startswith("bn") and number in ("0", "1"):
             factor = tensors[f"{layer}.2"].flatten()[0]
             value = tensor.flatten() / factor if factor != 0 else torch.zeros_like(tensor).flatten()
             ours[f"backbone.{norm}.{('running_mean', 'running_var')[int(number)]}"] = value
         elif layer.startswith("scale") and number in ("0", "1"):
-            ours[f"backbone.{norm}.{('weight', 'bias')[int(number)]}"] = tensor.flatten()
+            ours[f"backbone.{norm}.{KINDS[int(number)]}"] = tensor.flatten()
         elif not (layer.startswith("bn") and number == "2"):
             raise KeyError(key)
-    return ours
+    return rgb(ours)
 
 
 def _places(key: str, layer: str) -> tuple[str, str]:
@@ -179,11 +128,11 @@ def _resnet_to_theirs(tensors: Tensors) -> Tensors:
     numbers = {
         "weight": ("scale", 0), "bias": ("scale", 1), "running_mean": ("bn", 0), "running_var": ("bn", 1)
     }  # fmt: skip
-    for key, tensor in tensors.items():
+    for key, tensor in rgb(tensors).items():
         name, _, kind = key.removeprefix("backbone.").rpartition(".")
         if key.startswith("classifier."):
             branch = name.removeprefix("classifier.")
-            theirs[f"fc1_voc12_c{branch}.{('weight', 'bias').index(kind)}"] = tensor
+            theirs[f"fc1_voc12_c{branch}.{KINDS.index(kind)}"] = tensor
             continue
         if found := re.fullmatch(r"layer(\d)\.(\d+)\.(.*)", name):
             stage, block, part = int(found[1]) + 1, int(found[2]), found[3]
@@ -196,7 +145,7 @@ def _resnet_to_theirs(tensors: Tensors) -> Tensors:
             convolution, norm, scale = layers[name]
             is_norm = name == "bn1"
         if not is_norm:
-            theirs[f"{convolution}.0"] = rgb(key, tensor)
+            theirs[f"{convolution}.0"] = tensor
         elif kind in numbers:
             layer, number = numbers[kind]
             theirs[f"{scale if layer == 'scale' else norm}.{number}"] = tensor
@@ -209,14 +158,14 @@ CAFFE_V1 = Family(
     "DeepLab v1 on VGG-16 and v2's LargeFOV, Caffe names (a 4x4 window is taken for rate 4)",
     ("conv5_3.0", "fc6.0", "fc7.0", "fc8_*.0"),
     _v1,
-    _vgg_to_theirs,
+    lambda tensors: rename(numbered(rgb(tensors)), _V1, back=True),
 )
 CAFFE_V2_VGG = Family(
     "caffe.deeplabv2_vgg16",
     "DeepLab v2 on VGG-16, Caffe names (ASPP-S looks like ASPP-L: load it into deeplabv2_vgg16_aspp_s)",
     ("conv5_3.0", "fc6_1.0", "fc7_4.0", "fc8_*_4.0"),
     _v2,
-    _vgg_to_theirs,
+    lambda tensors: rename(numbered(rgb(tensors)), _V2, back=True),
 )
 CAFFE_V2_RESNET = Family(
     "caffe.deeplabv2_resnet101",

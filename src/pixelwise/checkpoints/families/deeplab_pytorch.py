@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from pixelwise.checkpoints.families.deeplab_caffe import resnet_arguments, rgb
+from pixelwise.checkpoints.caffe import rgb
+from pixelwise.checkpoints.families.deeplab_caffe import resnet_arguments
 from pixelwise.checkpoints.family import Family
 from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Renames, Tensors, rename
@@ -44,10 +45,10 @@ def _v2(name: str, says: str, marks: tuple[str, ...], table: Renames, prefix: st
         ours = rename({key.removeprefix(prefix): tensor for key, tensor in tensors.items()}, table)
         multi_scale = all(key.startswith(prefix) for key in tensors)
         arguments = {**resnet_arguments(ours), "multi_scale": multi_scale, "resize": resize}
-        return Origin("deeplabv2_resnet101", arguments), {key: rgb(key, t) for key, t in ours.items()}
+        return Origin("deeplabv2_resnet101", arguments), rgb(ours)
 
     def to_theirs(tensors: Tensors) -> Tensors:
-        theirs = rename({key: rgb(key, tensor) for key, tensor in tensors.items()}, table, back=True)
+        theirs = rename(rgb(tensors), table, back=True)
         return {prefix + key: tensor for key, tensor in theirs.items()}
 
     return Family(name, says, marks, read, to_theirs)

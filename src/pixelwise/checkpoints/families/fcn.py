@@ -1,10 +1,5 @@
-"""FCN of Long and others (`models/fcn.py`): the Caffe release, its PyTorch copies, and ImageNet weights of
-its encoders.
-
-In Caffe a layer's tensors have no names but numbers: "conv1_1.0" is the weight, "conv1_1.1" the bias. Caffe's
-files want pictures as B, G, R; our networks take R, G, B, so the first convolution's input channels are
-turned round, which changes no sum. Values stay 0 to 255 less the mean (`CAFFE_PREPROCESS`): a scale or a mean
-moved into the weights would make the zeros of the border something else than the mean.
+"""FCN of Long and others (`models/fcn.py`): the Caffe release (see `checkpoints.caffe`), its PyTorch copies, which also
+want B, G, R, and ImageNet weights of its encoders.
 
 One file cannot be told from another by its names: wkentaro's vgg16_from_caffe.pth has torchvision's names but wants
 B, G, R; use VGG_ILSVRC_16_layers, which it was made from.
@@ -16,16 +11,10 @@ from typing import Any
 
 import torch
 
+from pixelwise.checkpoints.caffe import FIRST, named, numbered, rgb
 from pixelwise.checkpoints.family import Family
-from pixelwise.inference.preprocess import Preprocess
 from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Renames, Tensors, rename
-
-CAFFE_PREPROCESS = Preprocess(
-    mean=(122.67892 / 255, 116.66877 / 255, 104.00699 / 255), std=(1 / 255, 1 / 255, 1 / 255)
-)
-"""What the Caffe files and their copies expect: 0 to 255 less the mean of each channel, in the order R, G,
-B."""
 
 # Whole networks ---------------------------------------------------------------------------------------------
 
@@ -38,10 +27,6 @@ LAYERS = Renames(
 """The release's names of layers, with .weight and .bias, and ours; also those of wkentaro's copies."""
 
 
-FIRST = ("conv1_1.weight", "conv1.weight", "conv1.conv.weight")
-"""The first convolution's weight in each of the encoders, less the prefix "backbone."."""
-
-
 def _vgg16(tensors: Tensors) -> tuple[Origin, Tensors]:
     deconvolutions = {"upscore": "fcn32s_vgg16", "upscore16": "fcn16s_vgg16", "upscore8": "fcn8s_vgg16"}
     model = next(model for layer, model in deconvolutions.items() if f"{layer}.weight" in tensors)
@@ -49,13 +34,13 @@ def _vgg16(tensors: Tensors) -> tuple[Origin, Tensors]:
 
 
 def _at_once(tensors: Tensors) -> tuple[Origin, Tensors]:
-    named = _named({key: tensor for key, tensor in tensors.items() if not key.startswith("scale_")})
-    return Origin("fcn8s_atonce_vgg16", _arguments(named, "conv1_1.weight")), _from_layers(named)
+    known = named({key: tensor for key, tensor in tensors.items() if not key.startswith("scale_")})
+    return Origin("fcn8s_atonce_vgg16", _arguments(known, "conv1_1.weight")), _from_layers(known)
 
 
 def _alexnet(tensors: Tensors) -> tuple[Origin, Tensors]:
-    named = _named(tensors)
-    return Origin("fcn32s_alexnet", _arguments(named, "conv1.weight")), _from_layers(named)
+    known = named(tensors)
+    return Origin("fcn32s_alexnet", _arguments(known, "conv1.weight")), _from_layers(known)
 
 
 def _arguments(tensors: Tensors, first: str) -> dict[str, Any]:
@@ -67,54 +52,26 @@ def _arguments(tensors: Tensors, first: str) -> dict[str, Any]:
 
 
 def _from_layers(tensors: Tensors) -> Tensors:
-    return {key: _rgb(key, tensor) for key, tensor in rename(tensors, LAYERS).items()}
+    return rgb(rename(tensors, LAYERS))
 
 
 def _to_layers(tensors: Tensors) -> Tensors:
-    return rename({key: _rgb(key, tensor) for key, tensor in tensors.items()}, LAYERS, back=True)
+    return rename(rgb(tensors), LAYERS, back=True)
 
 
 def _at_once_to_layers(tensors: Tensors) -> Tensors:
-    theirs = _blobs(_to_layers(tensors))
+    theirs = numbered(_to_layers(tensors))
     for pool, scale in (("pool4", 0.01), ("pool3", 0.0001)):
         theirs[f"scale_{pool}.0"] = torch.full((theirs[f"score_{pool}.0"].shape[1],), scale)
     return theirs
-
-
-def _rgb(key: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The first convolution's weight with its three input channels turned round; others as they are."""
-    first = key.removeprefix("backbone.") in FIRST
-    return tensor.flip(1) if first and tensor.ndim == 4 and tensor.shape[1] == 3 else tensor
-
-
-def _named(tensors: Tensors) -> Tensors:
-    """Blob numbers to names; biases that old files store as (1, 1, 1, c) become (c,)."""
-    named = {}
-    for key, tensor in tensors.items():
-        layer, _, number = key.rpartition(".")
-        if number not in ("0", "1"):
-            raise KeyError(key)
-        named[f"{layer}.{'bias' if number == '1' else 'weight'}"] = (
-            tensor.flatten() if number == "1" else tensor
-        )
-    return named
-
-
-def _blobs(tensors: Tensors) -> Tensors:
-    """Names to blob numbers."""
-    blobs = {}
-    for key, tensor in tensors.items():
-        layer, _, kind = key.rpartition(".")
-        blobs[f"{layer}.{0 if kind == 'weight' else 1}"] = tensor
-    return blobs
 
 
 CAFFE_FCN = Family(
     "caffe.fcn",
     "FCN-32s, 16s or 8s on VGG-16, Caffe names",
     ("conv5_3.0", "fc7.0", "score_fr.0", "upscore*.0"),
-    lambda tensors: _vgg16(_named(tensors)),
-    lambda tensors: _blobs(_to_layers(tensors)),
+    lambda tensors: _vgg16(named(tensors)),
+    lambda tensors: numbered(_to_layers(tensors)),
 )
 CAFFE_FCN_AT_ONCE = Family(
     "caffe.fcn8s_atonce",
@@ -128,7 +85,7 @@ CAFFE_FCN_ALEXNET = Family(
     "FCN-32s on CaffeNet, Caffe names",
     ("conv5.0", "fc7.0", "score_fr.0", "upscore.0"),
     _alexnet,
-    lambda tensors: _blobs(_to_layers(tensors)),
+    lambda tensors: numbered(_to_layers(tensors)),
 )
 WKENTARO_FCN = Family(
     "wkentaro.fcn",
@@ -198,22 +155,22 @@ def _encoder(
     theirs."""
 
     def read(tensors: Tensors) -> tuple[Origin, Tensors]:
-        ours = rename(_named(tensors) if caffe else tensors, table)
+        ours = rename(named(tensors) if caffe else tensors, table)
         for layer, side in (("fc6.weight", window), ("fc7.weight", 1)):
             if layer in ours:
                 rows, columns = ours[layer].shape[-2:]
                 ours[layer] = ours[layer].reshape(rows, columns // side**2, side, side)
         if caffe:
-            ours = {key: _rgb(key, tensor) for key, tensor in ours.items()}
+            ours = rgb(ours)
         first = next(ours[key] for key in FIRST if key in ours)
         return Origin(model, {"in_channels": first.shape[1]}), ours
 
     def to_theirs(tensors: Tensors) -> Tensors:
         if caffe:
-            tensors = {key: _rgb(key, tensor) for key, tensor in tensors.items()}
+            tensors = rgb(tensors)
         flat = {k: t.flatten(1) if k in ("fc6.weight", "fc7.weight") else t for k, t in tensors.items()}
         theirs = rename(flat, table, back=True)
-        return _blobs(theirs) if caffe else theirs
+        return numbered(theirs) if caffe else theirs
 
     return Family(name, says, marks, read, to_theirs, drops)
 

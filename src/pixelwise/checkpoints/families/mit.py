@@ -160,7 +160,8 @@ def _backbone(
     return Family(name, says, marks, read, to_theirs, drops)
 
 
-def _tables(pairs: Pairs) -> tuple[Callable[[Tensors], Tensors], Callable[[Tensors], Tensors]]:
+def tables(*pairs: tuple[str, str]) -> tuple[Callable[[Tensors], Tensors], Callable[[Tensors], Tensors]]:
+    """The way to our names, keys and values joined, and the way back."""
     table = Renames(*pairs)
     return (
         lambda tensors: join_key_and_value(rename(tensors, table)),
@@ -191,13 +192,13 @@ BACKBONES: tuple[Family, ...] = (
         "huggingface.mit",
         "a Mix Transformer of Hugging Face (nvidia/mit-b0 and so on)",
         ("segformer.encoder.patch_embeddings.0.proj.weight", "segformer.encoder.layer_norm.0.weight"),
-        "huggingface", *_tables(classic("segformer.encoder.", "")), ("classifier.*",),
+        "huggingface", *tables(*classic("segformer.encoder.", "")), ("classifier.*",),
     ),
     _backbone(
         "transformers5.mit",
         "a Mix Transformer in the names of transformers 5",
         ("segformer.stages.0.patch_embeddings.proj.weight", "segformer.stages.0.layer_norm.weight"),
-        "huggingface", *_tables(transformers5("segformer.", "")), ("classifier.*",),
+        "huggingface", *tables(*transformers5("segformer.", "")), ("classifier.*",),
     ),
     _backbone(
         "mmseg.mit",

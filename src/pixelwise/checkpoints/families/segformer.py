@@ -12,7 +12,7 @@ from pixelwise.checkpoints.families import mit
 from pixelwise.checkpoints.family import Family
 from pixelwise.models.segformer import VARIANTS
 from pixelwise.weights.origin import Origin
-from pixelwise.weights.renames import Renames, Tensors, rename
+from pixelwise.weights.renames import Tensors
 
 _HEAD: mit.Pairs = (
     ("decode_head.linear_fuse.{rest}", "decode_head.linear_fuse.conv.{rest}"),
@@ -20,13 +20,13 @@ _HEAD: mit.Pairs = (
     ("decode_head.classifier.{rest}", "decode_head.linear_pred.{rest}"),
 )
 
-_CLASSIC = Renames(
+_CLASSIC = mit.tables(
     *mit.classic("segformer.encoder.", "backbone."),
     ("decode_head.linear_c.{i-1}.proj.{rest}", "decode_head.linear_c{i}.proj.{rest}"),
     *_HEAD,
 )
 
-_TRANSFORMERS5 = Renames(
+_TRANSFORMERS5 = mit.tables(
     *mit.transformers5("segformer.", "backbone."),
     ("decode_head.linear_projections.{i-1}.proj.{rest}", "decode_head.linear_c{i}.proj.{rest}"),
     *_HEAD,
@@ -50,22 +50,6 @@ def _reader(to_ours: Callable[[Tensors], Tensors], eps: str) -> Callable[[Tensor
     return read
 
 
-def _from_classic(tensors: Tensors) -> Tensors:
-    return mit.join_key_and_value(rename(tensors, _CLASSIC))
-
-
-def _to_classic(tensors: Tensors) -> Tensors:
-    return rename(mit.part_key_and_value(tensors), _CLASSIC, back=True)
-
-
-def _from_transformers5(tensors: Tensors) -> Tensors:
-    return mit.join_key_and_value(rename(tensors, _TRANSFORMERS5))
-
-
-def _to_transformers5(tensors: Tensors) -> Tensors:
-    return rename(mit.part_key_and_value(tensors), _TRANSFORMERS5, back=True)
-
-
 FAMILIES: tuple[Family, ...] = (
     Family(
         "nvlabs.segformer",
@@ -82,16 +66,15 @@ FAMILIES: tuple[Family, ...] = (
             "segformer.encoder.block.0.0.attention.self.query.weight",
             "decode_head.linear_c.0.proj.weight",
         ),
-        _reader(_from_classic, "huggingface"), _to_classic,
+        _reader(_CLASSIC[0], "huggingface"), _CLASSIC[1],
     ),
     Family(
         "transformers5.segformer",
         "a SegFormer in the names of transformers 5",
         (
-            "segformer.stages.0.patch_embeddings.proj.weight",
-            "segformer.stages.0.blocks.0.attention.q_proj.weight",
+            "segformer.stages.0.patch_embeddings.proj.weight", "segformer.stages.0.blocks.0.attention.q_proj.weight",
             "decode_head.linear_projections.0.proj.weight",
         ),
-        _reader(_from_transformers5, "huggingface"), _to_transformers5,
+        _reader(_TRANSFORMERS5[0], "huggingface"), _TRANSFORMERS5[1],
     ),
 )  # fmt: skip

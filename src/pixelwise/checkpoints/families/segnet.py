@@ -2,9 +2,8 @@
 
 The released files are for inference: of each batch norm they hold a scale and a shift with the statistics of
 the training set inside, which fits a batch norm of mean 0 and variance 1. Snapshots of the training look the
-same but lack the statistics; run the release's compute_bn_statistics.py on them first. Pictures are B, G, R
-in Caffe, hence the first convolution's channels are turned round as in `fcn.py`; values are 0 to 255, no mean
-is subtracted.
+same but lack the statistics; run the release's compute_bn_statistics.py on them first. The rest is as in all of
+Caffe's files (`checkpoints.caffe`), but no mean is subtracted.
 """
 
 from __future__ import annotations
@@ -12,13 +11,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from pixelwise.checkpoints.caffe import named, numbered, rgb
 from pixelwise.checkpoints.family import Family
-from pixelwise.inference.preprocess import Preprocess
 from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Renames, Tensors, rename
-
-CAFFE_PREPROCESS = Preprocess(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
-"""What the Caffe files expect: 0 to 255, in the order R, G, B once they are converted."""
 
 LAYERS = Renames(
     ("conv1_1_D.{rest}", "score.{rest}"),
@@ -45,38 +41,30 @@ def _read(tensors: Tensors) -> tuple[Origin, Tensors]:
     scales = [key for key in tensors if key.endswith("_bn.0")]
     absorbed = not any(tensors[key].any() for key in scales)
     ours: Tensors = {}
-    for key, tensor in rename(tensors, LAYERS).items():
-        layer, _, number = key.rpartition(".")
-        if number not in ("0", "1"):
-            raise KeyError(key)
-        if number == "1" or layer.endswith(".norm"):
+    for key, tensor in named(rename(tensors, LAYERS)).items():
+        layer, _, kind = key.rpartition(".")
+        if layer.endswith(".norm"):
             tensor = tensor.flatten()  # (1, c, 1, 1) in their files
-        if layer.endswith(".norm") and number == "0":
-            ours[f"{layer}.running_mean"] = torch.zeros_like(tensor)
-            ours[f"{layer}.running_var"] = torch.ones_like(tensor)
-            if absorbed:  # BN-absorber.py leaves zeros where it moved the scales into the convolutions
-                tensor = torch.ones_like(tensor)
-        ours[f"{layer}.{'weight' if number == '0' else 'bias'}"] = tensor
-    return Origin("segnet", arguments), _turned(ours)
+            if kind == "weight":
+                ours[f"{layer}.running_mean"] = torch.zeros_like(tensor)
+                ours[f"{layer}.running_var"] = torch.ones_like(tensor)
+                if absorbed:  # BN-absorber.py leaves zeros where it moved the scales into the convolutions
+                    tensor = torch.ones_like(tensor)
+        ours[key] = tensor
+    return Origin("segnet", arguments), rgb(ours)
 
 
 def _to_theirs(tensors: Tensors) -> Tensors:
     folded: Tensors = {}
-    for key, tensor in _turned(tensors).items():
+    for key, tensor in rgb(tensors).items():
         layer, _, kind = key.rpartition(".")
         if not layer.endswith(".norm"):
-            folded[f"{layer}.{0 if kind == 'weight' else 1}"] = tensor
+            folded[key] = tensor
         elif kind == "weight":
             scale = tensor / (tensors[f"{layer}.running_var"] + 1e-9).sqrt()
             shift = tensors[f"{layer}.bias"] - scale * tensors[f"{layer}.running_mean"]
-            folded[f"{layer}.0"], folded[f"{layer}.1"] = scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
-    return rename(folded, LAYERS, back=True)
-
-
-def _turned(tensors: Tensors) -> Tensors:
-    """B, G, R to R, G, B, or back."""
-    first = tensors["encoder1.0.conv.weight"]
-    return {**tensors, "encoder1.0.conv.weight": first.flip(1) if first.shape[1] == 3 else first}
+            folded[key], folded[f"{layer}.bias"] = scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
+    return numbered(rename(folded, LAYERS, back=True))
 
 
 FAMILIES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pixelwise.checkpoints.caffe import named, numbered
 from pixelwise.checkpoints.family import Family
 from pixelwise.errors import WeightsError
 from pixelwise.weights.origin import Origin
@@ -22,24 +23,18 @@ def _milesial(tensors: Tensors) -> tuple[Origin, Tensors]:
 
 
 FREIBURG = Renames(
-    *(
-        (f"{theirs}.{blob}", f"{ours}.{leaf}")
-        for theirs, ours in (
-            ("conv_d{i}a-b", "down{i}.conv1"),
-            ("conv_d{i}b-c", "down{i}.conv2"),
-            ("upconv_d4c_u3a", "up3.up"),
-            ("upconv_u3d_u2a", "up2.up"),
-            ("upconv_u2d_u1a", "up1.up"),
-            ("upconv_u1d_u0a", "up0.up"),
-            ("conv_u{i}b-c", "up{i}.pair.conv1"),
-            ("conv_u{i}c-d", "up{i}.pair.conv2"),
-            ("conv_u0d-score", "score"),
-        )
-        for blob, leaf in enumerate(("weight", "bias"))
-    )
+    ("conv_d{i}a-b.{rest}", "down{i}.conv1.{rest}"),
+    ("conv_d{i}b-c.{rest}", "down{i}.conv2.{rest}"),
+    ("upconv_d4c_u3a.{rest}", "up3.up.{rest}"),
+    ("upconv_u3d_u2a.{rest}", "up2.up.{rest}"),
+    ("upconv_u2d_u1a.{rest}", "up1.up.{rest}"),
+    ("upconv_u1d_u0a.{rest}", "up0.up.{rest}"),
+    ("conv_u{i}b-c.{rest}", "up{i}.pair.conv1.{rest}"),
+    ("conv_u{i}c-d.{rest}", "up{i}.pair.conv2.{rest}"),
+    ("conv_u0d-score.{rest}", "score.{rest}"),
 )
-"""Layer and blob to our names. Both kinds of weights lie in memory as in torch: (out, in, h, w), and (in,
-out, h, w) for the up-convolutions.
+"""Layers to our names. Both kinds of weights lie in memory as in torch: (out, in, h, w), and (in, out, h, w) for the
+up-convolutions.
 """
 
 
@@ -49,13 +44,11 @@ def _freiburg(tensors: Tensors) -> tuple[Origin, Tensors]:
     arguments: dict[str, Any] = {"num_classes": len(tensors["conv_u0d-score.0"]), "in_channels": in_channels}
     if width != 64:
         arguments["width"] = width
-    # Files from before Caffe had shapes hold a bias as (1, 1, 1, n).
-    ours = {k: t.flatten() if k.endswith("bias") else t for k, t in rename(tensors, FREIBURG).items()}
-    return Origin("unet_phseg_v5", arguments), ours
+    return Origin("unet_phseg_v5", arguments), named(rename(tensors, FREIBURG))
 
 
 def _freiburg_to_theirs(tensors: Tensors) -> Tensors:
-    renamed = rename(tensors, FREIBURG, back=True)
+    renamed = numbered(rename(tensors, FREIBURG, back=True))
     _refuse_other_variants(renamed)
     return renamed
 

@@ -124,14 +124,6 @@ def _rows(tensors: Tensors, key: str) -> int | None:
     return len(tensors[key]) if key in tensors else None
 
 
-def _from_huggingface(tensors: Tensors) -> Tensors:
-    return rename(tensors, _HUGGINGFACE)
-
-
-def _from_mlverse(tensors: Tensors) -> Tensors:
-    return rename(tensors, _MLVERSE)
-
-
 _PYRAMID = "decode_head.psp_modules.0.1.conv.weight"
 
 FAMILIES: tuple[Family, ...] = (
@@ -151,13 +143,14 @@ FAMILIES: tuple[Family, ...] = (
         "huggingface.upernet_convnext",
         "a UPerNet on ConvNeXt of Hugging Face",
         ("backbone.encoder.stages.0.layers.0.dwconv.weight", "backbone.hidden_states_norms.stage1.weight", _PYRAMID),
-        _upernet(_from_huggingface), lambda tensors: rename(tensors, _HUGGINGFACE, back=True),
+        _upernet(lambda tensors: rename(tensors, _HUGGINGFACE)),
+        lambda tensors: rename(tensors, _HUGGINGFACE, back=True),
     ),
     Family(
         "mlverse.upernet_convnext",
         "a UPerNet on ConvNeXt of R's torchvision",
         ("backbone.model.stages.0.0.dwconv.weight", "decode_head.psp_modules.stages.0.1.weight"),
-        _upernet(_from_mlverse), lambda tensors: rename(tensors, _MLVERSE, back=True),
+        _upernet(lambda tensors: rename(tensors, _MLVERSE)), lambda tensors: rename(tensors, _MLVERSE, back=True),
         ("backbone.model.norm*",),
     ),
     Family(
