@@ -29,7 +29,7 @@ from pixelwise.catalog.entry import Entry
 from pixelwise.checkpoints.families import fcn
 from pixelwise.checkpoints.family import Family
 from pixelwise.checkpoints.loading import families
-from pixelwise.checkpoints.making import tensors_of
+from pixelwise.checkpoints.making import outline
 from pixelwise.cli.app import app
 from pixelwise.datasets.layouts import LAYOUTS
 from pixelwise.errors import PixelwiseError
@@ -363,7 +363,7 @@ def _tensors(name: str, entry: Entry, options: tuple[tuple[str, Any], ...]) -> T
         known = inspect.signature(builder_of(name)).parameters
         state = None
         if all(key in known for key, _ in options):
-            state = tensors_of(Origin(name, dict(options)))
+            state = dict(outline(Origin(name, dict(options))).state_dict())
         _cache[name, options] = state
     return _cache[name, options]
 

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import pixelwise
 from pixelwise import create_model, from_checkpoint, load_checkpoint, models
 from pixelwise.checkpoints.loading import families, recognise
-from pixelwise.checkpoints.making import tensors_of
+from pixelwise.checkpoints.making import outline
 from pixelwise.checkpoints.saving import convert_file
 from pixelwise.checkpoints.smp.tensors import to_theirs as smp_names
 from pixelwise.decoders import DECODERS
-from pixelwise.errors import InputError, OutputError, UnknownNameError, WeightsError
+from pixelwise.errors import InputError, OutputError, PixelwiseError, UnknownNameError, WeightsError
 from pixelwise.models.deeplabv2 import RESNET101
 from pixelwise.weights import store
-from pixelwise.weights.card import CARD_KEY, Card
+from pixelwise.weights.card import Card
 from pixelwise.weights.origin import Origin, origin_of
 
 
@@ -132,8 +132,7 @@ def test_a_network_made_with_weights_is_saved_without_asking_for_them_again(tmp_
 
 def test_a_card_travels_along_and_is_made_where_none_is_given(tmp_path):
     def card_in(path) -> Card:
-        with safe_open(path, "pt") as file:
-            return Card.from_json(file.metadata()[CARD_KEY])
+        return pixelwise.Segmenter(from_checkpoint(path), engine="pytorch").card
 
     network = create_model("unet", width=2, num_classes=3)
     pixelwise.save(network, tmp_path / "bare.safetensors")
@@ -142,6 +141,76 @@ def test_a_card_travels_along_and_is_made_where_none_is_given(tmp_path):
     named = bare.replace(labels=pixelwise.LabelSet.of(["street", "grass", "sky"]))
     pixelwise.save(network, tmp_path / "named.safetensors", card=named)
     assert card_in(tmp_path / "named.safetensors") == named
+    convert_file(tmp_path / "named.safetensors", tmp_path / "converted.safetensors")
+    pixelwise.save(from_checkpoint(tmp_path / "named.safetensors"), tmp_path / "again.safetensors")
+    assert card_in(tmp_path / "converted.safetensors") == card_in(tmp_path / "again.safetensors") == named
+    for labels in (["a", "b"], ["a", "b", "c", "d"]):
+        card = named.replace(labels=pixelwise.LabelSet.of(labels))
+        with pytest.raises(InputError, match=f"names {len(labels)} classes, the network has 3 outputs"):
+            pixelwise.save(network, tmp_path / "wrong.safetensors", card=card)
+
+
+def test_the_networks_of_the_embedded_models_are_saved_under_their_builders(tmp_path):
+    network = create_model("everyday", num_classes=4, width_mult=0.25).eval()
+    pixelwise.save(network, tmp_path / "it.safetensors")
+    again = from_checkpoint(tmp_path / "it.safetensors")
+    assert again.origin.model == "deeplabv3_mobilenet_v2"
+    same_logits(again, network)
+
+
+def test_a_network_whose_layers_were_changed_is_not_written_as_it_was_built(tmp_path):
+    def changed(change) -> nn.Module:
+        network = create_model("unet", width=2)
+        change(network)
+        return network
+
+    def without_relu(network):
+        network.inc.double_conv[2] = nn.Identity()
+
+    def another_eps(network):
+        network.inc.double_conv[1].eps = 0.1
+
+    def dilated(network):
+        network.inc.double_conv[0].dilation = network.inc.double_conv[0].padding = (2, 2)
+
+    for change in (without_relu, another_eps, dilated):
+        with pytest.raises(InputError, match=r"is not as it was built.*where it is built anew with"):
+            pixelwise.save(changed(change), tmp_path / "it.safetensors")
+    with torch.device("meta"), pytest.raises(InputError, match="hold no values"):
+        pixelwise.save(create_model("unet", width=2), tmp_path / "it.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("[1]", "does not say in its header"),
+        ("{", "does not say in its header"),
+        ('{"model": "unet"}', "does not say in its header"),
+        ('{"model": ["unet"], "arguments": {}}', "expected a name and a dictionary"),
+        ('{"model": "unet", "arguments": []}', "expected a name and a dictionary"),
+        ('{"model": "unet", "arguments": {"num_classes": "x"}}', "cannot be built"),
+        ('{"model": "unet", "arguments": {"nim_classes": 2}}', "cannot be built"),
+        ('{"model": "unit", "arguments": {}}', "Unknown model 'unit'"),
+        ('{"model": "unet", "arguments": {"encoder": "tu-test_resnet", "encoder_options": {"pretrained": true}}}',
+         r"take weights from elsewhere \(pretrained\)"),
+        ('{"model": "unet", "arguments": {"encoder": "tu-test_resnet", "encoder_options": {"checkpoint_path": "/x"}}}',
+         "take weights from elsewhere"),
+    ],
+)  # fmt: skip
+def test_a_header_that_was_edited_is_told_in_one_sentence_and_fetches_nothing(said, why, tmp_path):
+    file = tmp_path / "it.safetensors"
+    save_file(create_model("unet", width=2).state_dict(), file, metadata={"pixelwise.plan": said})
+    with pytest.raises(PixelwiseError, match=why):
+        from_checkpoint(file)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 2)])
+def test_tensors_of_other_dimensions_are_told_in_one_sentence(shape, theirs):
+    tensors = dict(theirs.state_dict())
+    tensors["classifier.low_classifier.weight"] = torch.zeros(shape)
+    with pytest.raises(WeightsError):
+        from_checkpoint(tensors)
 
 
 def test_a_replaced_head_is_saved_with_its_own_number_of_classes(tmp_path):
@@ -296,7 +365,7 @@ def test_families_have_names_of_their_own_and_a_file_each():
 def test_a_file_of_a_family_has_all_of_its_marks_and_of_any_other_family_fewer(family):
     origin = Origin(*FILES[family.name])
     to_theirs = family.to_theirs or functools.partial(smp_names, origin)
-    theirs = to_theirs(tensors_of(origin))
+    theirs = to_theirs(outline(origin).state_dict())
     claims = {f: len(f.marks) for f in families() if f.matches(theirs) == len(f.marks)}
     assert claims.pop(family) > max(claims.values(), default=0)
     assert recognise(theirs) is family

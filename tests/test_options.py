@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pixelwise import LabelSet, Segmenter, SegmentOptions
+from pixelwise.cli import main
 from pixelwise.cli.app import app
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.cleanup import Cleanup
@@ -70,8 +71,8 @@ CLEANED = {
     "--min-area 9": Cleanup(9),
     "--fill-holes green,blue": Cleanup(0, (2, 3)),
     "--largest-only green": Cleanup(0, (), (2,)),
-    "--largest-only all --min-area 5": Cleanup(5, (), (0, 1, 2, 3)),
-    "--fill-holes all": Cleanup(0, (0, 1, 2, 3)),
+    "--largest-only red,green,blue --min-area 5": Cleanup(5, (), (1, 2, 3)),
+    "--fill-holes red,green,blue": Cleanup(0, (1, 2, 3)),
     "--min-confidence 0.4": Cleanup(),
     "--min-confidence 0.4 --min-area 30 --fill-holes green --largest-only red,green": Cleanup(
         30, (2,), (1, 2)
@@ -102,7 +103,7 @@ def test_pictures_whole_and_in_tiles_and_rasters_are_cleaned_up_alike(model, tmp
     maps = []
     for door in ("whole", "tiled", "raster"):
         path, tiles = source(door, tmp_path)
-        words = "--min-area 30 --fill-holes all --largest-only green".split()
+        words = "--min-area 30 --fill-holes green,blue --largest-only green".split()
         run = ("segment", path, "--model", model, "--format", "npy", *tiles, *words)
         typed(*run, "--out", tmp_path / door)
         maps.append(np.load(tmp_path / door / "a.npy"))
@@ -112,11 +113,11 @@ def test_pictures_whole_and_in_tiles_and_rasters_are_cleaned_up_alike(model, tmp
 
 def test_python_takes_the_same_words_and_a_name_alone(model, tmp_path):
     segmenter, path = Segmenter(model), source("whole", tmp_path)[0]
-    words = ("--min-confidence", "0.4", "--min-area", "30", "--fill-holes", "green", "--largest-only", "all")
+    words = ("--min-confidence", "0.4", "--min-area", "30", "--fill-holes", "green", "--largest-only", "red")
     typed("segment", path, "--model", model, "--format", "npy", *words, "--out", tmp_path)
-    called = segmenter(path, min_confidence=0.4, min_area=30, fill_holes=["green"], largest_only="all")
+    called = segmenter(path, min_confidence=0.4, min_area=30, fill_holes=["green"], largest_only="red")
     np.testing.assert_array_equal(called.labels, np.load(tmp_path / "a.npy"))
-    options = SegmentOptions(min_confidence=0.4, min_area=30, fill_holes=("green",), largest_only=("all",))
+    options = SegmentOptions(min_confidence=0.4, min_area=30, fill_holes=("green",), largest_only=("red",))
     np.testing.assert_array_equal(segmenter.segment(path, options).labels, called.labels)
     assert called.confidence is None
     plainly, cleaned = (segmenter(path, confidence=True, min_area=n) for n in (0, 30))
@@ -125,7 +126,7 @@ def test_python_takes_the_same_words_and_a_name_alone(model, tmp_path):
 
 def test_streamed_bands_are_those_of_the_cleaned_picture(model):
     segmenter, picture = Segmenter(model), specks()
-    options = SegmentOptions(tile=32, min_area=30, fill_holes=("all",), min_confidence=0.3)
+    options = SegmentOptions(tile=32, min_area=30, fill_holes=("green", "blue"), min_confidence=0.3)
 
     def bands(options: SegmentOptions, **more: object):
         return segmenter.bands(lambda a, b: picture[a:b], picture.shape[:2], options, **more)
@@ -167,7 +168,7 @@ def test_an_option_that_is_wrong_gets_the_same_sentence_in_python_and_typed(mode
     assert not (tmp_path / "out").exists()
     with pytest.raises(UnknownNameError, match="did you mean 'green'"):
         segmenter(path, fill_holes="gren")
-    with pytest.raises(InputError, match=r"such as \('cat',\)"):
+    with pytest.raises(InputError, match=r"such as \('cat', 'dog'\)"):
         SegmentOptions(largest_only="cat")
 
 
@@ -179,10 +180,48 @@ def test_doubtful_pixels_need_an_ignore_id(tmp_path):
     assert segmenter(specks(), min_area=9).labels.max() == 3
 
 
-def test_a_class_may_be_called_all(tmp_path):
-    classes = LabelSet.of(["dark", "red", "all", "blue"])
-    assert SegmentOptions(fill_holes=("all",)).cleanup(classes).fill_holes == (2,)
-    assert SegmentOptions(fill_holes=("all",)).cleanup(COLORS).fill_holes == (0, 1, 2, 3)
+def test_what_makes_no_sense_is_refused_at_once():
+    for given, says in (
+        ({"overlap": -5}, "0 <= overlap"),
+        ({"overlap": float("nan")}, "an overlap is a number"),
+        ({"overlap": float("inf"), "tile": 64}, "an overlap is a number"),
+        ({"overlap": object()}, "overlap a number"),
+        ({"tile": 10**24}, "fewer than"),
+        ({"scales": (float("nan"),)}, "positive factors"),
+        ({"scales": (float("inf"),)}, "positive factors"),
+        ({"fill_holes": "green"}, "in a tuple"),
+        ({"fill_holes": None}, "in a tuple"),
+        ({"largest_only": ["green"]}, "in a tuple"),
+        ({"largest_only": (1,)}, "in a tuple"),
+    ):
+        with pytest.raises(InputError, match=says):
+            SegmentOptions(**given)
+    assert SegmentOptions(tile=64, overlap=np.int64(16)).share == 16
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--fill-holes ,", "--largest-only ,", "--flip ,", "--overlap nan", "--overlap -5", "--scales inf",
+     "--tile 999999999999999999999", "--min-area 99999999999999999999", "--fill-holes green,nonsense"],
+)  # fmt: skip
+def test_on_the_command_line_it_is_one_sentence_and_exit_code_2(words, model, tmp_path, monkeypatch, capsys):
+    path, _ = source("whole", tmp_path)
+    run = [
+        "pixelwise",
+        "segment",
+        str(path),
+        "--model",
+        str(model),
+        "--out",
+        str(tmp_path / "out"),
+        *words.split(),
+    ]
+    monkeypatch.setattr("sys.argv", run)
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "out" / "a.labels.png").exists()
 
 
 def test_options_are_one_value_that_does_not_change():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-LARGE = r"(?:.*resnet101.*|.*xception(?:41|71)|.*_vainf|.*jfzhang95|.*_paper|deeplabv3plus_resnet50|.*xception65|fcn8s_atonce_vgg16)"
+LARGE = r"(?:.*resnet101.*|.*xception\d\d|.*_vainf|.*jfzhang95|.*_paper|deeplabv3plus_resnet50|fcn8s_atonce_vgg16)"
 """Networks of tens of millions of parameters that have a smaller one of the same paper beside them."""
 
 TIERS: tuple[tuple[str, str], ...] = (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pixelwise import catalog, images, models
 from pixelwise.engines import Engine, open_engine
-from pixelwise.errors import InputError, MissingExtraError
+from pixelwise.errors import InputError, MissingExtraError, OutputError
 from pixelwise.images import ImageLike
 from pixelwise.inference.cleanup import Cleanup, clean, clean_bands
 from pixelwise.inference.decide import decide
@@ -297,7 +297,11 @@ class Segmenter:
 
 
 def _cleaned(bands: Iterator[Band], size_hw: tuple[int, int], cleanup: Cleanup) -> Iterator[Band]:
-    with TemporaryDirectory(prefix="pixelwise-") as scratch:
+    try:
+        folder = TemporaryDirectory(prefix="pixelwise-")
+    except OSError as error:
+        raise OutputError(f"cannot make a folder for temporary files ({error}); set TMPDIR to one") from error
+    with folder as scratch:
         yield from clean_bands(bands, size_hw, cleanup, scratch)
 
 

@@ -50,17 +50,25 @@ def entry(name: str) -> Entry:
 
 
 def card_for(network: Any) -> Card:
-    """The card of a network that came without one: classes named by number, the preprocessing that its architecture
-    has in the catalog (else `Preprocess()`), the rest read off the network."""
+    """The card that came with a network's file, while its classes are as many. Of any other network: classes named by
+    number, the preprocessing that its architecture has in the catalog (else `Preprocess()`), the rest read off it."""
+    card, outputs = vars(network).get("card"), int(getattr(network, "num_classes", 1))
+    if isinstance(card, Card) and fits(card, outputs):
+        return card
     origin = vars(network).get("origin")
     known = CATALOG.get(origin.model) if isinstance(origin, Origin) else None
     return Card(
         name=type(network).__name__,
         architecture=str(origin or type(network).__name__),
-        labels=LabelSet.of([f"class {i}" for i in range(max(int(getattr(network, "num_classes", 1)), 2))]),
+        labels=LabelSet.of([f"class {i}" for i in range(max(outputs, 2))]),
         preprocess=Preprocess() if known is None or known.card is None else known.card.preprocess,
         stride=getattr(network, "stride", 1),
         align_corners=getattr(network, "align_corners", False),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         origin="a network in memory",
     )
+
+
+def fits(card: Card, outputs: int) -> bool:
+    """Whether a network with so many outputs can have that card; one output tells two classes apart."""
+    return card.labels.num_classes in ((outputs,) if outputs > 1 else (1, 2))

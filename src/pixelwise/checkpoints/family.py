@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pixelwise.errors import WeightsError
+from pixelwise.errors import PixelwiseError, WeightsError
 from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Tensors
 
@@ -50,6 +50,16 @@ class Family:
             what = str(error) or "a tensor"
             raise WeightsError(
                 f"this looks like {self.says}, but {what} is missing or has no place there; nothing was loaded"
+            ) from error
+        except PixelwiseError:
+            raise
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # a tensor that is measured has other dimensions
+            raise WeightsError(
+                f"this looks like {self.says}, but its tensors have other shapes ({error}); nothing was loaded"
             ) from error
 
 

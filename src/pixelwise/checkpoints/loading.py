@@ -15,11 +15,11 @@ from torch import nn
 from pixelwise.checkpoints import families as files
 from pixelwise.checkpoints.family import Family, among
 from pixelwise.checkpoints.making import build
-from pixelwise.checkpoints.reading import Source, own_origin, read
+from pixelwise.checkpoints.reading import Source, own_card, own_origin, read
 from pixelwise.checkpoints.smp import state_dict
 from pixelwise.checkpoints.smp import tensors as smp
 from pixelwise.checkpoints.smp.folder import read_config
-from pixelwise.errors import WeightsError
+from pixelwise.errors import PixelwiseError, WeightsError
 from pixelwise.weights import store
 from pixelwise.weights.origin import Origin, keep_beside
 from pixelwise.weights.renames import Tensors
@@ -66,8 +66,17 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
     if origin is None:
         family = _folder_of_smp(source) or recognise(tensors)
         (origin, tensors), said = family.interpret(tensors), family.says
-    network = build(origin)
+    try:
+        network = build(origin)
+    except PixelwiseError:
+        raise
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise WeightsError(
+            f"{said} is of a network that cannot be built: {str(error).splitlines()[0]}"
+        ) from error
     store.load_into(network, tensors, source=said)
+    if (card := own_card(source)) is not None:
+        vars(network)["card"] = card  # goes with it, into `catalog.card_for` and so into Segmenter and save
     return network.eval()
 
 

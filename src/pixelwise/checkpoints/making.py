@@ -12,8 +12,8 @@ from pixelwise import models
 from pixelwise.catalog import CATALOG
 from pixelwise.decoders import DECODERS
 from pixelwise.decoders.compose import compose
+from pixelwise.errors import WeightsError
 from pixelwise.weights.origin import WEIGHTS_ARGUMENTS, Origin, keep_beside
-from pixelwise.weights.renames import Tensors
 
 
 def create_model(name: str, **arguments: Any) -> nn.Module:
@@ -39,9 +39,18 @@ def create_model(name: str, **arguments: Any) -> nn.Module:
     return network
 
 
+TIMM_FETCHES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+"""Options of timm that open files and addresses."""
+
+
 def build(origin: Origin) -> nn.Module:
     """The network of that origin with random weights; nothing is fetched."""
     arguments = {name: value for name, value in origin.arguments.items() if name not in WEIGHTS_ARGUMENTS}
+    for name in TIMM_FETCHES:
+        if name in (arguments.get("encoder_options") or {}):
+            raise WeightsError(
+                f"the encoder of {origin} would take weights from elsewhere ({name}), which no file may ask for"
+            )
     if arguments.get("encoder") is not None:
         arguments["encoder_weights"] = None
     elif "weights_backbone" in inspect.signature(models.builder_of(origin.model)).parameters:
@@ -52,7 +61,7 @@ def build(origin: Origin) -> nn.Module:
     return network
 
 
-def tensors_of(origin: Origin) -> Tensors:
-    """The state dict of the network of that origin: names and shapes, without values ("meta")."""
+def outline(origin: Origin) -> nn.Module:
+    """The network of that origin without values: names, shapes and layers, on "meta"."""
     with torch.device("meta"):
-        return build(origin).state_dict()
+        return build(origin)

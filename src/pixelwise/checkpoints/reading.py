@@ -10,6 +10,7 @@ from typing import Any
 
 from pixelwise.errors import WeightsError
 from pixelwise.weights import store
+from pixelwise.weights.card import CARD_KEY, Card
 from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Tensors
 
@@ -35,13 +36,38 @@ def read(source: Source, *, allow_pickle: bool = False) -> Tensors:
 
 def own_origin(source: Source) -> Origin | None:
     """What our own safetensors files say about their network."""
+    said = _own(source, ORIGIN_KEY)
+    if not said:
+        return None
+    try:
+        origin = json.loads(said)
+        model, arguments = origin["model"], origin["arguments"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise WeightsError(
+            f"{source} does not say in its header how its network is built ({error!r})"
+        ) from error
+    if not isinstance(model, str) or not isinstance(arguments, dict):
+        raise WeightsError(
+            f"{source} says in its header {model!r} and {arguments!r}, expected a name and a dictionary"
+        )
+    return Origin(model, arguments)
+
+
+def own_card(source: Source) -> Card | None:
+    """The card in our own safetensors files."""
+    said = _own(source, CARD_KEY)
+    return Card.from_json(said) if said else None
+
+
+def _own(source: Source, key: str) -> str | None:
+    """What stands under a key in the header of a safetensors file."""
     if isinstance(source, Mapping) or Path(source).suffix != ".safetensors" or not Path(source).is_file():
         return None
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(source, "pt") as file:
-            said = (file.metadata() or {}).get(ORIGIN_KEY)
+            said: str | None = (file.metadata() or {}).get(key)
     except SafetensorError:
         return None  # reading it will say what is wrong
-    return Origin(**json.loads(said)) if said else None
+    return said

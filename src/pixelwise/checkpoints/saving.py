@@ -12,7 +12,7 @@ from torch import nn
 
 from pixelwise import catalog
 from pixelwise.checkpoints.loading import families, from_checkpoint
-from pixelwise.checkpoints.making import tensors_of
+from pixelwise.checkpoints.making import outline
 from pixelwise.checkpoints.reading import ORIGIN_KEY, Source
 from pixelwise.checkpoints.smp import folder as smp
 from pixelwise.checkpoints.writing import write_tensors
@@ -37,11 +37,18 @@ def save(
             f"a network is saved as safetensors, expected a name that ends in .safetensors, got {os.fspath(path)!r}"
         )
     said = _written(_origin_as_it_is(network))
+    card = catalog.card_for(network) if card is None else card
+    outputs = getattr(network, "num_classes", None)
+    if isinstance(outputs, int) and not catalog.fits(card, outputs):
+        raise InputError(
+            f"the card names {card.labels.num_classes} classes, the network has {outputs} outputs; give a card with as "
+            "many"
+        )
     write_tensors(
         network.state_dict(),
         path,
         overwrite=overwrite,
-        says={CARD_KEY: (card or catalog.card_for(network)).to_json(), ORIGIN_KEY: said},
+        says={CARD_KEY: card.to_json(), ORIGIN_KEY: said},
     )
 
 
@@ -106,12 +113,20 @@ def _origin_as_it_is(network: nn.Module) -> Origin:
 
 
 def _misfit(network: nn.Module, origin: Origin) -> str | None:
-    """The first tensor that the network of that origin, as read from a file, has otherwise; None if there is none."""
+    """What the network of that origin, as read from a file, has otherwise: a tensor, or a layer as it prints itself;
+    None if there is nothing."""
     found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    built = tensors_of(Origin(**json.loads(_written(origin))))
+    anew = outline(Origin(**json.loads(_written(origin))))
+    built = anew.state_dict()
     for name, tensor in built.items():
         if name not in found:
             return f"{name} is missing"
         if found[name] != tuple(tensor.shape):
             return f"{name} has the shape {found[name]}, built anew {tuple(tensor.shape)}"
-    return next((f"{name} is not in it when it is built anew" for name in found if name not in built), None)
+    for name in found:
+        if name not in built:
+            return f"{name} is not in it when it is built anew"
+    for own, other in zip(str(network).splitlines(), str(anew).splitlines(), strict=False):
+        if own != other:
+            return f"it has {own.strip()} where it is built anew with {other.strip()}"
+    return None

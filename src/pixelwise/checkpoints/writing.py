@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from pixelwise.errors import InputError, OutputError
 from pixelwise.files import writing
 from pixelwise.weights.renames import Tensors
 
@@ -23,11 +24,17 @@ def write_tensors(
 
     Raises OutputError (see `files.writing`).
     """
+    if any(tensor.is_meta for tensor in tensors.values()):
+        raise InputError('these tensors are on "meta" and hold no values; build the network on a device')
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with writing(path, overwrite=overwrite) as temporary:
         if Path(path).suffix in TORCH_FILES:
             torch.save(plain, temporary)
         else:
+            from safetensors import SafetensorError
             from safetensors.torch import save_file
 
-            save_file(plain, temporary, metadata={"format": "pt", **(says or {})})
+            try:
+                save_file(plain, temporary, metadata={"format": "pt", **(says or {})})
+            except SafetensorError as error:  # how it tells that the disk is full
+                raise OutputError(f"cannot write {path}: {error}") from error

@@ -50,7 +50,7 @@ def _segment_options(
     flip: Annotated[
         str | None,
         typer.Option(help="Average with the mirrored picture: horizontal, vertical, or both with a comma."),
-        Reads(lambda text: names(text), "flips"),
+        Reads(lambda text: named("--flip", text), "flips"),
     ] = None,
     rotate: Annotated[
         str | None,
@@ -88,13 +88,13 @@ def _segment_options(
     ] = None,
     fill_holes: Annotated[
         str | None,
-        typer.Option(help="Fill holes in these classes, comma separated, or all."),
-        Reads(lambda text: names(text)),
+        typer.Option(help="Fill holes in these classes, comma separated."),
+        Reads(lambda text: named("--fill-holes", text)),
     ] = None,
     largest_only: Annotated[
         str | None,
-        typer.Option(help="Keep only the largest region of these classes, or of all."),
-        Reads(lambda text: names(text)),
+        typer.Option(help="Keep only the largest region of these classes."),
+        Reads(lambda text: named("--largest-only", text)),
     ] = None,
 ) -> None:
     """Never called: the options, their help and how their text is read are all that is taken from it."""
@@ -131,7 +131,7 @@ def _overlap(text: str) -> Overlap:
     if text == "auto":
         return "auto"
     share = number("--overlap", text, float, "pixels, a share below 1, or auto")
-    return share if share < 1 else int(share)
+    return int(share) if 1 <= share < 2**31 else share  # what is no size is for SegmentOptions to refuse
 
 
 Number = TypeVar("Number", int, float)
@@ -156,3 +156,10 @@ def numbers(option: str, text: str | None, kind: type[Number], form: str) -> tup
 def names(text: str) -> tuple[str, ...]:
     """What stands between the commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def named(option: str, text: str) -> tuple[str, ...]:
+    """The same, at least one."""
+    if not (found := names(text)):
+        raise InputError(f"{option} takes names, comma separated, got {text!r}")
+    return found

@@ -45,7 +45,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, OutputError
 from pixelwise.inference.tiling import Band
 
 
@@ -83,7 +83,7 @@ class Cleanup:
 
 
 def _counts(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 0
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= int(value) < 2**62
 
 
 def clean(labels: NDArray[Any], cleanup: Cleanup) -> NDArray[Any]:
@@ -128,6 +128,11 @@ def clean_bands(
                 names = ["labels"] if band.confidence is None else ["labels", "confidence"]
                 files = [stack.enter_context(_scratch(Path(scratch) / f"cleanup.{name}")) for name in names]
             arrays = [labels] if band.confidence is None else [labels, band.confidence]
+            if arrays[-1].shape != labels.shape or (arrays[1:] and arrays[1].dtype != np.float32):
+                raise InputError(
+                    f"expected a confidence of float32 {labels.shape}, as the labels, got {arrays[1].dtype} "
+                    f"{arrays[1].shape}"
+                )
             top = sum(heights)
             fits = labels.shape[1:] == size[1:] and top == band.top and top + len(labels) <= size[0]
             if not fits or labels.dtype != regions.dtype or len(arrays) != len(files):
@@ -236,6 +241,10 @@ class _Second:
 
 
 def _checked(labels: NDArray[Any]) -> NDArray[Any]:
+    if not isinstance(labels, np.ndarray):
+        raise InputError(
+            f"expected an array of class indices (h, w) or (d, h, w), got {type(labels).__name__}"
+        )
     if labels.ndim not in (2, 3) or labels.dtype.kind != "u":
         raise InputError(
             "expected unsigned class indices (h, w) or (d, h, w), such as uint8, "
@@ -271,6 +280,10 @@ def _scratch(path: Path) -> Iterator[BufferedRandom]:
     try:
         with open(path, "w+b") as file:
             yield file
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; it takes the map once more"
+        ) from error
     finally:
         path.unlink(missing_ok=True)
 

@@ -23,9 +23,6 @@ Overlap = int | float | Literal["auto"]
 TILE_PX = 512
 """The tile of what cannot be shown whole: the same on every machine, so that results are the same too."""
 
-ALL = "all"
-"""Stands for every class where classes are named."""
-
 CLEANS: dict[str, bool] = {"cleans": True}
 
 
@@ -45,7 +42,7 @@ class SegmentOptions:
     answers are blended.
 
     What cleans up the answer, see `inference.cleanup`: min_area: regions of fewer pixels go. fill_holes, largest_only:
-    names of classes, "all" for every one; holes in their regions are filled, and only the largest region stays.
+    names of classes; holes in their regions are filled, in the order given, and only the largest region stays.
     min_confidence, last: pixels whose class, before any clean-up, had a lower softmax probability become the ignore id.
 
     Raises InputError for what makes no sense, UnknownNameError for a name that is not known.
@@ -70,8 +67,13 @@ class SegmentOptions:
         if isinstance(self.overlap, str) and self.overlap != "auto":
             raise InputError(f"overlap takes pixels, a share below 1, or auto, got {self.overlap!r}")
         check_window(self.window)
-        if self.tile is not None and self.tile != "auto":
-            Tiling(self.tile, self.share)
+        try:
+            Tiling(TILE_PX if self.tile is None or self.tile == "auto" else self.tile, self.share)
+        except TypeError as error:
+            raise InputError(
+                f"tile is a number of pixels or (height, width), overlap a number, got {self.tile!r} and "
+                f"{self.overlap!r}"
+            ) from error
         check_views(self.flips, self.rotations, self.scales, self.average)
         if self.crf is not None:
             preset(self.crf)
@@ -80,8 +82,8 @@ class SegmentOptions:
         Cleanup(self.min_area)
         names: Any
         for names in (self.fill_holes, self.largest_only):
-            if isinstance(names, str):
-                raise InputError(f"classes are named in a tuple, such as ({names!r},), got {names!r}")
+            if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+                raise InputError(f"classes are named in a tuple, such as ('cat', 'dog'), got {names!r}")
 
     @property
     def share(self) -> int | float:
@@ -144,8 +146,6 @@ DEFAULTS = SegmentOptions()
 
 
 def _indices(names: tuple[str, ...], classes: LabelSet) -> tuple[int, ...]:
-    if ALL in names and ALL not in classes.names:
-        return tuple(range(classes.num_classes))
     return tuple(classes.index(name) for name in names)
 
 

@@ -82,6 +82,8 @@ class Tiling:
                 f"tile and overlap have {len(tiles)} and {len(overlaps)} axes; give one number an axis"
             )
         for tile, overlap in zip(tiles * len(overlaps), overlaps * len(tiles), strict=True):
+            if tile >= 2**31:
+                raise InputError(f"a tile has fewer than {2**31} pixels a side, got {tile}")
             if tile < 1 or overlap < 0 or self.multiple > tile - _pixels(overlap, tile):
                 raise InputError(
                     f"expected 0 <= overlap <= tile - multiple, got tile {tile}, overlap {overlap} and multiple "
@@ -566,9 +568,11 @@ def _starts(side: int, tile: int, step: int, multiple: int) -> tuple[int, ...]:
 
 def _pixels(overlap: int | float, tile: int) -> int:
     """An overlap in pixels."""
+    if not math.isfinite(overlap):
+        raise InputError(f"an overlap is a number of pixels or a share below 1, got {overlap}")
     if isinstance(overlap, float) and overlap >= 1:
         raise InputError(f"a float overlap is a share below 1, got {overlap}; give pixels as an int")
-    return overlap if isinstance(overlap, int) else int(overlap * tile)
+    return int(overlap * tile) if isinstance(overlap, float) else int(overlap)
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:

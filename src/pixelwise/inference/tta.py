@@ -11,6 +11,7 @@ that softmax.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -81,7 +82,7 @@ def check_views(
             raise UnknownNameError("flip", flip, get_args(Flip))
     if any(degrees not in (90, 180, 270) for degrees in rotations):
         raise InputError(f"rotations must be among 90, 180 and 270 degrees, got {tuple(rotations)}")
-    if not scales or min(scales) <= 0:
+    if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
         raise InputError(f"scales must be positive factors, at least one, got {tuple(scales)}")
     if average not in get_args(Average):
         raise UnknownNameError("average", average, get_args(Average))

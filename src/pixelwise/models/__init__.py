@@ -112,8 +112,10 @@ def get_model_builder(name: str) -> Callable[..., nn.Module]:
 
 
 def builder_of(name: str) -> Callable[..., nn.Module]:
-    """What makes the network of a row of the catalog, those of weights ("everyday") too (this imports torch)."""
-    file, function = entry(name).builder.split(":")
+    """What makes the network of a row of the catalog (this imports torch). The row "everyday" has a builder of another
+    name, which its networks note as their origin; so builders that no row is named after are known too."""
+    behind = next((row.builder for row in CATALOG.values() if row.builder.endswith(f":{name}")), None)
+    file, function = (behind or entry(name).builder).split(":")
     builder: Callable[..., nn.Module] = getattr(importlib.import_module(f"pixelwise.models.{file}"), function)
     return builder
 

@@ -10,6 +10,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import nn
@@ -39,8 +40,10 @@ def builder(build: Callable[P, M]) -> Callable[P, M]:
         for key, value in kwargs.items():
             if key not in known:
                 raise TypeError(f"{name}() has no argument {key!r}; {suggest(key, known)}")
-            if key in ("num_classes", "in_channels") and not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"{key} must be a whole number from 1 up, got {value!r}")
+            if key in ("num_classes", "in_channels"):
+                if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+                    raise ValueError(f"{key} must be a whole number from 1 up, got {value!r}")
+                kwargs[key] = int(value)
         network = build(*args, **kwargs)
         note_origin(network, name, kwargs)
         if kwargs.get("weights") is not None:
@@ -69,7 +72,7 @@ def named(family: Callable[Concatenate[str, P], M], name: str, says: str) -> Cal
         return family(name, *args, **kwargs)
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"{says}\n\n{inspect.getdoc(family)}"
+    build.__doc__ = f"{says}\n\n{inspect.getdoc(family) or ''}"
     build.__annotations__ = {key: kind for key, kind in family.__annotations__.items() if key != row.name}
     vars(build)["__signature__"] = inspect.signature(family).replace(parameters=shared)
     return build
