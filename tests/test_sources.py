@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -639,6 +640,31 @@ def test_a_killed_run_goes_on_and_repeats_no_tile_but_the_last(kill_after, color
     assert repeated in (0, 1)
     assert after == all_tiles[grid.count - len(after) :]
     assert (tmp_path / "killed.tif").read_bytes() == (tmp_path / "straight.tif").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGSTOP to hold a run where it is")
+@pytest.mark.parametrize("more", [["--resume"], ["--overwrite"]])
+def test_of_two_runs_on_one_raster_the_second_says_who_is_at_work(more, colors_model, tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (200, 180, 3), np.uint8)
+    source = write_tiff(tmp_path / "a.tif", values)
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        arguments = [colors_model, source, tmp_path / f"{name}.labels.tif", tmp_path / f"{name}.log"]
+        return subprocess.Popen([sys.executable, "-c", RUN_SLOWLY, *map(str, arguments)])
+
+    assert start("b").wait() == 0
+    first = start("a")
+    while not (tmp_path / "a.log").exists():
+        assert first.poll() is None
+        time.sleep(0.002)
+    first.send_signal(signal.SIGSTOP)
+    second = pixelwise("segment", source, "--model", colors_model, "--out", tmp_path, *more, cwd=tmp_path)
+    assert second.returncode == 2, second.stderr
+    assert f"a.labels.tif is being worked on by another run (process {first.pid})".encode() in second.stderr
+    first.send_signal(signal.SIGCONT)
+    assert first.wait() == 0
+    assert (tmp_path / "a.labels.tif").read_bytes() == (tmp_path / "b.labels.tif").read_bytes()
+    assert not list(tmp_path.glob(".*"))
 
 
 def pixelwise(*arguments: object, cwd: Path, **options: object) -> subprocess.CompletedProcess[bytes]:

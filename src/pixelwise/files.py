@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pixelwise.errors import OutputError
@@ -39,6 +40,54 @@ def writing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator
         raise _cannot(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs, so that no two runs share unfinished work; a process that dies
+    lets go of it. what: said in the error. Raises OutputError when somebody else holds it, or it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (closed below, where it lets go)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    with file:
+        if (
+            not _lock(file.fileno())
+            or not path.exists()
+            or not os.path.samestat(os.fstat(file.fileno()), path.stat())
+        ):
+            file.seek(0)
+            by = f" (process {who})" if (who := file.read().strip()) else ""
+            raise OutputError(
+                f"{what} is being worked on by another run{by}; wait for it, or choose another place"
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # where an open file cannot be removed it stays, and holds nobody up
+                path.unlink()
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file without waiting; whether that went well. It is unlocked when it is closed."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:

@@ -33,7 +33,7 @@ from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError, OutputError
-from pixelwise.files import writing
+from pixelwise.files import held, writing
 from pixelwise.inference.cleanup import clean_bands
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.inference.tiling import Band, Pending, Predict
@@ -95,43 +95,46 @@ def segment_raster(
             classes,
             confidence="confidence" in files or options.min_confidence > 0,
         )
-        if seams:
-            run.note(f"{path}: {segmenter.seams(lambda a, b: raster.read(a, b)[0], (h, w), options)}")
-        pending = work.open(resume=run.resume, overwrite=run.overwrite)
-        if pending is not None:
-            run.note(f"{path}: continuing at row {pending.top} of {h}")
-            run.progress(pending.top / h)
-        try:
-            finished = segmenter.bands(
-                reader,
-                (h, w),
-                options.as_decided(),
-                confidence=work.confidence,
-                through=work.remembered,
-                resume=pending,
-            )
-            reader.forget()
-            for band in finished:
-                work.add(reader.mark(band.labels, band.top, classes), band.confidence, band.pending)
-                run.progress((band.top + len(band.labels)) / h)
-        finally:
-            reader.close()
-        labels = work.stored("labels", classes.dtype)
-        if options != options.as_decided():
-            labels = work.cleaned(options)
-        replaces = run.overwrite or run.resume
-        if "geotiff" in files:
-            with writing(files["geotiff"], overwrite=replaces) as temporary:
-                write_geotiff(temporary, labels, classes, raster.rows.georeference)
-        about = summary(labels, classes)
-        if whole:
-            certain = work.stored("confidence", np.dtype(np.float32))[:] if "confidence" in files else None
-            segmentation = Segmentation(
-                labels[:], classes, _picture(raster), certain, raster.rows.georeference
-            )
-            write(segmentation, whole, overwrite=replaces)
-        work.remove()
-        return about
+        with held(first.with_name(f".{first.name}.lock"), str(first)):
+            if seams:
+                run.note(f"{path}: {segmenter.seams(lambda a, b: raster.read(a, b)[0], (h, w), options)}")
+            pending = work.open(resume=run.resume, overwrite=run.overwrite)
+            if pending is not None:
+                run.note(f"{path}: continuing at row {pending.top} of {h}")
+                run.progress(pending.top / h)
+            try:
+                finished = segmenter.bands(
+                    reader,
+                    (h, w),
+                    options.as_decided(),
+                    confidence=work.confidence,
+                    through=work.remembered,
+                    resume=pending,
+                )
+                reader.forget()
+                for band in finished:
+                    work.add(reader.mark(band.labels, band.top, classes), band.confidence, band.pending)
+                    run.progress((band.top + len(band.labels)) / h)
+            finally:
+                reader.close()
+            labels = work.stored("labels", classes.dtype)
+            if options != options.as_decided():
+                labels = work.cleaned(options)
+            replaces = run.overwrite or run.resume
+            if "geotiff" in files:
+                with writing(files["geotiff"], overwrite=replaces) as temporary:
+                    write_geotiff(temporary, labels, classes, raster.rows.georeference)
+            about = summary(labels, classes)
+            if whole:
+                certain = (
+                    work.stored("confidence", np.dtype(np.float32))[:] if "confidence" in files else None
+                )
+                segmentation = Segmentation(
+                    labels[:], classes, _picture(raster), certain, raster.rows.georeference
+                )
+                write(segmentation, whole, overwrite=replaces)
+            work.remove()
+            return about
     finally:
         raster.close()
 
