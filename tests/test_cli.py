@@ -244,6 +244,10 @@ def test_models_lists_names_and_cards(tmp_path):
     assert cards["deeplabv3_resnet50"]["parameters"] == 42_004_074
     table = pixelwise("models", "*resnet*", cwd=tmp_path).stdout
     assert all(name in table for name in cards)
+    lines = pixelwise("models", cwd=tmp_path).stdout.splitlines()
+    assert lines[0].split() == "model classes parameters mean IoU or Dice weights".split()
+    assert max(map(len, lines)) <= 140
+    assert any(line.endswith("official files, not fetched") and " 21 " in line for line in lines)
 
 
 def test_version_and_help(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from typing import Literal
 
 from pixelwise import catalog
 from pixelwise.errors import UnknownNameError
@@ -23,16 +24,25 @@ def run(pattern: str, json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    rows = [
+        (name, str(card.labels.num_classes), f"{card.parameters / 1e6:.2f} M", _score(card), _weights(name))
+        for name, card in cards.items()
+    ]
+    titles = ("model", "classes", "parameters", "mean IoU or Dice", "weights")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    left = (
+        console.width - sum(widths) + widths[3] - 2 * len(titles)
+    )  # for the scores, which are cut where it is narrow
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("model", "classes", "parameters", "mean IoU or Dice", "weights"):
+    for i, (title, width) in enumerate(zip(titles, widths, strict=True)):
+        justify: Literal["left", "right"] = "right" if title in ("classes", "parameters") else "left"
         table.add_column(
-            title, justify="right" if title in ("classes", "parameters") else "left", no_wrap=True
+            title, justify=justify, no_wrap=True, width=min(width, max(left, len(title))) if i == 3 else width
         )
-    for name, card in cards.items():
-        table.add_row(
-            name, str(card.labels.num_classes), f"{card.parameters / 1e6:.2f} M", _score(card), _weights(name)
-        )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _score(card: Card) -> str:
