@@ -24,6 +24,7 @@ import torch
 
 import encoder_table
 import figures
+import house
 from pixelwise.catalog import CATALOG
 from pixelwise.catalog.entry import Entry
 from pixelwise.checkpoints.families import fcn
@@ -131,7 +132,12 @@ pixelwise convert segformer_b0.safetensors model.safetensors --to huggingface.se
 
 
 def main() -> int:
-    pages = {DOCS / "models.md": models_page(), DOCS / "cli.md": cli_page(), **figures.drawings()}
+    pages = {
+        DOCS / "models.md": models_page(),
+        DOCS / "cli.md": cli_page(),
+        **figures.drawings(),
+        house.PICTURE: house.drawing(),
+    }
     pages |= {path: with_tables(path.read_text(encoding="utf-8")) for path in map(DOCS.joinpath, WITH_TABLES)}
     if "--check" not in sys.argv[1:] or "--encoders" in sys.argv[1:]:
         pages[DOCS / "encoders.md"] = encoder_table.page()
