@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ PAPERS = sorted(path.stem for path in FOLDER.glob("[!_]*.py") if path.stem not i
 
 
 def rows(file):
-    return getattr(__import__(f"pixelwise.catalog.{file}", fromlist=["ROWS"]), "ROWS")  # noqa: B009
+    return importlib.import_module(f"pixelwise.catalog.{file}").ROWS
 
 
 def test_the_models_of_the_package_come_first_and_then_the_papers_in_the_alphabet():

@@ -144,6 +144,11 @@ def test_a_card_travels_along_and_is_made_where_none_is_given(tmp_path):
     convert_file(tmp_path / "named.safetensors", tmp_path / "converted.safetensors")
     pixelwise.save(from_checkpoint(tmp_path / "named.safetensors"), tmp_path / "again.safetensors")
     assert card_in(tmp_path / "converted.safetensors") == card_in(tmp_path / "again.safetensors") == named
+    loaded = from_checkpoint(tmp_path / "named.safetensors")
+    load_checkpoint(loaded, tmp_path / "bare.safetensors")  # other weights, another card
+    assert pixelwise.Segmenter(loaded, engine="pytorch").card == bare
+    load_checkpoint(loaded, dict(network.state_dict()))  # which say nothing of their classes
+    assert pixelwise.Segmenter(loaded, engine="pytorch").classes.names == ("class 0", "class 1", "class 2")
     for labels in (["a", "b"], ["a", "b", "c", "d"]):
         card = named.replace(labels=pixelwise.LabelSet.of(labels))
         with pytest.raises(InputError, match=f"names {len(labels)} classes, the network has 3 outputs"):

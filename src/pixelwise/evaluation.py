@@ -71,7 +71,7 @@ PROTOCOLS = {
         ),
         Protocol(
             "sliding-512",
-            "the picture at its own size in tiles of 512x512 with a stride of about 341, as mmsegmentation slides; "
+            "the picture at its own size in tiles of 512x512 with a stride of at most 341, as mmsegmentation slides; "
             "logits averaged evenly; scored at the label map's own size; " + ONE_MATRIX,
             options=SegmentOptions(tile=512, overlap=171, window="constant"),
         ),

@@ -75,8 +75,7 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
             f"{said} is of a network that cannot be built: {str(error).splitlines()[0]}"
         ) from error
     store.load_into(network, tensors, source=said)
-    if (card := own_card(source)) is not None:
-        vars(network)["card"] = card  # goes with it, into `catalog.card_for` and so into Segmenter and save
+    _bring_card(network, source)
     return network.eval()
 
 
@@ -91,8 +90,16 @@ def load_checkpoint(network: nn.Module, source: Source, *, allow_pickle: bool = 
         found, tensors = family.interpret(tensors)
         beside = found.beside
     store.load_into(network, tensors, source="the checkpoint")
+    _bring_card(network, source)
     if beside and isinstance(origin, Origin):
         keep_beside(network, beside)
+
+
+def _bring_card(network: nn.Module, source: Source) -> None:
+    """Let the card of the weights go with the network (`catalog.card_for`), and that of earlier weights no longer."""
+    vars(network).pop("card", None)
+    if (card := own_card(source)) is not None:
+        vars(network)["card"] = card
 
 
 def _folder_of_smp(source: Source) -> Family | None:
