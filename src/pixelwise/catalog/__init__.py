@@ -13,10 +13,10 @@ from importlib import import_module
 from typing import Any
 
 from pixelwise.catalog.entry import Entry
-from pixelwise.errors import UnknownNameError
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import Card, Outputs
 from pixelwise.weights.origin import Origin
 
 
@@ -52,23 +52,49 @@ def entry(name: str) -> Entry:
 def card_for(network: Any) -> Card:
     """The card that came with a network's file, while its classes are as many. Of any other network: classes named by
     number, the preprocessing that its architecture has in the catalog (else `Preprocess()`), the rest read off it."""
-    card, outputs = vars(network).get("card"), int(getattr(network, "num_classes", 1))
-    if isinstance(card, Card) and fits(card, outputs):
-        return card
+    card, channels = vars(network).get("card"), int(network.num_classes)
+    if isinstance(card, Card):
+        if channels == 1 and card.outputs == "exclusive" and card.labels.num_classes == 2:
+            card = card.replace(outputs="binary")  # written before cards said what outputs mean
+        if card.channels == channels:
+            return card
     origin = vars(network).get("origin")
     known = CATALOG.get(origin.model) if isinstance(origin, Origin) else None
-    return Card(
-        name=type(network).__name__,
-        architecture=str(origin or type(network).__name__),
-        labels=LabelSet.of([f"class {i}" for i in range(max(outputs, 2))]),
-        preprocess=Preprocess() if known is None or known.card is None else known.card.preprocess,
-        stride=getattr(network, "stride", 1),
-        align_corners=getattr(network, "align_corners", False),
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        origin="a network in memory",
+    outputs: Outputs = "exclusive" if known is None or known.card is None else known.card.outputs
+    if outputs != "regions":
+        outputs = "binary" if channels == 1 else "exclusive"
+    names = {"binary": 2, "regions": channels + 1}.get(outputs, channels)
+    return of_network(
+        Card(
+            name=type(network).__name__,
+            architecture=str(origin or type(network).__name__),
+            labels=LabelSet.of([f"class {i}" for i in range(names)]),
+            preprocess=Preprocess() if known is None or known.card is None else known.card.preprocess,
+            stride=1,
+            align_corners=False,
+            parameters=0,
+            origin="a network in memory",
+            outputs=outputs,
+        ),
+        network,
     )
 
 
-def fits(card: Card, outputs: int) -> bool:
-    """Whether a network with so many outputs can have that card; one output tells two classes apart."""
-    return card.labels.num_classes in ((outputs,) if outputs > 1 else (1, 2))
+def of_network(card: Card, network: Any) -> Card:
+    """The card with what a network itself says: stride, align_corners, parameters. InputError for one that names other
+    classes than the network has outputs."""
+    channels = int(network.num_classes)
+    if card.channels != channels:
+        means = (
+            ""
+            if card.outputs == "exclusive"
+            else f" and outputs={card.outputs!r}, which takes {card.channels}"
+        )
+        raise InputError(
+            f"the card names {card.labels.num_classes} classes{means}, the network has {channels} outputs; give a card "
+            "that agrees (pixelwise.Card.of)"
+        )
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return card.replace(
+        stride=int(network.stride), align_corners=bool(network.align_corners), parameters=parameters
+    )

@@ -37,13 +37,7 @@ def save(
             f"a network is saved as safetensors, expected a name that ends in .safetensors, got {os.fspath(path)!r}"
         )
     said = _written(_origin_as_it_is(network))
-    card = catalog.card_for(network) if card is None else card
-    outputs = getattr(network, "num_classes", None)
-    if isinstance(outputs, int) and not catalog.fits(card, outputs):
-        raise InputError(
-            f"the card names {card.labels.num_classes} classes, the network has {outputs} outputs; give a card with as "
-            "many"
-        )
+    card = catalog.card_for(network) if card is None else catalog.of_network(card, network)
     write_tensors(
         network.state_dict(),
         path,

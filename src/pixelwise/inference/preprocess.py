@@ -29,12 +29,12 @@ class Preprocess:
 
     size, side: scale the picture, aspect kept, so that its "shorter" or "longer" side is `size` pixels; None
     leaves it as it is. multiple, offset: then make each side the nearest multiple of `multiple` plus `offset`
-    (16 and 1 for a stride-16 network with aligned corners: 513, 385, ...). mean, std: per channel, R G B, of
-    values in [0, 1]. Resizing is Pillow's antialiased bilinear, as in torchvision's PIL path.
+    (16 and 1 for a stride-16 network with aligned corners: 513, 385, ...). mean, std: one a channel, R G B for
+    photos, of values in [0, 1]. Resizing is Pillow's antialiased bilinear, as in torchvision's PIL path.
     """
 
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     size: int | None = None
     side: Literal["shorter", "longer"] = "shorter"
     multiple: int = 1
@@ -48,6 +48,10 @@ class Preprocess:
         if self.multiple < 1 or not 0 <= self.offset < max(self.multiple, 2):
             raise InputError(
                 f"Preprocess needs multiple >= 1 and 0 <= offset < multiple, got {self.multiple} and {self.offset}"
+            )
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise InputError(
+                f"Preprocess needs a mean and a std for each channel, got {len(self.mean)} and {len(self.std)} numbers"
             )
         if min(self.std) <= 0:
             raise InputError(f"Preprocess std must be positive, got {self.std}")

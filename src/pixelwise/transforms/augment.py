@@ -69,8 +69,8 @@ class Augment:
     turn: float = 0.0
     paste_from: Samples | None = None
     paste: float = 0.5
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     ignore_index: int = 255
 
     def __post_init__(self) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
-from pixelwise.errors import InputError
-from pixelwise.inference.preprocess import Preprocess
-from pixelwise.labels import LabelSet
+from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from pixelwise.labels import Color, LabelSet
 
 CARD_KEY = "pixelwise.card"
 """The key under which a card travels in the metadata of ONNX and safetensors files."""
+
+Outputs: TypeAlias = Literal["exclusive", "binary", "regions"]
+"""What a network's k logits of a pixel mean. "exclusive": one a class, and the largest wins (softmax). "binary": a
+single one, positive where the second of two classes is. "regions": one for each class but the first, positive where
+that class is, whatever the others say (sigmoids). In the label map later ones then lie over earlier ones, and the
+first class is where there is none."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Card:
     name: as in `pixelwise models`; architecture: the builder that makes the network. stride: input pixels per
     coarse logit; align_corners: how coarse logits are enlarged. parameters: their number. multiply_adds: of one
     forward pass over `multiply_adds_hw` (height, width) pixels. file, sha256: the weights' file name and its
-    full SHA-256 (or its official first eight digits), where there is a file. notes: what a user should know.
+    full SHA-256 (or its official first eight digits), where there is a file. notes: what a user should know. outputs:
+    what the logits mean (`Outputs`), of which there are `channels`.
     """
 
     name: str
@@ -53,6 +60,64 @@ class Card:
     origin: str = "unknown"
     scores: tuple[Score, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    outputs: Outputs = "exclusive"
+
+    def __post_init__(self) -> None:
+        if self.outputs not in get_args(Outputs):
+            raise UnknownNameError("kind of outputs", str(self.outputs), get_args(Outputs))
+        names = self.labels.num_classes
+        if self.outputs == "binary" and names != 2:
+            raise InputError(
+                'a card with outputs="binary" names two classes, where the logit is negative and where it is positive; '
+                f"got {names} names"
+            )
+        if self.outputs == "regions" and names < 2:
+            raise InputError(
+                'a card with outputs="regions" names what is outside all regions, then each region; got one name'
+            )
+
+    @classmethod
+    def of(
+        cls,
+        classes: Sequence[str] | LabelSet,
+        *,
+        outputs: Outputs = "exclusive",
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        size: int | None = None,
+        side: Literal["shorter", "longer"] = "shorter",
+        multiple: int = 1,
+        offset: int = 0,
+        colors: Sequence[Color] | None = None,
+        ids: Sequence[int] | None = None,
+        align_corners: bool = False,
+        stride: int = 1,
+        name: str = "a model of one's own",
+        licence: str = "unknown",
+        notes: Sequence[str] = (),
+    ) -> Card:
+        """A card written by hand, for a network that has none.
+
+        classes: their names in the order of the network's outputs, with "binary" and "regions" the background first,
+        or a LabelSet; colors, ids: see `LabelSet.of`. mean, std: one a channel of the input, of values in [0, 1];
+        ImageNet's unless said otherwise. size, side, multiple, offset: see `Preprocess`. align_corners: how logits
+        smaller than the picture are enlarged. stride: input pixels per logit. Both are read off a network that says so
+        itself. Raises InputError for what does not agree.
+        """
+        labels = classes if isinstance(classes, LabelSet) else LabelSet.of(classes, colors=colors, ids=ids)
+        return cls(
+            name=name, architecture="unknown", labels=labels,
+            preprocess=Preprocess(tuple(mean), tuple(std), size, side, multiple, offset),
+            stride=stride, align_corners=align_corners, parameters=0, licence=licence, notes=tuple(notes),
+            outputs=outputs,
+        )  # fmt: skip
+
+    @property
+    def channels(self) -> int:
+        """How many logits a pixel has."""
+        return {"exclusive": self.labels.num_classes, "binary": 1}.get(
+            self.outputs, self.labels.num_classes - 1
+        )
 
     def replace(self, **changes: Any) -> Card:
         """A copy with some fields changed."""
