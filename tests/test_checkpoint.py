@@ -21,7 +21,14 @@ from pixelwise.checkpoints.making import outline
 from pixelwise.checkpoints.saving import convert_file
 from pixelwise.checkpoints.smp.tensors import to_theirs as smp_names
 from pixelwise.decoders import DECODERS
-from pixelwise.errors import InputError, OutputError, PixelwiseError, UnknownNameError, WeightsError
+from pixelwise.errors import (
+    InputError,
+    OutputError,
+    PixelwiseError,
+    PixelwiseWarning,
+    UnknownNameError,
+    WeightsError,
+)
 from pixelwise.models.deeplabv2 import RESNET101
 from pixelwise.weights import store
 from pixelwise.weights.card import Card
@@ -132,7 +139,7 @@ def test_a_network_made_with_weights_is_saved_without_asking_for_them_again(tmp_
 
 def test_a_card_travels_along_and_is_made_where_none_is_given(tmp_path):
     def card_in(path) -> Card:
-        return pixelwise.Segmenter(from_checkpoint(path), engine="pytorch").card
+        return pixelwise.Segmenter(path).card
 
     network = create_model("unet", width=2, num_classes=3)
     pixelwise.save(network, tmp_path / "bare.safetensors")
@@ -148,7 +155,8 @@ def test_a_card_travels_along_and_is_made_where_none_is_given(tmp_path):
     load_checkpoint(loaded, tmp_path / "bare.safetensors")  # other weights, another card
     assert pixelwise.Segmenter(loaded, engine="pytorch").card == bare
     load_checkpoint(loaded, dict(network.state_dict()))  # which say nothing of their classes
-    assert pixelwise.Segmenter(loaded, engine="pytorch").classes.names == ("class 0", "class 1", "class 2")
+    with pytest.warns(PixelwiseWarning, match="named by number"):
+        assert pixelwise.Segmenter(loaded).classes.names == ("class 0", "class 1", "class 2")
     for labels in (["a", "b"], ["a", "b", "c", "d"]):
         card = named.replace(labels=pixelwise.LabelSet.of(labels))
         with pytest.raises(InputError, match=f"names {len(labels)} classes, the network has 3 outputs"):

@@ -115,7 +115,7 @@ def test_the_protocol_of_torchvision_is_that_of_its_reference_scripts(tmp_path):
     known = target != 255
     expected = np.bincount(target[known].astype(int) * 21 + answer[known], minlength=441).reshape(21, 21)
 
-    segmenter = Segmenter(network, engine="pytorch")
+    segmenter = Segmenter(network, classes=VOC)
     result = evaluate(segmenter, [Sample(image, blocks, "blocks")], protocol="torchvision")
     assert result.confusion.matrix.sum() == known.sum()
     assert abs(result.confusion.matrix - expected).sum() <= 20  # of 360,000: ties within rounding

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from pixelwise import LabelSet, Segmenter, models, open_engine
-from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.errors import InputError, PixelwiseWarning, UnknownNameError
 from pixelwise.weights import store
 from tiny import CARD, COLORS, quadrant_labels, quadrants, write_colors_model
 
@@ -71,7 +71,8 @@ def test_a_torch_network_and_its_file_agree_and_the_network_is_left_in_training(
 
 
 def test_a_network_without_card_gets_generic_labels():
-    segmenter = Segmenter(Colors())
+    with pytest.warns(PixelwiseWarning, match="named by number.*give classes"):
+        segmenter = Segmenter(Colors())
     assert segmenter.classes.names == ("class 0", "class 1", "class 2", "class 3")
     assert segmenter.card.parameters == 52
 
@@ -102,7 +103,9 @@ def test_models_that_cannot_be_opened(tmp_path, colors_model):
         Segmenter(tmp_path / "bad.onnx")
     bare = write_colors_model(tmp_path / "bare.onnx", card=None)
     with pytest.raises(InputError, match="no pixelwise card"):
-        Segmenter(bare)
+        open_engine(bare)
+    with pytest.warns(PixelwiseWarning, match="named by number"):
+        assert Segmenter(bare).classes.names == ("class 0", "class 1", "class 2", "class 3")
     assert Segmenter(bare, card=CARD)(quadrants()).areas()["red"] == 0.25
     with pytest.raises(UnknownNameError, match="did you mean 'onnxruntime'"):
         Segmenter(colors_model, engine="onnxruntim")

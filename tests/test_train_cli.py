@@ -78,7 +78,7 @@ def test_a_run_leaves_weights_with_a_card_a_report_and_its_configuration(done, f
     assert found - {"curves.png"} == set(names.split())
     network = from_checkpoint(done / "weights.safetensors")
     best = torch.load(done / "best.pt", weights_only=True)
-    assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
+    assert all(torch.equal(value, best["state_dict"][name]) for name, value in network.state_dict().items())
 
     segmenter = Segmenter(network, engine="pytorch")  # names and preprocessing came with the file
     card = segmenter.card

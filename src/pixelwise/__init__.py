@@ -29,6 +29,7 @@ _PUBLIC = {
     "list_models": "pixelwise.catalog",
     "load_checkpoint": "pixelwise.checkpoints.loading",
     "open_engine": "pixelwise.engines",
+    "export_onnx": "pixelwise.export.onnx",
     "save": "pixelwise.checkpoints.saving",
 }
 _MODULES = ("draw", "errors", "images", "labels", "losses", "models")

@@ -10,6 +10,8 @@ PixelwiseError                something outside the caller's hands failed (comma
     ├── OutputError           a result cannot be written where it was asked for
     ├── UnknownNameError      no model, class, engine or option has that name
     └── WeightsError          weights do not fit the network, or their hash is wrong
+
+PixelwiseWarning (a UserWarning) is what our own warnings are.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ class PixelwiseError(Exception):
     """Base of all errors that pixelwise raises on purpose."""
 
     exit_code = 1
+
+
+class PixelwiseWarning(UserWarning):
+    """What goes on all the same, but may not be what was meant; the message says how to say what is."""
 
 
 class DownloadError(PixelwiseError, OSError):

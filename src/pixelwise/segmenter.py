@@ -7,8 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,9 +14,8 @@ import numpy as np
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
-from pixelwise import catalog, images, models
-from pixelwise.engines import Engine, open_engine
-from pixelwise.errors import InputError, MissingExtraError, OutputError
+from pixelwise import images
+from pixelwise.errors import InputError, OutputError
 from pixelwise.images import ImageLike
 from pixelwise.inference.cleanup import Cleanup, clean, clean_bands
 from pixelwise.inference.decide import decide
@@ -28,9 +25,10 @@ from pixelwise.inference.preprocess import normalize
 from pixelwise.inference.terms import CRF, preset
 from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, collect, stitch
 from pixelwise.inference.tta import Average, Flip, augmented
+from pixelwise.labels import LabelSet
+from pixelwise.opening import Said, open_model
 from pixelwise.segmentation import Segmentation
-from pixelwise.weights import store
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import Card, Outputs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,10 +40,17 @@ CRF_TILE_PX = 1024
 class Segmenter:
     """A loaded model with everything it needs from picture to label map.
 
-    model: "everyday" (21 everyday classes, ships in the package), another name of `pixelwise models`, an ONNX
-    file with a card, or a torch network. engine: "auto", "onnxruntime" or "pytorch". A named torch model is
-    fetched, exported once, kept as ONNX in the cache, and from then on runs without torch. card: for a network
-    or file that has none. threads: CPU threads, None for one a core.
+    model: "everyday" (21 everyday classes, ships in the package), another name of `pixelwise models`, an ONNX file,
+    weights of ours or of any known family, the folder of a run of `pixelwise train`, of Hugging Face or of SMP,
+    "owner/name[@revision]" of the Hugging Face Hub, or a torch network: of ours, or anyone's from pictures (n, c, h, w)
+    to logits. A named torch model is fetched, exported once, kept as ONNX in the cache, and from then on runs without
+    torch.
+
+    card: in place of the model's own, or for one that has none; or some of its words, classes (their names, or a
+    LabelSet), outputs, mean, std and size (see `Card.of`), in place of what the card says about them. engine: "auto",
+    "onnxruntime" or "pytorch". threads: CPU threads, None for one a core. device: of PyTorch, such as "cuda".
+
+    Raises InputError, in one sentence with what to do, for what cannot be used.
     """
 
     def __init__(
@@ -54,9 +59,16 @@ class Segmenter:
         *,
         engine: str = "auto",
         card: Card | None = None,
+        classes: Sequence[str] | LabelSet | None = None,
+        outputs: Outputs | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        size: int | None = None,
         threads: int | None = None,
+        device: str | None = None,
     ) -> None:
-        self.engine = _open(model, engine, card, threads)
+        said = Said(card, classes, outputs, mean, std, size)
+        self.engine = open_model(model, engine, said, threads=threads, device=device)
         self.card = self.engine.card
         self.classes = self.card.labels
 
@@ -313,43 +325,3 @@ def _half(tiling: Tiling) -> tuple[int, ...]:
     """Half of a tile's sides."""
     sides = tiling.tile if isinstance(tiling.tile, tuple) else (tiling.tile,) * 2
     return tuple(side // 2 for side in sides)
-
-
-def _open(model: Any, engine: str, card: Card | None, threads: int | None) -> Engine:
-    if not isinstance(model, (str, os.PathLike)):
-        return open_engine(model, engine, card=card or catalog.card_for(model), threads=threads)
-    path = Path(model)
-    if path.suffix == ".onnx" or path.is_file():
-        return open_engine(path, engine, card=card, threads=threads)
-    entry = catalog.entry(str(model))
-    if entry.asset is not None:
-        with resources.as_file(resources.files("pixelwise") / "assets" / entry.asset) as asset:
-            return open_engine(asset, engine, threads=threads)
-    if entry.card is None or entry.card.sha256 is None or entry.url is None:
-        raise InputError(
-            f"there are no trained weights for {model}; train it, or name another of `pixelwise models`"
-        )
-    if engine == "pytorch":
-        return open_engine(_trained(str(model)), engine, card=entry.card, threads=threads)
-    exported = store.cache_dir() / "onnx" / f"{entry.card.name}-{entry.card.sha256[:8]}.onnx"
-    if not exported.exists():
-        network = _trained(str(model))
-        from pixelwise.export.onnx import export_onnx
-
-        export_onnx(network, entry.card, exported)
-    return open_engine(exported, engine, threads=threads)
-
-
-def card_of(name: str) -> Card:
-    """The card of a model of the catalog; that of an embedded model lies inside its file."""
-    entry = catalog.entry(name)
-    return entry.card if entry.card is not None else _open(name, "auto", None, 1).card
-
-
-def _trained(name: str) -> nn.Module:
-    try:
-        builder = models.builder_of(name)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"making {name}", "torch") from error
-    network: nn.Module = builder(weights="DEFAULT")
-    return network.eval()

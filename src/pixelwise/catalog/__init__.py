@@ -60,41 +60,45 @@ def card_for(network: Any) -> Card:
             return card
     origin = vars(network).get("origin")
     known = CATALOG.get(origin.model) if isinstance(origin, Origin) else None
-    outputs: Outputs = "exclusive" if known is None or known.card is None else known.card.outputs
-    if outputs != "regions":
-        outputs = "binary" if channels == 1 else "exclusive"
-    names = {"binary": 2, "regions": channels + 1}.get(outputs, channels)
-    return of_network(
-        Card(
-            name=type(network).__name__,
-            architecture=str(origin or type(network).__name__),
-            labels=LabelSet.of([f"class {i}" for i in range(names)]),
-            preprocess=Preprocess() if known is None or known.card is None else known.card.preprocess,
-            stride=1,
-            align_corners=False,
-            parameters=0,
-            origin="a network in memory",
-            outputs=outputs,
-        ),
-        network,
+    row = None if known is None else known.card
+    overlap = row is not None and row.outputs == "regions"
+    bare = unnamed(type(network).__name__, channels, outputs="regions" if overlap else None)
+    preprocess = Preprocess() if row is None else row.preprocess
+    architecture = str(origin or type(network).__name__)
+    return of_network(bare.replace(architecture=architecture, preprocess=preprocess), network)
+
+
+def unnamed(name: str, channels: int, *, outputs: Outputs | None = None) -> Card:
+    """The card of a network with so many logits of which nothing is known; a single one is binary."""
+    outputs = outputs or ("binary" if channels == 1 else "exclusive")
+    return Card.of(numbered(channels, outputs), outputs=outputs, name=name).replace(
+        origin="a network in memory"
     )
+
+
+def numbered(channels: int, outputs: Outputs) -> LabelSet:
+    """Classes named by number, for a network with so many logits."""
+    names = channels + 1 if outputs == "regions" else max(channels, 2)
+    return LabelSet.of([f"class {i}" for i in range(names)])
 
 
 def of_network(card: Card, network: Any) -> Card:
     """The card with what a network itself says: stride, align_corners, parameters. InputError for one that names other
     classes than the network has outputs."""
-    channels = int(network.num_classes)
-    if card.channels != channels:
-        means = (
-            ""
-            if card.outputs == "exclusive"
-            else f" and outputs={card.outputs!r}, which takes {card.channels}"
-        )
-        raise InputError(
-            f"the card names {card.labels.num_classes} classes{means}, the network has {channels} outputs; give a card "
-            "that agrees (pixelwise.Card.of)"
-        )
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return card.replace(
+    return agreed(card, int(network.num_classes)).replace(
         stride=int(network.stride), align_corners=bool(network.align_corners), parameters=parameters
+    )
+
+
+def agreed(card: Card, channels: int) -> Card:
+    """The card; InputError where it names other classes than a network with so many logits tells apart."""
+    if card.channels == channels:
+        return card
+    means = (
+        f" and outputs={card.outputs!r}, which takes {card.channels}" if card.outputs != "exclusive" else ""
+    )
+    raise InputError(
+        f"the card names {card.labels.num_classes} classes{means}, the network has {channels} outputs; give a card "
+        "that agrees (pixelwise.Card.of)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Tensors
 
 ORIGIN_KEY = "pixelwise.plan"
-"""Where our own safetensors files say which builder, with which arguments, made the network."""
+"""Where our own files say which builder, with which arguments, made the network."""
+
+FOLDER_FILES = ("weights.safetensors", "model.safetensors", "pytorch_model.bin", "best.pt")
+"""The files of weights that a folder may hold, the best first: of a run of ours, of Hugging Face and SMP, of a run
+that was stopped early."""
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -24,18 +29,27 @@ def read(source: Source, *, allow_pickle: bool = False) -> Tensors:
     """The tensors of a file, a folder or a dictionary; wrappers and prefixes of training scripts removed."""
     if isinstance(source, Mapping):
         return store.unwrap(source, "the dictionary")
+    return store.load_state_dict(file_of(source), allow_pickle=allow_pickle)
+
+
+def file_of(source: str | os.PathLike[str]) -> Path:
+    """The file itself, or the one of a folder that holds its weights; WeightsError for a folder without."""
     path = Path(source)
-    if path.is_dir():
-        names = ("model.safetensors", "pytorch_model.bin")
-        found = next((path / name for name in names if (path / name).is_file()), None)
-        if found is None:
-            raise WeightsError(f"the folder {path} holds neither {' nor '.join(names)}")
-        path = found
-    return store.load_state_dict(path, allow_pickle=allow_pickle)
+    if not path.is_dir():
+        return path
+    found = next((path / name for name in FOLDER_FILES if (path / name).is_file()), None)
+    if found is None and (path / "checkpoint.pt").is_file():
+        raise WeightsError(
+            f"the run in {path} was stopped before its weights were validated for the first time, so there are none to "
+            f"open yet; go on with it: pixelwise train --out {path} --resume"
+        )
+    if found is None:
+        raise WeightsError(f"the folder {path} holds none of {', '.join(FOLDER_FILES)}")
+    return found
 
 
 def own_origin(source: Source) -> Origin | None:
-    """What our own safetensors files say about their network."""
+    """What our own files say about their network."""
     said = _own(source, ORIGIN_KEY)
     if not said:
         return None
@@ -54,20 +68,25 @@ def own_origin(source: Source) -> Origin | None:
 
 
 def own_card(source: Source) -> Card | None:
-    """The card in our own safetensors files."""
+    """The card in our own files."""
     said = _own(source, CARD_KEY)
     return Card.from_json(said) if said else None
 
 
 def _own(source: Source, key: str) -> str | None:
-    """What stands under a key in the header of a safetensors file."""
-    if isinstance(source, Mapping) or Path(source).suffix != ".safetensors" or not Path(source).is_file():
+    """What stands under a key in the header of a safetensors file, or beside the tensors of a run that goes on."""
+    if isinstance(source, Mapping):
         return None
-    from safetensors import SafetensorError, safe_open
+    path = file_of(source)
+    if path.suffix == ".safetensors" and path.is_file():
+        from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(source, "pt") as file:
+        with suppress(SafetensorError), safe_open(path, "pt") as file:  # reading it will say what is wrong
             said: str | None = (file.metadata() or {}).get(key)
-    except SafetensorError:
-        return None  # reading it will say what is wrong
-    return said
+            return said
+    if path.name == FOLDER_FILES[-1] and path.is_file():
+        with suppress(WeightsError):
+            beside = store.load_content(path)
+            found = beside.get(key) if isinstance(beside, Mapping) else None
+            return found if isinstance(found, str) else None
+    return None

@@ -15,7 +15,7 @@ from pixelwise.checkpoints.loading import families, from_checkpoint
 from pixelwise.checkpoints.making import outline
 from pixelwise.checkpoints.reading import ORIGIN_KEY, Source
 from pixelwise.checkpoints.smp import folder as smp
-from pixelwise.checkpoints.writing import write_tensors
+from pixelwise.checkpoints.writing import TENSOR_FILES, write_tensors
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.weights.card import CARD_KEY, Card
 from pixelwise.weights.origin import Origin, origin_of
@@ -36,14 +36,14 @@ def save(
         raise InputError(
             f"a network is saved as safetensors, expected a name that ends in .safetensors, got {os.fspath(path)!r}"
         )
+    write_tensors(network.state_dict(), path, overwrite=overwrite, says=header(network, card))
+
+
+def header(network: nn.Module, card: Card | None = None) -> dict[str, str]:
+    """What stands beside a network's tensors, so that they can be opened anywhere; raises as `save`."""
     said = _written(_origin_as_it_is(network))
     card = catalog.card_for(network) if card is None else catalog.of_network(card, network)
-    write_tensors(
-        network.state_dict(),
-        path,
-        overwrite=overwrite,
-        says={CARD_KEY: card.to_json(), ORIGIN_KEY: said},
-    )
+    return {CARD_KEY: card.to_json(), ORIGIN_KEY: said}
 
 
 def convert_file(
@@ -56,6 +56,15 @@ def convert_file(
     (safetensors, or a torch file when `out` ends in .pth, .pt or .bin). "smp" also writes a folder as SMP does, with
     its config.json, when `out` has no such ending.
     """
+    suffix = Path(out).suffix.lower()
+    if suffix == ".onnx":
+        raise InputError(
+            f"convert writes weights, and {os.fspath(out)!r} is the name of an ONNX file; use pixelwise export"
+        )
+    if to is not None and suffix not in TENSOR_FILES and not (to == "smp" and suffix == ""):
+        raise InputError(
+            f"expected a name that ends in {', '.join(TENSOR_FILES[:-1])} or {TENSOR_FILES[-1]}, got {os.fspath(out)!r}"
+        )
     network = from_checkpoint(source, allow_pickle=allow_pickle)
     origin = origin_of(network)
     if to is None:

@@ -6,8 +6,10 @@ Exit codes: 0 done, 1 failure, 2 bad input. `--debug` shows the traceback instea
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import Any
 
-from pixelwise.errors import PixelwiseError
+from pixelwise.errors import PixelwiseError, PixelwiseWarning
 
 
 def main() -> None:
@@ -15,6 +17,15 @@ def main() -> None:
     from pixelwise.cli.app import app
 
     debug = "--debug" in sys.argv
+    show = warnings.showwarning
+
+    def warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, PixelwiseWarning) and not debug:
+            print(f"pixelwise: {' '.join(str(message).split())}", file=sys.stderr)
+        else:
+            show(message, category, *where, **more)
+
+    warnings.showwarning = warn
     try:
         app()
     except PixelwiseError as error:

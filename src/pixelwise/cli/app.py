@@ -46,6 +46,7 @@ def _one_of(*names: str) -> str:
 LAYOUTS = _one_of("auto", *layouts.LAYOUTS)
 ENGINE = _one_of("auto", *ENGINES)
 PROTOCOLS = "How to score: own-size, torchvision, sliding-512, sliding-1024 or multi-scale-flip."
+MODEL = "A name from `pixelwise models`, a run or folder, a file of weights, an ONNX file, or OWNER/NAME of the Hub."
 MAP_IDS = "Change ids of the label files first, such as 1-65535=1 (objects to one class) or 7=255."
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
@@ -63,7 +64,7 @@ def segment(
             "camera:0.",
         ),
     ],
-    model: Annotated[str, typer.Option(help="A name from `pixelwise models`, or an ONNX file.")] = "everyday",
+    model: Annotated[str, typer.Option(help=MODEL)] = "everyday",
     out: Annotated[Path, typer.Option(help="Folder for the results, made if missing.")] = Path(),
     format: Annotated[
         str | None,
@@ -157,6 +158,22 @@ def convert(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
+    out: Annotated[Path, typer.Option(help="The file to write, such as model.onnx.")],
+    size: Annotated[
+        str | None, typer.Option(help="H,W: the one size of pictures that the file takes; default: any.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model as ONNX with its card: it then runs without torch."""
+    from pixelwise.cli.export import run
+
+    run(model, out, size, overwrite)
+
+
+@app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="A folder with images/ and masks/, or another layout.")],
     format: Annotated[str, typer.Option(help=LAYOUTS)] = "auto",
@@ -185,7 +202,7 @@ def evaluate(
         ),
     ] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
-    model: Annotated[str, typer.Option(help="A name from `pixelwise models`, or an ONNX file.")] = "everyday",
+    model: Annotated[str, typer.Option(help=MODEL)] = "everyday",
     engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
     protocol: Annotated[str, typer.Option(help=PROTOCOLS)] = "own-size",
     change: Change,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pixelwise import catalog
 from pixelwise.errors import UnknownNameError
-from pixelwise.segmenter import card_of
+from pixelwise.opening import card_of
 from pixelwise.weights.card import Card
 
 

@@ -14,6 +14,7 @@ from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
 from pixelwise.files import check_writable
 from pixelwise.inference.options import SegmentOptions
+from pixelwise.opening import weights_file
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.journal import Journal
 from pixelwise.pipeline.options import ReadOptions, RunOptions
@@ -161,8 +162,8 @@ def _check_targets(jobs: list[Job], *, overwrite: bool, can_resume: bool) -> Non
 
 def _identity(model: str) -> str | list[Any]:
     """The model's name, and for a file its size and time of change, so that a journal notices another."""
-    path = Path(model)
-    return [model, path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else model
+    path = weights_file(model)
+    return model if path is None else [model, path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def _line(outcome: Outcome, json: bool) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
-    from pixelwise.weights.card import Card
+    from pixelwise.weights.card import Card, CardOf
 
 
 class Engine(Protocol):
@@ -27,8 +27,9 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Known:
-    """One row of ENGINES. opens: "module:class", called with (path or network, card=, threads=). says: what it runs.
-    files: endings of the files that it runs; none: it runs networks in memory. extra: of pixelwise, that brings it."""
+    """One row of ENGINES. opens: "module:class", called with (path or network, card=, threads=, device=). says: what it
+    runs. files: endings of the files that it runs; none: it runs networks in memory. extra: of pixelwise, that brings
+    it."""
 
     opens: str
     says: str
@@ -52,13 +53,19 @@ ENGINES = {
 
 
 def open_engine(
-    model: Any, name: str = "auto", *, card: Card | None = None, threads: int | None = None
+    model: Any,
+    name: str = "auto",
+    *,
+    card: Card | CardOf | None = None,
+    threads: int | None = None,
+    device: str | None = None,
 ) -> Engine:
     """The engine for a file or a network.
 
     model: path of a file that holds a card (or pass `card`), or a torch network with its `card`. name: a key of
-    ENGINES, or "auto": ONNX Runtime for ONNX files and PyTorch for networks. threads: CPU threads, None for one a
-    core.
+    ENGINES, or "auto": ONNX Runtime for ONNX files and PyTorch for networks. card: goes before the file's own; or a
+    function that makes one. threads: CPU threads, None for one a core. device: where PyTorch is to run, such as
+    "cuda" or "cuda:1"; None leaves the network where it is.
     """
     if name != "auto" and name not in ENGINES:
         raise UnknownNameError("engine", name, ["auto", *ENGINES])
@@ -69,7 +76,9 @@ def open_engine(
         name = next((known for known in fit if is_file and model.suffix in ENGINES[known].files), fit[0])
     row = ENGINES[name]
     if bool(row.files) != is_file:
-        raise InputError(f"engine {name!r} runs {row.says}, got {model if is_file else type(model).__name__}")
+        there = str(model) if is_file else f"a torch network ({type(model).__name__})"
+        advice = "" if is_file else "; pixelwise export writes such a file"
+        raise InputError(f"engine {name!r} runs {row.says}, got {there}{advice}")
     module, _, kind = row.opens.partition(":")
     try:
         home = import_module(module)
@@ -77,5 +86,5 @@ def open_engine(
         if row.extra is None:
             raise
         raise MissingExtraError(f"the engine {name}", row.extra) from error
-    engine: Engine = getattr(home, kind)(model, card=card, threads=threads)
+    engine: Engine = getattr(home, kind)(model, card=card, threads=threads, device=device)
     return engine

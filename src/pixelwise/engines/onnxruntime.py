@@ -11,47 +11,121 @@ from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError
-from pixelwise.weights.card import CARD_KEY, Card
+from pixelwise.weights.card import CARD_KEY, Card, CardOf
 
 
 class OnnxRuntimeEngine:
     name = "onnxruntime"
 
-    def __init__(self, path: Path, *, card: Card | None = None, threads: int | None = None) -> None:
-        """Load an ONNX file with one input (n, 3, h, w) float32; its first output is the coarse logits.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        card: Card | CardOf | None = None,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        """Load an ONNX file with one input (n, c, h, w) float32; its first output is the coarse logits.
 
         Raises InputError when the file is missing, is no model, or carries no card and none is given.
         """
+        if device not in (None, "cpu"):
+            raise InputError(
+                f"engine 'onnxruntime' runs on the CPU, got device {device!r}; use engine='pytorch'"
+            )
         if not path.is_file():
             raise InputError(f"no such model file: {path}")
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = threads or 0
-        # Idle threads between runs stay idle
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise InputError(
-                f"{path} is not a model that ONNX Runtime can load ({_first_line(error)})"
-            ) from error
+        self._threads, self._path, self._written = threads, path, _written(path)
+        self._bytes: bytes | None = None
+        self._session = _session(str(path), threads, str(path))
+        self._input = self._session.get_inputs()[0].name
         text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
-        if card is None and text is None:
+        if callable(card):
+            card = card(self, None if text is None else Card.from_json(text))
+        elif card is None and text is None:
             raise InputError(
                 f"{path} carries no pixelwise card, so its classes and preprocessing are unknown; "
                 "export it with pixelwise, or pass card="
             )
         self.card = card or Card.from_json(text)
-        self._input = self._session.get_inputs()[0].name
+        self._refuse_other_channels(path)
 
     def __call__(self, images: Any) -> NDArray[np.float32]:
         if is_torch_array(images):
             images = images.detach().cpu().numpy()
-        logits: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
+        try:
+            logits: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            takes = self._session.get_inputs()[0].shape[2:]
+            if all(isinstance(side, int) for side in takes) and tuple(takes) != images.shape[2:]:
+                raise InputError(
+                    f"{self._path} takes pictures of {'x'.join(map(str, takes))} pixels and no others, got "
+                    f"{'x'.join(map(str, images.shape[2:]))}; use tile={tuple(takes)}, or export it for any size"
+                ) from error
+            raise InputError(
+                f"{self._path} fails at a picture of {images.shape[2]}x{images.shape[3]} ({_first_line(error)})"
+            ) from error
         return logits
+
+    def _refuse_other_channels(self, path: Path) -> None:
+        """Raise InputError where the card speaks of another model."""
+        takes, gives = self._session.get_inputs()[0].shape, self._session.get_outputs()[0].shape
+        mean, classes = len(self.card.preprocess.mean), self.card.labels.num_classes
+        for what, here, there in (
+            ("input channels (mean and std)", mean, takes),
+            (f"outputs ({classes} classes, {self.card.outputs})", self.card.channels, gives),
+        ):
+            if len(there) > 1 and isinstance(there[1], int) and there[1] != here:
+                raise InputError(
+                    f"the card is for {here} {what}, the model in {path} has {there[1]}; give a card that agrees "
+                    "(pixelwise.Card.of)"
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the file itself, which need not be where this is unpickled."""
+        model = self._bytes
+        if model is None:
+            if self._written is None or _written(self._path) != self._written:
+                raise InputError(
+                    f"{self._path} has changed since it was opened; open it again before it is pickled"
+                )
+            model = self._path.read_bytes()
+        return {"model": model, "path": self._path, "threads": self._threads, "card": self.card}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.card, self._threads, self._path = state["card"], state["threads"], state["path"]
+        self._bytes, self._written = state["model"], None
+        self._session = _session(state["model"], self._threads, str(self._path))
+        self._input = self._session.get_inputs()[0].name
+
+    def __deepcopy__(self, _: Any) -> OnnxRuntimeEngine:
+        other = object.__new__(OnnxRuntimeEngine)
+        vars(other).update(vars(self))  # a session never changes
+        return other
+
+
+def _session(model: str | bytes, threads: int | None, what: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads or 0
+    # Idle threads between runs stay idle
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise InputError(
+            f"{what} is not a model that ONNX Runtime can load ({_first_line(error)})"
+        ) from error
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file, by which another one in its place is noticed."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _first_line(error: Exception) -> str:

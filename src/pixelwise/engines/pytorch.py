@@ -10,14 +10,22 @@ from torch import nn
 
 from pixelwise.errors import InputError
 from pixelwise.layers import Network
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import Card, CardOf
 
 
 class PyTorchEngine:
     name = "pytorch"
 
-    def __init__(self, network: nn.Module, *, card: Card | None, threads: int | None = None) -> None:
-        """Wrap a network (DESIGN: forward to a dictionary, `coarse`); it is used on the device where it is.
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        card: Card | CardOf | None,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        """Wrap a network (DESIGN: forward to a dictionary, `coarse`). device: it is moved there; None: it is used on
+        the device where it is.
 
         The network is switched to evaluation for each call and back, so it may go on training in between.
         """
@@ -26,23 +34,32 @@ class PyTorchEngine:
                 f"expected a pixelwise network (coarse, stride, align_corners, num_classes), "
                 f"got {type(network).__name__}"
             )
+        if callable(card):
+            card = card(self, vars(network).get("card"))
         if card is None:
             raise InputError("a torch network needs a card that says what its outputs mean; pass card=")
         if threads is not None:
             torch.set_num_threads(threads)
         self.card = card
+        self.network: Network = network
         self._module: nn.Module = network
-        self._coarse = network.coarse
+        if device is not None:
+            try:
+                self._module.to(device)
+            except (RuntimeError, AssertionError) as error:  # no such kind of device, or none of it here
+                raise InputError(
+                    f"device {device!r} cannot be used here: {str(error).splitlines()[0]}"
+                ) from error
 
     def __call__(self, images: Any) -> Any:
         """The logits stay on the network's device; a CPU network given NumPy returns NumPy."""
         tensor = images if is_torch_array(images) else torch.from_numpy(images)
-        parameter = next(self._module.parameters())
+        parameter = next(self._module.parameters(), tensor)
         training = self._module.training
         try:
             self._module.eval()
             with torch.inference_mode():
-                logits = self._coarse(tensor.to(parameter.device, parameter.dtype)).float()
+                logits = self.network.coarse(tensor.to(parameter.device, parameter.dtype)).float()
         finally:
             self._module.train(training)
         return logits if is_torch_array(images) or logits.device.type != "cpu" else logits.numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import os
 import warnings
@@ -14,6 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from pixelwise.catalog import of_network
 from pixelwise.errors import ExportError
 from pixelwise.files import writing
 from pixelwise.layers import Network
@@ -21,6 +23,9 @@ from pixelwise.weights.card import CARD_KEY, Card
 
 TOLERANCE = 1e-4
 """Largest difference in logits that an export may show, relative to the logits' range."""
+
+TRACED_AT = (416, 448)
+"""Size of the picture that is traced, unless another is asked for."""
 
 CHECKED_AT = ((97, 130), (129, 529), (530, 97))
 """Sizes at which a file for any size is compared, unless others are asked for. Each side is once smaller and once
@@ -43,8 +48,8 @@ def export_onnx(
     card: Card,
     path: str | os.PathLike[str],
     *,
-    in_channels: int = 3,
-    traced_at: tuple[int, ...] = (416, 448),
+    in_channels: int | None = None,
+    traced_at: tuple[int, ...] | None = None,
     checked_at: tuple[tuple[int, ...], ...] | None = None,
     dynamic: bool = True,
     overwrite: bool = True,
@@ -53,16 +58,23 @@ def export_onnx(
 
     Batch and every side are dynamic, in 2-D (h, w) and 3-D (d, h, w); with dynamic=False the batch alone is, and the
     file takes images of the size `traced_at`. It is checked against the network, with ONNX Runtime, at batches of
-    three and one and at the sizes `checked_at`: None for `CHECKED_AT`, or for `traced_at` with dynamic=False. Raises
-    ExportError, leaving no file, when it fails or differs by more than TOLERANCE of the logits' range anywhere, or
-    cannot be traced. The network itself is not changed.
+    three and one and at the sizes `checked_at`: None for `CHECKED_AT`, or for `traced_at` with dynamic=False.
+    in_channels: None for as many as the card has means. Sizes that are not given are multiples as the card wants them.
+    The network itself is not changed.
+
+    Raises InputError for a card that does not agree with the network; ExportError, leaving no file, when it fails or
+    differs by more than TOLERANCE of the logits' range anywhere, or cannot be traced.
     """
     if not isinstance(network, Network):
         raise ExportError(
             f"{type(network).__name__} has no coarse(), stride and align_corners, so it is no Network"
         )
+    card = of_network(card, network)
+    in_channels = in_channels or len(card.preprocess.mean)
+    fit = dataclasses.replace(card.preprocess, size=None).size_hw
+    traced_at = traced_at or fit(*TRACED_AT)
     if checked_at is None:
-        checked_at = CHECKED_AT if dynamic else (traced_at,)
+        checked_at = tuple(fit(*size_hw) for size_hw in CHECKED_AT) if dynamic else (traced_at,)
     source = copy.deepcopy(network).cpu().float().eval()
     with writing(path, overwrite=overwrite) as temporary:
         try:
@@ -70,7 +82,7 @@ def export_onnx(
         except Exception as error:  # the exporter raises whatever the tracer met
             said = f"{card.name} cannot be exported to ONNX: {_reason(error)}"
             if dynamic and "dynamic=False" not in said:
-                said += "; try one size, with traced_at=(h, w), dynamic=False"
+                said += "; try one size, with traced_at=(h, w), dynamic=False (--size H,W)"
             raise ExportError(said) from error
         _write(program.model_proto, card, temporary)
         shapes = [(3, in_channels, *checked_at[0]), *((1, in_channels, *size) for size in checked_at)]
@@ -126,7 +138,7 @@ def _difference(name: str, source: nn.Module, path: Path, shape: tuple[int, ...]
     except (RuntimeError, ValueError) as error:
         raise ExportError(
             f"the export of {name} cannot be checked {at}, where the network itself fails ({_reason(error)}); pass "
-            "sizes that it takes as checked_at, or export it for one size with traced_at=(h, w), dynamic=False"
+            "sizes that it takes as checked_at, or export it for one size: traced_at=(h, w), dynamic=False (--size H,W)"
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is said below
@@ -136,7 +148,7 @@ def _difference(name: str, source: nn.Module, path: Path, shape: tuple[int, ...]
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ExportError(
             f"the exported {name} fails {at} ({_reason(error)}), so no file was written; export it for one size with "
-            "traced_at=(h, w), dynamic=False"
+            "traced_at=(h, w), dynamic=False (--size H,W)"
         ) from error
     if got.shape != expected.shape:
         return float("inf")

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from pixelwise.datasets.opening import PairSamples, open_data
 from pixelwise.decoders.fpn import FPN
 from pixelwise.labels import CAMVID
@@ -24,6 +22,7 @@ from pixelwise.recipes.folders import folders
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment
 from pixelwise.training.runner import train
+from pixelwise.weights.store import load_state_dict
 
 CONFIG = TrainConfig(
     model="fpn", encoder="mobilenetv2_100", model_options={"pyramid_channels": 128}, steps=1300, batch_size=8,
@@ -59,7 +58,7 @@ def experiment(data: Path, config: TrainConfig = CONFIG, start: Path | None = No
     learned, test = samples(data)
     made = network(data, learned)
     if start is not None:
-        made.load_state_dict(torch.load(start, weights_only=True))
+        made.load_state_dict(load_state_dict(start))
     licence = "CC BY-NC 4.0, that of CamVid"
     return from_voc.experiment(config, made, learned, test, "camvid", licence, "CamVid train and val")
 
@@ -72,7 +71,7 @@ def main() -> None:
         phase = out / name
         if not (phase / "report.html").is_file():
             train(experiment(data, config, start), phase)
-        start = phase / "best.pt"
+        start = phase / "weights.safetensors"
     train(experiment(data, LARGEST, start), out, export=True)
 
 

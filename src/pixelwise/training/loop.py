@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -46,13 +47,14 @@ def fit(
     config: TrainConfig,
     out: Path,
     validate: Callable[[nn.Module], float] | None = None,
+    says: Mapping[str, str] = MappingProxyType({}),
 ) -> nn.Module:
     """Train `network` and return it as it was best by `validate` (higher is better), else at the end.
 
     augment: Sample -> tensors of one sample, drawing from torch's global generator; loss_of: (network,
     stacked batch) -> scalar, or scalars by name, whose sum is the loss. `out` receives checkpoint.pt (all that
-    resuming needs: call again to go on), best.pt (weights), config.json and metrics.jsonl. With `ema_decay` what
-    is validated, saved as best and returned is the average.
+    resuming needs: call again to go on), best.pt (the weights, and beside them what `says` holds), config.json and
+    metrics.jsonl. With `ema_decay` what is validated, saved as best and returned is the average.
 
     The loss and its gradient are means over the forward passes and processes of a step; where they count different
     numbers of pixels, that is not the mean over the pixels of all.
@@ -184,7 +186,7 @@ def fit(
                 if score > best or (done == steps and best == -math.inf):  # a score may be NaN
                     best = max(best, score) if score == score else best
                     if main:
-                        save_state(candidate.state_dict(), out / "best.pt")
+                        save_state({"state_dict": candidate.state_dict(), **says}, out / "best.pt")
             if main and (done == steps or time.monotonic() - saved >= 60 * config.save_minutes):
                 state = {
                     "network": raw.state_dict(),
@@ -213,7 +215,8 @@ def fit(
     for name in ("forward", "_original_forward"):  # the autocast that Accelerate put over the class's own
         vars(trained).pop(name, None)
     if (out / "best.pt").is_file():  # on every machine that sees the folder
-        trained.load_state_dict(load_state(out / "best.pt"))
+        kept = load_state(out / "best.pt")
+        trained.load_state_dict(kept.get("state_dict", kept))  # bare before it said whose they are
     return trained.eval()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from pixelwise.checkpoints.making import build
-from pixelwise.checkpoints.saving import save
+from pixelwise.checkpoints.saving import header, save
 from pixelwise.errors import InputError, MissingExtraError, OutputError
 from pixelwise.evaluation import Evaluation, evaluate
 from pixelwise.export.embed import count_multiply_adds, embed
@@ -61,8 +61,9 @@ def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say |
         f"{duration(steps * cost.seconds)} in all; memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
     )
     trained = fit(
-        experiment.network, experiment.training, experiment.augment, experiment.loss_of, config, out, validate
-    )
+        experiment.network, experiment.training, experiment.augment, experiment.loss_of, config, out, validate,
+        header(experiment.network, card),
+    )  # fmt: skip
     if not state.is_main_process:
         return card
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -152,3 +152,7 @@ class Card:
             raise InputError(
                 f"this file's model card cannot be read ({error}); export the model again"
             ) from error
+
+
+CardOf: TypeAlias = Callable[[Any, "Card | None"], Card]
+"""From an engine and the card in its file, None where it has none, to the card that it gets."""

@@ -38,6 +38,14 @@ TIMEOUT_S = 30.0
 """Seconds without a byte after which a connection counts as dropped."""
 
 
+def offline(*others: str) -> bool:
+    """Whether PIXELWISE_OFFLINE, or another switch in the environment, forbids the network."""
+    return any(
+        os.environ.get(switch, "").lower() in ("1", "true", "yes", "on")
+        for switch in ("PIXELWISE_OFFLINE", *others)
+    )
+
+
 def fetch(file: str, url: str, sha256: str | None, *, progress: bool = True) -> Path:
     """The path of weights `file` on this machine, downloaded from `url` if need be.
 
@@ -59,7 +67,7 @@ def fetch(file: str, url: str, sha256: str | None, *, progress: bool = True) -> 
             check_hash(shared, sha256)
             return shared
     path, url = cache_dir() / "weights" / file, _mirrored(file, url)
-    if os.environ.get("PIXELWISE_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    if offline():
         raise DownloadError(
             f"{file} is not on this machine and PIXELWISE_OFFLINE forbids fetching it; {_by_hand(url)}"
         )
@@ -292,14 +300,18 @@ def load_state_dict(path: str | os.PathLike[str], *, allow_pickle: bool = False)
 
     Raises WeightsError for a missing, empty, truncated or foreign file, one that holds code, or no tensors.
     """
+    return unwrap(load_content(path, allow_pickle=allow_pickle), path)
+
+
+def load_content(path: str | os.PathLike[str], *, allow_pickle: bool = False) -> Any:
+    """What is in such a file, with all that lies beside the tensors; otherwise as `load_state_dict`."""
     path = Path(path)
     kind = _kind(path)
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError("reading weights", "torch") from error
-    content = _read_safetensors(path) if kind == "safetensors" else _read_torch(path, allow_pickle)
-    return unwrap(content, path)
+    return _read_safetensors(path) if kind == "safetensors" else _read_torch(path, allow_pickle)
 
 
 def _kind(path: Path) -> str:

@@ -1,0 +1,23 @@
+"""`pixelwise export`: any model to a file that runs without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixelwise.cli.options import numbers
+from pixelwise.errors import InputError, MissingExtraError
+from pixelwise.files import check_writable
+
+
+def run(model: str, out: Path, size: str | None, overwrite: bool) -> None:
+    """Export and say what was written."""
+    sides = numbers("--size", size, int, "a height and a width, such as 512,512")
+    if sides is not None and (len(sides) != 2 or min(sides) < 1):
+        raise InputError(f"--size takes a height and a width, such as 512,512, got {size!r}")
+    try:
+        from pixelwise.exporting import export_model
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting", "torch") from error
+    check_writable(out, overwrite=overwrite)
+    size_hw = None if sides is None else (sides[0], sides[1])
+    print(f"{model} -> {out}: {export_model(model, out, size_hw=size_hw, overwrite=overwrite)}")

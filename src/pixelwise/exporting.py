@@ -1,0 +1,53 @@
+"""Any model to a file that runs without torch: `pixelwise export`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pixelwise.errors import InputError
+from pixelwise.export.onnx import export_onnx
+from pixelwise.opening import NOTHING, Said, copy_of_asset, open_network
+from pixelwise.weights.card import Card
+
+
+def export_model(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    said: Said = NOTHING,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Write a model as ONNX with its card; returns a sentence that says what was done.
+
+    model: whatever `Segmenter` opens, but for ONNX files. out: a name that ends in .onnx. said: in place of what its
+    card says. size_hw: the one size that the file is to take, for networks that cannot be exported for any.
+
+    Raises InputError for what cannot be opened; ExportError, leaving no file, where the file would give other numbers
+    than the network.
+    """
+    if Path(out).suffix.lower() != ".onnx":
+        raise InputError(
+            f"a model is exported as ONNX, expected a name that ends in .onnx, got {os.fspath(out)!r}"
+        )
+    if (
+        isinstance(model, str)
+        and said == NOTHING
+        and size_hw is None
+        and copy_of_asset(model, out, overwrite=overwrite)
+    ):
+        return "the file that ships in the package"
+    network, card = open_network(model, said)
+    fixed = {} if size_hw is None else {"traced_at": size_hw, "dynamic": False}
+    worst = export_onnx(network, card, out, overwrite=overwrite, **fixed)  # type: ignore[arg-type]
+    return (
+        f"{card.labels.num_classes} classes, {card.parameters:,} parameters, logits as the network's to {worst:.1e} of "
+        f"their range{described(card)}"
+    )
+
+
+def described(card: Card) -> str:
+    """The first names of a card's classes, to see that they are the right ones."""
+    names = card.labels.names
+    return f"; {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"

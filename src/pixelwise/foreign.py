@@ -1,0 +1,151 @@
+"""A network of anyone's as one of ours: torchvision's, SMP's, transformers', any nn.Module from pictures to logits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from pixelwise.errors import InputError
+from pixelwise.inference.measure import Measured, measure
+from pixelwise.inference.preprocess import Preprocess
+from pixelwise.layers import Network, enlarge_like
+from pixelwise.weights.card import Outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUERIES = ("class_queries_logits", "masks_queries_logits", "pred_masks", "patch_offsets")
+"""What tells the outputs of networks that answer in queries, a mask and a class each, from logits of pixels."""
+
+LAST = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.LogSigmoid, nn.Hardsigmoid)
+"""Layers behind which there are no logits any more."""
+
+
+class Foreign(nn.Module):
+    """module behind the contract of our networks: image (n, c, h, w) -> {"out": logits (n, k, h, w)}.
+
+    Its own answer, a tensor, a dictionary with "out" or an output with `.logits`, are the coarse logits, `stride` input
+    pixels each.
+    """
+
+    def __init__(self, module: nn.Module, measured: Measured, *, align_corners: bool) -> None:
+        super().__init__()
+        self.module = module
+        self.num_classes, self.stride = measured
+        self.align_corners = align_corners
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """image (n, c, h, w) -> logits (n, k, ~h/stride, ~w/stride)."""
+        logits = logits_of(self.module(image), self.module)
+        if not torch.compiler.is_compiling():
+            for side, coarse in zip(image.shape[2:], logits.shape[2:], strict=True):
+                if not side - self.stride < coarse * self.stride < side + self.stride + self.align_corners:
+                    raise InputError(
+                        f"{_kind(self.module)} gave logits of {logits.shape[2]}x{logits.shape[3]} for "
+                        f"{image.shape[2]}x{image.shape[3]} pixels, and before one for {self.stride} of them; say "
+                        "which sizes it takes (multiple= of pixelwise.Card.of)"
+                    )
+        return logits
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"out": enlarge_like(self.coarse(image), image, align_corners=self.align_corners)}
+
+
+def as_network(
+    module: Any, preprocess: Preprocess, *, align_corners: bool, outputs: Outputs | None = None
+) -> nn.Module:
+    """The module itself where it is a network of ours, else one that wraps it.
+
+    preprocess: says how many channels it takes and which sizes. align_corners: how logits smaller than the picture are
+    enlarged, which nobody can see. outputs: what they mean, if known. InputError for what is no network, and for
+    outputs that are no logits of pixels.
+    """
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"expected the name or file of a model, or a torch network, got {type(module).__name__}"
+        )
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return as_network(module.module, preprocess, align_corners=align_corners, outputs=outputs)
+    smp = sys.modules.get("pixelwise.smp")
+    if smp is not None and isinstance(module, smp.SegmentationModel):
+        module = module.network  # whose answers are logits, whatever activation the model has
+    if isinstance(module, Network):
+        return cast(nn.Module, module)
+    parameter = next(module.parameters(), torch.zeros(()))
+    what, training = _kind(module), module.training
+    ends: list[nn.Module] = []
+
+    def predict(images: Any) -> Tensor:
+        image = torch.from_numpy(images).to(parameter.device, parameter.dtype)
+        try:
+            with torch.inference_mode(), _activations(module) as given:
+                logits = logits_of(module(image), module)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a network of anyone's may raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"{what} failed at a picture {tuple(image.shape)} ({reason}); say how many channels and which sizes it "
+                "takes: mean and std with a number a channel, multiple= of pixelwise.Card.of"
+            ) from error
+        ends.extend(layer for layer, answer in given if answer is logits)
+        return logits
+
+    module.eval()
+    try:
+        measured = measure(predict, preprocess, what, align_corners=align_corners, outputs=outputs)
+    finally:
+        module.train(training)
+    if ends:
+        raise InputError(
+            f"{what} ends in {type(ends[0]).__name__}, where logits are expected: leave it out (activation=None in "
+            "SMP)"
+        )
+    return Foreign(module, measured, align_corners=align_corners).train(training)
+
+
+def logits_of(answer: Any, module: nn.Module) -> Tensor:
+    """The logits in what a network returns; InputError, which says what it is, where there are none."""
+    kind = type(answer).__name__
+    if any(hasattr(answer, name) or (isinstance(answer, Mapping) and name in answer) for name in QUERIES):
+        raise InputError(
+            f"{_kind(module)} answers in queries, a mask and a class each ({kind}), which is not read yet; give a "
+            "network that answers with logits of pixels"
+        )
+    found = answer
+    if isinstance(answer, Mapping):
+        found = answer.get("out", answer.get("logits"))
+    elif not isinstance(answer, Tensor):
+        found = getattr(answer, "logits", None)
+    if isinstance(found, Tensor):
+        return found
+    has = f" with {', '.join(map(str, answer))}" if isinstance(answer, Mapping) else ""
+    raise InputError(
+        f'{_kind(module)} returns {kind}{has}; expected a tensor of logits, a dictionary with "out" or an output with '
+        "logits: wrap it in a module that returns them"
+    )
+
+
+def _kind(module: nn.Module) -> str:
+    return f"this {type(module).__name__}"
+
+
+@contextmanager
+def _activations(module: nn.Module) -> Iterator[list[tuple[nn.Module, Any]]]:
+    """What each layer of `LAST` gives while the block runs."""
+    given: list[tuple[nn.Module, Any]] = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, answer: given.append((layer, answer)))
+        for layer in module.modules()
+        if isinstance(layer, LAST)
+    ]
+    try:
+        yield given
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,604 @@
+"""One function opens anything: whatever form a model comes in, it means the same or is refused in one sentence."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+import pixelwise
+from drawn import draw_folder
+from pixelwise import Card, LabelSet, Segmenter, create_model, from_checkpoint
+from pixelwise.cli.app import app
+from pixelwise.errors import DownloadError, InputError, PixelwiseWarning, UnknownNameError
+from pixelwise.outputs.reading import read_labels
+from pixelwise.training.progress import Progress
+from tiny import CARD, write_colors_model
+
+HERE = Path(__file__).parent
+TINY = {
+    "steps": 4,
+    "batch_size": 2,
+    "model": "unet",
+    "model_options": {"width": 4},
+    "image_size": 64,
+    "workers": 0,
+    "validate_every": 2,
+    "save_minutes": 0,
+}
+
+
+def run(*arguments):
+    """A command in this process."""
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def done(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, result.exception or result.output
+    return result.output
+
+
+def train(tmp_path, **changes):
+    data = draw_folder(tmp_path / "mine", 6)
+    wanted = tmp_path / "wanted.json"
+    wanted.write_text(json.dumps({**TINY, "data": str(data), **changes}))
+    return ["train", "--config", str(wanted), "--out", str(tmp_path / "run")]
+
+
+def means_the_same_everywhere(tmp_path, run_folder, weights):
+    """A run, its weights, and what is exported and converted of them: the same labels, names, colours and scores."""
+    done("export", run_folder, "--out", tmp_path / "exported.onnx")
+    done("convert", weights, tmp_path / "converted.safetensors")
+    picture, data = tmp_path / "mine/images/drawn03.png", tmp_path / "mine"
+    network = from_checkpoint(run_folder)
+    expected = Segmenter(network)
+    truth = network(torch.from_numpy(expected.card.preprocess(np.asarray(Image.open(picture)))))["out"]
+    truth = F.interpolate(truth, (64, 80), mode="bilinear").argmax(1)[0].numpy()
+    scores = []
+    for model in (run_folder, weights, tmp_path / "exported.onnx", tmp_path / "converted.safetensors"):
+        opened = Segmenter(str(model))
+        assert opened.classes == expected.classes
+        assert opened.card.preprocess == expected.card.preprocess
+        assert opened.card.scores == expected.card.scores
+        out = tmp_path / f"out {model.name}"
+        done("segment", picture, "--model", model, "--out", out, "--format", "labels")
+        np.testing.assert_array_equal(read_labels(out / "drawn03.labels.png", expected.classes), truth)
+        report = json.loads(done("evaluate", "--data", data, "--model", model, "--json"))
+        scores.append((report["mean_iou"], report["confusion_matrix"]))
+    assert all(score == scores[0] for score in scores)
+    return expected.card
+
+
+def test_a_run_is_opened_as_a_folder_and_as_each_of_its_files(tmp_path):
+    done(*train(tmp_path))
+    weights = tmp_path / "run/weights.safetensors"
+    card = means_the_same_everywhere(tmp_path, tmp_path / "run", weights)
+    assert card.labels.names == ("ground", "disc", "square")
+    assert len(card.scores) == 2
+
+
+def test_a_run_that_was_stopped_early_is_opened_with_its_best_weights(tmp_path, monkeypatch):
+    def stop(self, step, *_):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "step", stop)
+    assert run(*train(tmp_path)).exit_code != 0
+    assert not (tmp_path / "run/weights.safetensors").exists()
+    card = means_the_same_everywhere(tmp_path, tmp_path / "run", tmp_path / "run/best.pt")
+    assert card.labels.names == ("ground", "disc", "square")
+
+
+@pytest.mark.slow
+def test_a_run_that_ctrl_c_stopped_is_opened(tmp_path):
+    command = [sys.executable, "-m", "pixelwise", *train(tmp_path, steps=10_000)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "run/best.pt").exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode
+    assert "Traceback" not in said
+    means_the_same_everywhere(tmp_path, tmp_path / "run", tmp_path / "run/best.pt")
+
+
+def test_a_run_without_validated_weights_says_how_to_go_on(tmp_path, monkeypatch):
+    def stop(self, step, *_):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    command = train(tmp_path)
+    with monkeypatch.context() as early:
+        early.setattr(Progress, "step", stop)
+        run(*command)
+    with pytest.raises(InputError, match="stopped before its weights were validated") as refused:
+        Segmenter(tmp_path / "run")
+    again = re.search(r"go on with it: pixelwise (.*)", str(refused.value))[1]
+    done(*again.split())
+    assert Segmenter(tmp_path / "run").classes.names == ("ground", "disc", "square")
+
+
+def test_a_folder_without_weights_is_refused_by_name(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(InputError, match=r"photos holds none of weights\.safetensors, model\.safetensors"):
+        Segmenter(tmp_path / "photos")
+
+
+# Names
+
+
+def test_a_name_that_is_also_a_file_is_the_name_unless_it_is_written_as_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_colors_model(tmp_path / "everyday")
+    write_colors_model(tmp_path / "mine.onnx")
+    assert Segmenter("everyday").classes.num_classes == 21
+    (tmp_path / "everyday").rename(tmp_path / "everyday.onnx")
+    assert Segmenter("everyday.onnx").classes.num_classes == 4
+    assert Segmenter("./mine.onnx").classes.num_classes == Segmenter("mine.onnx").classes.num_classes == 4
+    assert Segmenter(Path("mine.onnx")).classes.num_classes == 4
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "says"),
+    [
+        ("everydy", UnknownNameError, "did you mean 'everyday'"),
+        (
+            "runs/7/weights.safetensors",
+            InputError,
+            "no such model file or folder: runs/7/weights.safetensors",
+        ),
+        ("weights.safetensors", InputError, "no such model file or folder"),
+        (Path("everyday"), InputError, "no such model file or folder: everyday"),
+        (3, InputError, "expected the name or file of a model, or a torch network, got int"),
+        (np.zeros(3), InputError, "got ndarray"),
+    ],
+)
+def test_what_is_no_model_is_said_to_be_none(model, error, says):
+    with pytest.raises(error, match=re.escape(says)):
+        Segmenter(model)
+
+
+def test_a_repository_of_the_hub_is_fetched_once_and_then_taken_from_its_cache(tmp_path):
+    network = create_model("unet", width=2, num_classes=3)
+    pixelwise.save(
+        network, tmp_path / "hub/model.safetensors", card=Card.of(["sky", "sea", "sand"], name="beach")
+    )
+    Image.new("RGB", (32, 32), (9, 99, 199)).save(tmp_path / "photo.png")
+
+    def segment(model, out, **switches):
+        environment = {
+            **os.environ,
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            **switches,
+        }
+        command = [sys.executable, HERE / "hub.py", tmp_path / "hub", "segment", tmp_path / "photo.png"]
+        return subprocess.run(
+            [*command, "--model", model, "--out", tmp_path / out],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    assert (
+        "it is not in the Hub's cache and the network is switched off"
+        in segment("me/mine@v1", "no", PIXELWISE_OFFLINE="1").stderr
+    )
+    first = segment("me/mine@v1", "one")
+    assert first.returncode == 0, first.stderr
+    assert any(name in first.stdout for name in ("sky", "sea", "sand"))
+    again = segment("me/mine@v1", "two", HF_HUB_OFFLINE="1")
+    assert again.returncode == 0, again.stderr
+    assert "asked 0 times" in again.stderr
+    unknown = segment("me/others", "three")
+    assert unknown.returncode == 1
+    assert len(unknown.stderr.splitlines()) == 2  # the sentence, and what was asked
+    assert "give the path of a folder with its files" in unknown.stderr
+
+
+def test_offline_a_name_of_the_hub_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("PIXELWISE_OFFLINE", "1")
+    with pytest.raises(
+        DownloadError, match="there is no file or folder me/mine, and as a model of the Hugging Face Hub"
+    ):
+        Segmenter("me/mine")
+
+
+# Foreign networks: labels equal to a plain definition
+
+
+class Answers(nn.Module):
+    """A network whose answer is what `wrap` makes of logits."""
+
+    def __init__(self, channels, wrap=lambda logits: logits, *, stride=1, inputs=3) -> None:
+        super().__init__()
+        self.layer, self.wrap = nn.Conv2d(inputs, channels, stride, stride=stride), wrap
+
+    def forward(self, image):
+        return self.wrap(self.layer(image))
+
+
+def logits_of(network, image, mean, std):
+    """What the network answers to the normalised picture."""
+    tensor = torch.from_numpy(image.astype(np.float64) / 255).movedim(-1, 0)
+    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
+    with torch.no_grad():
+        answer = network.eval()(((tensor - mean) / std)[None].float())
+    logits = getattr(answer, "logits", answer)
+    if isinstance(answer, dict):
+        logits = answer["out"] if "out" in answer else answer["logits"]
+    return logits
+
+
+def plain(network, image, mean, std, outputs="exclusive", align_corners=False):
+    """The label map by the definition: normalise, run, enlarge to the picture, decide."""
+    logits = logits_of(network, image, mean, std)
+    logits = F.interpolate(logits.double(), image.shape[:2], mode="bilinear", align_corners=align_corners)[0]
+    if outputs == "binary":
+        return (logits[0] > 0).numpy().astype(int)
+    return logits.argmax(0).numpy()
+
+
+def torchvisions():
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+    return lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
+
+
+def smps(kind, classes=3, **options):
+    import segmentation_models_pytorch as smp
+
+    network = getattr(smp, kind)("resnet18", encoder_weights=None, **options)
+    width = network.segmentation_head[0].in_channels
+    # Replaced, as people do who train on classes of their own
+    _, *rest = network.segmentation_head
+    network.segmentation_head = nn.Sequential(nn.Conv2d(width, classes, 1), *rest)
+    return network
+
+
+def transformers_segformer():
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    sizes = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 3, 4]}
+    return SegformerForSemanticSegmentation(SegformerConfig(**sizes, decoder_hidden_size=16, num_labels=3))
+
+
+def transformers_upernet():
+    from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
+
+    backbone = ConvNextConfig(
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    return UperNetForSemanticSegmentation(
+        UperNetConfig(
+            backbone_config=backbone,
+            hidden_size=16,
+            num_labels=3,
+            auxiliary_channels=8,
+            auxiliary_in_channels=24,
+        )
+    )
+
+
+FOREIGN = {
+    "torchvision": (torchvisions, {}),
+    "SMP Unet": (lambda: smps("Unet"), {"multiple": 32}),
+    "SMP FPN": (lambda: smps("FPN"), {"multiple": 32}),
+    "SMP DeepLabV3Plus": (lambda: smps("DeepLabV3Plus"), {"multiple": 32}),
+    "transformers SegFormer": (transformers_segformer, {"multiple": 32}),
+    "transformers UPerNet": (transformers_upernet, {"multiple": 32}),
+    "Sequential": (lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1)), {}),
+    "dictionary": (lambda: Answers(3, lambda logits: OrderedDict(out=logits, aux=logits * 0)), {}),
+    "stride 32": (lambda: Answers(3, stride=32), {"multiple": 32}),
+    "stride 4, corners aligned": (lambda: Corners(), {"multiple": 4, "offset": 1, "align_corners": True}),
+}
+
+
+def lively(network, image):
+    """Random weights give nearly the same class everywhere; here each class wins somewhere."""
+    last = [layer for layer in network.modules() if getattr(layer, "out_channels", 0) == 3][-1]
+    logits = logits_of(network.eval(), image, MEAN, STD)
+    with torch.no_grad():
+        last.bias -= logits.flatten(2).median(2).values[0]
+    return network
+
+
+class Corners(nn.Module):
+    """(n, 3, 4 i + 1, 4 j + 1) -> (n, 3, i + 1, j + 1)."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 5, stride=4, padding=2)
+
+    def forward(self, image):
+        return self.layer(image)
+
+
+@pytest.fixture
+def photo():
+    """Smooth and rough parts; its first 96 x 128 pixels have sides that every one of these networks takes."""
+    draw = np.random.default_rng(3)
+    smooth = draw.integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    image = np.asarray(Image.fromarray(smooth).resize((129, 97), Image.Resampling.BICUBIC)).copy()
+    image[30:60, 40:90] = draw.integers(0, 256, (30, 50, 3))
+    return image
+
+
+MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_network_of_anyone_gives_the_labels_of_the_definition_here_and_exported(name, photo, tmp_path):
+    make, words = FOREIGN[name]
+    torch.manual_seed(0)
+    image = photo if "offset" in words else photo[:96, :128]
+    network = lively(make(), image)
+    card = Card.of(["wall", "sky", "sea"], mean=MEAN, std=STD, name=name, **words)
+    expected = plain(network, image, MEAN, STD, align_corners=card.align_corners)
+    assert len(np.unique(expected)) > 1
+    network.train()
+    segmenter = Segmenter(network, card=card)
+    found = segmenter(image)
+    assert network.training  # as it was
+    assert (found.labels == expected).mean() > 0.9999
+    assert found.classes.names == ("wall", "sky", "sea")
+    # The pooling of transformers' UPerNet cannot be exported for every size
+    one = {"traced_at": (96, 128), "dynamic": False} if name == "transformers UPerNet" else {}
+    pixelwise.export_onnx(segmenter.engine.network, segmenter.card, tmp_path / "it.onnx", **one)
+    exported = Segmenter(tmp_path / "it.onnx")
+    assert exported.card == segmenter.card
+    assert (exported(image).labels == expected).mean() > 0.9999
+
+
+def test_one_logit_is_binary_and_its_sign_decides(photo):
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1))
+    with torch.no_grad():
+        network[2].bias -= network(torch.randn(1, 3, 50, 50)).median()
+    segmenter = Segmenter(network, classes=["ground", "vessel"], mean=MEAN, std=STD)
+    expected = plain(network, photo, MEAN, STD, "binary")
+    assert 0.1 < expected.mean() < 0.9
+    assert segmenter.card.outputs == "binary"
+    np.testing.assert_array_equal(segmenter(photo).labels, expected)
+    np.testing.assert_array_equal(segmenter(photo).mask("vessel"), expected == 1)
+
+
+def test_logits_that_happen_to_lie_between_0_and_1_are_logits(photo):
+    network = nn.Conv2d(3, 1, 1)
+    nn.init.constant_(network.weight, 0.01)
+    nn.init.constant_(network.bias, 0.5)
+    assert Segmenter(network, classes=["a", "b"])(photo).areas() == {"b": 1.0}
+
+
+class Sigmoids(nn.Conv2d):
+    def forward(self, image):
+        return super().forward(image).sigmoid()
+
+
+def test_probabilities_are_refused_where_they_would_be_taken_for_logits(photo):
+    """Exclusive classes by the largest sigmoid are the same classes."""
+    with pytest.raises(InputError, match=r"gave probabilities \(sigmoid\)"):
+        Segmenter(Sigmoids(3, 1, 1), classes=["a", "b"])
+    with pytest.raises(InputError, match=r"gave probabilities \(sigmoid\)"):
+        Segmenter(Sigmoids(3, 2, 1), classes=["a", "b", "c"], outputs="regions")
+    network = Sigmoids(3, 3, 1)
+    expected = plain(network, photo, MEAN, STD)
+    found = Segmenter(network, classes=["a", "b", "c"], mean=MEAN, std=STD)(photo)
+    assert (found.labels == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(3, 1, 1), nn.Sigmoid()),
+            "gave probabilities (sigmoid), where logits are expected",
+        ),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softmax(1)), "gave probabilities (softmax)"),
+        (nn.Conv2d(3, 4, 3), "gave logits of 254x318, which are no whole ratio of it"),
+        (nn.Conv2d(4, 4, 1), "failed at a picture (1, 3, 256, 320)"),
+        (
+            nn.Sequential(nn.Flatten(), nn.LazyLinear(3)),
+            "gave (1, 3); expected logits (1, classes, height, width)",
+        ),
+        (
+            Answers(3, lambda logits: (logits, logits)),
+            "this Answers returns tuple; expected a tensor of logits",
+        ),
+        (Answers(3, lambda logits: {"masks": logits}), "returns dict with masks"),
+        (
+            Answers(3, lambda logits: {"class_queries_logits": logits}),
+            "answers in queries, a mask and a class each",
+        ),
+        (Answers(3, lambda logits: logits * float("nan")), "gave numbers that are not finite"),
+    ],
+)
+def test_outputs_that_are_no_logits_of_pixels_are_refused_by_what_they_are(network, says):
+    with pytest.raises(InputError, match=re.escape(says)) as refused:
+        Segmenter(network, classes=["a", "b", "c"])
+    assert "\n" not in str(refused.value)
+
+
+def test_a_network_of_transformers_that_answers_in_queries_is_refused():
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+    backbone = SwinConfig(
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 1, 1],
+        window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    config = Mask2FormerConfig(
+        backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=16,
+        encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=16, num_queries=4,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="this Mask2FormerForUniversalSegmentation answers in queries"):
+        Segmenter(Mask2FormerForUniversalSegmentation(config), classes=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"classes": ["a", "b"]}, "the card names 2 classes, the network has 3 outputs"),
+        ({"classes": ["a", "b", "c"], "outputs": "binary"}, "names two classes"),
+        ({"classes": ["a", "b", "c"], "outputs": "regions"}, "which takes 2, the network has 3 outputs"),
+        ({"classes": ["a", "b", "c"], "mean": [0.5]}, "a mean and a std for each channel"),
+        ({"card": Card.of(["a", "b", "c"]), "mean": MEAN}, "card= says mean as well"),
+    ],
+)
+def test_words_that_do_not_agree_are_refused(words, says):
+    with pytest.raises(InputError, match=says):
+        Segmenter(nn.Conv2d(3, 3, 1), **words)
+
+
+def test_without_a_card_classes_are_numbers_and_a_warning_says_how_to_name_them(photo):
+    network = nn.Conv2d(3, 3, 1)
+    with pytest.warns(PixelwiseWarning, match=re.escape("give classes=[...], mean=..., std=..., or card=")):
+        assert Segmenter(network).classes.names == ("class 0", "class 1", "class 2")
+    named = Segmenter(network, classes=["a", "b", "c"])
+    assert set(named(photo).areas()) <= {"a", "b", "c"}
+
+
+def test_a_wrapper_of_several_gpus_is_taken_off(photo):
+    network = nn.Conv2d(3, 3, 1)
+    plainly, wrapped = (Segmenter(it, classes=["a", "b", "c"]) for it in (network, nn.DataParallel(network)))
+    np.testing.assert_array_equal(plainly(photo).labels, wrapped(photo).labels)
+
+
+# The card
+
+
+def test_a_card_that_is_given_goes_before_the_models_own(photo, tmp_path):
+    colors = LabelSet.of([f"c{i}" for i in range(21)], ids=range(1, 22))
+    own = Segmenter("everyday")
+    for words in ({"card": own.card.replace(labels=colors)}, {"classes": colors}):
+        given = Segmenter("everyday", **words)
+        assert given.classes == colors
+        np.testing.assert_array_equal(given(photo).labels, own(photo).labels + 1)
+        assert (given.card.stride, given.card.preprocess) == (own.card.stride, own.card.preprocess)
+    assert Segmenter("everyday", size=100).card.preprocess.size == 100
+    with pytest.raises(
+        InputError, match=r"the card is for 2 outputs \(2 classes, exclusive\), the model in .* has 21"
+    ):
+        Segmenter("everyday", card=Card.of(["a", "b"]))
+    path = write_colors_model(tmp_path / "four.onnx")
+    with pytest.raises(InputError, match="the card is for 2 input channels"):
+        Segmenter(path, card=CARD.replace(preprocess=pixelwise.Preprocess((0, 0), (1, 1))))
+
+
+def test_a_card_by_hand_says_all_there_is_to_say():
+    card = Card.of(
+        ["ground", "vessel"], outputs="binary", mean=[0.5], std=[0.2], size=512, side="longer", multiple=32
+    )
+    assert (card.channels, card.preprocess.size_hw(100, 200)) == (1, (256, 512))
+    assert Card.from_json(card.to_json()) == card
+    assert Card.of(["a", "b", "c"], outputs="regions").channels == 2
+    with pytest.raises(UnknownNameError, match="did you mean 'regions'"):
+        Card.of(["a", "b"], outputs="region")
+    with pytest.raises(InputError, match="names two classes"):
+        Card.of(["a"], outputs="binary")
+    with pytest.raises(InputError, match="got one name"):
+        Card.of(["a"], outputs="regions")
+
+
+def test_a_file_from_before_cards_said_what_outputs_mean_is_read(tmp_path):
+    values = Card.of(["a", "b"]).to_dict()
+    del values["outputs"]
+    assert Card.from_dict(values).outputs == "exclusive"
+
+
+# Export and convert
+
+
+def test_export_writes_any_model_and_says_what_is_in_it(tmp_path):
+    network = create_model("unet", width=2, num_classes=3)
+    pixelwise.save(network, tmp_path / "it.safetensors", card=Card.of(["sky", "sea", "sand"], name="beach"))
+    said = done("export", tmp_path / "it.safetensors", "--out", tmp_path / "it.onnx")
+    assert "3 classes" in said
+    assert "sky, sea, sand" in said
+    assert Segmenter(tmp_path / "it.onnx").card == Segmenter(tmp_path / "it.safetensors").card
+    done("export", "everyday", "--out", tmp_path / "everyday.onnx")
+    assert Segmenter(tmp_path / "everyday.onnx").card == Segmenter("everyday").card
+    done("export", tmp_path / "it.safetensors", "--out", tmp_path / "one.onnx", "--size", "64,96")
+    assert Segmenter(tmp_path / "one.onnx")(np.zeros((64, 96, 3), np.uint8)).labels.shape == (64, 96)
+    with pytest.raises(InputError, match=r"takes pictures of 64x96 .*tile=\(64, 96\)"):
+        Segmenter(tmp_path / "one.onnx")(np.zeros((64, 97, 3), np.uint8))
+    assert Segmenter(tmp_path / "one.onnx")(np.zeros((64, 97, 3), np.uint8), tile=(64, 96)).labels.shape == (
+        64,
+        97,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["export", "{it}", "--out", "{to}.safetensors"], "expected a name that ends in .onnx"),
+        (["export", "{onnx}", "--out", "{to}.onnx"], "is an ONNX file; there is no torch network"),
+        (["export", "{it}", "--out", "{to}.onnx", "--size", "64"], "takes a height and a width"),
+        (["export", "nowhere.pth", "--out", "{to}.onnx"], "no such model file or folder"),
+        (["convert", "{it}", "{to}.onnx"], "use pixelwise export"),
+        (["convert", "{it}", "{to}.tflite", "--to", "milesial.unet"], "expected a name that ends in"),
+    ],
+)
+def test_what_export_and_convert_cannot_do_leaves_no_file(tmp_path, colors_model, command, says):
+    pixelwise.save(create_model("unet", width=2), tmp_path / "it.safetensors")
+    places = {"it": tmp_path / "it.safetensors", "to": tmp_path / "to", "onnx": colors_model}
+    result = run(*(word.format(**places) for word in command))
+    assert says in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["it.safetensors"]
+
+
+# In other hands
+
+
+def test_a_segmenter_travels_to_other_processes(photo, tmp_path):
+    torch.manual_seed(0)
+    path = write_colors_model(tmp_path / "it.onnx")
+    for segmenter in (Segmenter(path), Segmenter(create_model("unet", width=2), card=Card.of(["a", "b"]))):
+        sent = pickle.dumps(segmenter)
+        if segmenter.engine.name == "onnxruntime":
+            path.unlink()  # the other process need not see this disk
+        for other in (pickle.loads(sent), copy.deepcopy(pickle.loads(sent))):
+            np.testing.assert_array_equal(other(photo).labels, segmenter(photo).labels)
+            assert other.card == segmenter.card
+
+
+def test_a_file_that_has_changed_since_is_not_pickled(tmp_path):
+    path = write_colors_model(tmp_path / "it.onnx")
+    segmenter = Segmenter(path)
+    write_colors_model(path, CARD.replace(notes=("another",)))
+    with pytest.raises(InputError, match="has changed since it was opened"):
+        pickle.dumps(segmenter)
+
+
+def test_a_device_is_named_once_and_one_that_is_not_here_is_said_to_be_none(photo, colors_model):
+    network = create_model("unet", width=2)
+    moved = Segmenter(network, card=Card.of(["a", "b"]), device="cpu")
+    np.testing.assert_array_equal(
+        moved(photo).labels, Segmenter(network, card=Card.of(["a", "b"]))(photo).labels
+    )
+    for device in ("cuda:7", "tpu"):
+        with pytest.raises(InputError, match=f"device '{device}' cannot be used here"):
+            Segmenter(network, card=Card.of(["a", "b"]), device=device)
+    with pytest.raises(InputError, match="engine 'onnxruntime' runs on the CPU"):
+        Segmenter(colors_model, device="cuda")
