@@ -326,9 +326,7 @@ def _open(model: Any, engine: str, card: Card | None, threads: int | None) -> En
         with resources.as_file(resources.files("pixelwise") / "assets" / entry.asset) as asset:
             return open_engine(asset, engine, threads=threads)
     if entry.card is None or entry.card.sha256 is None or entry.url is None:
-        raise InputError(
-            f"there are no trained weights for {model}; train it, or name another of `pixelwise models`"
-        )
+        raise InputError(catalog.how_to_get(str(model)))
     if engine == "pytorch":
         return open_engine(_trained(str(model)), engine, card=entry.card, threads=threads)
     exported = store.cache_dir() / "onnx" / f"{entry.card.name}-{entry.card.sha256[:8]}.onnx"
