@@ -90,14 +90,21 @@ explained below each table and serve `pixelwise convert --to`. A dash: not known
 
 {sections}
 {how_to}
-ImageNet weights of an encoder go into a builder's `weights_backbone`: those that torchvision knows by name, and for
-the VGG-16, AlexNet and GoogLeNet networks files too: {encoders}.
+`Segmenter` and `--model` take a name as well. `pixelwise models` says what is behind it: a model in the package, one
+that is fetched on first use, official files that you get yourself and give in place of the name, or nothing yet.
+
+ImageNet weights of an encoder go into a builder's `weights_backbone`: what torchvision has by name, a file, or a
+dictionary of names and tensors. With `in_channels` other than 3 their first filters are shared out: one channel gets
+the sum of the three, more get them in turn, scaled so that activations keep their size. The networks on VGG-16, AlexNet
+and GoogLeNet take these: {encoders}.
 """
 
 HOW_TO = """\
 ## Building and loading
 
-Any row of the tables, with random weights; other arguments are the builder's, such as `in_channels`:
+Any row of the tables, with random weights, and nothing is fetched; other arguments are the builder's, such as
+`in_channels`. Only `everyday` and `nuclei` come trained, as they ship, and in no other size. The builders in
+`pixelwise.models` do the same, but for torchvision's six, which fetch a backbone's weights as torchvision's own do:
 
 ```python
 import pixelwise

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pixelwise import Segmenter, catalog
 from pixelwise.catalog import CATALOG
-from pixelwise.cli.models import _weights
+from pixelwise.cli.models import run
 from pixelwise.errors import DownloadError, InputError
 
 FOLDER = Path(catalog.__file__).parent
@@ -51,18 +52,55 @@ def test_a_file_that_is_put_there_is_in_the_catalog(tmp_path):
     assert said.stdout.split() == ["zzz_mobilenet_v3_large", "False"]
 
 
-@pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.asset is None])
-def test_the_list_of_models_says_of_weights_what_segmenter_does(name, monkeypatch, tmp_path):
+def listed(capsys) -> dict[str, str]:
+    """What `pixelwise models` says of the weights of each row."""
+    run("*", json=False)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    column = rows[0].index("weights")
+    return {line.split()[0]: line[column:].strip() for line in rows[1:]}
+
+
+def test_the_list_of_models_says_of_weights_what_segmenter_does(monkeypatch, tmp_path, capsys):
+    said = listed(capsys)
+    assert list(said) == list(CATALOG)
     monkeypatch.setenv("PIXELWISE_OFFLINE", "1")
     for variable in ("PIXELWISE_CACHE", "PIXELWISE_WEIGHTS", "TORCH_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
-    with pytest.raises(InputError if _weights(name) != "fetched on first use" else DownloadError):
-        Segmenter(name)
+    for name, weights in said.items():
+        if weights == "in the package":
+            assert Segmenter(name).card.name == name
+            continue
+        fetched = weights == "fetched on first use"
+        with torch.device("meta"), pytest.raises(DownloadError if fetched else InputError) as caught:
+            Segmenter(name)
+        entry, message = CATALOG[name], str(caught.value)
+        if fetched:
+            assert message.startswith(
+                f"{entry.card.file} is not on this machine and PIXELWISE_OFFLINE forbids"
+            )
+        elif weights == "official files, not fetched":
+            assert entry.files in message
+            assert entry.card.origin in message
+            assert ("--model FILE" in message) != (f"create_model({name!r}, weights=DICTIONARY)" in message)
+        else:
+            assert weights == "none official"
+            assert f"none are published; train it (pixelwise train --model {name})" in message
 
 
-def test_official_files_that_nobody_fetches_are_not_said_to_be_fetched():
-    assert _weights("everyday") == "in the package"
-    assert _weights("lraspp_mobilenet_v3_large") == "fetched on first use"
+def test_official_files_that_nobody_fetches_are_not_said_to_be_fetched(capsys):
+    said = listed(capsys)
+    assert said["everyday"] == "in the package"
+    assert said["lraspp_mobilenet_v3_large"] == "fetched on first use"
     for name in ("upernet_convnext_tiny", "segformer_b0", "deeplabv2_resnet101", "unet"):
-        assert _weights(name) == "official files, not fetched"
-    assert _weights("fcn_convnext_tiny") == "none official"
+        assert said[name] == "official files, not fetched"
+    assert said["fcn_convnext_tiny"] == "none official"
+    assert said["deeplabv3plus_xception41"] == "none official"  # what is published is an encoder
+
+
+def test_the_official_files_are_named_without_what_else_the_notes_say():
+    assert CATALOG["deeplabv1_vgg16_4x4"].files.endswith("train_iter_*.caffemodel")
+    assert CATALOG["segnet"].files.endswith("segnet_iter_30000_timo (.caffemodel)")
+    assert CATALOG["nonewnet"].files.startswith("0_model_best.model .. 4_model_best.model, one per fold")
+    assert CATALOG["upernet_convnext_tiny"].files.startswith(
+        "https://dl.fbaipublicfiles.com/convnext/ade20k/upernet_"
+    )

@@ -164,7 +164,7 @@ def test_a_card_travels_along_and_is_made_where_none_is_given(tmp_path):
 
 
 def test_the_networks_of_the_embedded_models_are_saved_under_their_builders(tmp_path):
-    network = create_model("everyday", num_classes=4, width_mult=0.25).eval()
+    network = models.builder_of("everyday")(num_classes=4, width_mult=0.25).eval()
     pixelwise.save(network, tmp_path / "it.safetensors")
     again = from_checkpoint(tmp_path / "it.safetensors")
     assert again.origin.model == "deeplabv3_mobilenet_v2"

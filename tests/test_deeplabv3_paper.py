@@ -188,5 +188,3 @@ def test_wrong_arguments_are_named():
         deeplabv3_resnet50_paper(output_strid=8)
     with pytest.raises(ValueError, match="output_stride must be 8 or 16, got 32"):
         deeplabv3_resnet50_paper(output_stride=32)
-    with pytest.raises(ValueError, match="in_channels=3, got 4"):
-        deeplabv3_resnet50_vainf(in_channels=4, weights_backbone="DEFAULT")

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pixelwise
 from pixelwise import Segmenter
+from pixelwise.errors import InputError
 from pixelwise.labels import VOC
 
 onnx = pytest.importorskip("onnx", reason="looks into the files with the onnx package")
@@ -87,6 +89,50 @@ def test_logits_have_the_size_that_the_card_promises(segmenter, size_hw):
     stride = segmenter.card.stride
     assert logits.shape == (2, segmenter.classes.num_classes, *(-(-side // stride) for side in size_hw))
     np.testing.assert_allclose(segmenter.engine(image[1:]), logits[1:], atol=1e-4 * np.ptp(logits))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_create_model_gives_the_trained_network_with_the_logits_and_the_card_of_its_file(name, tmp_path):
+    torch = pytest.importorskip("torch", reason="makes the network")
+    network, segmenter = pixelwise.create_model(name), Segmenter(name)
+    assert not network.training
+    for size_hw in ((97, 130), (200, 33)):
+        image = np.random.default_rng(0).normal(size=(2, 3, *size_hw)).astype(np.float32)
+        with torch.inference_mode():
+            logits = network.coarse(torch.from_numpy(image)).numpy()
+        expected = segmenter.engine(image)
+        np.testing.assert_allclose(logits, expected, atol=1e-5 * np.ptp(expected))
+    assert Segmenter(network).card == segmenter.card
+    assert sum(parameter.numel() for parameter in network.parameters()) == segmenter.card.parameters
+    pixelwise.save(network, tmp_path / "it.safetensors")
+    again = pixelwise.from_checkpoint(tmp_path / "it.safetensors")
+    state = again.state_dict()
+    assert all(torch.equal(state[key], tensor) for key, tensor in network.state_dict().items())
+    assert Segmenter(again).card == segmenter.card
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "instead"),
+    [
+        ("everyday", {"num_classes": 4}, "create_model('deeplabv3_mobilenet_v2', num_classes=4)"),
+        ("everyday", {"weights": None}, "create_model('deeplabv3_mobilenet_v2', weights=None)"),
+        ("nuclei", {"in_channels": 1}, "create_model('unet_bilinear', width=12, in_channels=1)"),
+        ("nuclei", {"width": 64}, "create_model('unet_bilinear', width=64)"),
+    ],
+)
+def test_another_network_under_the_name_of_a_trained_model_is_refused(name, asked, instead):
+    with pytest.raises(InputError, match=rf"^{name} is a trained model, whose ") as caught:
+        pixelwise.create_model(name, **asked)
+    assert str(caught.value).endswith(f"say {instead}")
+    made = eval(f"pixelwise.{instead}")
+    assert made.num_classes == asked.get("num_classes", made.num_classes)
+    assert "card" not in vars(made)
+
+
+def test_what_is_said_of_a_trained_model_as_it_is_may_be_said():
+    asked = {"num_classes": 2, "in_channels": 3, "width": 12, "weights": "DEFAULT"}
+    assert pixelwise.create_model("nuclei", **asked).origin.arguments["width"] == 12
+    assert pixelwise.create_model("nuclei", weights=True).num_classes == 2
 
 
 def test_a_label_map_has_the_size_of_its_picture(segmenter):

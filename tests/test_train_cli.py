@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import pixelwise
 from drawn import draw_folder
 from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.cli.app import app
@@ -102,6 +103,35 @@ def test_curves_are_drawn_where_matplotlib_is(done):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     with Image.open(done / "curves.png") as picture:
         assert len(np.unique(np.asarray(picture).reshape(-1, picture.mode.count("A") + 3), axis=0)) > 50
+
+
+def test_python_trains_as_the_command_does(done, folder, tmp_path):
+    config = TrainConfig.from_json((done / "config.json").read_text())
+    said: list[str] = []
+    card = pixelwise.train(folder, tmp_path / "two", config=done / "config.json", say=said.append)
+    assert said[0].startswith("3 classes, ")
+    assert TrainConfig.from_json((tmp_path / "two" / "config.json").read_text()) == config
+    assert card == Card.from_dict(json.loads((done / "card.json").read_text()))
+    ours, theirs = (from_checkpoint(run / "weights.safetensors") for run in (tmp_path / "two", done))
+    assert all(torch.equal(ours.state_dict()[key], tensor) for key, tensor in theirs.state_dict().items())
+    with pytest.raises(InputError, match="holds a run already"):
+        pixelwise.train(folder, tmp_path / "two", config=config)
+    with pytest.raises(InputError, match="holds a run with model 'unet', not 'fpn'"):
+        pixelwise.train(folder, tmp_path / "two", resume=True, model="fpn")
+
+
+def test_python_trains_with_the_defaults_of_the_command(folder, tmp_path):
+    fields = {**TINY, "encoder": None}  # U-Net itself, where the default is a decoder on an encoder
+    card = pixelwise.train(folder, tmp_path / "run", **fields, say=lambda _: None)
+    config = TrainConfig.from_json((tmp_path / "run" / "config.json").read_text())
+    assert config.channels_last
+    assert (config.data, config.weights, config.steps) == (str(folder), None, 3)
+    assert card.labels.names == ("ground", "disc", "square")
+    for name in ("everyday", "nuclei"):
+        with pytest.raises(
+            InputError, match=f"{name} is a trained model, and a run begins with an architecture"
+        ):
+            pixelwise.train(folder, tmp_path / name, model=name, steps=1, workers=0)
 
 
 def test_a_finished_run_is_neither_overwritten_nor_mixed_up(done, folder, tmp_path):

@@ -24,33 +24,63 @@ _PUBLIC = {
     "create_encoder": "pixelwise.encoders",
     "create_model": "pixelwise.checkpoints.making",
     "decide": "pixelwise.inference.decide",
+    "evaluate": "pixelwise.evaluation",
+    "export_onnx": "pixelwise.export.onnx",
     "from_checkpoint": "pixelwise.checkpoints.loading",
+    "list_decoders": "pixelwise.decoders",
     "list_encoders": "pixelwise.encoders",
     "list_models": "pixelwise.catalog",
     "load_checkpoint": "pixelwise.checkpoints.loading",
     "open_engine": "pixelwise.engines",
-    "export_onnx": "pixelwise.export.onnx",
     "save": "pixelwise.checkpoints.saving",
+    "train": "pixelwise.training.start",
 }
-_MODULES = ("draw", "errors", "images", "labels", "losses", "models")
+_MODULES = (
+    "catalog", "datasets", "decoders", "draw", "encoders", "errors", "evaluation", "images", "inference", "labels",
+    "layers", "losses", "metrics", "models", "outputs", "smp", "sources", "training", "transforms", "weights",
+)  # fmt: skip
 
 __all__ = [*_PUBLIC, "__version__"]
 
 if TYPE_CHECKING:
+    from pixelwise import catalog as catalog
+    from pixelwise import datasets as datasets
+    from pixelwise import decoders as decoders
+    from pixelwise import draw as draw
+    from pixelwise import encoders as encoders
+    from pixelwise import errors as errors
+    from pixelwise import evaluation as evaluation
+    from pixelwise import images as images
+    from pixelwise import inference as inference
+    from pixelwise import labels as labels
+    from pixelwise import layers as layers
+    from pixelwise import losses as losses
+    from pixelwise import metrics as metrics
+    from pixelwise import models as models
+    from pixelwise import outputs as outputs
+    from pixelwise import smp as smp
+    from pixelwise import sources as sources
+    from pixelwise import training as training
+    from pixelwise import transforms as transforms
+    from pixelwise import weights as weights
     from pixelwise.catalog import list_models as list_models
     from pixelwise.checkpoints.loading import from_checkpoint as from_checkpoint
     from pixelwise.checkpoints.loading import load_checkpoint as load_checkpoint
     from pixelwise.checkpoints.making import create_model as create_model
     from pixelwise.checkpoints.saving import save as save
+    from pixelwise.decoders import list_decoders as list_decoders
     from pixelwise.encoders import create_encoder as create_encoder
     from pixelwise.encoders import list_encoders as list_encoders
     from pixelwise.engines import open_engine as open_engine
+    from pixelwise.evaluation import evaluate as evaluate
+    from pixelwise.export.onnx import export_onnx as export_onnx
     from pixelwise.inference.decide import decide as decide
     from pixelwise.inference.options import SegmentOptions as SegmentOptions
     from pixelwise.inference.preprocess import Preprocess as Preprocess
     from pixelwise.labels import LabelSet as LabelSet
     from pixelwise.segmentation import Segmentation as Segmentation
     from pixelwise.segmenter import Segmenter as Segmenter
+    from pixelwise.training.start import train as train
     from pixelwise.weights.card import Card as Card
 
 

@@ -17,7 +17,8 @@ PixelwiseWarning (a UserWarning) is what our own warnings are.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
 
 class PixelwiseError(Exception):
@@ -74,12 +75,63 @@ class WeightsError(InputError):
     """Weights do not fit the network, hold something else than tensors, or have the wrong hash."""
 
 
+WORDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("encoder_name", "backbone", "backbone_name"), ("encoder",)),
+    **dict.fromkeys(
+        ("classes", "n_classes", "nclass", "nclasses", "num_labels", "out_channels"), ("num_classes",)
+    ),
+    **dict.fromkeys(("in_chans", "n_channels", "num_channels", "input_channels"), ("in_channels",)),
+    "pretrained": ("weights", "weights_backbone", "encoder_weights"),
+    **dict.fromkeys(
+        ("encoder_weights", "weights_backbone", "pretrained_backbone", "backbone_weights"),
+        ("weights_backbone", "encoder_weights", "weights"),
+    ),
+    "weights": ("encoder_weights",),
+    **dict.fromkeys(("checkpoint", "checkpoint_path"), ("weights",)),
+    **dict.fromkeys(("encoder_depth", "depth"), ("encoder_depth", "depth")),
+    "encoder_output_stride": ("output_stride",),
+    **dict.fromkeys(("lr", "learning_rate"), ("peak_lr",)),
+    **dict.fromkeys(("img_size", "crop_size"), ("image_size",)),
+    "num_workers": ("workers",),
+    **dict.fromkeys(("aux_params", "auxiliary_head", "use_auxiliary_head"), ("aux_loss",)),
+}  # fmt: skip
+"""Words of other libraries (torchvision, timm, SMP, transformers), and for each what the same may be called here."""
+
+
+def refuse_unknown(says: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise TypeError if one of the arguments `given` is not `known`, with our word for it or the nearest.
+
+    says: the beginning of the sentence, such as "unet() has no argument".
+    """
+    wrong = [key for key in given if key not in known]
+    if wrong:
+        first, *others = wrong
+        word = words_for(first, known)
+        answer = f"here it is {word}" if word else suggest(first, known)
+        more = [f"{key!r} is {words_for(key, known)}" for key in others if words_for(key, known)]
+        raise TypeError("; ".join((f"{says} {first!r}", answer, *([", ".join(more)] if more else []))))
+
+
+def words_for(key: str, known: Collection[str]) -> str:
+    """What another library's word is called among the arguments `known`: "num_classes="; "" if it is none's."""
+    return " or ".join(f"{word}=" for word in WORDS.get(key, ()) if word in known)
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: the names nearest to `name`, or all of them when they are few."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    plain: dict[str, list[str]] = {}
+    for each in names:
+        plain.setdefault(_plain(each), []).append(each)
+    near = difflib.get_close_matches(_plain(name), plain, n=3, cutoff=0.6)
+    close = [each for key in near for each in plain[key]][:3]
     if close:
         return f"did you mean {' or '.join(repr(c) for c in close)}?"
     if len(names) <= 30:
         return f"known: {', '.join(names)}"
     return f"{len(names)} names are known, none of them near"
+
+
+def _plain(name: str) -> str:
+    """Without what people write differently: capitals, and dashes or spaces for underscores."""
+    return re.sub(r"[-\s]", "_", name.lower())

@@ -42,16 +42,20 @@ def enlarge_like(logits: Tensor, like: Tensor, *, align_corners: bool) -> Tensor
     return enlarge(logits, (like.shape[-2], like.shape[-1]), align_corners=align_corners)
 
 
-def with_input_channels(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """The first convolution of a pretrained network for another number of channels: itself for 3, else a copy.
+def with_input_channels(conv: nn.Conv2d, in_channels: int, *, trained: bool = True) -> nn.Conv2d:
+    """The first convolution of a network for another number of channels: itself for 3, else a copy.
 
-    SMP's rule: one channel gets the sum of the three filters, more (or two) get them in turn, times
-    3/in_channels, so that activations keep their size.
+    SMP's rule, for trained filters: one channel gets the sum of the three, more (or two) get them in turn, times
+    3/in_channels, so that activations keep their size. Untrained ones are drawn anew, by He's rule for what goes out,
+    as torchvision draws them.
     """
     if in_channels == conv.in_channels:
         return conv
     with torch.no_grad():
-        if in_channels == 1:
+        if not trained:
+            weight = conv.weight.new_empty(conv.out_channels, in_channels, *conv.kernel_size)
+            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+        elif in_channels == 1:
             weight = conv.weight.sum(dim=1, keepdim=True)
         else:
             turn = [i % conv.in_channels for i in range(in_channels)]

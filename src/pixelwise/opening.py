@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixelwise import catalog, models
+from pixelwise import catalog
 from pixelwise.catalog.entry import Entry
 from pixelwise.engines import Engine, open_engine
 from pixelwise.errors import InputError, MissingExtraError, PixelwiseWarning, UnknownNameError
@@ -102,14 +102,12 @@ def open_model(
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
-        if found.asset is not None:
+        if found.asset is not None and engine != "pytorch" and device in (None, "cpu"):
             with resources.as_file(resources.files("pixelwise") / "assets" / found.asset) as asset:
                 return _open_file(asset, engine, said, threads, device)
-        if not found.fetched:
-            raise InputError(
-                f"there are no trained weights for {name}; train it, or name another of `pixelwise models`"
-            )
-        if engine != "pytorch" and device in (None, "cpu"):
+        if found.asset is None and not found.fetched:
+            raise InputError(catalog.how_to_get(name))
+        if found.asset is None and engine != "pytorch" and device in (None, "cpu"):
             return _open_file(_exported(name, found), engine, said, threads, device)
     elif isinstance(found, Path) and found.suffix == ".onnx":
         return _open_file(found, engine, said, threads, device)
@@ -122,10 +120,8 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
-        if found.card is None or found.asset is not None:
-            raise InputError(f"{name} ships as an ONNX file; there is no torch network to open")
-        network = _trained(name)
-        return network, catalog.of_network(said.about(found.card, network.num_classes), network)  # type: ignore[arg-type]
+        network, card = _trained(name), card_of(name)
+        return network, catalog.of_network(said.about(card, card.channels), network)
     if isinstance(found, Path):
         if found.suffix == ".onnx":
             raise InputError(f"{found} is an ONNX file; there is no torch network to open")
@@ -239,9 +235,10 @@ def _exported(name: str, entry: Entry) -> Path:
 
 
 def _trained(name: str) -> nn.Module:
+    """The network of that name with the weights that ship or are fetched."""
     try:
-        builder = models.builder_of(name)
+        from pixelwise.checkpoints.making import create_model
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"making {name}", "torch") from error
-    network: nn.Module = builder(weights="DEFAULT")
-    return network.eval()
+    shipped = catalog.entry(name).asset is not None
+    return create_model(name, **({} if shipped else {"weights": "DEFAULT"})).eval()

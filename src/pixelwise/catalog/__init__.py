@@ -49,6 +49,15 @@ def entry(name: str) -> Entry:
         raise UnknownNameError("model", name, CATALOG) from None
 
 
+def how_to_get(name: str) -> str:
+    """One sentence for whoever asks for the weights of a model that has none here: where they are, and how to use them.
+
+    >>> how_to_get("fcn_convnext_tiny").partition(";")[0]
+    'there are no trained weights for fcn_convnext_tiny at hand: none are published'
+    """
+    return f"there are no trained weights for {name} at hand: {entry(name).way}"
+
+
 def card_for(network: Any) -> Card:
     """The card that came with a network's file, while its classes are as many. Of any other network: classes named by
     number, the preprocessing that its architecture has in the catalog (else `Preprocess()`), the rest read off it."""

@@ -12,7 +12,7 @@ _VAL, _TEST, _ZOO = "Pascal VOC 2012 val", "Pascal VOC 2012 test", "TensorFlow's
 ROWS: dict[str, Entry] = by_name(
     deeplab("deeplabv3plus:deeplabv3plus_xception41", preprocess=_TENSORFLOW, stride=4, parameters=28_108_661,
             multiply_adds=40_012_398_128, origin=_RELEASE, licence=_RELEASE_LICENCE,
-            notes=("Official file: xception_41_2018_05_09.tar.gz, ImageNet only.",)),
+            notes=("Encoder: xception_41_2018_05_09.tar.gz (ImageNet only).",)),
     deeplab("deeplabv3plus:deeplabv3plus_xception65", preprocess=_TENSORFLOW, stride=4, parameters=41_055_413,
             multiply_adds=54_035_303_024, origin=_RELEASE, licence=_RELEASE_LICENCE,
             scores=(mean_iou(82.20, _VAL, "output stride 16, single scale", _ZOO),
@@ -25,7 +25,7 @@ ROWS: dict[str, Entry] = by_name(
                    "padding.")),
     deeplab("deeplabv3plus:deeplabv3plus_xception71", preprocess=_TENSORFLOW, stride=4, parameters=43_477_837,
             multiply_adds=66_068_012_856, origin=_RELEASE, licence=_RELEASE_LICENCE,
-            notes=("Official file: xception_71_2018_05_09.tar.gz, ImageNet only.",)),
+            notes=("Encoder: xception_71_2018_05_09.tar.gz (ImageNet only).",)),
     deeplab("deeplabv3plus:deeplabv3plus_resnet50", preprocess=Preprocess(), stride=4, parameters=40_352_181,
             multiply_adds=72_194_808_256, origin="1802.02611"),
     deeplab("deeplabv3plus:deeplabv3plus_resnet101", preprocess=Preprocess(), stride=4, parameters=59_344_309,

@@ -6,5 +6,5 @@ from pixelwise.catalog.entry import Entry
 
 ROWS: dict[str, Entry] = {
     "everyday": Entry(builder="deeplabv3_mobilenet_v2:deeplabv3_mobilenet_v2", asset="everyday.onnx"),
-    "nuclei": Entry(builder="unet:unet", asset="nuclei.onnx"),
+    "nuclei": Entry(builder="unet:unet_bilinear", asset="nuclei.onnx", arguments={"width": 12}),
 }

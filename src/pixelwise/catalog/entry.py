@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import VOC, LabelSet
@@ -16,13 +19,14 @@ class Entry:
 
     builder: "file:function" in `models/` that makes the network. card: what is known about the weights; None where it
     lies inside the asset. base_url: the folder that `card.file` is fetched from. asset: a file in
-    pixelwise/assets, for the models that ship in the package.
+    pixelwise/assets, for the models that ship in the package; arguments: of the builder, that make its network.
     """
 
     builder: str
     card: Card | None = None
     base_url: str | None = None
     asset: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def url(self) -> str | None:
@@ -37,11 +41,50 @@ class Entry:
         return self.url is not None and self.card is not None and self.card.sha256 is not None
 
     @property
-    def official(self) -> bool:
-        """Whether the authors published weights, which a user may give as a file."""
-        notes = () if self.card is None else self.card.notes
-        files = any(note.startswith(("Official file: ", "Official files: ")) for note in notes)
-        return files or (self.card is not None and self.card.file is not None)
+    def files(self) -> str:
+        """The weights that the authors published, as the card names them; "" where there are none."""
+        if self.card is None:
+            return ""
+        said = (note.partition(": ") for note in self.card.notes)
+        noted = (
+            re.split(r"\.(?: (?=[A-Z])|$)", files)[0]
+            for begins, _, files in said
+            if begins in ("Official file", "Official files")
+        )
+        return self.url or self.card.file or next(noted, "")
+
+    @property
+    def weights(self) -> str:
+        """In the words of `pixelwise models`, what `Segmenter` finds under this name."""
+        if self.asset is not None:
+            return "in the package"
+        if self.fetched:
+            return "fetched on first use"
+        return "official files, not fetched" if self.files else "none official"
+
+    @property
+    def way(self) -> str:
+        """How to come by trained weights: the rest of a sentence that says that there are none at hand."""
+        name = name_of(self.builder)
+        if self.weights == "in the package":
+            return "they ship in the package"
+        if self.weights == "fetched on first use":
+            return f"they are fetched from {self.url}"
+        if not self.files:
+            train = f"train it (pixelwise train --model {name})"
+            return f"none are published; {train}, or take another of `pixelwise models`"
+        assert self.card is not None
+        get = f"get the official ones yourself ({self.files}; {self.card.origin})"
+        if any(kind in self.files for kind in FOREIGN):
+            return (
+                f"{get}, read their tensors into a dictionary of names and arrays, and make the network with it: "
+                f"Segmenter(pixelwise.create_model({name!r}, weights=DICTIONARY))"
+            )
+        return f"{get} and give the file's path: --model FILE, Segmenter(FILE) or from_checkpoint(FILE)"
+
+
+FOREIGN = (".caffemodel", ".ckpt", ".tar.gz")
+"""In the names of files of Caffe and TensorFlow, which are read with these."""
 
 
 def by_name(*entries: Entry) -> dict[str, Entry]:

@@ -11,10 +11,12 @@ from torchvision.models import AlexNet_Weights, GoogLeNet_Weights, VGG16_Weights
 from pixelwise.checkpoints.families import fcn, mit, segnet
 from pixelwise.checkpoints.family import Family
 from pixelwise.checkpoints.reading import read
+from pixelwise.encoders.pretrained import for_input_channels
 from pixelwise.errors import WeightsError
 from pixelwise.weights import store
-from pixelwise.weights.enums import is_path, state_dict_of, verify
+from pixelwise.weights.enums import state_dict_of, verify
 from pixelwise.weights.renames import Tensors
+from pixelwise.weights.store import is_path
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -41,7 +43,8 @@ ENCODERS = {
 
 
 def load_encoder(encoder: M, kind: str, weights: Any, *, progress: bool = True) -> M:
-    """The encoder, filled with `weights`; see `read_encoder`.
+    """The encoder, filled with `weights`; see `read_encoder`. For another number of input channels than three they are
+    shared out, see `layers.with_input_channels`.
 
     Raises WeightsError for missing or surplus tensors and for numbers that are not finite (torchvision's
     IMAGENET1K_FEATURES have no classifier), and what `read_encoder` raises.
@@ -53,7 +56,7 @@ def load_encoder(encoder: M, kind: str, weights: Any, *, progress: bool = True) 
     broken = next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None)
     if broken is not None:
         raise WeightsError(f"{source}: {broken} holds no finite numbers; use weights of the whole classifier")
-    store.load_into(encoder, tensors, source=source)
+    store.load_into(encoder, for_input_channels(tensors, encoder.state_dict()), source=source)
     return encoder
 
 
@@ -67,6 +70,11 @@ def read_encoder(
 
     Raises WeightsError for weights of another network, TypeError and KeyError as `verify`.
     """
+    if enum is None and not (isinstance(weights, Mapping) or is_path(weights)):
+        known = " or ".join(family.says for family in families)
+        raise WeightsError(
+            f"no weights of this encoder can be fetched, expected the path of a file ({known}), got {weights!r}"
+        )
     tensors, source = _read(weights, enum, progress)
     family = next((f for f in families if f.matches(tensors) == len(f.marks)), None)
     if family is None:
@@ -80,10 +88,6 @@ def _read(weights: Any, enum: Any, progress: bool) -> tuple[Tensors, str]:
         return read(weights), "the given weights"
     if is_path(weights):
         return read(weights), f"the weights {weights}"
-    if enum is None:
-        raise WeightsError(
-            f"no weights of this encoder can be fetched, expected the path of a file, got {weights!r}"
-        )
     member = verify(enum, weights)
     assert member is not None
     return state_dict_of(member.url, progress=progress), str(member)

@@ -11,8 +11,8 @@ from torch import nn
 from pixelwise import models
 from pixelwise.catalog import CATALOG
 from pixelwise.decoders import DECODERS
-from pixelwise.decoders.compose import compose
-from pixelwise.errors import WeightsError
+from pixelwise.decoders.compose import arguments_of, compose
+from pixelwise.errors import WORDS, WeightsError, refuse_unknown
 from pixelwise.weights.origin import WEIGHTS_ARGUMENTS, Origin, keep_beside
 
 
@@ -25,17 +25,30 @@ def create_model(name: str, **arguments: Any) -> nn.Module:
 
     >>> create_model("fpn", encoder="convnext_tiny", num_classes=11, in_channels=4)      # doctest: +SKIP
 
-    Weights are random unless one asks otherwise.
-    Raises UnknownNameError for an unknown name and TypeError for an unknown argument, each with the nearest.
+    Weights are random and nothing is read or fetched, also where the builders of `pixelwise.models`, as torchvision's,
+    would fetch a backbone's, unless one asks for them: with `weights`, `weights_backbone` or `encoder_weights`, or by
+    the name of a model that ships trained in the package, "everyday" or "nuclei" (`checkpoints.embedded`).
+
+    Raises UnknownNameError for an unknown name and TypeError for an unknown argument, each with the nearest or, for a
+    word of another library, with ours; InputError for a network that is none of the trained model.
     """
     if arguments.get("encoder") is not None:
         return compose(name, **arguments)
+    if name in DECODERS and any("encoder" in WORDS.get(key, ()) for key in arguments):
+        refuse_unknown("create_model() has no argument", arguments, arguments_of(name))
     if name in DECODERS and name not in CATALOG:
         raise TypeError(
             f"{name} is a decoder and needs an encoder: create_model({name!r}, encoder='resnet34')"
         )
     arguments.pop("encoder", None)
-    network: nn.Module = models.builder_of(name)(**arguments)
+    if name in CATALOG and CATALOG[name].asset is not None:
+        from pixelwise.checkpoints.embedded import embedded
+
+        return embedded(name, arguments)
+    builder = models.builder_of(name)
+    if "weights_backbone" in inspect.signature(builder).parameters and "pretrained_backbone" not in arguments:
+        arguments.setdefault("weights_backbone", None)  # torchvision's builders would fetch ImageNet's
+    network: nn.Module = builder(**arguments)
     return network
 
 
@@ -53,8 +66,6 @@ def build(origin: Origin) -> nn.Module:
             )
     if arguments.get("encoder") is not None:
         arguments["encoder_weights"] = None
-    elif "weights_backbone" in inspect.signature(models.builder_of(origin.model)).parameters:
-        arguments["weights_backbone"] = None  # torchvision's builders would fetch ImageNet's
     network = create_model(origin.model, **arguments)
     if origin.beside:
         keep_beside(network, origin.beside)

@@ -25,7 +25,13 @@ def run(pattern: str, json: bool) -> None:
     from rich.table import Table
 
     rows = [
-        (name, str(card.labels.num_classes), f"{card.parameters / 1e6:.2f} M", _score(card), _weights(name))
+        (
+            name,
+            str(card.labels.num_classes),
+            f"{card.parameters / 1e6:.2f} M",
+            _score(card),
+            catalog.entry(name).weights,
+        )
         for name, card in cards.items()
     ]
     titles = ("model", "classes", "parameters", "mean IoU or Dice", "weights")
@@ -50,12 +56,3 @@ def _score(card: Card) -> str:
         if "iou" in score.metric.lower() or "dice" in score.metric.lower():
             return f"{score.value:.3f} on {score.data}"
     return ""
-
-
-def _weights(name: str) -> str:
-    entry = catalog.entry(name)
-    if entry.asset is not None:
-        return "in the package"
-    if entry.fetched:
-        return "fetched on first use"
-    return "official files, not fetched" if entry.official else "none official"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,10 +11,7 @@ from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.files import writing
 
 if TYPE_CHECKING:
-    from pixelwise.training.config import TrainConfig
     from pixelwise.training.experiment import Experiment
-
-CONFIG = "config.json"
 
 
 def run(
@@ -24,21 +20,16 @@ def run(
 ) -> int:  # fmt: skip
     """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
     try:
-        from pixelwise.training.experiment import data_of, experiment_of, fitted
         from pixelwise.training.loop import process_state
-        from pixelwise.training.runner import refuse_unusable, train
+        from pixelwise.training.runner import train
+        from pixelwise.training.start import prepared
 
         main = process_state().is_main_process
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr) if main else None  # noqa: E731
-    refuse_unusable(out, resume=resume)
-    wanted = asked_for(fields, recipe, config_file)
-    config = resumed(wanted, out) if resume else new_run(wanted)
-    data = data_of(config)
-    if not resume:
-        config = fitted(config, wanted, data)
-    experiment = experiment_of(config, data, check=check and not resume, resume=resume, say=say)
+    base = base_of(recipe, config_file)
+    experiment = prepared(fields, base, out, resume=resume, check=check, say=say)
     if find_lr or overfit:
         return probe(experiment, out, say, overfit=overfit)
     card = train(experiment, out, export=export, say=say)
@@ -68,62 +59,20 @@ def given(**options: Any) -> dict[str, Any]:
     return fields
 
 
-def asked_for(fields: Mapping[str, Any], recipe: str | None, config_file: Path | None) -> dict[str, Any]:
-    """The fields of TrainConfig that somebody wants: those of the recipe or file, if any, changed by the options."""
+def base_of(recipe: str | None, config_file: Path | None) -> dict[str, Any] | None:
+    """The configuration of the recipe or file, if one is named, which the options change."""
     if recipe is not None and config_file is not None:
         raise InputError("--recipe and --config both say what a run is: give one of them")
     if recipe is not None:
         from pixelwise.recipes.published import recipe as recipe_of
         from pixelwise.training.experiment import usual_workers
 
-        base = {**recipe_of(recipe).to_dict(), "workers": usual_workers()}
-    elif config_file is not None:
-        base = read_config(config_file).to_dict()
-    else:
-        return dict(fields)
-    if "epochs" in fields or "steps" in fields:
-        base["epochs"] = base["steps"] = None
-    if "image_size" in fields:  # which is the side of the crops too
-        base["augment"] = {name: value for name, value in base["augment"].items() if name != "crop_hw"}
-    return {**base, **fields}
+        return {**recipe_of(recipe).to_dict(), "workers": usual_workers()}
+    if config_file is not None:
+        from pixelwise.training.start import read_config
 
-
-def new_run(wanted: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of a new run; with defaults for what was left open, if nothing but options was given, which
-    `fitted` has yet to fit to the data."""
-    from pixelwise.training.config import TrainConfig
-    from pixelwise.training.experiment import with_defaults
-
-    whole = wanted.keys() >= {field.name for field in dataclasses.fields(TrainConfig)}
-    return TrainConfig.from_dict(wanted) if whole else with_defaults({"weights": "auto", **wanted})
-
-
-def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
-    """The configuration of the run in `out`. What says otherwise is refused, unless it changes no number."""
-    from pixelwise.training.config import MATTERS_NOT
-
-    config = read_config(out / CONFIG)
-    for name, value in wanted.items():
-        was = getattr(config, name)
-        # What was left open was settled by the run itself
-        was_open = (name, value) in (("weights", "auto"), ("image_size", None))
-        if name not in MATTERS_NOT and value != was and not was_open:
-            raise InputError(
-                f"{out} holds a run with {name} {was!r}, not {value!r}: leave that out to resume it, or choose another "
-                "--out"
-            )
-    return config.replace(**{name: value for name, value in wanted.items() if name in MATTERS_NOT})
-
-
-def read_config(path: Path) -> TrainConfig:
-    from pixelwise.training.config import TrainConfig
-
-    try:
-        return TrainConfig.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); give the config.json of a run"
-        ) from error
+        return read_config(config_file).to_dict()
+    return None
 
 
 def probe(experiment: Experiment, out: Path, say: Callable[[str], None], *, overfit: bool) -> int:

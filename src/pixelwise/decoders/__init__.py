@@ -7,6 +7,7 @@ there loads; where it is not (odd sizes, smaller depths, patches of 14 pixels), 
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 from typing import Any
 
@@ -35,3 +36,12 @@ def load_decoder(name: str) -> Any:
         raise UnknownNameError("decoder", name, DECODERS)
     module, attribute = DECODERS[name].split(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def list_decoders(pattern: str = "*") -> list[str]:
+    """The names of decoders that match a shell pattern, sorted: what `create_model` takes with `encoder=`.
+
+    >>> list_decoders("unet*")
+    ['unet', 'unetplusplus']
+    """
+    return sorted(fnmatch.filter(DECODERS, pattern))

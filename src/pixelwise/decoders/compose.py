@@ -12,7 +12,7 @@ from pixelwise.decoders import load_decoder
 from pixelwise.decoders.needs import NEEDS
 from pixelwise.encoders import create_encoder
 from pixelwise.encoders.pretrained import Weights
-from pixelwise.errors import suggest
+from pixelwise.errors import refuse_unknown
 from pixelwise.weights.origin import note_origin
 
 
@@ -38,13 +38,7 @@ def compose(
     nearest; ValueError where the two do not go together, or a number is out of range.
     """
     network = load_decoder(decoder)
-    known = [name for name in inspect.signature(network).parameters if name not in ("encoder", "num_classes")]
-    for key in options:
-        if key not in known:
-            own = [
-                name for name in inspect.signature(compose).parameters if name not in ("decoder", "options")
-            ]
-            raise TypeError(f"{decoder} has no option {key!r}; {suggest(key, [*known, *own])}")
+    refuse_unknown(f"{decoder} has no option", options, arguments_of(decoder))
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a whole number from 1 up, got {num_classes!r}")
     needs = NEEDS[decoder]
@@ -63,3 +57,9 @@ def compose(
     }  # fmt: skip
     note_origin(composed, decoder, given)
     return composed
+
+
+def arguments_of(decoder: str) -> list[str]:
+    """What `compose` takes by keyword for that decoder: its own arguments and the decoder's options."""
+    own = [name for name in inspect.signature(compose).parameters if name not in ("decoder", "options")]
+    return [*own, *(name for name in inspect.signature(load_decoder(decoder)).parameters if name not in own)]

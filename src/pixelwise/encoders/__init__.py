@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import fnmatch
+import inspect
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pixelwise.encoders.names import SMP, resolve
+from pixelwise.errors import refuse_unknown, words_for
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,6 +57,11 @@ def create_encoder(
     Raises UnknownNameError for an unknown name, TypeError for an unknown option, each with the nearest; ValueError for
     what the network cannot do; WeightsError and DownloadError.
     """
+    refuse_unknown(
+        "create_encoder() has no argument",
+        [key for key in options if words_for(key, _ARGUMENTS)],
+        _ARGUMENTS,
+    )
     for key, value in (("in_channels", in_channels), ("output_stride", output_stride), ("depth", depth)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{key} must be a whole number from 1 up, got {value!r}")
@@ -80,6 +87,13 @@ def create_encoder(
         name, row, in_channels=in_channels, output_stride=output_stride, depth=depth, weights=weights,
         dilation=dilation, **options,
     )  # fmt: skip
+
+
+_ARGUMENTS = tuple(
+    name
+    for name, kind in inspect.signature(create_encoder).parameters.items()
+    if kind.kind is kind.KEYWORD_ONLY
+)
 
 
 def list_encoders(pattern: str = "*") -> list[str]:

@@ -59,13 +59,14 @@ def mobilenet_v3_large(
 ) -> MobileNetV3Encoder:
     """The encoder, with ImageNet weights if `weights` names some.
 
-    weights: a member of torchvision's `MobileNet_V3_Large_Weights`, its name as text, the path of such a file, or
-    None. output_stride: 16 or 32. in_channels: other than 3, the first filters are shared out
-    (`with_input_channels`). Raises ValueError for another stride, and what `verify` and `fetch` raise.
+    weights: a member of torchvision's `MobileNet_V3_Large_Weights`, its name as text, the path of such a file, or its
+    names and tensors; None. output_stride: 16 or 32. in_channels: other than 3, the weights' first filters are shared
+    out (`with_input_channels`). Raises ValueError for another stride, and what `verify` and `fetch` raise.
     """
     if output_stride not in (16, 32):
         raise ValueError(f"output_stride must be 16 or 32, got {output_stride!r}")
     network = models.mobilenet_v3_large(weights=None, dilated=output_stride == 16)
     load_classifier(network, models.MobileNet_V3_Large_Weights, weights, progress=progress)
-    network.features[0][0] = with_input_channels(network.features[0][0], in_channels)
+    stem = network.features[0]
+    stem[0] = with_input_channels(stem[0], in_channels, trained=weights is not None)
     return MobileNetV3Encoder(network.features, output_stride=output_stride, levels=levels)

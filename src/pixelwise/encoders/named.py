@@ -15,7 +15,7 @@ from pixelwise.encoders import staged
 from pixelwise.encoders.mit import SIZES, MixTransformer, _stage
 from pixelwise.encoders.names import Row
 from pixelwise.encoders.pretrained import Weights, fetching, for_input_channels, tensors_of
-from pixelwise.errors import UnknownNameError, suggest
+from pixelwise.errors import UnknownNameError, refuse_unknown, suggest
 from pixelwise.weights import store
 
 
@@ -64,9 +64,7 @@ def _mit(
     if depth < 2:
         raise ValueError(f"the finest stride of {name} is 4, so depth must be 2 or more, got {depth}")
     known = {"drop_path": 0.1, "eps": "smp"}
-    for key in options:
-        if key not in known:
-            raise TypeError(f"{name} has no option {key!r}; {suggest(key, known)}")
+    refuse_unknown(f"{name} has no option", options, known)
     encoder = MixTransformer(*SIZES[name], in_channels=in_channels, **{**known, **options})
     if output_stride < 32:
         if dilation != "smp":
@@ -104,9 +102,8 @@ def _built(name: str, build: Callable[..., nn.Module], arguments: dict[str, Any]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     known = {key for key, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
     ours = {"output_stride", "depth", "weights", "dilation"}
-    for key in arguments:
-        if key not in known and not open_ended:
-            raise TypeError(f"{name} has no option {key!r}; {suggest(key, known | ours)}")
+    if not open_ended:
+        refuse_unknown(f"{name} has no option", arguments, known | ours)
     try:
         return build(**arguments)
     except TypeError as error:

@@ -81,9 +81,9 @@ def resnet(
 ) -> ResNetEncoder:
     """The encoder `name` ("resnet50"), with ImageNet weights if `weights` names some.
 
-    weights: a member of torchvision's enum for this network, its name as text, the path of such a file, or None.
-    output_stride: 8, 16 or 32; resnet18 and resnet34 have no dilated form and take 32 only. in_channels: other than
-    3, the first filters are shared out (`with_input_channels`).
+    weights: a member of torchvision's enum for this network, its name as text, the path of such a file, its names and
+    tensors, or None. output_stride: 8, 16 or 32; resnet18 and resnet34 have no dilated form and take 32 only.
+    in_channels: other than 3, the weights' first filters are shared out (`with_input_channels`).
 
     Raises UnknownNameError for another name, ValueError for another stride, and what `verify` and `fetch`
     raise.
@@ -97,5 +97,5 @@ def resnet(
     build, enum = BUILDERS[name]
     network = build(weights=None, replace_stride_with_dilation=DILATED_STAGES[output_stride])
     load_classifier(network, enum, weights, progress=progress)
-    network.conv1 = with_input_channels(network.conv1, in_channels)
+    network.conv1 = with_input_channels(network.conv1, in_channels, trained=weights is not None)
     return ResNetEncoder(network, output_stride=output_stride, levels=levels)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixelwise.encoders.names import SMP
 from pixelwise.encoders.pretrained import Weights, fetching, for_input_channels, tensors_of
 from pixelwise.errors import UnknownNameError, WeightsError, suggest
 from pixelwise.weights import store
@@ -448,7 +449,7 @@ def _checked(name: str) -> str:
 
     plain, _, tag = name.partition(".")
     if not timm.is_model(plain):
-        raise UnknownNameError("encoder", name, timm.list_models())
+        raise UnknownNameError("encoder", name, {*SMP, *timm.list_models()})
     if tag and name not in _tagged(plain):
         raise UnknownNameError(f"weights of {plain}", name, _tagged(plain))
     return plain

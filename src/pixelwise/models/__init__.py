@@ -1,4 +1,4 @@
-"""Networks by name. Everything here is loaded on first use, so importing this module brings no torch.
+"""Networks by name, their builders and classes. Everything is loaded on first use: importing this brings no torch.
 
 >>> from pixelwise import models                                                  # doctest: +SKIP
 >>> models.deeplabv3_resnet50(weights="DEFAULT")                                  # doctest: +SKIP
@@ -10,10 +10,12 @@ The functions on models and weights behave as torchvision's of the same name; er
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterable
 from fnmatch import filter as matching
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,8 @@ from pixelwise.errors import UnknownNameError
 if TYPE_CHECKING:
     from torch import nn
 
+    from pixelwise.models.deeplabv1 import DeepLabV1 as DeepLabV1
+    from pixelwise.models.deeplabv2 import DeepLabV2 as DeepLabV2
     from pixelwise.models.deeplabv3 import DeepLabHead as DeepLabHead
     from pixelwise.models.deeplabv3 import DeepLabV3 as DeepLabV3
     from pixelwise.models.deeplabv3 import (
@@ -34,6 +38,12 @@ if TYPE_CHECKING:
     from pixelwise.models.deeplabv3 import deeplabv3_resnet50 as deeplabv3_resnet50
     from pixelwise.models.deeplabv3 import deeplabv3_resnet101 as deeplabv3_resnet101
     from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2 as DeepLabV3MobileNetV2
+    from pixelwise.models.deeplabv3_paper import DeepLabV3Paper as DeepLabV3Paper
+    from pixelwise.models.deeplabv3plus import DeepLabV3Plus as DeepLabV3Plus
+    from pixelwise.models.fcn import FCN8s as FCN8s
+    from pixelwise.models.fcn import FCN16s as FCN16s
+    from pixelwise.models.fcn import FCN32s as FCN32s
+    from pixelwise.models.fcn_convnext import FCNConvNeXt as FCNConvNeXt
     from pixelwise.models.fcn_resnet import FCN as FCN
     from pixelwise.models.fcn_resnet import FCN_ResNet50_Weights as FCN_ResNet50_Weights
     from pixelwise.models.fcn_resnet import FCN_ResNet101_Weights as FCN_ResNet101_Weights
@@ -43,6 +53,7 @@ if TYPE_CHECKING:
     from pixelwise.models.lraspp import LRASPP as LRASPP
     from pixelwise.models.lraspp import LRASPP_MobileNet_V3_Large_Weights as LRASPP_MobileNet_V3_Large_Weights
     from pixelwise.models.lraspp import lraspp_mobilenet_v3_large as lraspp_mobilenet_v3_large
+    from pixelwise.models.nonewnet import NoNewNet as NoNewNet
     from pixelwise.models.r_names import model_convnext_base_fcn as model_convnext_base_fcn
     from pixelwise.models.r_names import model_convnext_base_upernet as model_convnext_base_upernet
     from pixelwise.models.r_names import model_convnext_small_fcn as model_convnext_small_fcn
@@ -53,7 +64,12 @@ if TYPE_CHECKING:
     from pixelwise.models.r_names import model_deeplabv3_resnet101 as model_deeplabv3_resnet101
     from pixelwise.models.r_names import model_fcn_resnet50 as model_fcn_resnet50
     from pixelwise.models.r_names import model_fcn_resnet101 as model_fcn_resnet101
+    from pixelwise.models.segformer import SegFormer as SegFormer
+    from pixelwise.models.segnet import SegNet as SegNet
     from pixelwise.models.unet import UNet as UNet
+    from pixelwise.models.unet_valid import UNetValid as UNetValid
+    from pixelwise.models.unetplusplus import UNetPlusPlus as UNetPlusPlus
+    from pixelwise.models.upernet import UPerNet as UPerNet
     from pixelwise.weights.enums import WeightsEnum as WeightsEnum
 
 _PUBLIC = {
@@ -62,14 +78,12 @@ _PUBLIC = {
         "pixelwise.models.deeplabv3": "DeepLabHead DeepLabV3 DeepLabV3_MobileNet_V3_Large_Weights "
         "DeepLabV3_ResNet50_Weights DeepLabV3_ResNet101_Weights deeplabv3_mobilenet_v3_large "
         "deeplabv3_resnet50 deeplabv3_resnet101",
-        "pixelwise.models.deeplabv3_mobilenet_v2": "DeepLabV3MobileNetV2",
         "pixelwise.models.fcn_resnet": "FCN FCNHead FCN_ResNet50_Weights FCN_ResNet101_Weights fcn_resnet50 "
         "fcn_resnet101",
         "pixelwise.models.lraspp": "LRASPP LRASPP_MobileNet_V3_Large_Weights lraspp_mobilenet_v3_large",
         "pixelwise.models.r_names": "model_deeplabv3_resnet50 model_deeplabv3_resnet101 model_fcn_resnet50 "
         "model_fcn_resnet101 model_convnext_tiny_fcn model_convnext_small_fcn model_convnext_base_fcn "
         "model_convnext_tiny_upernet model_convnext_small_upernet model_convnext_base_upernet",
-        "pixelwise.models.unet": "UNet",
         "pixelwise.weights.enums": "WeightsEnum",
         # The backbones' weights, for weights_backbone=
         "torchvision.models": "MobileNet_V3_Large_Weights ResNet50_Weights ResNet101_Weights",
@@ -81,16 +95,18 @@ __all__ = [*_PUBLIC, "get_model", "get_model_builder", "get_model_weights", "get
 
 
 def list_models(
-    module: ModuleType | None = None,
+    module: ModuleType | str | None = None,
     include: Iterable[str] | str | None = None,
     exclude: Iterable[str] | str | None = None,
 ) -> list[str]:
     """The names that `get_model` knows, sorted.
 
-    module: only those made in it, or in a module inside it. include, exclude: shell wildcards, one or
-    several; a name stays that matches any of `include` and none of `exclude`. (`pixelwise.list_models` also
-    has the names of weights, such as "everyday".)
+    module: only those made in it, or in a module inside it; or a shell pattern ("*deeplab*"), as in
+    `pixelwise.list_models`, which also has the names of weights, such as "everyday". include, exclude: patterns, one or
+    several; a name stays that matches any of `include` and none of `exclude`.
     """
+    if isinstance(module, str):
+        return sorted(set(matching(list_models(None, include, exclude), module)))
     names = [
         name
         for name, builder in _builders().items()
@@ -162,6 +178,20 @@ def _builders() -> dict[str, str]:
     return {name: entry.builder for name, entry in CATALOG.items() if entry.builder.endswith(f":{name}")}
 
 
+@functools.cache
+def _networks() -> dict[str, str]:
+    """The classes of networks, which are those with a `coarse`, and their modules: read off the files, not run."""
+    import ast
+
+    return {
+        node.name: f"{__name__}.{path.stem}"
+        for path in sorted(Path(__file__).parent.glob("[!_]*.py"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(part, ast.FunctionDef) and part.name == "coarse" for part in node.body)
+    }
+
+
 def _patterns(patterns: Iterable[str] | str) -> Iterable[str]:
     return [patterns] if isinstance(patterns, str) else patterns
 
@@ -179,11 +209,15 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _builders():
         return builder_of(name)
+    if name[:1].isupper() and name in _networks():
+        value = getattr(importlib.import_module(_networks()[name]), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module 'pixelwise.models' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_builders()})
+    return sorted({*globals(), *__all__, *_builders(), *_networks()})
 
 
 class _Models(ModuleType):

@@ -9,14 +9,17 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import nn
 
-from pixelwise.errors import suggest
+from pixelwise.catalog import CATALOG
+from pixelwise.errors import WeightsError, refuse_unknown
 from pixelwise.weights.origin import note_origin
+from pixelwise.weights.store import is_path
 
 M = TypeVar("M", bound=nn.Module)
 P = ParamSpec("P")
@@ -25,8 +28,8 @@ P = ParamSpec("P")
 def builder(build: Callable[P, M]) -> Callable[P, M]:
     """Decorator of a function that makes a network from keywords.
 
-    Its argument `weights`, None or the path of a checkpoint of any family we know, is dealt with here, so `build`
-    itself leaves it alone. How the network was made is noted on it (`weights.origin`).
+    Its argument `weights`, None or a checkpoint of any family we know (its path, or its names and tensors), is dealt
+    with here, so `build` itself leaves it alone. How the network was made is noted on it (`weights.origin`).
 
     Raises TypeError for an unknown argument, naming the nearest; ValueError for counts below 1; WeightsError for
     weights that do not fit.
@@ -37,21 +40,36 @@ def builder(build: Callable[P, M]) -> Callable[P, M]:
     def call(*args: P.args, **kwargs: P.kwargs) -> M:
         if args:
             raise TypeError(f"{name}() takes its arguments by keyword: {', '.join(known)}")
+        refuse_unknown(f"{name}() has no argument", kwargs, known)
         for key, value in kwargs.items():
-            if key not in known:
-                raise TypeError(f"{name}() has no argument {key!r}; {suggest(key, known)}")
             if key in ("num_classes", "in_channels"):
                 if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                     raise ValueError(f"{key} must be a whole number from 1 up, got {value!r}")
                 kwargs[key] = int(value)
+        weights = kwargs.get("weights")
+        refuse_name(name, weights)
         network = build(*args, **kwargs)
         note_origin(network, name, kwargs)
-        if kwargs.get("weights") is not None:
+        if weights is not None and weights is not False:
             checkpoints = importlib.import_module("pixelwise.checkpoints.loading")
-            checkpoints.load_checkpoint(network, kwargs["weights"])
+            checkpoints.load_checkpoint(network, weights)
         return network
 
     return call
+
+
+def refuse_name(builder: str, weights: Any) -> None:
+    """WeightsError, with the way to the official files, for weights that are asked for by a name ("DEFAULT", True): of
+    these networks none can be fetched."""
+    if weights is None or weights is False or isinstance(weights, Mapping) or is_path(weights):
+        return
+    if isinstance(weights, str) and os.path.exists(weights):
+        return
+    known = CATALOG.get(builder)
+    raise WeightsError(
+        f"{builder} has no weights that can be fetched by name, so weights= takes the path of a file, or None for "
+        f"random ones; got {weights!r}" + ("" if known is None else f": {known.way}")
+    )
 
 
 def variant(family: Callable[Concatenate[str, P], M], name: str, says: str) -> Callable[P, M]:
@@ -79,12 +97,12 @@ def named(family: Callable[Concatenate[str, P], M], name: str, says: str) -> Cal
 
 
 def with_encoder_weights(encoder: M, kind: str, weights: Any, *, progress: bool = True) -> M:
-    """The encoder, filled with ImageNet weights unless they are None.
+    """The encoder, filled with ImageNet weights unless they are None or False.
 
     kind: a key of `checkpoints.backbones.ENCODERS`. weights: the path of a file of any family that fits it, a
     dictionary of names and arrays, or a member, or its name, of torchvision's weights where it has this encoder.
     """
-    if weights is not None:
+    if weights is not None and weights is not False:
         backbones = importlib.import_module("pixelwise.checkpoints.backbones")
         backbones.load_encoder(encoder, kind, weights, progress=progress)
     return encoder

@@ -99,17 +99,17 @@ def atrous_resnet(
 ) -> ResNetEncoder:
     """torchvision's ResNet with the rates of the paper; without a `multi_grid`, with torchvision's own.
 
-    Raises ValueError for an output stride other than 8 and 16, and for ImageNet weights on other than 3 channels.
+    Raises ValueError for an output stride other than 8 and 16.
     """
     check_stride(output_stride)
-    if weights_backbone is not None and in_channels != 3:
-        raise ValueError(f"weights_backbone are made for in_channels=3, got {in_channels}; leave them out")
     encoder = resnet(
-        name, weights=weights_backbone, progress=progress, output_stride=output_stride, levels=levels
+        name,
+        weights=None if weights_backbone is False else weights_backbone,
+        progress=progress,
+        output_stride=output_stride,
+        levels=levels,
+        in_channels=in_channels,
     )
-    if in_channels != 3:
-        encoder.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
     if multi_grid is not None:
         for block in encoder.layer3:
             _set_rate(block, 16 // output_stride)

@@ -22,6 +22,7 @@ from torch import nn
 
 from pixelwise import models
 from pixelwise.catalog import CATALOG
+from pixelwise.catalog.entry import name_of
 from pixelwise.checkpoints.making import create_model
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import (
@@ -209,8 +210,14 @@ def usual_size(pairs: list[Pair], most: int = 512) -> int:
 def make_network(config: TrainConfig, classes: int, say: Say) -> tuple[nn.Module, TrainConfig]:
     """The untrained network, and the configuration with the encoder weights that it really has.
 
-    weights "auto": ImageNet's if they can be had, else random ones.
+    weights "auto": ImageNet's if they can be had, else random ones. Raises InputError for the name of a model that is
+    trained already: its network would begin with other weights than the configuration says.
     """
+    if config.model in CATALOG and CATALOG[config.model].asset is not None:
+        raise InputError(
+            f"{config.model} is a trained model, and a run begins with an architecture; its own is "
+            f"{name_of(CATALOG[config.model].builder)}: say --model {name_of(CATALOG[config.model].builder)}"
+        )
     arguments: dict[str, Any] = dict(config.model_options, num_classes=classes)
     if config.encoder is not None:
         arguments["encoder"], option = config.encoder, "encoder_weights"

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -25,10 +24,10 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from pixelwise.errors import UnknownNameError, suggest
+from pixelwise.errors import UnknownNameError, refuse_unknown
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from pixelwise.weights.origin import note_origin
-from pixelwise.weights.store import fetch, load_into, load_state_dict
+from pixelwise.weights.store import fetch, is_path, load_into, load_state_dict, unwrap
 
 if TYPE_CHECKING:
     from pixelwise.catalog.entry import Entry
@@ -195,19 +194,14 @@ def state_dict_of(url: str, *, progress: bool = True, check_hash: bool = True) -
 def load_classifier(network: nn.Module, enum: Any, weights: Any, *, progress: bool) -> None:
     """Fill a whole torchvision classifier with `weights`; None leaves it as it is.
 
-    weights: what `verify` takes, and is fetched, or the path of the same file.
+    weights: what `verify` takes, and is fetched; or the path of the same file, or its names and tensors.
     """
-    if is_path(weights):
+    if isinstance(weights, Mapping):
+        load_into(network, unwrap(weights, "the dictionary"), source="the given weights")
+    elif is_path(weights):
         load_into(network, load_state_dict(Path(weights)), source=f"the weights {weights}")
     elif (member := verify(enum, weights)) is not None:
         load_into(network, state_dict_of(member.url, progress=progress), source=str(member))
-
-
-def is_path(weights: Any) -> bool:
-    """Whether `weights` name a file, not a member of an enum ("FCN_ResNet50_Weights.DEFAULT" has a dot too)."""
-    if not isinstance(weights, str):
-        return isinstance(weights, os.PathLike)
-    return Path(weights).suffix != "" and not weights.partition(".")[0].endswith("_Weights")
 
 
 def with_weights(network: M, weights: WeightsEnum | None, *, progress: bool) -> M:
@@ -232,7 +226,8 @@ def settle(
     Raises ValueError for arguments that contradict them, and what `verify` raises.
     """
     member = verify(enum, weights)
-    backbone = weights_backbone if is_path(weights_backbone) else verify(backbone_enum, weights_backbone)
+    given = is_path(weights_backbone) or isinstance(weights_backbone, Mapping)
+    backbone = weights_backbone if given else verify(backbone_enum, weights_backbone)
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     if member is None:
@@ -286,9 +281,7 @@ def called_as_in_torchvision(
                     continue
                 _warn(f"{name}: {spelled} is deprecated, write {new}={str(default) if flag else None}")
                 kwargs.setdefault(new, default if flag else None)
-            for key in kwargs:
-                if key not in known:
-                    raise TypeError(f"{name}() has no argument {key!r}; {suggest(key, known)}")
+            refuse_unknown(f"{name}() has no argument", kwargs, known)
             network = cast(Callable[..., M], builder)(**kwargs)
             if kwargs.get("weights") is not None and getattr(network, "aux_classifier", None) is not None:
                 kwargs["aux_loss"] = True  # they bring the head with them

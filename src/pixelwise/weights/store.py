@@ -107,6 +107,13 @@ def torch_hub_dir() -> Path:
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
+def is_path(weights: object) -> bool:
+    """Whether `weights` name a file, not a member of an enum ("FCN_ResNet50_Weights.DEFAULT" has a dot too)."""
+    if not isinstance(weights, str):
+        return isinstance(weights, os.PathLike)
+    return Path(weights).suffix != "" and not weights.partition(".")[0].endswith("_Weights")
+
+
 def check_hash(path: Path, sha256: str | None) -> None:
     """Raise WeightsError unless the file's SHA-256 begins with `sha256` (None: anything will do)."""
     try:
