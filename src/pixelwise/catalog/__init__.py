@@ -63,13 +63,17 @@ def card_for(network: Any) -> Card:
     outputs: Outputs = "exclusive" if known is None or known.card is None else known.card.outputs
     if outputs != "regions":
         outputs = "binary" if channels == 1 else "exclusive"
+    preprocess = Preprocess() if known is None or known.card is None else known.card.preprocess
+    inputs = origin.arguments.get("in_channels") if isinstance(origin, Origin) else None
+    if isinstance(inputs, int):
+        preprocess = preprocess.with_channels(inputs)
     names = {"binary": 2, "regions": channels + 1}.get(outputs, channels)
     return of_network(
         Card(
             name=type(network).__name__,
             architecture=str(origin or type(network).__name__),
             labels=LabelSet.of([f"class {i}" for i in range(names)]),
-            preprocess=Preprocess() if known is None or known.card is None else known.card.preprocess,
+            preprocess=preprocess,
             stride=1,
             align_corners=False,
             parameters=0,
