@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,7 @@ from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.files import writing
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
-from pixelwise.outputs.areas import summary
+from pixelwise.outputs.areas import mask_of, summary
 from pixelwise.outputs.formats import BY_ENDING, FORMATS
 
 if TYPE_CHECKING:
@@ -25,30 +26,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """labels: (h, w) unsigned, file ids of `classes`. confidence: (h, w) float32 in (0, 1], the softmax
-    probability of the winner, or None if it was not asked for. image: the picture, uint8 RGB (h, w, 3).
-    georeference: where it lies on Earth, None for a photo."""
+    """labels: (h, w) unsigned, file ids of `classes`. confidence: (h, w) float32 in (0, 1], the probability of the
+    winner (softmax, or sigmoid(|logit|) of a binary model), or None if it was not asked for. image: the picture, uint8
+    RGB (h, w, 3). georeference: where it lies on Earth, None for a photo.
+
+    codes: None where a pixel has one class. Of a model whose regions overlap (`Card.outputs`) it says which of them
+    each pixel belongs to (h, w), see `pixelwise.codes`: then `mask`, `areas`, cut-outs, polygons and the files made of
+    them (csv, json, coco, geojson) hold each region whole, and labels and whatever is a label map or drawn from it show
+    later regions over earlier ones, and the first class where there is none. Its confidence is the smallest of the
+    regions' sigmoid(|logit|).
+
+    probabilities, logits: float32 (k, h, w) if asked for, see `Segmenter.__call__`.
+    """
 
     labels: NDArray[Any]
     classes: LabelSet
     image: NDArray[np.uint8]
     confidence: NDArray[np.float32] | None = None
     georeference: Georeference | None = None
+    codes: NDArray[Any] | None = None
+    probabilities: NDArray[np.float32] | None = None
+    logits: NDArray[np.float32] | None = None
 
     def mask(self, name: str) -> NDArray[np.bool_]:
-        """Where a class is: (h, w) boolean. An unknown name is answered with the nearest ones."""
-        mask: NDArray[np.bool_] = self.labels == self.classes.ids[self.classes.index(name)]
-        return mask
+        """Where a class is: (h, w) boolean. An unknown name is answered with the nearest ones.
+
+        Of overlapping regions each has its own mask, whatever lies over it in the label map; that of the first class is
+        where no region is.
+        """
+        return mask_of(self.labels, self.classes, self.codes, self.classes.index(name))
 
     def areas(self) -> dict[str, float]:
-        """Share of the picture of every class that occurs, in [0, 1], largest first."""
+        """Share of the picture of every class that occurs, in [0, 1], largest first. Where regions overlap each counts
+        whole, so that they may sum to more than 1."""
         return {entry["name"]: entry["share"] for entry in self.to_dict()["classes"]}
 
     def overlay(self, *, alpha: float = 0.5) -> NDArray[np.uint8]:
         """The picture under its classes' colours, uint8 (h, w, 3). alpha: 0 only picture, 1 only colours."""
         from pixelwise import draw
 
-        return draw.overlay(self.image, self.labels, self.classes, alpha=alpha)
+        outside = True if self.codes is None else self.classes.names[0]
+        return draw.overlay(self.image, self.labels, self.classes, alpha=alpha, background=outside)
 
     def legend(self) -> NDArray[np.uint8]:
         """Colours, names and shares of the classes that occur, as a picture uint8 (h', w', 3)."""
@@ -74,19 +92,24 @@ class Segmentation:
     def cutout(self, *names: str) -> NDArray[np.uint8]:
         """What belongs to the named classes, RGBA uint8 (h, w, 4), all zeros elsewhere.
 
-        Without a name: everything but the class "background" and ignored pixels. Raises InputError where there is
-        no such class, UnknownNameError for a name that is no class.
+        Without a name: everything but the class "background" and ignored pixels, or every region where regions overlap.
+        Raises InputError where there is no such class, UnknownNameError for a name that is no class.
         """
         from pixelwise import draw
 
-        if not names and "background" not in self.classes.names:
+        outside = "background" if self.codes is None else self.classes.names[0]
+        if not names and outside not in self.classes.names:
             raise InputError(
                 "a cut-out keeps all but the class 'background', which these classes lack; name what to keep: "
                 f"{', '.join(list(self.areas())[:10])}"
             )
-        kept = names or [name for name in self.classes.names if name != "background"]
-        ids = [self.classes.ids[self.classes.index(name)] for name in kept]
-        return draw.cutout(self.image, np.isin(self.labels, ids))
+        kept = names or [name for name in self.classes.names if name != outside]
+        indices = [self.classes.index(name) for name in kept]
+        mask = np.isin(self.labels, [self.classes.ids[i] for i in indices])
+        if self.codes is not None:  # regions also where others lie over them
+            for index in indices:
+                mask |= mask_of(self.labels, self.classes, self.codes, index)
+        return draw.cutout(self.image, mask)
 
     def polygons(self, *, simplify_px: float = 0) -> list[Polygon]:
         """Every 4-connected region of a class as a polygon with holes, in columns and rows along pixel edges.
@@ -95,9 +118,8 @@ class Segmentation:
         """
         from pixelwise.outputs import polygons
 
-        if simplify_px:
-            return polygons.simplify(self.labels, simplify_px, ids=self.classes.ids)
-        return polygons.trace(self.labels, ids=self.classes.ids)
+        rule = partial(polygons.simplify, tolerance_px=simplify_px) if simplify_px else polygons.trace
+        return polygons.of_each(rule, self.labels, self.classes, self.codes)
 
     def to_coco(
         self, *, kind: Literal["rle", "counts", "polygons"] = "rle", image_id: int = 1, file_name: str = ""
@@ -105,13 +127,17 @@ class Segmentation:
         """COCO's JSON of this picture, as plain values; see `outputs.coco.to_coco`."""
         from pixelwise.outputs import coco
 
-        return coco.to_coco(self.labels, self.classes, kind=kind, image_id=image_id, file_name=file_name)
+        return coco.to_coco(
+            self.labels, self.classes, kind=kind, image_id=image_id, file_name=file_name, codes=self.codes
+        )
 
     def to_geojson(self, *, simplify_px: float = 0) -> dict[str, Any]:
         """Polygons in the picture's CRS (columns and rows without one), plain values; see `outputs.geo.to_geojson`."""
         from pixelwise.outputs import geo
 
-        return geo.to_geojson(self.labels, self.classes, self.georeference, simplify_px=simplify_px)
+        return geo.to_geojson(
+            self.labels, self.classes, self.georeference, simplify_px=simplify_px, codes=self.codes
+        )
 
     def to_pil(self) -> Image.Image:
         """The label map as a palette image of ids; 16-bit grey where there are ids above 255.
@@ -137,7 +163,7 @@ class Segmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """Size, and of every class that occurs id, name, colour, pixels and share; plain values for JSON."""
-        return summary(self.labels, self.classes)
+        return summary(self.labels, self.classes, self.codes)
 
     def save(
         self,
