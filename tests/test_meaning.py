@@ -6,6 +6,8 @@ import copy
 import csv
 import io
 import json
+import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,10 +20,10 @@ from scipy import ndimage
 
 import pixelwise
 from meaning import NAMES, Answers, Looks, answering, card, drawn, full, looking, photo, sigmoid
-from pixelwise import LabelSet, Segmenter, SegmentOptions
+from pixelwise import LabelSet, Segmentation, Segmenter, SegmentOptions
 from pixelwise.codes import has, highest
 from pixelwise.datasets.sample import Sample
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.evaluation import evaluate
 from pixelwise.inference import tiling
 from pixelwise.outputs.coco import decode_rle
@@ -608,6 +610,77 @@ def test_a_raster_of_regions_counts_each_whole(tmp_path):
     np.testing.assert_array_equal(labels, np.where(missing, 255, found.labels))
     with pytest.raises(InputError, match="one by one"):
         segment_raster(segmenter, tmp_path / "a.tif", {"csv": tmp_path / "b.csv"}, SegmentOptions(min_area=9))
+
+
+# ------------------------------------------------------------------------------ a segmentation in the hand
+
+
+def made(**changes) -> Segmentation:
+    classes = LabelSet.of(["background", "<cat> & dog", "car"], ids=[0, 8, 3])
+    labels = np.array([[0, 8, 8], [3, 255, 8]], np.uint8)
+    return replace(Segmentation(labels, classes, photo(2, 3)), **changes)
+
+
+def test_a_segmentation_shows_itself_in_one_line():
+    assert repr(made()) == "Segmentation(2 x 3: <cat> & dog 50.0%, background 16.7%, car 16.7%)"
+    classes = LabelSet.of([f"c{i}" for i in range(9)])
+    many = Segmentation(np.arange(9, dtype=np.uint8)[None], classes, np.zeros((1, 9, 3), np.uint8))
+    assert repr(many).endswith("c5 11.1%, and 3 more)")
+    assert "\n" not in repr(many)
+    nothing = Segmentation(np.full((1, 9), 255, np.uint8), classes, np.zeros((1, 9, 3), np.uint8))
+    assert repr(nothing) == "Segmentation(1 x 9: no class)"
+
+
+@pytest.mark.parametrize("codes", [None, np.array([[0, 1, 3], [2, 0, 1]], np.uint8)])
+def test_a_notebook_shows_the_overlay_and_its_legend(codes):
+    import base64
+
+    shown = made(codes=codes)._repr_html_()
+    assert "&lt;cat&gt; &amp; dog" in shown
+    assert "<cat>" not in shown
+    assert not re.search(r'(?:src|href)="(?!data:)', shown)
+    data = re.search(r"data:image/png;base64,([^\"]+)", shown)[1]
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+    np.testing.assert_array_equal(picture, made(codes=codes).overlay())
+    large = Segmentation(np.zeros((30, 4001), np.uint8), made().classes, np.zeros((30, 4001, 3), np.uint8))
+    data = re.search(r"data:image/png;base64,([^\"]+)", large._repr_html_())[1]
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (801, 6)
+
+
+def test_a_segmentation_is_an_array_of_its_labels():
+    found = made()
+    assert np.asarray(found) is found.labels or np.shares_memory(np.asarray(found), found.labels)
+    np.testing.assert_array_equal(np.asarray(found, np.int64), found.labels.astype(np.int64))
+    assert np.asarray(found, np.int64).dtype == np.int64
+    assert not np.shares_memory(np.array(found), found.labels)
+    assert (np.asarray(found) == 8).sum() == 3
+    if int(np.__version__.split(".")[0]) >= 2:
+        assert np.shares_memory(np.asarray(found, copy=False), found.labels)
+        with pytest.raises(ValueError, match="without a copy"):
+            np.asarray(found, np.float32, copy=False)
+
+
+def test_classes_are_named_or_numbered_by_their_ids():
+    found = made()
+    for which in (8, np.uint8(8), np.int64(8)):
+        np.testing.assert_array_equal(found.mask(which), found.mask("<cat> & dog"))
+        np.testing.assert_array_equal(found.cutout(which, "car")[..., 3] > 0, found.mask(8) | found.mask(3))
+    for which in (True, np.True_, 8.0, None):
+        with pytest.raises(InputError, match="by its name or its id"):
+            found.mask(which)
+    with pytest.raises(InputError, match="id 1 belongs to no class; known are 0, 3, 8"):
+        found.mask(1)
+    with pytest.raises(UnknownNameError, match="did you mean 'car'"):
+        found.cutout("cars")
+
+
+def test_a_segmentation_is_copied_and_pickled_whole():
+    found = overlapping()[0](photo(30, 40), confidence=True, probabilities=True, logits=True)
+    for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found), copy.copy(found)):
+        for name in ("labels", "image", "confidence", "codes", "probabilities", "logits"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+        assert again.classes == found.classes
+        assert repr(again) == repr(found)
 
 
 def test_codes_are_bits():
