@@ -573,10 +573,52 @@ def test_a_raster_of_as_many_bands_is_read_and_of_others_refused(tmp_path):
     found = segmenter(tmp_path / "six.tif")
     np.testing.assert_array_equal(found.labels, by_hand(segmenter, picture))
     np.testing.assert_array_equal(found.image, picture[..., :3])
-    with pytest.raises(InputError, match=r"takes 5 channels and .* has 6 bands"):
+    with pytest.raises(InputError, match=r"takes pictures of 5 channels, and .* has 6 bands"):
         looking(3, "exclusive", channels=5)(tmp_path / "six.tif")
     with pytest.raises(InputError, match="714 pixels, more than the limit of 100"):
         segmenter(tmp_path / "six.tif", max_pixels=100)
+
+
+def test_a_tiff_that_pillow_does_not_read_whole_is_read_as_a_raster(tmp_path, capsys):
+    tifffile = pytest.importorskip("tifffile", reason="rasters need tifffile (pixelwise[raster])")
+    pytest.importorskip("rasterio", reason="rasters need rasterio (pixelwise[raster])")
+    picture, path = photo(21, 34, 4), tmp_path / "a.tif"
+    segmenter, two = looking(3, "exclusive", channels=4), looking(3, "exclusive", channels=2)
+    for options in (
+        {"photometric": "minisblack", "planarconfig": "contig"},
+        {"photometric": "rgb", "extrasamples": ["unspecified"]},
+        {"photometric": "rgb", "extrasamples": ["unassalpha"]},
+    ):
+        tifffile.imwrite(path, picture, **options)
+        np.testing.assert_array_equal(segmenter(path).labels, by_hand(segmenter, picture))
+        with pytest.raises(InputError, match="takes pictures of 2 channels"):
+            two(path)
+    tifffile.imwrite(path, picture[..., :2], photometric="minisblack", planarconfig="contig")
+    np.testing.assert_array_equal(two(path).labels, by_hand(two, picture[..., :2]))
+    assert capsys.readouterr().err == ""
+    tifffile.imwrite(path, picture.astype(np.uint16) * 16, photometric="minisblack", planarconfig="contig")
+    segmenter(path)
+    assert "are shown as black to white" in capsys.readouterr().err
+    path.write_bytes(b"II*\0 nothing")
+    with pytest.raises(InputError, match=r"a\.tif"):
+        segmenter(path)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_run_over_pictures_reads_as_many_channels(channels, tmp_path):
+    from pixelwise.pipeline.pictures import Job
+    from pixelwise.pipeline.run import segment_all
+    from pixelwise.sources import Source
+
+    segmenter, picture, path = (
+        looking(3, "exclusive", channels=channels),
+        photo(21, 34, 4),
+        tmp_path / "a.png",
+    )
+    Image.fromarray(picture).save(path)
+    (outcome,) = segment_all(segmenter, [Job(Source(path, path, "picture"), {"npy": tmp_path / "a.npy"})])
+    assert outcome.error is None
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), segmenter(path).labels)
 
 
 def test_a_raster_of_regions_counts_each_whole(tmp_path):
