@@ -38,7 +38,7 @@ EXPECTED = {
     "upernet_*": (IMAGENET, 512, 1),
     "segnet": (AS_THEY_ARE, None, 1),
     "unet*": (UNIT, None, 1),
-    "nonewnet*": (UNIT, None, 1),
+    "nonewnet*": (((0,) * 4, (255,) * 4), None, 1),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -177,3 +178,68 @@ def test_find_walks_folders_and_patterns(tmp_path):
     for nothing in (tmp_path / "*.bmp", tmp_path / "none"):
         with pytest.raises(ImageError):
             images.find([nothing])
+
+
+class Pipe(io.RawIOBase):
+    """A file that cannot go back."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        return self._file.readinto(buffer)
+
+
+def test_open_files_are_read_from_where_they_stand(picture, tmp_path):
+    data = encoded(Image.fromarray(picture), "PNG")
+    (tmp_path / "a.png").write_bytes(data)
+    with open(tmp_path / "a.png", "rb") as file:
+        np.testing.assert_array_equal(images.read(file), picture)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", data)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive, archive.open("a.png") as member:
+        np.testing.assert_array_equal(images.read(member), picture)
+    later = io.BytesIO(b"head" + data)
+    later.seek(4)
+    np.testing.assert_array_equal(images.read(later), picture)
+    assert not Pipe(data).seekable()
+    np.testing.assert_array_equal(images.read(Pipe(data)), picture)
+    file = io.BytesIO()
+    np.save(file, picture)
+    file.seek(0)
+    np.testing.assert_array_equal(images.read(file), picture)
+
+
+def test_open_files_that_hold_no_picture(picture, tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(picture), "PNG"))
+    (tmp_path / "b.txt").write_text("words")
+    for name in ("a.png", "b.txt"):
+        with (
+            open(tmp_path / name, encoding="utf-8") as file,
+            pytest.raises(ImageError, match="open it in binary mode"),
+        ):
+            images.read(file)
+    with pytest.raises(ImageError, match="open it in binary mode"):
+        images.read(io.StringIO("words"))
+    with pytest.raises(ImageError, match=r"empty \(0 bytes\)"):
+        images.read(io.BytesIO())
+    with pytest.raises(ImageError, match="is not a picture"):
+        images.read(io.BytesIO(b"something else"))
+    closed = io.BytesIO(b"x")
+    closed.close()
+    with pytest.raises(ImageError, match="closed file"):
+        images.read(closed)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_limit_on_pixels_holds_for_arrays_too(channels):
+    with pytest.raises(ImageError, match="99 pixels, more than the limit of 98"):
+        images.read(np.zeros((9, 11, channels), np.uint8), channels=channels, max_pixels=98)
+    assert images.read(np.zeros((9, 11, channels), np.uint8), channels=channels, max_pixels=99).shape == (
+        9,
+        11,
+        channels,
+    )

@@ -301,7 +301,7 @@ def test_tensors_give_the_same_labels_and_stay_tensors(monkeypatch, size):
             tiling=tiling, confidence=True,
         ), size,
     )  # fmt: skip
-    monkeypatch.setattr(module, "_checked", lambda logits, n, dimensions: logits)
+    monkeypatch.setattr(module, "_checked", lambda logits, n, dimensions, regions: (logits, False))
     tensor = torch.from_numpy(picture)
 
     def infer(x):

@@ -105,7 +105,8 @@ def test_logits_and_probabilities_are_different_means_and_each_is_what_it_says()
 def test_a_single_channel_keeps_its_meaning_as_a_probability():
     images = drawn(1, 4, 5)
     answer = augmented(lambda x: x[:, :1], flips=("horizontal",), average="probabilities")(images)
-    np.testing.assert_allclose(np.exp(answer[:, 1]), 1 / (1 + np.exp(-images[:, 0])), atol=1e-6)
+    assert answer.shape == (1, 1, 4, 5)
+    np.testing.assert_allclose(answer[:, 0], images[:, 0], atol=1e-5)  # one pixel's logit: its own mean
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])

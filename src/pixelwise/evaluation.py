@@ -55,6 +55,11 @@ class Protocol:
 ONE_MATRIX = "void pixels left out; one confusion matrix over the whole data set"
 
 
+AS_A_MAP = (
+    "regions that overlap are compared as the label map that their order makes, later ones over earlier"
+)
+
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -176,7 +181,8 @@ def evaluate(
 
     samples: masks hold class indices, as `open_samples` and its kin give them. classes: what those are; None: the
     model's own. They must be as many as the model's, in its order. options: how to segment, in place of the
-    protocol's; what they change is said with the scores. mean_over: see `Evaluation`. progress: wraps the samples, to
+    protocol's; what they change is said with the scores. Of a model whose regions overlap the label map is scored that
+    their order makes, which the protocol then says. mean_over: see `Evaluation`. progress: wraps the samples, to
     draw a bar.
 
     Raises InputError for what the samples raise, for a mask with an unknown id, and for a model of other classes.
@@ -194,6 +200,8 @@ def evaluate(
     mean_over = tuple(mean_over)
     for name in mean_over:
         classes.index(name)
+    if segmenter.card.outputs == "regions":
+        rule = replace(rule, says=f"{rule.says}; {AS_A_MAP}")
     void = ignore_index(classes)
     confusion, unanswered = ConfusionMatrix(classes.num_classes, void, image_dims=2), 0
     for sample in progress(samples):

@@ -1,4 +1,4 @@
-"""images.read: anything that holds a picture to uint8 RGB (h, w, 3), safely.
+"""images.read: anything that holds a picture to uint8 RGB (h, w, 3), or other channels, safely.
 
 Size is checked before decoding; EXIF orientation is applied; transparency is laid over white; grey, palette,
 CMYK, Lab, 1-bit, 16-bit and float pictures are brought to 8-bit RGB by value (65535 becomes 255), not cut off.
@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -27,8 +27,8 @@ from pixelwise.errors import ImageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor"
-"""A path, the bytes of a file, a PIL image, a NumPy array or a torch tensor: see `read`."""
+ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Tensor"
+"""A path, the bytes of a file, an open file, a PIL image, a NumPy array or a torch tensor: see `read`."""
 
 MAX_PIXELS = 89_478_485
 """Default limit on height x width, Pillow's own: about 256 MiB of RGB."""
@@ -42,39 +42,79 @@ DECODERS = tuple("AVIF BMP DDS DIB GIF ICO JPEG JPEG2000 PCX PNG PPM QOI SGI TGA
 """The kinds that Pillow is asked to try. Left out: what starts other programs (EPS), and what nobody photographs."""
 
 
-def read(source: ImageLike, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """A picture as uint8 RGB (h, w, 3), contiguous.
+def read(source: ImageLike, *, channels: int = 3, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """A picture as uint8 (h, w, channels), contiguous: RGB for 3, grey for 1.
 
-    source: a path, the bytes of a file (one that Pillow knows, or .npy), a PIL image, an array (h, w), (h, w, 1),
-    (h, w, 3) or (h, w, 4), or a torch tensor of these shapes or with the channels first, on any device; arrays and
-    tensors are uint8, uint16, bool, or float in [0, 1]. Raises ImageError, with the file's name, for what cannot be
-    used.
+    source: a path, the bytes of a file (one that Pillow knows, or .npy), a file open for reading in binary mode, from
+    where it stands to its end, a PIL image, an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), or a torch tensor of
+    these shapes or with the channels first, on any device; arrays and tensors are uint8, uint16, bool, or float in
+    [0, 1]. channels: 1 is Pillow's "L" of the RGB picture. Of any other number the source must have just as many, an
+    array (h, w, channels), a tensor (channels, h, w) or a file: an RGBA picture is 4 channels then, and nothing is laid
+    over white. Raises ImageError, with the file's name, for what cannot be used.
     """
+    if channels == 1:
+        rgb = read(source, max_pixels=max_pixels)
+        return np.asarray(Image.fromarray(rgb).convert("L"))[..., None]
     if isinstance(source, np.ndarray):
-        return _from_array(source, "the array")
+        return _from_array(source, "the array", channels, max_pixels)
     if isinstance(source, Image.Image):
-        return _from_pil(source, "the PIL image", max_pixels)
+        return _from_pil(source, "the PIL image", channels, max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        if not source:
-            raise ImageError("the picture is empty (0 bytes)")
-        return _decode(io.BytesIO(source), "the picture", max_pixels)
+        return _from_bytes(source, "the picture", channels, max_pixels)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         check_file(path)
         try:
             with open(path, "rb") as file:
                 # A pipe cannot go back, which decoders must.
-                return _decode(file if file.seekable() else io.BytesIO(file.read()), str(path), max_pixels)
+                whole = file if file.seekable() else io.BytesIO(file.read())
+                return _decode(whole, str(path), channels, max_pixels)
         except PermissionError as error:
             raise ImageError(f"no permission to read {path}") from error
         except OSError as error:
             raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
     if is_torch_array(source):
-        return _from_array(_channels_last(source), "the tensor")
+        return _from_array(_channels_last(source, channels), "the tensor", channels, max_pixels)
+    if callable(getattr(source, "read", None)):
+        return _from_file(source, channels, max_pixels)
     raise ImageError(
-        f"expected a path, bytes, a PIL image, a NumPy array (h, w, 3) or a torch tensor (3, h, w), "
-        f"got {type(source).__name__}"
+        f"expected a path, bytes, a file open in binary mode, a PIL image, a NumPy array (h, w, {channels}) or a torch "
+        f"tensor ({channels}, h, w), got {type(source).__name__}"
     )
+
+
+def shown(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What people see of a picture (h, w, c): uint8 RGB (h, w, 3), its first three channels, or of fewer the first one
+    in grey."""
+    if picture.shape[2] == 3:
+        return picture
+    kept = picture[..., :3] if picture.shape[2] > 3 else np.repeat(picture[..., :1], 3, axis=2)
+    return np.ascontiguousarray(kept)
+
+
+def _from_file(file: Any, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+    """From where it stands to its end; whether it can go back makes no difference."""
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) else "the file"
+    try:
+        data = file.read()
+    except (OSError, ValueError) as error:  # ValueError: it is closed, or text that is no UTF-8
+        if isinstance(file, io.TextIOBase) and not file.closed:
+            data = ""
+        else:
+            raise ImageError(f"cannot read {name}: {error}") from error
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        kind = "text" if isinstance(data, str) else type(data).__name__
+        raise ImageError(f'{name} gives {kind}, expected bytes; open it in binary mode: open(path, "rb")')
+    return _from_bytes(data, name, channels, max_pixels)
+
+
+def _from_bytes(
+    data: bytes | bytearray | memoryview, name: str, channels: int, max_pixels: int
+) -> NDArray[np.uint8]:
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes)")
+    return _decode(io.BytesIO(data), name, channels, max_pixels)
 
 
 def check_file(path: Path) -> None:
@@ -153,18 +193,18 @@ def _pillow_limit(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _decode(file: Any, name: str, max_pixels: int) -> NDArray[np.uint8]:
+def _decode(file: Any, name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
     try:
         if file.read(6) == b"\x93NUMPY":
             file.seek(0)
-            return _from_array(_load_npy(file, name, max_pixels), name)
+            return _from_array(_load_npy(file), name, channels, max_pixels)
         file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large and odd files; the limit below decides
             with _pillow_limit(max_pixels):
                 image = Image.open(file, formats=DECODERS)
             with image:
-                return _from_pil(image, name, max_pixels)
+                return _from_pil(image, name, channels, max_pixels)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture, or of a kind that Pillow cannot read") from None
     except Image.DecompressionBombError:
@@ -177,10 +217,8 @@ def _decode(file: Any, name: str, max_pixels: int) -> NDArray[np.uint8]:
         raise ImageError(f"{name} is damaged or cut short ({str(error).rstrip('.')})") from error
 
 
-def _load_npy(file: Any, name: str, max_pixels: int) -> NDArray[Any]:
+def _load_npy(file: Any) -> NDArray[Any]:
     values: NDArray[Any] = np.load(file, allow_pickle=False)
-    if values.ndim in (2, 3) and values.shape[0] * values.shape[1] > max_pixels:
-        raise _too_large(name, f"{values.shape[0] * values.shape[1]:,}", max_pixels)
     return values
 
 
@@ -191,7 +229,7 @@ def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:
     )
 
 
-def _from_pil(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
+def _from_pil(image: Image.Image, name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
     if image.width * image.height > max_pixels:
         raise _too_large(name, f"{image.width} x {image.height} = {image.width * image.height:,}", max_pixels)
     if image.width * image.height == 0:
@@ -201,8 +239,12 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint
         image = ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block does not spoil the picture
         image = image.copy()
+    if channels != 3:
+        if image.mode not in PLAIN.get(channels, ()):
+            raise _other_channels(name, f"{len(image.getbands())} ({image.mode})", channels)
+        return np.array(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _from_array(_to_unit_range(np.asarray(image), name), name)
+        return _from_array(_to_unit_range(np.asarray(image), name), name, channels, max_pixels)
     if image.mode == "RGB":
         return np.array(image)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
@@ -210,6 +252,17 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return np.array(image.convert("RGB"))
+
+
+PLAIN = {2: ("LA",), 4: ("RGBA", "RGBX")}
+"""Modes of Pillow that are so many channels as they stand."""
+
+
+def _other_channels(name: str, got: str, channels: int) -> ImageError:
+    return ImageError(
+        f"this model takes pictures of {channels} channels, and {name} has {got}; pass an array (h, w, {channels}), a "
+        f"tensor ({channels}, h, w), or a file that has {channels}"
+    )
 
 
 def _to_unit_range(values: NDArray[Any], name: str) -> NDArray[Any]:
@@ -229,9 +282,9 @@ def _to_unit_range(values: NDArray[Any], name: str) -> NDArray[Any]:
     )
 
 
-def _channels_last(tensor: Any) -> NDArray[Any]:
+def _channels_last(tensor: Any, channels: int) -> NDArray[Any]:
     """A torch tensor (c, h, w), (h, w, c) or (h, w) as an array with the channels last."""
-    if tensor.ndim == 3 and tensor.shape[0] in (1, 3, 4):
+    if tensor.ndim == 3 and tensor.shape[0] in ((1, 3, 4) if channels == 3 else (channels,)):
         tensor = tensor.permute(1, 2, 0)
     if tensor.is_floating_point():
         tensor = tensor.float()  # NumPy has no bfloat16
@@ -239,15 +292,19 @@ def _channels_last(tensor: Any) -> NDArray[Any]:
     return values
 
 
-def _from_array(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _from_array(values: NDArray[Any], name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
     if values.ndim == 2:
         values = values[..., None]
-    if values.ndim != 3 or values.shape[2] not in (1, 3, 4):
-        hint = "; move the channels last" if values.ndim == 3 and values.shape[0] in (1, 3, 4) else ""
+    known = (1, 3, 4) if channels == 3 else (channels,)
+    if values.ndim != 3 or values.shape[2] not in known:
+        if channels != 3 and values.ndim == 3 and values.shape[0] != channels:
+            raise _other_channels(name, f"the shape {values.shape}", channels)
+        hint = "; move the channels last" if values.ndim == 3 and values.shape[0] in known else ""
         hint = "; pass one picture at a time" if values.ndim == 4 else hint
-        raise ImageError(
-            f"{name} must have the shape (h, w, 3), (h, w, 4) or (h, w), got {values.shape}{hint}"
-        )
+        shapes = "(h, w, 3), (h, w, 4) or (h, w)" if channels == 3 else f"(h, w, {channels})"
+        raise ImageError(f"{name} must have the shape {shapes}, got {values.shape}{hint}")
+    if values.shape[0] * values.shape[1] > max_pixels:
+        raise _too_large(name, f"{values.shape[0] * values.shape[1]:,}", max_pixels)
     if values.size == 0:
         raise ImageError(f"{name} has no pixels: shape {values.shape}")
     if values.dtype == np.uint16:
@@ -265,8 +322,8 @@ def _from_array(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
         raise ImageError(
             f"{name} holds {values.dtype} values, expected uint8, uint16, bool or float; convert to uint8"
         )
-    if values.shape[2] == 4:
-        return _from_pil(Image.fromarray(np.ascontiguousarray(values), "RGBA"), name, values.size)
+    if values.shape[2] == 4 and channels == 3:
+        return _from_pil(Image.fromarray(np.ascontiguousarray(values), "RGBA"), name, channels, values.size)
     if values.shape[2] == 1:
         values = np.broadcast_to(values, (*values.shape[:2], 3))
     return np.ascontiguousarray(values)

@@ -424,6 +424,7 @@ def stitch_tile(
     inside: tuple[int, int],
     seen: tuple[int, int],
     finished: tuple[int, int],
+    regions: bool,
     first: int,
     end: int,
 ) -> None:
@@ -434,7 +435,8 @@ def stitch_tile(
     first `seen` rows and columns, and no later one sees the first `finished`. Sums of seen pixels come from `beside`
     (planes, h, overlap), which the tile to the left has left, and `below` (planes, overlap, w), which the row of
     tiles above has; unfinished ones go there, moved by `finished`. The others become labels[y, left + x], and
-    confidence unless that is empty; then planes = k + 1, the last for the sum of weights.
+    confidence unless that is empty; then planes = k + 1, the last for the sum of weights. regions: labels become the
+    codes of overlapping regions (bit c: the sum of logit c is positive), confidence the smallest sigmoid(|logit|).
 
     Tile rows first, first + 1 .. end - 1 are done, and each with those that lie whole steps of finished[0] further
     down, in this order: row y + step writes what row y has read, and nobody else touches it. They are done some at a
@@ -449,6 +451,7 @@ def stitch_tile(
     row = np.empty(columns, np.float32)
     best = np.empty((ROWS_AT_ONCE, done), np.float32)
     winner = np.empty((ROWS_AT_ONCE, done), np.int32)
+    codes = np.empty((ROWS_AT_ONCE if regions else 0, done), np.uint64)
     sums = np.empty((planes if confidence.size else 0, ROWS_AT_ONCE, done), np.float32)
     total = np.empty(done, np.float32)
     for start in range(first, end, ROWS_AT_ONCE):
@@ -485,7 +488,15 @@ def stitch_tile(
                             below[c, y - step, left + x] = row[x]
                         continue
                     highest, which = best[y - top], winner[y - top]
-                    if c == 0:
+                    if regions:
+                        if c < k:
+                            code, bit = codes[y - top], np.uint64(1) << np.uint64(c)
+                            for x in range(done):
+                                before = np.uint64(0) if c == 0 else code[x]
+                                code[x] = before | bit if row[x] > 0 else before
+                                least = np.abs(row[x])
+                                highest[x] = least if c == 0 or least < highest[x] else highest[x]
+                    elif c == 0:
                         for x in range(done):
                             highest[x] = row[x]
                             which[x] = 0
@@ -501,6 +512,14 @@ def stitch_tile(
                 continue
             for y in range(top, bottom):
                 highest, which = best[y - top], winner[y - top]
+                if regions:
+                    for x in range(done):
+                        labels[y, left + x] = codes[y - top, x]
+                    if confidence.size:
+                        for x in range(done):
+                            odds = np.exp(-highest[x] / sums[k, y - top, x])
+                            confidence[y, left + x] = np.float32(1) / (np.float32(1) + odds)
+                    continue
                 for x in range(done):
                     labels[y, left + x] = which[x]
                 if confidence.size:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,40 +19,117 @@ from PIL import Image
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.files import writing
 from pixelwise.georeference import Georeference
-from pixelwise.labels import LabelSet
-from pixelwise.outputs.areas import summary
+from pixelwise.labels import LabelSet, ranges
+from pixelwise.outputs.areas import mask_of, summary
 from pixelwise.outputs.formats import BY_ENDING, FORMATS
 
 if TYPE_CHECKING:
     from pixelwise.outputs.polygons import Polygon
 
 
-@dataclass(frozen=True, eq=False)
+SHOWN_CLASSES = 6
+"""Classes that the one line about a segmentation names."""
+
+SHOWN_PX = 1000
+"""The longest side of what a notebook shows."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
-    """labels: (h, w) unsigned, file ids of `classes`. confidence: (h, w) float32 in (0, 1], the softmax
-    probability of the winner, or None if it was not asked for. image: the picture, uint8 RGB (h, w, 3).
-    georeference: where it lies on Earth, None for a photo."""
+    """labels: (h, w) unsigned, file ids of `classes`. confidence: (h, w) float32 in (0, 1], the probability of the
+    winner (softmax, or sigmoid(|logit|) of a binary model), or None if it was not asked for. image: the picture, uint8
+    RGB (h, w, 3). georeference: where it lies on Earth, None for a photo.
+
+    codes: None where a pixel has one class. Of a model whose regions overlap (`Card.outputs`) it says which of them
+    each pixel belongs to (h, w), see `pixelwise.codes`: then `mask`, `areas`, cut-outs, polygons and the files made of
+    them (csv, json, coco, geojson) hold each region whole, and labels and whatever is a label map or drawn from it show
+    later regions over earlier ones, and the first class where there is none. Its confidence is the smallest of the
+    regions' sigmoid(|logit|).
+
+    probabilities, logits: float32 (k, h, w) if asked for, see `Segmenter.__call__`.
+
+    `np.asarray(segmentation)` is the label map, and a notebook shows the overlay with its legend.
+    """
 
     labels: NDArray[Any]
     classes: LabelSet
     image: NDArray[np.uint8]
     confidence: NDArray[np.float32] | None = None
     georeference: Georeference | None = None
+    codes: NDArray[Any] | None = None
+    probabilities: NDArray[np.float32] | None = None
+    logits: NDArray[np.float32] | None = None
 
-    def mask(self, name: str) -> NDArray[np.bool_]:
-        """Where a class is: (h, w) boolean. An unknown name is answered with the nearest ones."""
-        mask: NDArray[np.bool_] = self.labels == self.classes.ids[self.classes.index(name)]
-        return mask
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The label map, as NumPy asks for it."""
+        if copy is False and dtype is not None and np.dtype(dtype) != self.labels.dtype:
+            raise ValueError(
+                f"a label map of {self.labels.dtype} cannot become {np.dtype(dtype)} without a copy"
+            )
+        return self.labels.astype(self.labels.dtype if dtype is None else dtype, copy=bool(copy))
+
+    def __repr__(self) -> str:
+        areas = list(self.areas().items())
+        found = [f"{name} {share:.1%}" for name, share in areas[:SHOWN_CLASSES]]
+        if len(areas) > SHOWN_CLASSES:
+            found.append(f"and {len(areas) - SHOWN_CLASSES} more")
+        return (
+            f"Segmentation({self.labels.shape[0]} x {self.labels.shape[1]}: {', '.join(found) or 'no class'})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The overlay, at most SHOWN_PX pixels a side, and the classes that occur; nothing comes from elsewhere."""
+        height, width = self.labels.shape
+        step = max(1, -(-max(height, width) // SHOWN_PX))
+        small = replace(
+            self,
+            labels=self.labels[::step, ::step],
+            image=np.ascontiguousarray(self.image[::step, ::step]),
+            codes=None if self.codes is None else self.codes[::step, ::step],
+        )
+        file = io.BytesIO()
+        Image.fromarray(small.overlay()).save(file, "PNG", compress_level=1)
+        colors = dict(zip(self.classes.names, self.classes.colors, strict=True))
+        legend = "".join(
+            f'<span style="margin-right:1em;white-space:nowrap"><span style="display:inline-block;width:.8em;'
+            f'height:.8em;border:1px solid #888;background:rgb{colors[name]}"></span> {html.escape(name)} '
+            f"{share:.1%}</span> "
+            for name, share in self.areas().items()
+        )
+        data = base64.b64encode(file.getvalue()).decode()
+        return (
+            f'<div><img style="max-width:100%" alt="{html.escape(repr(self))}" src="data:image/png;base64,{data}">'
+            f'<div style="font:13px/1.6 system-ui,sans-serif">{legend}</div></div>'
+        )
+
+    def mask(self, which: str | int) -> NDArray[np.bool_]:
+        """Where a class is, by its name or its id: (h, w) boolean. An unknown name is answered with the nearest ones.
+
+        Of overlapping regions each has its own mask, whatever lies over it in the label map; that of the first class is
+        where no region is.
+        """
+        return mask_of(self.labels, self.classes, self.codes, self._index(which))
+
+    def _index(self, which: str | int) -> int:
+        if isinstance(which, str):
+            return self.classes.index(which)
+        if isinstance(which, (bool, np.bool_)) or not isinstance(which, (int, np.integer)):
+            raise InputError(f"a class is named by its name or its id, a whole number, got {which!r}")
+        if which not in self.classes.ids:
+            raise InputError(f"id {which} belongs to no class; known are {ranges(sorted(self.classes.ids))}")
+        return self.classes.ids.index(int(which))
 
     def areas(self) -> dict[str, float]:
-        """Share of the picture of every class that occurs, in [0, 1], largest first."""
+        """Share of the picture of every class that occurs, in [0, 1], largest first. Where regions overlap each counts
+        whole, so that they may sum to more than 1."""
         return {entry["name"]: entry["share"] for entry in self.to_dict()["classes"]}
 
     def overlay(self, *, alpha: float = 0.5) -> NDArray[np.uint8]:
         """The picture under its classes' colours, uint8 (h, w, 3). alpha: 0 only picture, 1 only colours."""
         from pixelwise import draw
 
-        return draw.overlay(self.image, self.labels, self.classes, alpha=alpha)
+        outside = True if self.codes is None else self.classes.names[0]
+        return draw.overlay(self.image, self.labels, self.classes, alpha=alpha, background=outside)
 
     def legend(self) -> NDArray[np.uint8]:
         """Colours, names and shares of the classes that occur, as a picture uint8 (h', w', 3)."""
@@ -71,22 +152,27 @@ class Segmentation:
         other = self.overlay() if right == "overlay" else draw.colorize(self.labels, self.classes)
         return draw.side_by_side(self.image, other)
 
-    def cutout(self, *names: str) -> NDArray[np.uint8]:
-        """What belongs to the named classes, RGBA uint8 (h, w, 4), all zeros elsewhere.
+    def cutout(self, *names: str | int) -> NDArray[np.uint8]:
+        """What belongs to the named classes (names or ids), RGBA uint8 (h, w, 4), all zeros elsewhere.
 
-        Without a name: everything but the class "background" and ignored pixels. Raises InputError where there is
-        no such class, UnknownNameError for a name that is no class.
+        Without a name: everything but the class "background" and ignored pixels, or every region where regions overlap.
+        Raises InputError where there is no such class or id, UnknownNameError for a name that is no class.
         """
         from pixelwise import draw
 
-        if not names and "background" not in self.classes.names:
+        outside = "background" if self.codes is None else self.classes.names[0]
+        if not names and outside not in self.classes.names:
             raise InputError(
                 "a cut-out keeps all but the class 'background', which these classes lack; name what to keep: "
                 f"{', '.join(list(self.areas())[:10])}"
             )
-        kept = names or [name for name in self.classes.names if name != "background"]
-        ids = [self.classes.ids[self.classes.index(name)] for name in kept]
-        return draw.cutout(self.image, np.isin(self.labels, ids))
+        kept = names or [name for name in self.classes.names if name != outside]
+        indices = [self._index(name) for name in kept]
+        mask = np.isin(self.labels, [self.classes.ids[i] for i in indices])
+        if self.codes is not None:  # regions also where others lie over them
+            for index in indices:
+                mask |= mask_of(self.labels, self.classes, self.codes, index)
+        return draw.cutout(self.image, mask)
 
     def polygons(self, *, simplify_px: float = 0) -> list[Polygon]:
         """Every 4-connected region of a class as a polygon with holes, in columns and rows along pixel edges.
@@ -95,9 +181,8 @@ class Segmentation:
         """
         from pixelwise.outputs import polygons
 
-        if simplify_px:
-            return polygons.simplify(self.labels, simplify_px, ids=self.classes.ids)
-        return polygons.trace(self.labels, ids=self.classes.ids)
+        rule = partial(polygons.simplify, tolerance_px=simplify_px) if simplify_px else polygons.trace
+        return polygons.of_each(rule, self.labels, self.classes, self.codes)
 
     def to_coco(
         self, *, kind: Literal["rle", "counts", "polygons"] = "rle", image_id: int = 1, file_name: str = ""
@@ -105,13 +190,17 @@ class Segmentation:
         """COCO's JSON of this picture, as plain values; see `outputs.coco.to_coco`."""
         from pixelwise.outputs import coco
 
-        return coco.to_coco(self.labels, self.classes, kind=kind, image_id=image_id, file_name=file_name)
+        return coco.to_coco(
+            self.labels, self.classes, kind=kind, image_id=image_id, file_name=file_name, codes=self.codes
+        )
 
     def to_geojson(self, *, simplify_px: float = 0) -> dict[str, Any]:
         """Polygons in the picture's CRS (columns and rows without one), plain values; see `outputs.geo.to_geojson`."""
         from pixelwise.outputs import geo
 
-        return geo.to_geojson(self.labels, self.classes, self.georeference, simplify_px=simplify_px)
+        return geo.to_geojson(
+            self.labels, self.classes, self.georeference, simplify_px=simplify_px, codes=self.codes
+        )
 
     def to_pil(self) -> Image.Image:
         """The label map as a palette image of ids; 16-bit grey where there are ids above 255.
@@ -137,7 +226,7 @@ class Segmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """Size, and of every class that occurs id, name, colour, pixels and share; plain values for JSON."""
-        return summary(self.labels, self.classes)
+        return summary(self.labels, self.classes, self.codes)
 
     def save(
         self,

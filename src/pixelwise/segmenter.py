@@ -14,16 +14,20 @@ import numpy as np
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
-from pixelwise import images
+from pixelwise import images, sources
+from pixelwise.codes import highest
 from pixelwise.errors import InputError, OutputError
 from pixelwise.images import ImageLike
-from pixelwise.inference.cleanup import Cleanup, clean, clean_bands
+from pixelwise.inference.channels import check_channels
+from pixelwise.inference.cleanup import Cleanup, clean_bands
 from pixelwise.inference.decide import decide
 from pixelwise.inference.options import DEFAULTS, TILE_PX, Overlap, SegmentOptions, Tile
 from pixelwise.inference.plan import SIDES, Seams, plan, seams
+from pixelwise.inference.planes import check_planes, enlarged, log_of, probabilities_of
 from pixelwise.inference.preprocess import normalize
+from pixelwise.inference.regions import cleaned, decide_regions, refuse_for_regions
 from pixelwise.inference.terms import CRF, preset
-from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, collect, stitch
+from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, stitch, whole
 from pixelwise.inference.tta import Average, Flip, augmented
 from pixelwise.labels import LabelSet
 from pixelwise.opening import Said, open_model
@@ -77,6 +81,8 @@ class Segmenter:
         image: ImageLike,
         *,
         confidence: bool = False,
+        probabilities: bool = False,
+        logits: bool = False,
         max_pixels: int = images.MAX_PIXELS,
         tile: Tile | None = None,
         overlap: Overlap | None = None,
@@ -91,17 +97,30 @@ class Segmenter:
         fill_holes: str | Sequence[str] = (),
         largest_only: str | Sequence[str] = (),
     ) -> Segmentation:
-        """Segment one picture: a path, the bytes of a file, a PIL image, or an array (see `images.read`).
+        """Segment one picture: a path, the bytes of a file, an open file, a PIL image, or an array (see `images.read`).
 
-        confidence: also keep each pixel's winning softmax probability. max_pixels: refuse larger pictures. The others
-        say how to segment and are the fields of `pixelwise.SegmentOptions`, which explains them and which `segment`
-        takes in their place.
+        It has as many channels as the card's mean: RGB, grey for 1, for any other number just so many (`sources.read`).
+
+        confidence: also keep how sure the model is of each pixel (see `Segmentation`). probabilities, logits: also keep
+        those of every class at every pixel, float32 (k, h, w) at the picture's own size, before any clean-up: the
+        network's logits (averaged, blended) in bilinear interpolation, and their softmax; of a binary model one logit
+        and two probabilities, of regions a sigmoid each. With the CRF probabilities are its own, logits are refused.
+        They take 4 k h w bytes each (21 classes of a 12-megapixel photo: 1 GB), and InputError refuses more than 4 GiB.
+        max_pixels: refuse larger pictures. The others say how to segment and are the fields of
+        `pixelwise.SegmentOptions`, which explains them and which `segment` takes in their place.
         """
         options = SegmentOptions(
             tile, overlap, window, tuple(flips), tuple(rotations), tuple(scales), average, crf,
             min_confidence, min_area, _names(fill_holes), _names(largest_only),
         )  # fmt: skip
-        return self.segment(image, options, confidence=confidence, max_pixels=max_pixels)
+        return self.segment(
+            image,
+            options,
+            confidence=confidence,
+            probabilities=probabilities,
+            logits=logits,
+            max_pixels=max_pixels,
+        )
 
     def segment(
         self,
@@ -109,21 +128,47 @@ class Segmenter:
         options: SegmentOptions = DEFAULTS,
         *,
         confidence: bool = False,
+        probabilities: bool = False,
+        logits: bool = False,
         max_pixels: int = images.MAX_PIXELS,
     ) -> Segmentation:
         """Segment one picture as `options` say; otherwise as `__call__`."""
-        picture = images.read(image, max_pixels=max_pixels)
+        values = sources.read(image, channels=len(self.card.preprocess.mean), max_pixels=max_pixels)
         cleanup = options.cleanup(self.classes)
+        if self._overlapping:
+            refuse_for_regions(options, self.classes, streamed=False)
+        planes = probabilities or logits
+        if planes:
+            classes = self.card.channels if self._overlapping else self.classes.num_classes
+            check_planes(
+                values.shape[:2],
+                classes * probabilities + self.card.channels * logits,
+                options,
+                logits=logits,
+            )
         asked = confidence or options.min_confidence > 0
         if options.tile is None:
-            logits = self._augmented(options)(self.card.preprocess(picture))[0]
-            indices, probability = self._decided(logits, picture, options, asked)
+            answer = self._augmented(options)(self.card.preprocess(values))
+            check_channels(answer, self.card.channels, self.classes, self.card.outputs)
+            found = self._decided(answer[0], values, options, asked, planes)
         else:
-            indices, probability = self._tiled(picture, options, asked)
+            found = self._tiled(values, options, asked, planes)
         if cleanup.active:
-            indices = clean(indices, cleanup)
-        labels = options.mark_doubtful(self.classes.to_ids(indices), probability, self.classes)
-        return Segmentation(labels, self.classes, picture, probability if confidence else None)
+            found = cleaned(found, cleanup, self.card.channels)
+        found = self._in_ids(found, options, confidence)
+        shares = None
+        if probabilities:
+            assert found.logits is not None
+            shares = probabilities_of(found.logits, regions=self._overlapping, keep_logits=logits)
+        return Segmentation(
+            found.labels,
+            self.classes,
+            images.shown(_as_uint8(values)),
+            found.confidence,
+            codes=found.codes,
+            probabilities=shares,
+            logits=found.logits if logits else None,
+        )
 
     def bands(
         self,
@@ -138,6 +183,8 @@ class Segmenter:
     ) -> Iterator[Band]:
         """Segment what does not fit into memory: rows come in through `read`, finished bands of file ids go out.
 
+        Where regions overlap, bands also have codes; cleaning up is refused then.
+
         read, resume, and what a Band holds: see `inference.tiling.stitch`. The picture is taken at its own scale.
         prepare: a tile as read (h, w, channels) to the network's float32 (1, channels, h, w); None normalises uint8,
         and float32 in [0, 1], by the card. through: wraps whatever answers for a tile.
@@ -148,22 +195,17 @@ class Segmenter:
         """
         cleanup = options.cleanup(self.classes)
         asked = confidence or options.min_confidence > 0
+        if self._overlapping:
+            refuse_for_regions(options, self.classes, streamed=True)
         if cleanup.active and resume is not None:
             raise InputError(
                 "cleaning up needs all rows, and these begin in the middle; go on without it, and clean up the whole "
                 "(inference.cleanup)"
             )
-        found = self._stitched(read, size_hw, options, asked, prepare, through, resume)
+        found = self._stitched(read, size_hw, options, asked, False, prepare, through, resume)
         if cleanup.active:
             found = _cleaned(found, size_hw, cleanup)
-        return (
-            replace(
-                band,
-                labels=options.mark_doubtful(self.classes.to_ids(band.labels), band.confidence, self.classes),
-                confidence=band.confidence if confidence else None,
-            )
-            for band in found
-        )
+        return (self._in_ids(band, options, confidence) for band in found)
 
     def seams(
         self,
@@ -180,7 +222,8 @@ class Segmenter:
         tile and overlap count; the overlap is up to where to compare, "auto" or None half a tile.
         """
         if size_hw is None:
-            picture = images.read(cast("ImageLike", image), max_pixels=max_pixels)
+            channels = len(self.card.preprocess.mean)
+            picture = sources.read(cast("ImageLike", image), channels=channels, max_pixels=max_pixels)
             read, size_hw = lambda top, bottom: picture[top:bottom], (picture.shape[0], picture.shape[1])
         else:
             read = cast("Read", image)
@@ -188,40 +231,69 @@ class Segmenter:
         return seams(
             read,
             size_hw,
-            self.engine,
+            self._checked(self.engine),
             tiling=self._tiling(size_hw, self.engine, replace(options, overlap=share, window="constant")),
             prepare=prepare or self._normalized,
             align_corners=self.card.align_corners,
+            regions=self._overlapping,
         )
 
+    @property
+    def _overlapping(self) -> bool:
+        """Whether the logits are of regions that overlap."""
+        return self.card.outputs == "regions"
+
+    def _checked(self, predict: Predict) -> Predict:
+        """The same, whose logits are as many as the card says."""
+
+        def answer(images: Any) -> Any:
+            logits = predict(images)
+            check_channels(logits, self.card.channels, self.classes, self.card.outputs)
+            return logits
+
+        return answer
+
+    def _in_ids(self, found: Band, options: SegmentOptions, confidence: bool) -> Band:
+        """Class indices as file ids, and what is doubtful marked; without confidence unless it is wanted."""
+        labels = options.mark_doubtful(self.classes.to_ids(found.labels), found.confidence, self.classes)
+        codes = found.codes
+        if codes is not None and found.confidence is not None and options.min_confidence > 0:
+            codes = np.where(found.confidence < options.min_confidence, codes.dtype.type(0), codes)
+        return replace(found, labels=labels, codes=codes, confidence=found.confidence if confidence else None)
+
     def _decided(
-        self, logits: Any, picture: NDArray[np.uint8], options: SegmentOptions, confidence: bool
-    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        """Class indices (h, w), and their probabilities if asked for, of coarse logits (k, h', w')."""
-        size_hw = (picture.shape[0], picture.shape[1])
-        aligned = self.card.align_corners
-        indices: Any
-        probability: Any
-        if options.crf is None:
-            indices, probability = decide(logits, size_hw, align_corners=aligned, confidence=confidence)
-        else:
+        self, logits: Any, picture: NDArray[Any], options: SegmentOptions, confidence: bool, planes: bool
+    ) -> Band:
+        """Of coarse logits (k, h', w') the class indices, confidence if asked for, codes of regions, and with planes
+        the full-size logits."""
+        size_hw, aligned = (picture.shape[0], picture.shape[1]), self.card.align_corners
+        if options.crf is not None:
             from pixelwise.inference.crf import crf_refine
 
-            indices, probability = crf_refine(
-                logits, picture, preset(options.crf), align_corners=aligned, tile_px=CRF_TILE_PX
+            out = np.empty((max(2, logits.shape[0]), *size_hw), np.float32) if planes else None
+            indices, sure = crf_refine(
+                logits,
+                _as_uint8(picture),
+                preset(options.crf),
+                align_corners=aligned,
+                tile_px=CRF_TILE_PX,
+                out=out,
             )
-        if is_torch_array(indices):
-            indices = indices.cpu().numpy()
-            probability = None if probability is None else probability.cpu().numpy()
-        return indices, probability
+            return Band(0, indices, sure, None, logits=None if out is None else log_of(out))
+        full = enlarged(logits, size_hw, align_corners=aligned) if planes else None
+        if self._overlapping:
+            codes, least = decide_regions(logits, size_hw, align_corners=aligned, confidence=confidence)
+            return Band(0, highest(codes, logits.shape[0]), least, None, codes, full)
+        found: Any = decide(logits, size_hw, align_corners=aligned, confidence=confidence)
+        labels, probability = (v.cpu().numpy() if is_torch_array(v) else v for v in found)
+        return Band(0, labels, probability, None, logits=full)
 
-    def _tiled(
-        self, picture: NDArray[np.uint8], options: SegmentOptions, confidence: bool
-    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    def _tiled(self, picture: NDArray[Any], options: SegmentOptions, confidence: bool, planes: bool) -> Band:
         """The same of a picture that is shown in tiles."""
         size_hw = (picture.shape[0], picture.shape[1])
-        return collect(
-            self._stitched(lambda top, bottom: picture[top:bottom], size_hw, options, confidence), size_hw
+        return whole(
+            self._stitched(lambda top, bottom: picture[top:bottom], size_hw, options, confidence, planes),
+            size_hw,
         )
 
     def _stitched(
@@ -230,13 +302,14 @@ class Segmenter:
         size_hw: tuple[int, int],
         options: SegmentOptions,
         confidence: bool,
+        planes: bool,
         prepare: Callable[[Any], Any] | None = None,
         through: Callable[[Predict], Predict] | None = None,
         resume: Pending | None = None,
     ) -> Iterator[Band]:
         """Bands of class indices, not cleaned up; see `bands`."""
         prepare = prepare or self._normalized
-        predict, aligned = self._augmented(options), self.card.align_corners
+        predict, aligned = self._checked(self._augmented(options)), self.card.align_corners
         if options.crf is not None:
             from pixelwise.inference.crf import refined
 
@@ -252,7 +325,8 @@ class Segmenter:
             if options.overlap == "auto":
                 half = _half(tiling)
                 measured = seams(
-                    read, size_hw, predict, tiling=replace(tiling, overlap=half), prepare=prepare, align_corners=aligned
+                    read, size_hw, predict, tiling=replace(tiling, overlap=half), prepare=prepare,
+                    align_corners=aligned, regions=self._overlapping,
                 )  # fmt: skip
                 tiling = replace(tiling, overlap=min(measured.overlap_px(), *half))
                 print(f"pixelwise: {measured}; overlap {tiling.overlap} px", file=sys.stderr)
@@ -264,6 +338,8 @@ class Segmenter:
             prepare=prepare,
             align_corners=aligned,
             confidence=confidence,
+            regions=self._overlapping,
+            logits=planes,
             resume=resume,
         )
 
@@ -282,6 +358,7 @@ class Segmenter:
             align_corners=self.card.align_corners,
             multiple=self.card.preprocess.multiple,
             offset=self.card.preprocess.offset,
+            regions=self._overlapping,
         )
 
     def _tiling(self, size_hw: tuple[int, int], predict: Predict, options: SegmentOptions) -> Tiling:
@@ -315,6 +392,10 @@ def _cleaned(bands: Iterator[Band], size_hw: tuple[int, int], cleanup: Cleanup) 
         raise OutputError(f"cannot make a folder for temporary files ({error}); set TMPDIR to one") from error
     with folder as scratch:
         yield from clean_bands(bands, size_hw, cleanup, scratch)
+
+
+def _as_uint8(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    return picture if picture.dtype == np.uint8 else np.round(picture * 255).astype(np.uint8)
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

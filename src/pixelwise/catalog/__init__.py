@@ -73,6 +73,9 @@ def card_for(network: Any) -> Card:
     overlap = row is not None and row.outputs == "regions"
     bare = unnamed(type(network).__name__, channels, outputs="regions" if overlap else None)
     preprocess = Preprocess() if row is None else row.preprocess
+    inputs = origin.arguments.get("in_channels") if isinstance(origin, Origin) else None
+    if isinstance(inputs, int):
+        preprocess = preprocess.with_channels(inputs)
     architecture = str(origin or type(network).__name__)
     return of_network(bare.replace(architecture=architecture, preprocess=preprocess), network)
 

@@ -97,13 +97,14 @@ def crf_refine(
     align_corners: bool,
     tile_px: int | None = None,
     margin_px: int | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """A network's coarse logits to class indices and confidences at the picture's size, through the CRF.
 
     logits: float (k, h', w'), any stride; one channel is the logit of class 1 against a class 0 whose logit is
     zero. image: uint8 (h, w, c). Bilinear interpolation (align_corners as in torch), then mean field.
     tile_px, margin_px: as in `dense_crf`; the logits are interpolated tile by tile, so that memory beside the
-    two results is bounded.
+    two results is bounded. out: float32 (k, h, w) that receives the probabilities of all classes.
 
     Returns indices (h, w) of the smallest unsigned type that holds k, equal probabilities to the lowest, and
     the winners' probabilities, float32 in (0, 1].
@@ -133,6 +134,9 @@ def crf_refine(
         grid = fine.reshape(height, width, -1)[core]
         labels[inner] = grid.argmax(axis=-1)
         confidence[inner] = grid.max(axis=-1)
+        if out is not None:
+            where = (slice(None), *inner)
+            out[where] = np.moveaxis(grid[..., :k], -1, 0)
     return labels, confidence
 
 

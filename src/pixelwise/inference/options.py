@@ -43,7 +43,9 @@ class SegmentOptions:
 
     What cleans up the answer, see `inference.cleanup`: min_area: regions of fewer pixels go. fill_holes, largest_only:
     names of classes; holes in their regions are filled, in the order given, and only the largest region stays.
-    min_confidence, last: pixels whose class, before any clean-up, had a lower softmax probability become the ignore id.
+    min_confidence, last: pixels whose class, before any clean-up, had a lower probability (`Segmentation.confidence`)
+    become the ignore id. Where regions overlap, each one's mask is cleaned up by itself, doubtful pixels are in none,
+    and what is streamed is not cleaned up; a CRF is refused there.
 
     Raises InputError for what makes no sense, UnknownNameError for a name that is not known.
     """

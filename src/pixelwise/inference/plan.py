@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pixelwise.errors import InputError
 from pixelwise.inference.decide import decide
+from pixelwise.inference.regions import decide_regions
 from pixelwise.inference.tiling import Predict, Read, Tiling, channels_first, cut
 
 SIDES = (256, 384, 512, 640, 768, 1024)
@@ -136,11 +137,12 @@ def seams(
     tiling: Tiling,
     prepare: Callable[[Any], Any] = channels_first,
     align_corners: bool = False,
+    regions: bool = False,
     pairs: int = 24,
     seed: int = 0,
 ) -> Seams:
     """Compare neighbouring tiles of a picture, `pairs` of them drawn at random; arguments as in `stitch`, save that
-    rows are read anywhere and more than once."""
+    rows are read anywhere and more than once. With regions, pixels differ where any of them does."""
     grid = tiling.grid(size_hw)
     rows, columns = (range(len(starts)) for starts in grid.starts)
     neighbours = [((y, x), (y + 1, x), 0) for y in rows[:-1] for x in columns]
@@ -153,7 +155,9 @@ def seams(
         rows, columns = (grid.places(axis, i) for axis, i in enumerate(tile))
         top = int(rows.min())
         logits = infer(prepare(cut(read(top, int(rows.max()) + 1), (rows - top, columns))))
-        decided, _ = decide(logits[0], (grid.tile[0], grid.tile[1]), align_corners=align_corners)
+        rule = decide_regions if regions else decide
+        decided: Any
+        decided, _ = rule(logits[0], (grid.tile[0], grid.tile[1]), align_corners=align_corners)
         inside = [side - starts[i] for side, starts, i in zip(grid.size, grid.starts, tile, strict=True)]
         host: NDArray[Any] = decided.cpu().numpy() if is_torch_array(decided) else decided
         return host[: inside[0], : inside[1]]

@@ -7,7 +7,7 @@ may have other numbers of channels, and float32 in [0, 1].
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -56,6 +56,13 @@ class Preprocess:
         if min(self.std) <= 0:
             raise InputError(f"Preprocess std must be positive, got {self.std}")
 
+    def with_channels(self, channels: int) -> Preprocess:
+        """The same for another number of channels: mean and std of the first ones, again from the start where there are
+        more."""
+        known = len(self.mean)
+        mean, std = (tuple(v[i % known] for i in range(channels)) for v in (self.mean, self.std))
+        return replace(self, mean=mean, std=std)
+
     def size_hw(self, height: int, width: int) -> tuple[int, int]:
         """The size (h, w) that the network sees for a picture of height x width."""
         sides = [height, width]
@@ -75,7 +82,7 @@ class Preprocess:
         return sides[0], sides[1]
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Picture uint8 (h, w, 3) to network input float32 (1, 3, h', w'), contiguous."""
+        """Picture (h, w, c), uint8 or float32 in [0, 1], to network input float32 (1, c, h', w'), contiguous."""
         height, width = self.size_hw(*image.shape[:2])
         if height * width > max(MAX_ENLARGED, image.shape[0] * image.shape[1]):
             raise ImageError(
@@ -83,9 +90,7 @@ class Preprocess:
                 f"{image.shape[1]}; crop it, or cut it into tiles, which keep its scale (tile=512, --tile 512)"
             )
         if (height, width) != image.shape[:2]:
-            # Pillow wants (w, h)
-            resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-            image = np.asarray(resized)
+            image = _resized(image, (width, height))
         return normalize(image, self.mean, self.std)
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +99,18 @@ class Preprocess:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+def _resized(image: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:
+    """In Pillow's order of width and height; channels that are not RGB are resized one by one, so that a fourth one is
+    not taken for transparency."""
+    if image.shape[2] == 3 and image.dtype == np.uint8:
+        return np.asarray(Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR))
+    planes = (np.ascontiguousarray(image[..., channel]) for channel in range(image.shape[2]))
+    return np.stack(
+        [np.asarray(Image.fromarray(plane).resize(size_wh, Image.Resampling.BILINEAR)) for plane in planes],
+        axis=-1,
+    )
 
 
 def normalize(image: NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -30,6 +30,7 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
 from numpy.typing import NDArray
 
+from pixelwise.codes import code_type, highest
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.axis import axis_of
 
@@ -194,12 +195,25 @@ class Pending:
 class Band:
     """Finished rows. top: the first of them. labels: (rows, w) class indices, in a volume (slices, h, w), the
     smallest unsigned type that holds k. confidence: float32 of the same shape, the winner's softmax probability of
-    the averaged logits, if asked for. pending: what the next bands need, None after the last."""
+    the averaged logits, if asked for. pending: what the next bands need, None after the last. codes: of overlapping
+    regions, which of them each pixel belongs to (`pixelwise.codes`); labels are then the label map that their order
+    makes. logits: float32 (k, rows, w), the averaged ones, if asked for."""
 
     top: int
     labels: NDArray[Any]
     confidence: NDArray[np.float32] | None
     pending: Pending | None
+    codes: NDArray[Any] | None = None
+    logits: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What `stitch` was asked for beside labels."""
+
+    confidence: bool
+    regions: bool
+    logits: bool
 
 
 def channels_first(tile: Any) -> Any:
@@ -220,6 +234,8 @@ def stitch(
     prepare: Callable[[Any], Any] = channels_first,
     align_corners: bool = False,
     confidence: bool = False,
+    regions: bool = False,
+    logits: bool = False,
     resume: Pending | None = None,
 ) -> Iterator[Band]:
     """Segment a picture tile by tile; finished bands of labels come from top to bottom, each row once.
@@ -229,8 +245,10 @@ def stitch(
     "rows" are slices. prepare: one tile, as it was read, to the network's float32 (1, c, h, w); several may be prepared
     at a time, in threads, and all come out in one shape. infer: logits of any resolution, enlarged within the tile by
     `align_corners` as `decide` does; one channel is the logit of class 1 against 0; its input is overwritten when the
-    next batch is made. Tensors stay on their device until they are labels. resume: what a band carried; work goes on
-    after that band, with the same result as if it had not stopped.
+    next batch is made. Tensors stay on their device until they are labels. regions: each logit is of a region that may
+    overlap others, positive where it is; bands then have codes, and confidence is the smallest of the regions'
+    sigmoid(|logit|). logits: bands also carry the averaged logits. resume: what a band carried; work goes on after that
+    band, with the same result as if it had not stopped.
 
     Raises InputError for rows or logits of a wrong shape, and for a `resume` of other work.
     """
@@ -243,7 +261,8 @@ def stitch(
                 f"the unfinished work belongs to {about.format(*before)}, got {about.format(*now)}; "
                 "start again without it"
             )
-    return _bands(read, grid, infer, tiling, prepare, align_corners, confidence, resume)
+    wanted = _Wanted(confidence, regions, logits)
+    return _bands(read, grid, infer, tiling, prepare, align_corners, wanted, resume)
 
 
 def _bands(
@@ -253,7 +272,7 @@ def _bands(
     tiling: Tiling,
     prepare: Callable[[Any], Any],
     align_corners: bool,
-    confidence: bool,
+    wanted: _Wanted,
     resume: Pending | None,
 ) -> Iterator[Band]:
     weights, batches = _Weights(grid, tiling), _Batches(prepare, min(tiling.batch, grid.count))
@@ -277,22 +296,25 @@ def _bands(
         for i in range(0, len(indices), tiling.batch):
             some = indices[i : i + tiling.batch]
             at = [(places - first, *(grid.places(a + 1, j) for a, j in enumerate(index))) for index in some]
-            logits = _checked(infer(batches(rows, at)), len(some), len(grid.size))
+            logits, single = _checked(infer(batches(rows, at)), len(some), len(grid.size), wanted.regions)
             if sums is None:
-                kind = _Compiled if len(grid.size) == 2 and not is_torch_array(logits) else _Plain
-                sums = kind(grid, weights, logits, align_corners, confidence)
+                compiled = len(grid.size) == 2 and not is_torch_array(logits) and not wanted.logits
+                kind = _Compiled if compiled else _Plain
+                sums = kind(grid, weights, logits, align_corners, wanted)
                 if resume is not None:
                     sums.resume(resume)
             sums.add(band, some, logits)
             del logits  # before there are others
         assert sums is not None
-        labels, probability = sums.finish(band)
+        finished = sums.finish(band)
         top, bottom = grid.starts[0][band], grid.edge(0, band)
         left_over = band + 1 < grid.bands
         pending = None
         if left_over:
-            pending = Pending(band + 1, bottom, sums.pending(band), grid.size, tiling, confidence)
-        yield Band(top, labels, probability, pending)
+            pending = Pending(band + 1, bottom, sums.pending(band), grid.size, tiling, wanted.confidence)
+        if finished.logits is not None and single:
+            finished = replace(finished, logits=finished.logits[1:])
+        yield replace(finished, top=top, pending=pending)
         if left_over:
             keep = grid.first_row(band + 1)
             rows, first = rows[keep - first :], keep  # type: ignore[index]
@@ -300,17 +322,25 @@ def _bands(
 
 def collect(bands: Iterator[Band], size: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """All bands as one label map of `size`, and one of confidence where the bands have it."""
-    labels: NDArray[Any] | None = None
-    confidence: NDArray[np.float32] | None = None
+    found = whole(bands, size)
+    return found.labels, found.confidence
+
+
+def whole(bands: Iterator[Band], size: Sequence[int]) -> Band:
+    """All bands as one, of `size`."""
+    found: dict[str, NDArray[Any]] = {}
     for band in bands:
-        if labels is None:
-            labels = np.empty(tuple(size), band.labels.dtype)
-            confidence = None if band.confidence is None else np.empty(tuple(size), np.float32)
-        labels[band.top : band.top + len(band.labels)] = band.labels
-        if confidence is not None:
-            confidence[band.top : band.top + len(band.labels)] = band.confidence
-    assert labels is not None
-    return labels, confidence
+        rows = slice(band.top, band.top + len(band.labels))
+        for name in ("labels", "confidence", "codes", "logits"):
+            values = getattr(band, name)
+            if values is None:
+                continue
+            before = values.shape[: values.ndim - len(size)]  # of logits, the classes
+            if name not in found:
+                found[name] = np.empty((*before, *size), values.dtype)
+            place = (*(slice(None) for _ in before), rows)
+            found[name][place] = values
+    return Band(0, found["labels"], found.get("confidence"), None, found.get("codes"), found.get("logits"))
 
 
 def window(tile: Sequence[int], kind: Window) -> NDArray[np.float32]:
@@ -381,16 +411,17 @@ class _Compiled:
         weights: _Weights,
         logits: NDArray[Any],
         align_corners: bool,
-        confidence: bool,
+        wanted: _Wanted,
     ) -> None:
         k, *coarse = logits.shape[1:]
-        self._grid, self._weights, planes = grid, weights, k + confidence
+        self._grid, self._weights, planes = grid, weights, k + wanted.confidence
         self._rows, self._columns = (
             axis_of(n, side, align_corners) for n, side in zip(coarse, grid.tile, strict=True)
         )
         self._below = np.zeros((planes, grid.overlap(0), grid.size[1]), np.float32)
         self._beside = np.zeros((planes, grid.tile[0], grid.overlap(1)), np.float32)
-        self._dtype, self._confidence = np.min_scalar_type(k - 1), confidence
+        self._k, self._confidence, self._regions = k, wanted.confidence, wanted.regions
+        self._dtype = code_type(k) if wanted.regions else np.min_scalar_type(k - 1)
         self._labels = np.empty((0, 0), self._dtype)
         self._probability = np.empty((0, 0), np.float32)
 
@@ -417,6 +448,7 @@ class _Compiled:
                 self._rows.cell, self._rows.weight, self._columns.cell, self._columns.weight,
                 self._below, self._beside, self._labels, self._probability, left,
                 inside, (grid.seen(0, band), grid.seen(1, column)), (done, grid.edge(1, column) - left),
+                self._regions,
             ))  # fmt: skip
 
         def stitch_tiles(first: int, end: int) -> None:
@@ -425,8 +457,10 @@ class _Compiled:
 
         kernels.in_bands(stitch_tiles, done)
 
-    def finish(self, band: int) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        return self._labels, self._probability if self._confidence else None
+    def finish(self, band: int) -> Band:
+        return _finished(
+            self._labels, self._probability if self._confidence else None, self._regions, self._k
+        )
 
     def pending(self, band: int) -> NDArray[np.float32]:
         return self._below[:, : self._grid.seen(0, band + 1)]
@@ -436,13 +470,14 @@ class _Plain:
     """Sums of one row of tiles of any dimension, NumPy or torch, on the device of the logits."""
 
     def __init__(
-        self, grid: Grid, weights: _Weights, logits: Any, align_corners: bool, confidence: bool
+        self, grid: Grid, weights: _Weights, logits: Any, align_corners: bool, wanted: _Wanted
     ) -> None:
         k = logits.shape[1]
-        self._grid, self._k, self._confidence, self._align_corners = grid, k, confidence, align_corners
+        self._grid, self._k, self._wanted, self._align_corners = grid, k, wanted, align_corners
+        self._weighed = wanted.confidence or wanted.logits
         self._xp, self._device = array_namespace(logits), device(logits)
         self._weights = weights
-        shape = (k + confidence, grid.tile[0], *grid.size[1:])
+        shape = (k + self._weighed, grid.tile[0], *grid.size[1:])
         self._sums = self._xp.zeros(shape, dtype=self._xp.float32, device=self._device)
 
     def _asarray(self, values: Any) -> Any:
@@ -465,30 +500,51 @@ class _Plain:
         visible, classes, last = (slice(None), *source), (slice(self._k), *goal), (self._k, *goal)
         weights = self._asarray(self._weights((band, *index)))[source]
         self._sums[classes] += logits[visible] * weights
-        if self._confidence:
+        if self._weighed:
             self._sums[last] += weights
 
-    def finish(self, band: int) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    def finish(self, band: int) -> Band:
         """Labels of the finished rows; the sums move up, so that the pending ones come first."""
         xp, k = self._xp, self._k
         done = self._grid.edge(0, band) - self._grid.starts[0][band]
-        dtype = np.min_scalar_type(k - 1)
-        labels = _host(xp.argmax(self._sums[:k, :done], axis=0)).astype(dtype)
-        probability = None
-        if self._confidence:
-            best = xp.max(self._sums[:k, :done], axis=0)
-            odds = xp.exp((self._sums[:k, :done] - best) / self._sums[k, :done])
+        sums, regions = self._sums[:k, :done], self._wanted.regions
+        if regions:
+            dtype = code_type(k)
+            labels = np.zeros(tuple(sums.shape[1:]), dtype)
+            for region in range(k):
+                labels |= _host(sums[region] > 0).astype(dtype) << dtype.type(region)
+        else:
+            labels = _host(xp.argmax(sums, axis=0)).astype(np.min_scalar_type(k - 1))
+        probability = logits = None
+        if self._wanted.confidence and regions:
+            least = xp.min(xp.abs(sums), axis=0)
+            probability = _host(1 / (1 + xp.exp(-least / self._sums[k, :done])))
+        elif self._wanted.confidence:
+            best = xp.max(sums, axis=0)
+            odds = xp.exp((sums - best) / self._sums[k, :done])
             probability = _host(1 / xp.sum(odds, axis=0))
+        if self._wanted.logits:
+            logits = _host(sums / self._sums[k, :done])
         kept = self._grid.tile[0] - done
         if band + 1 < self._grid.bands:
             for i in range(0, kept, done):  # never onto itself: at most `done` rows at a time
                 n = min(done, kept - i)
                 self._sums[:, i : i + n] = self._sums[:, i + done : i + done + n]
             self._sums[:, kept:] = 0
-        return labels, probability
+        return _finished(labels, probability, regions, k, logits)
 
     def pending(self, band: int) -> Any:
         return self._sums[:, : self._grid.seen(0, band + 1)]
+
+
+def _finished(
+    values: NDArray[Any], confidence: NDArray[np.float32] | None, regions: bool, k: int,
+    logits: NDArray[np.float32] | None = None,
+) -> Band:  # fmt: skip
+    """A band whose place is not known yet. values: class indices, or with regions the codes of k."""
+    if not regions:
+        return Band(0, values, confidence, None, None, logits)
+    return Band(0, highest(values, k), confidence, None, values, logits)
 
 
 def _fitting(earlier: Pending, expected: Any) -> Any:
@@ -500,8 +556,9 @@ def _fitting(earlier: Pending, expected: Any) -> Any:
     return earlier.sums
 
 
-def _checked(logits: Any, n: int, dimensions: int) -> Any:
-    """Logits as float32, NumPy unless they live on another device; a single channel becomes two."""
+def _checked(logits: Any, n: int, dimensions: int, regions: bool) -> tuple[Any, bool]:
+    """Logits as float32, NumPy unless they live on another device; a single channel that is no region becomes two, and
+    whether it did."""
     if logits.ndim != dimensions + 2 or logits.shape[0] != n or 0 in logits.shape:
         raise InputError(
             f"expected logits (n, k, {'d, ' * (dimensions - 2)}h, w) with n = {n}, got shape {tuple(logits.shape)}"
@@ -510,10 +567,11 @@ def _checked(logits: Any, n: int, dimensions: int) -> Any:
         logits = logits.detach().float()
         if logits.device.type == "cpu":
             logits = logits.numpy()
-    if logits.shape[1] == 1:
+    single = logits.shape[1] == 1 and not regions
+    if single:
         xp = array_namespace(logits)
         logits = xp.concat([xp.zeros_like(logits), logits], axis=1)
-    return logits
+    return logits, single
 
 
 @cache

@@ -5,7 +5,8 @@
 
 What is averaged is named. "logits": their mean; it weighs confident answers more. "probabilities": the mean of the
 softmax, what most publications report as multi-scale testing; its logarithm is returned, which are logits with just
-that softmax.
+that softmax. Of a single logit, and of overlapping regions, it is the mean of the sigmoids, and the logits with just
+those sigmoids.
 """
 
 from __future__ import annotations
@@ -37,14 +38,15 @@ def augmented(
     align_corners: bool = False,
     multiple: int = 1,
     offset: int = 0,
+    regions: bool = False,
 ) -> Predict:
     """`predict` averaged over every combination of what is named, the picture as it is always among the flips.
 
     flips: "horizontal" (left and right change places), "vertical", or both, which is four views. rotations: further
     turns by 90, 180 or 270 degrees; with a flip and all turns these are the eight symmetries of the square, each
     once. scales: factors on both sides, each as near as sides of multiple * i + offset allow; Pillow's antialiased
-    bilinear for NumPy, torch's for tensors. align_corners: how this network's logits are enlarged. Volumes
-    (n, c, d, h, w) are flipped and turned in h and w, but not scaled.
+    bilinear for NumPy, torch's for tensors. align_corners: how this network's logits are enlarged. regions: each logit
+    has a sigmoid of its own. Volumes (n, c, d, h, w) are flipped and turned in h and w, but not scaled.
 
     The answer has the resolution of the finest of the averaged logits. Raises InputError for unknown names, and a
     factor that is not positive.
@@ -58,7 +60,8 @@ def augmented(
             view = _scaled(images, scale, multiple, offset)
             view = _contiguous(_turned(_flipped(view) if mirrored else view, turns))
             logits = _turned(predict(view), -turns)
-            answers.append(_scores(_flipped(logits) if mirrored else logits, average))
+            channels = logits.shape[1]
+            answers.append(_scores(_flipped(logits) if mirrored else logits, average, regions))
         axes = range(2, answers[0].ndim)
         finest = [max(answer.shape[axis] for answer in answers) for axis in axes]
         total = enlarge(answers[0], finest, align_corners=align_corners)
@@ -68,6 +71,8 @@ def augmented(
         if average == "probabilities":
             xp = array_namespace(total)
             total = xp.log(xp.clip(total, 1e-30, 1.0))
+            if regions or channels == 1:
+                total = total[:, :channels] - total[:, channels:]
         return _contiguous(total)
 
     return mean
@@ -118,13 +123,16 @@ def _turned(array: Any, quarters: int) -> Any:
     return array
 
 
-def _scores(logits: Any, average: Average) -> Any:
-    """What is averaged; a single channel becomes two where probabilities are."""
+def _scores(logits: Any, average: Average, regions: bool) -> Any:
+    """What is averaged; of sigmoids both p and 1 - p, each of which keeps its digits where it is small."""
     if average == "logits":
         return logits
     xp = array_namespace(logits)
-    if logits.shape[1] == 1:
-        logits = xp.concat([xp.zeros_like(logits), logits], axis=1)
+    if regions or logits.shape[1] == 1:
+        odds = xp.exp(-xp.abs(logits))
+        large, small = 1 / (1 + odds), odds / (1 + odds)
+        positive = logits > 0
+        return xp.concat([xp.where(positive, large, small), xp.where(positive, small, large)], axis=1)
     odds = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
     return odds / xp.sum(odds, axis=1, keepdims=True)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelwise.codes import has
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
@@ -54,10 +55,36 @@ def _count(flat: NDArray[Any]) -> dict[int, int]:
     return {id: int(table[id]) for id in np.flatnonzero(table).tolist()}
 
 
-def summary(labels: Rows, classes: LabelSet) -> dict[str, Any]:
+def mask_of(
+    labels: NDArray[Any], classes: LabelSet, codes: NDArray[Any] | None, index: int
+) -> NDArray[np.bool_]:
+    """Where the class of that index is, (h, w): by its id, or where regions overlap, by its bit in the codes. What is
+    ignored belongs to no class."""
+    if codes is None or index == 0:
+        mask: NDArray[np.bool_] = labels == classes.ids[index]
+        return mask
+    mask = has(codes, index - 1)
+    return mask if classes.ignore_id is None else mask & (labels != classes.ignore_id)
+
+
+def count_codes(labels: Rows, classes: LabelSet, codes: Rows) -> dict[int, int]:
+    """Id to the number of the class's pixels where regions overlap, and of those that are ignored, ascending."""
+    h, w = labels.shape
+    total: Counter[int] = Counter()
+    step = max(1, _BAND // max(w, 1))
+    for top in range(0, h, step):
+        rows, bits = labels[top : top + step], codes[top : top + step]
+        for index, id in enumerate(classes.ids):
+            total[id] += int(np.count_nonzero(mask_of(rows, classes, bits, index)))
+        if classes.ignore_id is not None:
+            total[classes.ignore_id] += int(np.count_nonzero(rows == classes.ignore_id))
+    return {id: count for id, count in sorted(total.items()) if count}
+
+
+def summary(labels: Rows, classes: LabelSet, codes: Rows | None = None) -> dict[str, Any]:
     """Size, and of every class that occurs id, name, color, pixels and share of the map, largest first; plain values
-    for JSON."""
-    counts = count_ids(labels)
+    for JSON. codes: of overlapping regions (`pixelwise.codes`), each of which counts whole."""
+    counts = count_ids(labels) if codes is None else count_codes(labels, classes, codes)
     h, w = labels.shape
     rows = zip(classes.ids, classes.names, classes.colors, strict=True)
     largest_first = sorted((row for row in rows if row[0] in counts), key=lambda row: -counts[row[0]])
@@ -68,9 +95,9 @@ def summary(labels: Rows, classes: LabelSet) -> dict[str, Any]:
     return {"height": h, "width": w, "classes": found}
 
 
-def present(labels: Rows, classes: LabelSet) -> dict[int, int]:
-    """count_ids without the ignore id. Raises InputError for an id that is neither that nor a class."""
-    counts = count_ids(labels)
+def present(labels: Rows, classes: LabelSet, codes: Rows | None = None) -> dict[int, int]:
+    """count_ids, or count_codes, without the ignore id. InputError for an id that is neither that nor a class."""
+    counts = count_ids(labels) if codes is None else count_codes(labels, classes, codes)
     counts.pop(-1 if classes.ignore_id is None else classes.ignore_id, None)
     stray = counts.keys() - set(classes.ids)
     if stray:
@@ -117,16 +144,18 @@ def square_metres_per_pixel(georeference: Georeference | None) -> float | None:
     return georeference.pixel_area * float(metres) ** 2
 
 
-def areas_csv(labels: Rows, classes: LabelSet, georeference: Georeference | None = None) -> str:
+def areas_csv(
+    labels: Rows, classes: LabelSet, georeference: Georeference | None = None, codes: Rows | None = None
+) -> str:
     """A table with a header: class, id, pixels, percent (of all pixels), square_metres, largest class first.
 
     Classes that do not occur are left out; pixels to ignore come last, as class "(ignored)". square_metres is
-    "unknown" where the picture does not tell (see `square_metres_per_pixel`).
+    "unknown" where the picture does not tell (see `square_metres_per_pixel`). codes: as in `summary`.
     """
-    counts = dict(sorted(present(labels, classes).items(), key=lambda item: -item[1]))
+    counts = dict(sorted(present(labels, classes, codes).items(), key=lambda item: -item[1]))
     names = dict(zip(classes.ids, classes.names, strict=True))
     size = labels.shape[0] * labels.shape[1]
-    ignored = size - sum(counts.values())
+    ignored = count_ids(labels).get(-1 if classes.ignore_id is None else classes.ignore_id, 0)
     if ignored and classes.ignore_id is not None:
         names[classes.ignore_id], counts[classes.ignore_id] = "(ignored)", ignored
     metres = square_metres_per_pixel(georeference)

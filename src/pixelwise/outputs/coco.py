@@ -9,6 +9,7 @@ Source: the annotation format of Microsoft COCO (Lin et al., 2014) and its API.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from pixelwise.errors import InputError
 from pixelwise.labels import LabelSet
-from pixelwise.outputs.areas import present
-from pixelwise.outputs.polygons import Polygon, blank, fill, finished, trace
+from pixelwise.outputs.areas import mask_of, present
+from pixelwise.outputs.polygons import Polygon, blank, fill, finished, of_each, trace
 
 Kind = Literal["rle", "counts", "polygons"]
 
@@ -29,6 +30,7 @@ def to_coco(
     kind: Kind = "rle",
     image_id: int = 1,
     file_name: str = "",
+    codes: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
     """One picture in COCO's layout: images, categories, annotations; plain values for JSON.
 
@@ -36,13 +38,22 @@ def to_coco(
     "counts", the same, not compressed; "polygons", an annotation for each 4-connected region, made of polygons
     along pixel edges, which COCO joins; regions with holes are cut into pieces without, since COCO knows no holes.
     Categories carry the file ids of `classes` and their colours. bbox is [left, top, width, height]; area counts
-    pixels; iscrowd is 0. Ignored pixels are in no annotation.
+    pixels; iscrowd is 0. Ignored pixels are in no annotation. codes: of overlapping regions (`pixelwise.codes`),
+    each of which is then annotated whole, in the order of the classes.
     """
     if kind not in ("rle", "counts", "polygons"):
         raise InputError(f"kind must be 'rle', 'counts' or 'polygons', got {kind!r}")
     h, w = labels.shape
     present(labels, classes)
-    found = _by_polygons(labels, classes) if kind == "polygons" else _by_runs(labels, classes, kind == "rle")
+    if kind == "polygons":
+        found = _by_polygons(of_each(partial(trace, holes=False), labels, classes, codes))
+    elif codes is None:
+        found = _by_runs(labels, classes.ignore_id, kind == "rle")
+    else:
+        found = []
+        for index, id in enumerate(classes.ids):
+            mask = mask_of(labels, classes, codes, index).view(np.uint8)
+            found += [one | {"category_id": id} for one in _by_runs(mask, 0, kind == "rle")]
     return {
         "images": [{"id": image_id, "width": w, "height": h, "file_name": file_name}],
         "categories": [
@@ -56,8 +67,8 @@ def to_coco(
     }
 
 
-def _by_runs(labels: NDArray[Any], classes: LabelSet, compressed: bool) -> list[dict[str, Any]]:
-    """All classes from one pass down the columns."""
+def _by_runs(labels: NDArray[Any], left_out: int | None, compressed: bool) -> list[dict[str, Any]]:
+    """All ids but one from one pass down the columns."""
     h = labels.shape[0]
     flat = labels.ravel(order="F")
     starts = (
@@ -68,7 +79,7 @@ def _by_runs(labels: NDArray[Any], classes: LabelSet, compressed: bool) -> list[
     ids, firsts = np.unique(flat[starts][order], return_index=True)
     annotations = []
     for id, mine in zip(ids.tolist(), np.split(order, firsts[1:]), strict=True):
-        if id == classes.ignore_id:
+        if id == left_out:
             continue
         first, end = starts[mine], ends[mine]
         counts = _counts(first, end, flat.size)
@@ -91,9 +102,9 @@ def _by_runs(labels: NDArray[Any], classes: LabelSet, compressed: bool) -> list[
     return annotations
 
 
-def _by_polygons(labels: NDArray[Any], classes: LabelSet) -> list[dict[str, Any]]:
+def _by_polygons(found: list[Polygon]) -> list[dict[str, Any]]:
     regions: dict[int, list[Polygon]] = {}
-    for piece in trace(labels, ids=classes.ids, holes=False):
+    for piece in found:
         regions.setdefault(piece.region, []).append(piece)
     annotations = []
     for pieces in regions.values():

@@ -91,7 +91,7 @@ def _array(found: Segmentation, path: Path) -> None:
 def _areas(found: Segmentation) -> str:
     from pixelwise.outputs.areas import areas_csv
 
-    return areas_csv(found.labels, found.classes, found.georeference)
+    return areas_csv(found.labels, found.classes, found.georeference, found.codes)
 
 
 def _geotiff(found: Segmentation, path: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import Rows, present, projection, square_metres_per_pixel
-from pixelwise.outputs.polygons import Polygon, blank, fill, finished, simplify, trace
+from pixelwise.outputs.polygons import Polygon, blank, fill, finished, of_each, simplify, trace
 
 _TILE = 256
 
@@ -80,14 +81,16 @@ def to_geojson(
     georeference: Georeference | None = None,
     *,
     simplify_px: float = 0,
+    codes: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
     """A FeatureCollection with a Polygon for each 4-connected region of a class; plain values for JSON.
 
     Coordinates are x and y in the CRS, which is named in the member "crs" of GeoJSON 2008 (RFC 7946 knows longitude
     and latitude only; GDAL and QGIS read both); without georeference they are column and row. Properties: id,
     name, fill (its colour), pixels, and square_metres where the picture tells. simplify_px: 0 is exact, and reads
-    back; else see `polygons.simplify`. Ignored pixels are in no polygon. The member "raster" holds the map's size
-    and transform, for the way back.
+    back; else see `polygons.simplify`. Ignored pixels are in no polygon. codes: of overlapping regions
+    (`pixelwise.codes`), which are then traced, and simplified, each by itself, in the order of the classes. The member
+    "raster" holds the map's size and transform, for the way back.
 
     Raises InputError for a CRS without EPSG code, which GeoJSON cannot name.
     """
@@ -103,7 +106,8 @@ def to_geojson(
     turn = -1 if a * e - b * d < 0 else 1  # borders run counterclockwise as x and y see it, holes clockwise
     metres = square_metres_per_pixel(georeference)
     known = {id: (name, "#{:02x}{:02x}{:02x}".format(*color)) for id, name, color in _classes(classes)}
-    found = simplify(labels, simplify_px, ids=known) if simplify_px else trace(labels, ids=known)
+    rule = partial(simplify, tolerance_px=simplify_px) if simplify_px else trace
+    found = of_each(rule, labels, classes, codes)
     features = []
     for polygon in found:
         rings = []

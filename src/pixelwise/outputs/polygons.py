@@ -11,7 +11,7 @@ Letters: h w pixels, n corners. A corner is (column, row); (0, 0) is the upper l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.labels import LabelSet
+from pixelwise.outputs.areas import mask_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,23 @@ def trace(
     wanted = set(piece_ids) if ids is None else set(ids)
     parts = zip(piece_ids, piece_regions, rings.pixels().tolist(), rings.by_piece(), strict=True)
     return [Polygon(*part) for part in parts if part[0] in wanted]
+
+
+def of_each(
+    rule: Callable[..., list[Polygon]], labels: NDArray[Any], classes: LabelSet, codes: NDArray[Any] | None
+) -> list[Polygon]:
+    """What `rule` (`trace` or `simplify` with its options) makes of the classes of a label map; of overlapping regions
+    (codes), of each class by itself and in their order, so that filled they give the label map back."""
+    if codes is None:
+        return rule(labels, ids=classes.ids)
+    found: list[Polygon] = []
+    numbers: dict[tuple[int, int], int] = {}
+    for index, id in enumerate(classes.ids):
+        mask = mask_of(labels, classes, codes, index)
+        for polygon in rule(mask.view(np.uint8), ids=(1,)):
+            number = numbers.setdefault((id, polygon.region), len(numbers))
+            found.append(replace(polygon, id=id, region=number))
+    return found
 
 
 @dataclass(frozen=True)

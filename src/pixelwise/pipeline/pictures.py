@@ -55,13 +55,14 @@ def segment_pictures(
     jobs: Iterable[Job],
     run: RunOptions = RUN_DEFAULTS,
     *,
+    channels: int = 3,
     max_pixels: int = images.MAX_PIXELS,
     also: Callable[[Job, NDArray[np.uint8]], None] = lambda job, picture: None,
 ) -> Iterator[Outcome]:
     """Segment every job's picture and write its files; outcomes come in the order of the jobs.
 
-    segment: a picture, uint8 (h, w, 3), to Segmentation, called in the calling thread, and after it `also`. The journal
-    of `run` gets a line for every job whose files are in place. An interruption leaves whole files only.
+    segment: a picture, uint8 (h, w, channels), to Segmentation, called in the calling thread, and after it `also`. The
+    journal of `run` gets a line for every job whose files are in place. An interruption leaves whole files only.
     """
     todo = iter(jobs)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -88,7 +89,7 @@ def segment_pictures(
 
     def decode_more() -> None:
         while len(decoding) <= AHEAD and (job := next(todo, None)) is not None:
-            decoding.append((job, decoder.submit(_read, job.source.path, max_pixels)))
+            decoding.append((job, decoder.submit(_read, job.source.path, channels, max_pixels)))
 
     try:
         decode_more()
@@ -123,8 +124,9 @@ def write(segmentation: Segmentation, files: Mapping[str, Path], *, overwrite: b
                 Image.fromarray(mask).save(temporary)
 
 
-def _read(source: Path, max_pixels: int) -> NDArray[np.uint8]:
-    return images.read(sys.stdin.buffer.read() if source == STDIN else source, max_pixels=max_pixels)
+def _read(source: Path, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+    given = sys.stdin.buffer.read() if source == STDIN else source
+    return images.read(given, channels=channels, max_pixels=max_pixels)
 
 
 def sentence(job: Job, error: Exception) -> PixelwiseError:

@@ -2,12 +2,12 @@
 continues at the tile where it stopped.
 
 While the work lasts, a hidden folder beside the results holds `labels` (the finished rows, raw; `confidence` likewise
-where it is asked for), `pending.npz` (the sums that the next rows need, see `inference.tiling.Pending`), `answers`
-(what the network said of the tiles since then, see `Answers`) and `work.json` (what it belongs to). A row of tiles is
-finished when its labels are on disk and, after that, its sums; the renaming of `pending.npz` is the moment. Rows of
-labels beyond it are cut off on resuming, so nothing is lost or doubled whenever the power goes. The result is made
-from `labels` at the end, cleaned up (into `cleaned`) if that is wanted, which is why an interrupted run gives the same
-bytes as one that was not.
+where it is asked for, and `codes` where regions overlap), `pending.npz` (the sums that the next rows need, see
+`inference.tiling.Pending`), `answers` (what the network said of the tiles since then, see `Answers`) and `work.json`
+(what it belongs to). A row of tiles is finished when its labels are on disk and, after that, its sums; the renaming of
+`pending.npz` is the moment. Rows of labels beyond it are cut off on resuming, so nothing is lost or doubled whenever
+the power goes. The result is made from `labels` at the end, cleaned up (into `cleaned`) if that is wanted, which is why
+an interrupted run gives the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ import numpy as np
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
+from pixelwise.codes import code_type
 from pixelwise.errors import InputError, OutputError
 from pixelwise.files import held, writing
 from pixelwise.inference.cleanup import clean_bands
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
+from pixelwise.inference.regions import refuse_for_regions
 from pixelwise.inference.tiling import Band, Pending, Predict
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import summary
@@ -85,6 +87,9 @@ def segment_raster(
             run.note(f"{path}: {sentence}")
         classes = segmenter.classes
         options.cleanup(classes)  # whatever is wrong with it is said before the work
+        overlapping = segmenter.card.outputs == "regions"
+        if overlapping:
+            refuse_for_regions(options, classes, streamed=True)
         reader = _Reader(raster)
         first = next(iter(files.values()))
         settings = "" if run.journal is None else run.journal.hash
@@ -94,6 +99,7 @@ def segment_raster(
             (h, w),
             classes,
             confidence="confidence" in files or options.min_confidence > 0,
+            codes=code_type(segmenter.card.channels) if overlapping else None,
         )
         with held(first.with_name(f".{first.name}.lock"), str(first)):
             if seams:
@@ -113,7 +119,7 @@ def segment_raster(
                 )
                 reader.forget()
                 for band in finished:
-                    work.add(reader.mark(band.labels, band.top, classes), band.confidence, band.pending)
+                    work.add(reader.mark(band.labels, band.top, classes), band)
                     run.progress((band.top + len(band.labels)) / h)
             finally:
                 reader.close()
@@ -124,13 +130,19 @@ def segment_raster(
             if "geotiff" in files:
                 with writing(files["geotiff"], overwrite=replaces) as temporary:
                     write_geotiff(temporary, labels, classes, raster.rows.georeference)
-            about = summary(labels, classes)
+            codes = None if work.codes is None else work.stored("codes", work.codes)
+            about = summary(labels, classes, codes)
             if whole:
                 certain = (
                     work.stored("confidence", np.dtype(np.float32))[:] if "confidence" in files else None
                 )
                 segmentation = Segmentation(
-                    labels[:], classes, _picture(raster), certain, raster.rows.georeference
+                    labels[:],
+                    classes,
+                    _picture(raster),
+                    certain,
+                    raster.rows.georeference,
+                    None if codes is None else codes[:],
                 )
                 write(segmentation, whole, overwrite=replaces)
             work.remove()
@@ -211,12 +223,14 @@ class _Work:
         classes: LabelSet,
         *,
         confidence: bool,
+        codes: np.dtype[Any] | None,
     ) -> None:
-        self.folder, self.confidence, self._classes = folder, confidence, classes
+        self.folder, self.confidence, self.codes, self._classes = folder, confidence, codes, classes
         self._belongs_to, self._size_hw = belongs_to, size_hw
         self._pending = folder / "pending.npz"
         self._answers = Answers(folder / "answers")
         types = {"labels": classes.dtype} | ({"confidence": np.dtype(np.float32)} if confidence else {})
+        types |= {} if codes is None else {"codes": codes}
         self._row_bytes = {name: size_hw[1] * dtype.itemsize for name, dtype in types.items()}
 
     def open(self, *, resume: bool, overwrite: bool) -> Pending | None:
@@ -263,19 +277,19 @@ class _Work:
         """The network, not asked again for what it answered before an interruption."""
         return partial(self._answers, predict)
 
-    def add(self, labels: NDArray[Any], confidence: NDArray[Any] | None, pending: Pending | None) -> None:
-        """A finished band: first its rows, then what the next one needs."""
+    def add(self, labels: NDArray[Any], band: Band) -> None:
+        """A finished band, with its labels as they are to be kept: first its rows, then what the next one needs."""
         with self._writing():
-            for name, rows in (("labels", labels), ("confidence", confidence)):
+            for name, rows in (("labels", labels), ("confidence", band.confidence), ("codes", band.codes)):
                 if rows is None:
                     continue
                 with open(self.folder / name, "ab") as file:
                     file.write(np.ascontiguousarray(rows).data)
                     file.flush()
                     os.fsync(file.fileno())
-            if pending is not None:
+            if band.pending is not None:
                 temporary = self.folder / "pending.new"
-                pending.save(temporary)
+                band.pending.save(temporary)
                 os.replace(temporary, self._pending)
                 self._answers.clear()
 

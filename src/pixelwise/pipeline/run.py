@@ -69,7 +69,14 @@ def segment_all(
             run.progress(done + 1)
             yield result
 
-    looking = segment_pictures(segment, pictures, run, max_pixels=reading.max_pixels, also=note_seams)
+    looking = segment_pictures(
+        segment,
+        pictures,
+        run,
+        channels=len(segmenter.card.preprocess.mean),
+        max_pixels=reading.max_pixels,
+        also=note_seams,
+    )
     return itertools.chain(looking, rest())
 
 

@@ -1,16 +1,20 @@
-"""Where pixels come from besides single pictures: rasters (`raster.py`) and videos (`video.py`), and `find`, which
-tells them apart."""
+"""Where pixels come from besides single pictures: rasters (`raster.py`) and videos (`video.py`); `find`, which tells
+them apart, and `read`, one picture for a network of any number of channels."""
 
 from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from pixelwise import images
+from pixelwise.errors import ImageError, MissingExtraError
 
 Kind = Literal["picture", "raster", "video"]
 
@@ -65,6 +69,55 @@ def kind_of(path: Path, *, max_pixels: int = images.MAX_PIXELS) -> Kind:
     if suffix in (".tif", ".tiff") and _is_raster_tiff(path, max_pixels):
         return "raster"
     return "picture"
+
+
+def read(source: images.ImageLike, *, channels: int = 3, max_pixels: int = images.MAX_PIXELS) -> NDArray[Any]:
+    """A picture (h, w, channels), uint8 as `images.read` gives it; for a network of other channels than grey or RGB
+    also from a raster, or a TIFF that Pillow does not read, of just as many bands: then uint8 or float32 in [0, 1], as
+    `raster.open_raster` scales it, which is said on stderr.
+
+    Raises ImageError for what cannot be used, MissingExtraError for a raster without the extra.
+    """
+    if channels in (1, 3) or not isinstance(source, (str, os.PathLike)):
+        return images.read(source, channels=channels, max_pixels=max_pixels)
+    path = Path(source)
+    if kind_of(path, max_pixels=max_pixels) == "raster":
+        return _bands(path, channels, max_pixels)
+    try:
+        return images.read(path, channels=channels, max_pixels=max_pixels)
+    except ImageError as error:
+        if path.suffix.lower() not in (".tif", ".tiff") or not path.is_file():
+            raise
+        try:
+            return _bands(path, channels, max_pixels)
+        except MissingExtraError:
+            raise error from None
+
+
+def _bands(path: Path, channels: int, max_pixels: int) -> NDArray[Any]:
+    """All of a raster that has as many bands as the network takes channels."""
+    from pixelwise.sources.raster import count_bands, open_raster
+
+    bands = count_bands(path)
+    if bands != channels:
+        raise ImageError(
+            f"this model takes pictures of {channels} channels, and {path} has {bands} bands; choose them on the "
+            "command line (--bands), or pass an array"
+        )
+    raster = open_raster(path, channels=channels)
+    try:
+        height, width = raster.size_hw
+        if height * width > max_pixels:
+            raise ImageError(
+                f"{path} has {height} x {width} = {height * width:,} pixels, more than the limit of {max_pixels:,}; "
+                "raise the limit (max_pixels), or read it in rows (Segmenter.bands)"
+            )
+        for sentence in raster.notes:
+            print(f"pixelwise: {path}: {sentence}", file=sys.stderr)
+        values, _ = raster.read(0, height)
+        return values
+    finally:
+        raster.close()
 
 
 WIDTH, HEIGHT, BANDS = 256, 257, 277

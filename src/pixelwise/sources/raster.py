@@ -86,6 +86,15 @@ class Raster:
         self.rows.close()
 
 
+def count_bands(path: Path) -> int:
+    """How many bands a raster has. Raises ImageError for what cannot be opened."""
+    if not path.exists():
+        raise ImageError(f"no such file: {path}")
+    rows = _open_rows(path)
+    rows.close()
+    return len(rows.names)
+
+
 def open_raster(
     path: Path,
     *,
