@@ -17,6 +17,10 @@ from pixelwise.weights.renames import Tensors
 ORIGIN_KEY = "pixelwise.plan"
 """Where our own safetensors files say which builder, with which arguments, made the network."""
 
+FOLDERS = ("model.safetensors", "pytorch_model.bin")
+"""The file of tensors in a folder as Hugging Face and SMP write it, the first that is there; or, under the same name
+and ".index.json", a list of the files that it was cut into."""
+
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
@@ -26,12 +30,35 @@ def read(source: Source, *, allow_pickle: bool = False) -> Tensors:
         return store.unwrap(source, "the dictionary")
     path = Path(source)
     if path.is_dir():
-        names = ("model.safetensors", "pytorch_model.bin")
-        found = next((path / name for name in names if (path / name).is_file()), None)
+        found = next((path / name for name in FOLDERS if (path / name).is_file()), None)
         if found is None:
-            raise WeightsError(f"the folder {path} holds neither {' nor '.join(names)}")
+            lists = (path / f"{name}.index.json" for name in FOLDERS)
+            cut = next((file for file in lists if file.is_file()), None)
+            if cut is None:
+                raise WeightsError(f"the folder {path} holds neither {' nor '.join(FOLDERS)}")
+            return _read_shards(cut, allow_pickle=allow_pickle)
         path = found
     return store.load_state_dict(path, allow_pickle=allow_pickle)
+
+
+def _read_shards(index: Path, *, allow_pickle: bool) -> Tensors:
+    """The tensors of the files that a list names, which lie beside it."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(places.values()))
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
+        raise WeightsError(
+            f"{index} does not list tensors and their files under weight_map ({error!r})"
+        ) from error
+    tensors: Tensors = {}
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not (index.parent / name).is_file():
+            raise WeightsError(f"{index} names the file {name!r}, which does not lie beside it")
+        tensors |= store.load_state_dict(index.parent / name, allow_pickle=allow_pickle)
+    if tensors.keys() != places.keys():
+        stray = sorted(tensors.keys() ^ places.keys())[0]
+        raise WeightsError(f"{index} and its files hold other tensors: {stray!r} is in one of the two only")
+    return tensors
 
 
 def own_origin(source: Source) -> Origin | None:
