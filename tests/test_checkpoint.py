@@ -358,6 +358,9 @@ FILES: dict[str, tuple[str, dict[str, object]]] = {
     "meta.upernet_convnext": ("upernet_convnext_tiny", {}),
     "mmseg.upernet_convnext": ("upernet_convnext_tiny", {}),
     "huggingface.upernet_convnext": ("upernet_convnext_tiny", {}),
+    "huggingface.upernet_convnextv2": ("upernet_convnextv2", {}),
+    "huggingface.upernet_swin": ("upernet_swin", {}),
+    "huggingface.upernet_resnet": ("upernet_resnet", {}),
     "mlverse.upernet_convnext": ("upernet_convnext_tiny", {"output_norms": False}),
     "mlverse.fcn_convnext": ("fcn_convnext_tiny", {"output_norms": False}),
 } | {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,6 +43,18 @@ def test_sides_become_a_multiple_plus_the_offset(height, width):
     assert all(
         abs(side - given) <= 16 for side, given in zip(plain, (height, width), strict=True) if given > 16
     )
+
+
+def test_a_pair_is_the_height_and_width_of_every_picture_and_travels_in_cards(picture):
+    rule = Preprocess(size=(40, 72))
+    resized = tv.resize(Image.fromarray(picture), [40, 72])
+    expected = tv.normalize(tv.pil_to_tensor(resized).float().div(255), IMAGENET_MEAN, IMAGENET_STD)
+    np.testing.assert_array_equal(rule(picture)[0], expected.numpy())
+    assert {rule.size_hw(*size_hw) for size_hw in ((1, 1), (40, 72), (3000, 20))} == {(40, 72)}
+    assert Preprocess.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+    for size in ((40,), (40, 0), (), (1, 2, 3)):
+        with pytest.raises(InputError, match="height, width"):
+            Preprocess(size=size)
 
 
 def test_a_picture_left_as_it_is_is_only_normalised(picture):

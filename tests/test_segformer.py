@@ -22,6 +22,11 @@ from pixelwise.models import segformer
 from pixelwise.models.segformer import SegFormer, segformer_b0
 from pixelwise.weights.store import load_into
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:these tensors do not say"),
+    pytest.mark.filterwarnings("ignore:the folder .* has no preprocessor_config.json"),
+]
+
 TINY: dict[str, Any] = {"channels": (8, 16, 20, 32), "depths": (1, 2, 1, 1), "width": 24}
 
 # Parameters of encoder, whole with 150 and with 19 classes, keys at Hugging Face, ours (= SMP's).

@@ -21,6 +21,11 @@ from pixelwise.models import fcn_convnext, upernet
 from pixelwise.models.fcn_convnext import fcn_convnext_tiny
 from pixelwise.models.upernet import AdaptiveAvgPool, UPerHead, upernet_convnext_tiny
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:these tensors do not say"),
+    pytest.mark.filterwarnings("ignore:the folder .* has no preprocessor_config.json"),
+]
+
 SMALL: dict[str, Any] = {"channels": (8, 12, 16, 20), "depths": (1, 2, 1, 1)}
 TINY: dict[str, Any] = {**SMALL, "width": 24, "aux_width": 10}
 

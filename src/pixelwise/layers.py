@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -117,6 +118,28 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
     "instance": _instance_norm,
     "layer": LayerNorm2d,
 }
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "hardswish": F.hardswish,
+    "leaky_relu": F.leaky_relu,
+    "mish": F.mish,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+"""Activations by name, for the encoders that let one choose. "gelu" is exact, "gelu_tanh" its approximation."""
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The function of that name; raises ValueError for an unknown one."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]
 
 
 def conv_norm_relu(

@@ -12,7 +12,9 @@ from typing import Any
 
 from torch import nn
 
+from pixelwise import catalog
 from pixelwise.checkpoints import families as files
+from pixelwise.checkpoints import huggingface
 from pixelwise.checkpoints.family import Family, among
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.reading import Source, own_card, own_origin, read
@@ -21,7 +23,7 @@ from pixelwise.checkpoints.smp import tensors as smp
 from pixelwise.checkpoints.smp.folder import read_config
 from pixelwise.errors import PixelwiseError, WeightsError
 from pixelwise.weights import store
-from pixelwise.weights.origin import Origin, keep_beside
+from pixelwise.weights.origin import Origin, keep_beside, origin_of
 from pixelwise.weights.renames import Tensors
 
 
@@ -56,16 +58,23 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
     """The network that a checkpoint belongs to, with its weights, in evaluation mode.
 
     source: a file (safetensors or torch), a folder as Hugging Face and SMP write it, or a dictionary of names
-    and tensors or arrays. Architecture, variant, classes and input channels are read off names and shapes.
-    allow_pickle: also read files that hold code; only for those whose maker you trust.
+    and tensors or arrays. Architecture, variant, classes and input channels are read off names and shapes, what they do
+    not show off the folder's config.json. allow_pickle: also read files that hold code; only for those whose maker you
+    trust.
 
-    Raises WeightsError when the family is not known, or a tensor is missing, surplus or of the wrong shape.
+    Raises WeightsError when the family is not known, a tensor is missing, surplus or of the wrong shape, or a
+    configuration asks for what our networks cannot be.
     """
     origin, said = own_origin(source), "the file"
+    folder = huggingface.open_folder(source) if origin is None else None
     tensors = read(source, allow_pickle=allow_pickle)
     if origin is None:
         family = _folder_of_smp(source) or recognise(tensors)
         (origin, tensors), said = family.interpret(tensors), family.says
+        if folder is None:
+            huggingface.say_what_is_open(family.name, origin)
+        else:
+            origin = folder.origin(family.name, said, origin)
     try:
         network = build(origin)
     except PixelwiseError:
@@ -75,14 +84,17 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
             f"{said} is of a network that cannot be built: {str(error).splitlines()[0]}"
         ) from error
     store.load_into(network, tensors, source=said)
-    _bring_card(network, source)
+    _bring_card(network, source, folder)
     return network.eval()
 
 
 def load_checkpoint(network: nn.Module, source: Source, *, allow_pickle: bool = False) -> None:
     """Load a checkpoint of any known family, or in our own names, into an existing network, strictly."""
+    folder = huggingface.open_folder(source) if own_origin(source) is None else None
     tensors, origin = read(source, allow_pickle=allow_pickle), vars(network).get("origin")
     beside: Mapping[str, Any] = {}
+    if folder is not None and isinstance(origin, Origin):
+        folder.check(origin)
     if set(tensors) != set(network.state_dict()):
         family = recognise(tensors)
         if isinstance(origin, Origin) and family.name == f"smp.{origin.model}":
@@ -90,15 +102,18 @@ def load_checkpoint(network: nn.Module, source: Source, *, allow_pickle: bool = 
         found, tensors = family.interpret(tensors)
         beside = found.beside
     store.load_into(network, tensors, source="the checkpoint")
-    _bring_card(network, source)
+    _bring_card(network, source, folder)
     if beside and isinstance(origin, Origin):
         keep_beside(network, beside)
 
 
-def _bring_card(network: nn.Module, source: Source) -> None:
+def _bring_card(network: nn.Module, source: Source, folder: huggingface.Folder | None) -> None:
     """Let the card of the weights go with the network (`catalog.card_for`), and that of earlier weights no longer."""
     vars(network).pop("card", None)
-    if (card := own_card(source)) is not None:
+    card = own_card(source)
+    if folder is not None:
+        card = catalog.of_network(folder.card(origin_of(network)), network)
+    if card is not None:
         vars(network)["card"] = card
 
 

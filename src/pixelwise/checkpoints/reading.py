@@ -20,7 +20,9 @@ ORIGIN_KEY = "pixelwise.plan"
 
 FOLDER_FILES = ("weights.safetensors", "model.safetensors", "pytorch_model.bin", "best.pt")
 """The files of weights that a folder may hold, the best first: of a run of ours, of Hugging Face and SMP, of a run
-that was stopped early."""
+that was stopped early. Under the name of one and ".index.json" lies a list of the files that it was cut into."""
+
+CUT = ".index.json"
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -29,15 +31,19 @@ def read(source: Source, *, allow_pickle: bool = False) -> Tensors:
     """The tensors of a file, a folder or a dictionary; wrappers and prefixes of training scripts removed."""
     if isinstance(source, Mapping):
         return store.unwrap(source, "the dictionary")
-    return store.load_state_dict(file_of(source), allow_pickle=allow_pickle)
+    path = file_of(source)
+    if path.name.endswith(CUT):
+        return _read_shards(path, allow_pickle=allow_pickle)
+    return store.load_state_dict(path, allow_pickle=allow_pickle)
 
 
 def file_of(source: str | os.PathLike[str]) -> Path:
-    """The file itself, or the one of a folder that holds its weights; WeightsError for a folder without."""
+    """The file itself, or the one of a folder that holds or lists its weights; WeightsError for a folder without."""
     path = Path(source)
     if not path.is_dir():
         return path
-    found = next((path / name for name in FOLDER_FILES if (path / name).is_file()), None)
+    names = [name + cut for cut in ("", CUT) for name in FOLDER_FILES]
+    found = next((path / name for name in names if (path / name).is_file()), None)
     if found is None and (path / "checkpoint.pt").is_file():
         raise WeightsError(
             f"the run in {path} was stopped before its weights were validated for the first time, so there are none to "
@@ -46,6 +52,26 @@ def file_of(source: str | os.PathLike[str]) -> Path:
     if found is None:
         raise WeightsError(f"the folder {path} holds none of {', '.join(FOLDER_FILES)}")
     return found
+
+
+def _read_shards(index: Path, *, allow_pickle: bool) -> Tensors:
+    """The tensors of the files that a list names, which lie beside it."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(places.values()))
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
+        raise WeightsError(
+            f"{index} does not list tensors and their files under weight_map ({error!r})"
+        ) from error
+    tensors: Tensors = {}
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not (index.parent / name).is_file():
+            raise WeightsError(f"{index} names the file {name!r}, which does not lie beside it")
+        tensors |= store.load_state_dict(index.parent / name, allow_pickle=allow_pickle)
+    if tensors.keys() != places.keys():
+        stray = sorted(tensors.keys() ^ places.keys())[0]
+        raise WeightsError(f"{index} and its files hold other tensors: {stray!r} is in one of the two only")
+    return tensors
 
 
 def own_origin(source: Source) -> Origin | None:

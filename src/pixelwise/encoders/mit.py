@@ -15,12 +15,17 @@ Letters: n batch, c channels, h w pixels, t tokens (pixels in a row), r reductio
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
+
+from pixelwise.layers import activation as activation_of
 
 
 class Epsilons(NamedTuple):
@@ -55,20 +60,18 @@ SIZES = {
     "mit_b5": MiTSize((64, 128, 320, 512), (3, 6, 40, 3)),
 }
 
-SMALLEST_PX = 29
-"""The side from which on the reductions, which do not pad, leave at least one pixel in every stage."""
-
 
 class MixTransformer(nn.Module):
     """image (n, in_channels, h, w) -> four features of strides 4, 8, 16, 32, finest first.
 
-    Any height and width from 29 pixels on. Where a stage's sides are no multiples of its reduction, keys and
-    values do not see the last rows and columns, as in the release. heads, reductions: per stage; drop_path:
-    the probability of skipping the last block's branches in training, rising to it linearly from 0; eps:
-    whose layer norms, a key of `EPSILONS`, or the two values.
+    Any height and width from `smallest_px` on, 29 as in the paper. Where a stage's sides are no multiples of its
+    reduction, keys and values do not see the last rows and columns, as in the release. heads, reductions: per stage;
+    mlp_ratio: how much the feed-forward parts widen, one number or one a stage; patches, patch_strides: the kernels and
+    strides of the patch convolutions, whose products are the strides of the features; activation: of the feed-forward
+    parts, a key of `layers.ACTIVATIONS`; drop_path: the probability of skipping the last block's branches in training,
+    rising to it linearly from 0; dropout, attention_dropout: of what the branches give and of the attention, in
+    training; eps: whose layer norms, a key of `EPSILONS`, or the two values.
     """
-
-    strides: tuple[int, ...] = (4, 8, 16, 32)
 
     def __init__(
         self,
@@ -78,16 +81,25 @@ class MixTransformer(nn.Module):
         in_channels: int = 3,
         heads: tuple[int, ...] = (1, 2, 5, 8),
         reductions: tuple[int, ...] = (8, 4, 2, 1),
-        mlp_ratio: int = 4,
+        mlp_ratio: float | Sequence[float] = 4,
+        patches: tuple[int, ...] = (7, 3, 3, 3),
+        patch_strides: tuple[int, ...] = (4, 2, 2, 2),
+        activation: str = "gelu",
         drop_path: float = 0.1,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
         eps: str | Epsilons = "nvlabs",
     ) -> None:
         super().__init__()
+        ratios = (mlp_ratio,) * 4 if isinstance(mlp_ratio, (int, float)) else tuple(mlp_ratio)
         for name, values in (
             ("channels", channels),
             ("depths", depths),
             ("heads", heads),
             ("reductions", reductions),
+            ("mlp_ratio", ratios),
+            ("patches", patches),
+            ("patch_strides", patch_strides),
         ):
             if len(values) != 4:
                 raise ValueError(f"{name} needs one number for each of the four stages, got {values}")
@@ -100,28 +112,38 @@ class MixTransformer(nn.Module):
             raise ValueError(f"eps must be one of {', '.join(EPSILONS)}, or two numbers, got {eps!r}")
         eps = EPSILONS[eps] if isinstance(eps, str) else Epsilons(*eps)
         self.channels = tuple(channels)
+        self.strides = tuple(accumulate(patch_strides, mul))
+        self.smallest_px = _smallest(patches, patch_strides, reductions)
         skips = iter(torch.linspace(0, drop_path, sum(depths), device="cpu").tolist())
 
         def blocks(stage: int) -> nn.ModuleList:
             c, k, r = channels[stage], heads[stage], reductions[stage]
-            return nn.ModuleList(Block(c, k, r, mlp_ratio, next(skips), eps) for _ in range(depths[stage]))
+            more = {"activation": activation, "dropout": dropout, "attention_dropout": attention_dropout}
+            return nn.ModuleList(
+                Block(c, k, r, ratios[stage], next(skips), eps, **more)  # type: ignore[arg-type]
+                for _ in range(depths[stage])
+            )
 
         c1, c2, c3, c4 = channels
-        self.patch_embed1 = PatchEmbedding(in_channels, c1, 7, 4, eps.patches)
+        k1, k2, k3, k4 = patches
+        s1, s2, s3, s4 = patch_strides
+        self.patch_embed1 = PatchEmbedding(in_channels, c1, k1, s1, eps.patches)
         self.block1, self.norm1 = blocks(0), nn.LayerNorm(c1, eps.blocks)
-        self.patch_embed2 = PatchEmbedding(c1, c2, 3, 2, eps.patches)
+        self.patch_embed2 = PatchEmbedding(c1, c2, k2, s2, eps.patches)
         self.block2, self.norm2 = blocks(1), nn.LayerNorm(c2, eps.blocks)
-        self.patch_embed3 = PatchEmbedding(c2, c3, 3, 2, eps.patches)
+        self.patch_embed3 = PatchEmbedding(c2, c3, k3, s3, eps.patches)
         self.block3, self.norm3 = blocks(2), nn.LayerNorm(c3, eps.blocks)
-        self.patch_embed4 = PatchEmbedding(c3, c4, 3, 2, eps.patches)
+        self.patch_embed4 = PatchEmbedding(c3, c4, k4, s4, eps.patches)
         self.block4, self.norm4 = blocks(3), nn.LayerNorm(c4, eps.blocks)
         self.apply(_initialise)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        if not torch.compiler.is_exporting() and min(image.shape[-2:]) < SMALLEST_PX:
+        if not torch.compiler.is_exporting() and min(image.shape[-2:]) < self.smallest_px:
+            least = self.smallest_px
+            enough = self.strides[-1] * math.ceil(least / self.strides[-1])
             raise ValueError(
-                f"a Mix Transformer takes images of at least {SMALLEST_PX}x{SMALLEST_PX} pixels, got "
-                f"{image.shape[-2]}x{image.shape[-1]}; pad the image to 32x32"
+                f"a Mix Transformer takes images of at least {least}x{least} pixels, got "
+                f"{image.shape[-2]}x{image.shape[-1]}; pad the image to {enough}x{enough}"
             )
         f1 = _stage(image, self.patch_embed1, self.block1, self.norm1)  # (n, c1, h/4, w/4)
         f2 = _stage(f1, self.patch_embed2, self.block2, self.norm2)  # (n, c2, h/8, w/8)
@@ -130,6 +152,16 @@ class MixTransformer(nn.Module):
             f3, self.patch_embed4, self.block4, self.norm4
         )  # (n, c4, h/32, w/32); all sizes rounded up
         return [f1, f2, f3, f4]
+
+
+def _smallest(patches: Sequence[int], strides: Sequence[int], reductions: Sequence[int]) -> int:
+    """The side from which on the reductions, which do not pad, leave at least one pixel in every stage."""
+    side = 1
+    for kernel, stride, reduction in zip(
+        reversed(patches), reversed(strides), reversed(reductions), strict=True
+    ):
+        side = max(1, (max(side, reduction) - 1) * stride + kernel % 2)
+    return side
 
 
 def _stage(image: Tensor, patch_embed: PatchEmbedding, blocks: nn.ModuleList, norm: nn.Module) -> Tensor:
@@ -158,17 +190,29 @@ class Block(nn.Module):
     """Attention, then the feed-forward part, each on normalised tokens and added to them; (n, t, c) stays."""
 
     def __init__(
-        self, channels: int, heads: int, reduction: int, mlp_ratio: int, skip: float, eps: Epsilons
+        self,
+        channels: int,
+        heads: int,
+        reduction: int,
+        mlp_ratio: float,
+        skip: float,
+        eps: Epsilons,
+        *,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.dropout = dropout
         self.norm1 = nn.LayerNorm(channels, eps.blocks)
-        self.attn = ReducedAttention(channels, heads, reduction, eps.patches)
+        self.attn = ReducedAttention(channels, heads, reduction, eps.patches, dropout=attention_dropout)
         self.norm2 = nn.LayerNorm(channels, eps.blocks)
-        self.mlp = MixFFN(channels, mlp_ratio * channels)
+        self.mlp = MixFFN(channels, int(mlp_ratio * channels), activation=activation, dropout=dropout)
         self.drop_path = StochasticDepth(skip, "row")
 
     def forward(self, tokens: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), size_hw))
+        attended = F.dropout(self.attn(self.norm1(tokens), size_hw), self.dropout, self.training)
+        tokens = tokens + self.drop_path(attended)
         tokens = tokens + self.drop_path(self.mlp(self.norm2(tokens), size_hw))
         return tokens
 
@@ -176,9 +220,11 @@ class Block(nn.Module):
 class ReducedAttention(nn.Module):
     """Every token asks; the answers come from the image shrunk by r, so that the cost is t * t/r^2."""
 
-    def __init__(self, channels: int, heads: int, reduction: int, eps: float) -> None:
+    def __init__(
+        self, channels: int, heads: int, reduction: int, eps: float, *, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.heads, self.reduction = heads, reduction
+        self.heads, self.reduction, self.dropout = heads, reduction, dropout
         self.q = nn.Linear(channels, channels)
         if reduction > 1:
             self.sr = nn.Conv2d(channels, channels, reduction, reduction)
@@ -193,23 +239,28 @@ class ReducedAttention(nn.Module):
         k, v = (
             self.kv(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         )  # (n, heads, t/r^2, c/heads)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (n, t, c)
+        dropped = self.dropout if self.training else 0.0
+        mixed = (
+            F.scaled_dot_product_attention(q, k, v, dropout_p=dropped).transpose(1, 2).flatten(2)
+        )  # (n, t, c)
         attended: Tensor = self.proj(mixed)
         return attended
 
 
 class MixFFN(nn.Module):
-    """Linear, depthwise 3x3 convolution (whose zero padding tells where the border is), GELU, linear."""
+    """Linear, depthwise 3x3 convolution (whose zero padding tells where the border is), activation, linear."""
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(self, channels: int, hidden: int, *, activation: str = "gelu", dropout: float = 0.0) -> None:
         super().__init__()
+        self.activation, self.dropout = activation_of(activation), dropout
         self.fc1 = nn.Linear(channels, hidden)
         self.dwconv = DepthwiseConv(hidden)
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, tokens: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        mixed: Tensor = self.fc2(F.gelu(self.dwconv(self.fc1(tokens), size_hw)))
-        return mixed
+        hidden = self.activation(self.dwconv(self.fc1(tokens), size_hw))
+        mixed = self.fc2(F.dropout(hidden, self.dropout, self.training))
+        return F.dropout(mixed, self.dropout, self.training)
 
 
 class DepthwiseConv(nn.Module):

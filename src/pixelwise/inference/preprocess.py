@@ -28,21 +28,25 @@ class Preprocess:
     """Resize rule and normalisation.
 
     size, side: scale the picture, aspect kept, so that its "shorter" or "longer" side is `size` pixels; None
-    leaves it as it is. multiple, offset: then make each side the nearest multiple of `multiple` plus `offset`
-    (16 and 1 for a stride-16 network with aligned corners: 513, 385, ...). mean, std: one a channel, R G B for
-    photos, of values in [0, 1]. Resizing is Pillow's antialiased bilinear, as in torchvision's PIL path.
+    leaves it as it is; a pair (height, width) makes every picture that size, whatever its aspect. multiple,
+    offset: then make each side the nearest multiple of `multiple` plus `offset` (16 and 1 for a stride-16 network
+    with aligned corners: 513, 385, ...). mean, std: one a channel, R G B for photos, of values in [0, 1]. Resizing
+    is Pillow's antialiased bilinear, as in torchvision's PIL path.
     """
 
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     side: Literal["shorter", "longer"] = "shorter"
     multiple: int = 1
     offset: int = 0
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise InputError(f"Preprocess size must be at least 1 pixel or None, got {self.size}")
+        given = self.size if isinstance(self.size, tuple) else (self.size or 0,) * 2
+        if self.size is not None and (len(given) != 2 or min(given) < 1):
+            raise InputError(
+                f"Preprocess size must be at least 1 pixel, (height, width) or None, got {self.size}"
+            )
         if self.side not in ("shorter", "longer"):
             raise InputError(f"Preprocess side must be 'shorter' or 'longer', got {self.side!r}")
         if self.multiple < 1 or not 0 <= self.offset < max(self.multiple, 2):
@@ -66,7 +70,9 @@ class Preprocess:
     def size_hw(self, height: int, width: int) -> tuple[int, int]:
         """The size (h, w) that the network sees for a picture of height x width."""
         sides = [height, width]
-        if self.size is not None:
+        if isinstance(self.size, tuple):
+            sides = list(self.size)
+        elif self.size is not None:
             by_shorter = self.side == "shorter"
             fixed = (height <= width) != (not by_shorter)  # True when the height is the side that is given
             given = height if fixed else width
@@ -98,7 +104,9 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        size = values["size"]
+        read = {"mean": tuple(values["mean"]), "std": tuple(values["std"])}
+        return cls(**{**values, **read, "size": (size[0], size[1]) if isinstance(size, list) else size})
 
 
 def _resized(image: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:

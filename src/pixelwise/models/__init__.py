@@ -91,6 +91,9 @@ _PUBLIC = {
     for name in names.split()
 }
 
+UNLISTED = {name: f"upernet:{name}" for name in ("upernet_convnextv2", "upernet_resnet", "upernet_swin")}
+"""Builders without a row, as no weights are published for them under one name; files of others ask for them."""
+
 __all__ = [*_PUBLIC, "get_model", "get_model_builder", "get_model_weights", "get_weight", "list_models"]
 
 
@@ -129,8 +132,11 @@ def get_model_builder(name: str) -> Callable[..., nn.Module]:
 
 def builder_of(name: str) -> Callable[..., nn.Module]:
     """What makes the network of a row of the catalog (this imports torch). The row "everyday" has a builder of another
-    name, which its networks note as their origin; so builders that no row is named after are known too."""
-    behind = next((row.builder for row in CATALOG.values() if row.builder.endswith(f":{name}")), None)
+    name, which its networks note as their origin; so builders that no row is named after are known too, and those of
+    `UNLISTED`."""
+    behind = next(
+        (row.builder for row in CATALOG.values() if row.builder.endswith(f":{name}")), UNLISTED.get(name)
+    )
     file, function = (behind or entry(name).builder).split(":")
     builder: Callable[..., nn.Module] = getattr(importlib.import_module(f"pixelwise.models.{file}"), function)
     return builder

@@ -35,7 +35,7 @@ from pixelwise.models.building import variant, with_encoder_weights
 class SegFormer(nn.Module):
     """image (n, in_channels, h, w), float -> {"out": logits (n, k, h, w)}; any sides from 29 pixels on.
 
-    backbone: an encoder with four features, the finest of stride 4. width: the d of the head. dropout: of
+    backbone: an encoder with four features, the finest of stride 4 in the paper. width: the d of the head. dropout: of
     whole channels before the classifier, in training. fast_head: see above; with False the paper's order of
     operations. Training works at any batch size.
     """
@@ -66,7 +66,7 @@ class SegFormer(nn.Module):
         return {"out": enlarge_like(self.coarse(image), image, align_corners=self.align_corners)}
 
     def coarse(self, image: Tensor) -> Tensor:
-        """image (n, c, h, w) -> logits (n, k, ceil(h/4), ceil(w/4)): "out" before it is enlarged."""
+        """image (n, c, h, w) -> logits (n, k, ceil(h/stride), ceil(w/stride)): "out" before it is enlarged."""
         logits: Tensor = self.decode_head(self.backbone(image))
         return logits
 
@@ -204,16 +204,25 @@ def _segformer(
     eps: str | Epsilons = "nvlabs",
     drop_path: float = 0.1,
     dropout: float = 0.1,
+    encoder_dropout: float = 0.0,
+    attention_dropout: float = 0.0,
     fast_head: bool = True,
     channels: tuple[int, ...] | None = None,
     depths: tuple[int, ...] | None = None,
     width: int | None = None,
+    heads: tuple[int, ...] = (1, 2, 5, 8),
+    reductions: tuple[int, ...] = (8, 4, 2, 1),
+    mlp_ratio: float | Sequence[float] = 4,
+    patches: tuple[int, ...] = (7, 3, 3, 3),
+    patch_strides: tuple[int, ...] = (4, 2, 2, 2),
+    activation: str = "gelu",
 ) -> SegFormer:
     """num_classes, in_channels: of the task; ADE20K has 150 classes, Cityscapes 19. weights: the path of a checkpoint
     of any known family that fits this network, or None. weights_backbone: the path of a Mix Transformer of the
     release, Hugging Face or mmsegmentation (mit_b0.pth and so on), or None; Hugging Face's want eps="huggingface".
-    eps, drop_path: see `MixTransformer`; dropout, fast_head: see `SegFormer`. channels, depths, width: sizes other
-    than the variant's.
+    eps, drop_path, attention_dropout: see `MixTransformer`, whose dropout is encoder_dropout here; dropout, fast_head:
+    see `SegFormer`. channels, depths, width: sizes other than the variant's. heads, reductions, mlp_ratio, patches,
+    patch_strides, activation: what else others make encoders of, see `MixTransformer`.
 
     Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that
     do not fit.
@@ -224,7 +233,15 @@ def _segformer(
         channels or size.channels,
         depths or size.depths,
         in_channels=in_channels,
+        heads=heads,
+        reductions=reductions,
+        mlp_ratio=mlp_ratio,
+        patches=patches,
+        patch_strides=patch_strides,
+        activation=activation,
         drop_path=drop_path,
+        dropout=encoder_dropout,
+        attention_dropout=attention_dropout,
         eps=eps,
     )
     encoder = with_encoder_weights(encoder, "mit", weights_backbone)

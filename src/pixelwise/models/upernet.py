@@ -4,7 +4,8 @@
 Of the paper's network, which parses scenes, objects, parts, materials and textures at once, this is what
 later work means by the name: PSPNet's pooling pyramid on the deepest feature, a feature pyramid (FPN) over
 all four, everything enlarged and fused at the finest, one head. It is mmsegmentation's version on ConvNeXt
-(2201.03545), with an auxiliary FCN head on the third stage. Keys are those of the ConvNeXt authors' files.
+(2201.03545), with an auxiliary FCN head on the third stage. Keys are those of the ConvNeXt authors' files. The head
+is the same on Swin, ResNet and ConvNeXt V2, on which Hugging Face has it too.
 
 Letters: n batch, c channels, k classes, h w pixels, d width of the head.
 """
@@ -12,6 +13,8 @@ Letters: n batch, c channels, k classes, h w pixels, d width of the head.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +22,21 @@ from torch.nn import functional as F
 
 from pixelwise.encoders import Encoder
 from pixelwise.encoders.convnext import SIZES, ConvNeXt
+from pixelwise.encoders.convnextv2 import convnextv2
+from pixelwise.encoders.resnet import ResNet
+from pixelwise.encoders.swin import SwinTransformer
 from pixelwise.layers import classes_of, enlarge_like
-from pixelwise.models.building import variant
+from pixelwise.models.building import builder, variant
+
+POOL_SIZES = (1, 2, 3, 6)
 
 
 class UPerNet(nn.Module):
     """image (n, in_channels, h, w), float -> {"out": logits (n, k, h, w)}, with `aux_loss` also "aux", alike.
 
-    backbone: an encoder with four features. Sides: as the backbone takes them (ConvNeXt: 32 pixels or more).
-    width, aux_width: the d of the two heads. dropout: of whole channels before each classifier, in training.
+    backbone: an encoder with two features or more, of which the auxiliary head takes the third. Sides: as the backbone
+    takes them (ConvNeXt: 32 pixels or more). width, aux_width: the d of the two heads. pool_sizes: of the pyramid, in
+    pixels. aux_convs, aux_concat: see `AuxiliaryHead`. dropout: of whole channels before each classifier, in training.
     Training needs two images or more in a batch, or frozen batch norm, because of the pooling to one pixel.
     The auxiliary loss is meant to weigh 0.4.
     """
@@ -44,13 +53,23 @@ class UPerNet(nn.Module):
         width: int = 512,
         aux_width: int = 256,
         dropout: float = 0.1,
+        pool_sizes: Sequence[int] = POOL_SIZES,
+        aux_convs: int = 1,
+        aux_concat: bool = False,
     ) -> None:
         super().__init__()
+        if aux_loss and len(backbone.channels) < 3:
+            raise ValueError(
+                f"UPerNet's auxiliary head is on the third feature, got {len(backbone.channels)}; "
+                "pass aux_loss=False"
+            )
         self.stride = backbone.strides[0]
         self.backbone = backbone
-        self.decode_head = UPerHead(backbone.channels, width, num_classes, dropout)
+        self.decode_head = UPerHead(backbone.channels, width, num_classes, dropout, pool_sizes)
         self.auxiliary_head = (
-            AuxiliaryHead(backbone.channels[2], aux_width, num_classes, dropout) if aux_loss else None
+            AuxiliaryHead(backbone.channels[2], aux_width, num_classes, dropout, aux_convs, concat=aux_concat)
+            if aux_loss
+            else None
         )
 
     @property
@@ -73,38 +92,41 @@ class UPerNet(nn.Module):
 
 
 class UPerHead(nn.Module):
-    """Four features (n, c_i, h_i, w_i), finest first -> logits (n, k, h_1, w_1)."""
+    """Features (n, c_i, h_i, w_i), finest first, two or more -> logits (n, k, h_1, w_1)."""
 
-    pool_sizes = (1, 2, 3, 6)
-
-    def __init__(self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float) -> None:
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        width: int,
+        num_classes: int,
+        dropout: float,
+        pool_sizes: Sequence[int] = POOL_SIZES,
+    ) -> None:
         super().__init__()
-        if len(channels) != 4:
-            raise ValueError(f"UPerNet's head needs four features, got {len(channels)}")
+        if len(channels) < 2:
+            raise ValueError(f"UPerNet's head needs two features or more, got {len(channels)}")
         deepest = channels[-1]
         self.psp_modules = nn.ModuleList(
-            nn.Sequential(AdaptiveAvgPool(size), ConvNormReLU(deepest, width, 1)) for size in self.pool_sizes
+            nn.Sequential(AdaptiveAvgPool(size), ConvNormReLU(deepest, width, 1)) for size in pool_sizes
         )
-        self.bottleneck = ConvNormReLU(deepest + len(self.pool_sizes) * width, width, 3)
+        self.bottleneck = ConvNormReLU(deepest + len(pool_sizes) * width, width, 3)
         self.lateral_convs = nn.ModuleList(ConvNormReLU(c, width, 1) for c in channels[:-1])
         self.fpn_convs = nn.ModuleList(ConvNormReLU(width, width, 3) for _ in channels[:-1])
-        self.fpn_bottleneck = ConvNormReLU(4 * width, width, 3)
+        self.fpn_bottleneck = ConvNormReLU(len(channels) * width, width, 3)
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = _classifier(width, num_classes)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        f1, f2, f3, f4 = features
-        self._check_batch(f4)
-        pooled = [_enlarge_to(f4, pool(f4)) for pool in self.psp_modules]
-        p4 = self.bottleneck(torch.cat([f4, *pooled], dim=1))  # (n, d, h_4, w_4)
-        p3 = self.lateral_convs[2](f3)
-        p3 = p3 + _enlarge_to(p3, p4)  # (n, d, h_3, w_3)
-        p2 = self.lateral_convs[1](f2)
-        p2 = p2 + _enlarge_to(p2, p3)  # (n, d, h_2, w_2)
-        p1 = self.lateral_convs[0](f1)
-        p1 = p1 + _enlarge_to(p1, p2)  # (n, d, h_1, w_1)
-        levels = (self.fpn_convs[0](p1), self.fpn_convs[1](p2), self.fpn_convs[2](p3), p4)
-        fused = self.fpn_bottleneck(torch.cat([_enlarge_to(p1, level) for level in levels], dim=1))
+        *finer, deepest = features
+        self._check_batch(deepest)
+        pooled = [_enlarge_to(deepest, pool(deepest)) for pool in self.psp_modules]
+        state = self.bottleneck(torch.cat([deepest, *pooled], dim=1))  # (n, d, h_i, w_i), i the last
+        levels = [state]
+        for i in range(len(finer) - 1, -1, -1):
+            lateral = self.lateral_convs[i](finer[i])
+            state = lateral + _enlarge_to(lateral, state)  # (n, d, h_i, w_i)
+            levels.insert(0, self.fpn_convs[i](state))
+        fused = self.fpn_bottleneck(torch.cat([_enlarge_to(state, level) for level in levels], dim=1))
         logits: Tensor = self.conv_seg(self.dropout(fused))
         return logits
 
@@ -118,16 +140,36 @@ class UPerHead(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """3x3 convolution, batch norm, ReLU, dropout, 1x1 convolution; (n, c, h, w) -> (n, k, h, w)."""
+    """3x3 convolution, batch norm, ReLU, dropout, 1x1 convolution; (n, c, h, w) -> (n, k, h, w).
 
-    def __init__(self, channels: int, width: int, num_classes: int, dropout: float) -> None:
+    convs: how many of the former three there are. concat: what they give is joined with what they got, and passes one
+    more of them.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        num_classes: int,
+        dropout: float,
+        convs: int = 1,
+        *,
+        concat: bool = False,
+    ) -> None:
         super().__init__()
-        self.convs = nn.Sequential(ConvNormReLU(channels, width, 3))
+        if convs < 1:
+            raise ValueError(f"the auxiliary head needs one convolution or more, got {convs}")
+        widths = [channels, *[width] * convs]
+        self.convs = nn.Sequential(*(ConvNormReLU(a, b, 3) for a, b in pairwise(widths)))
+        self.conv_cat = ConvNormReLU(channels + width, width, 3) if concat else None
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = _classifier(width, num_classes)
 
     def forward(self, feature: Tensor) -> Tensor:
-        logits: Tensor = self.conv_seg(self.dropout(self.convs(feature)))
+        state = self.convs(feature)
+        if self.conv_cat is not None:
+            state = self.conv_cat(torch.cat([feature, state], dim=1))
+        logits: Tensor = self.conv_seg(self.dropout(state))
         return logits
 
 
@@ -192,26 +234,36 @@ def _upernet(
     aux_loss: bool = True,
     output_norms: bool = True,
     drop_path: float = 0.4,
-    layer_scale: float = 1e-6,
+    layer_scale: float | None = 1e-6,
     dropout: float = 0.1,
     channels: tuple[int, ...] | None = None,
     depths: tuple[int, ...] | None = None,
+    patch: int = 4,
+    activation: str = "gelu",
+    stages: Sequence[int] = (0, 1, 2, 3),
     width: int = 512,
     aux_width: int = 256,
+    pool_sizes: Sequence[int] = POOL_SIZES,
+    aux_convs: int = 1,
+    aux_concat: bool = False,
 ) -> UPerNet:
     """num_classes, in_channels: of the task; ADE20K has 150 classes. weights: the path of a checkpoint of any known
-    family that fits this network, or None. aux_loss: have the auxiliary head. output_norms, drop_path, layer_scale:
-    see `ConvNeXt`; dropout, width, aux_width: see `UPerNet`. channels, depths: sizes other than the variant's.
+    family that fits this network, or None. aux_loss: have the auxiliary head. stages: those whose features are used, of
+    0 to 3. output_norms, drop_path, layer_scale, patch, activation: see `ConvNeXt`; dropout, width, aux_width,
+    pool_sizes, aux_convs, aux_concat: see `UPerNet`. channels, depths: sizes other than the variant's.
 
     Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that
     do not fit.
     """
     size = SIZES[name.removeprefix("upernet_")]
     encoder = ConvNeXt(
-        channels or size.channels, depths or size.depths, in_channels=in_channels,
-        output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
+        channels or size.channels, depths or size.depths, in_channels=in_channels, levels=stages, patch=patch,
+        activation=activation, output_norms=output_norms, drop_path=drop_path, layer_scale=layer_scale,
     )  # fmt: skip
-    return UPerNet(encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout)
+    return UPerNet(
+        encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout,
+        pool_sizes=pool_sizes, aux_convs=aux_convs, aux_concat=aux_concat,
+    )  # fmt: skip
 
 
 upernet_convnext_tiny = variant(
@@ -229,3 +281,130 @@ upernet_convnext_large = variant(
 upernet_convnext_xlarge = variant(
     _upernet, "upernet_convnext_xlarge", "UPerNet on ConvNeXt-XLarge, 391.1 M parameters."
 )
+
+
+@builder
+def upernet_convnextv2(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    aux_loss: bool = True,
+    drop_path: float = 0.4,
+    dropout: float = 0.1,
+    channels: tuple[int, ...] = (96, 192, 384, 768),
+    depths: tuple[int, ...] = (3, 3, 9, 3),
+    patch: int = 4,
+    activation: str = "gelu",
+    stages: Sequence[int] = (0, 1, 2, 3),
+    width: int = 512,
+    aux_width: int = 256,
+    pool_sizes: Sequence[int] = POOL_SIZES,
+    aux_convs: int = 1,
+    aux_concat: bool = False,
+) -> UPerNet:
+    """UPerNet on ConvNeXt V2, of the size of ConvNeXt V2-Tiny.
+
+    num_classes, in_channels: of the task. weights: the path of a checkpoint of any known family that fits this network,
+    or None. aux_loss: have the auxiliary head. stages: those whose features are used, of 0 to 3. channels, depths,
+    drop_path, patch, activation: see `ConvNeXt`; dropout, width, aux_width, pool_sizes, aux_convs, aux_concat: see
+    `UPerNet`.
+
+    Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that do not fit.
+    """
+    encoder = convnextv2(
+        channels, depths, in_channels=in_channels, levels=stages, patch=patch, activation=activation,
+        drop_path=drop_path,
+    )  # fmt: skip
+    return UPerNet(
+        encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout,
+        pool_sizes=pool_sizes, aux_convs=aux_convs, aux_concat=aux_concat,
+    )  # fmt: skip
+
+
+@builder
+def upernet_resnet(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    aux_loss: bool = True,
+    dropout: float = 0.1,
+    stem: int = 64,
+    channels: tuple[int, ...] = (256, 512, 1024, 2048),
+    depths: tuple[int, ...] = (3, 4, 6, 3),
+    bottleneck: bool = True,
+    stride_first: bool = False,
+    first_stride: int = 1,
+    activation: str = "relu",
+    stages: Sequence[int] = (0, 1, 2, 3),
+    width: int = 512,
+    aux_width: int = 256,
+    pool_sizes: Sequence[int] = POOL_SIZES,
+    aux_convs: int = 1,
+    aux_concat: bool = False,
+) -> UPerNet:
+    """UPerNet on a ResNet, of the size of ResNet-50.
+
+    num_classes, in_channels: of the task. weights: the path of a checkpoint of any known family that fits this network,
+    or None. aux_loss: have the auxiliary head. stages: those whose features are used, of 0 to 3. stem, channels,
+    depths, bottleneck, stride_first, first_stride, activation: see `ResNet`; dropout, width, aux_width, pool_sizes,
+    aux_convs, aux_concat: see `UPerNet`.
+
+    Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that do not fit.
+    """
+    encoder = ResNet(
+        channels, depths, in_channels=in_channels, stem=stem, bottleneck=bottleneck, stride_first=stride_first,
+        first_stride=first_stride, activation=activation, levels=stages,
+    )  # fmt: skip
+    return UPerNet(
+        encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout,
+        pool_sizes=pool_sizes, aux_convs=aux_convs, aux_concat=aux_concat,
+    )  # fmt: skip
+
+
+@builder
+def upernet_swin(
+    *,
+    num_classes: int = 150,
+    in_channels: int = 3,
+    weights: str | os.PathLike[str] | None = None,
+    aux_loss: bool = True,
+    drop_path: float = 0.3,
+    dropout: float = 0.1,
+    encoder_dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+    channels: int = 96,
+    depths: tuple[int, ...] = (2, 2, 6, 2),
+    heads: tuple[int, ...] = (3, 6, 12, 24),
+    window: int = 7,
+    patch: int = 4,
+    mlp_ratio: float = 4,
+    qkv_bias: bool = True,
+    activation: str = "gelu",
+    eps: float = 1e-5,
+    stages: Sequence[int] = (0, 1, 2, 3),
+    width: int = 512,
+    aux_width: int = 256,
+    pool_sizes: Sequence[int] = POOL_SIZES,
+    aux_convs: int = 1,
+    aux_concat: bool = False,
+) -> UPerNet:
+    """UPerNet on a Swin Transformer, of the size of Swin-T.
+
+    num_classes, in_channels: of the task. weights: the path of a checkpoint of any known family that fits this network,
+    or None. aux_loss: have the auxiliary head. stages: those whose features are used, of 0 to 3. channels, depths,
+    heads, window, patch, mlp_ratio, qkv_bias, activation, drop_path, attention_dropout, eps: see `SwinTransformer`,
+    whose dropout is encoder_dropout here; dropout, width, aux_width, pool_sizes, aux_convs, aux_concat: see `UPerNet`.
+
+    Raises TypeError for an unknown argument, ValueError for impossible sizes, WeightsError for weights that do not fit.
+    """
+    encoder = SwinTransformer(
+        channels, depths, heads, in_channels=in_channels, window=window, patch=patch, mlp_ratio=mlp_ratio,
+        qkv_bias=qkv_bias, activation=activation, drop_path=drop_path, dropout=encoder_dropout,
+        attention_dropout=attention_dropout, eps=eps, levels=stages,
+    )  # fmt: skip
+    return UPerNet(
+        encoder, num_classes, aux_loss=aux_loss, width=width, aux_width=aux_width, dropout=dropout,
+        pool_sizes=pool_sizes, aux_convs=aux_convs, aux_concat=aux_concat,
+    )  # fmt: skip

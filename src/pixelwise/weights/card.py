@@ -84,7 +84,7 @@ class Card:
         outputs: Outputs = "exclusive",
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
-        size: int | None = None,
+        size: int | tuple[int, int] | None = None,
         side: Literal["shorter", "longer"] = "shorter",
         multiple: int = 1,
         offset: int = 0,

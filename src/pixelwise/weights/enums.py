@@ -104,6 +104,7 @@ def coco_with_voc_labels(entry: Entry) -> Weights:
     assert card.multiply_adds is not None and card.file_bytes is not None  # noqa: PT018
     miou, pixel_accuracy = (round(100 * score.value, 3) for score in card.scores)
     size, mean, std = card.preprocess.size, card.preprocess.mean, card.preprocess.std
+    assert not isinstance(size, tuple)
     return Weights(
         url=url,
         transforms=partial(SemanticSegmentation, resize_size=size, mean=mean, std=std),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -139,6 +140,26 @@ def sizes_of(tensors: Tensors, prefix: str = "") -> tuple[tuple[int, ...], tuple
         for i, at in ((i, prefix.count(".")) for i in (1, 2, 3, 4))
     ]
     return tuple(p.shape[0] for p in patches), tuple(depths), patches[0].shape[1]
+
+
+def options_of(tensors: Tensors, prefix: str = "") -> dict[str, Any]:
+    """What else shapes show of an encoder in our names, where it is not as in the paper: `MixTransformer`'s reductions,
+    patches and mlp_ratio."""
+    reductions, patches, ratios = [], [], []
+    for i in (1, 2, 3, 4):
+        reduction = tensors.get(f"{prefix}block{i}.0.attn.sr.weight")
+        reductions.append(1 if reduction is None else reduction.shape[-1])
+        patches.append(tensors[f"{prefix}patch_embed{i}.proj.weight"].shape[-1])
+        hidden, channels = tensors[f"{prefix}block{i}.0.mlp.fc1.weight"].shape
+        ratios.append(ratio_of(hidden, channels))
+    found = {"reductions": tuple(reductions), "patches": tuple(patches), "mlp_ratio": tuple(ratios)}
+    usual = {"reductions": (8, 4, 2, 1), "patches": (7, 3, 3, 3), "mlp_ratio": (4, 4, 4, 4)}
+    return {key: value for key, value in found.items() if value != usual[key]}
+
+
+def ratio_of(hidden: int, channels: int) -> float:
+    """A number whose product with the channels, rounded down, is hidden."""
+    return hidden // channels if hidden % channels == 0 else hidden / channels * (1 + 1e-9)
 
 
 def encoder_of(channels: tuple[int, ...], depths: tuple[int, ...]) -> str | None:

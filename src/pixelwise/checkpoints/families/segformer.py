@@ -40,7 +40,9 @@ def _reader(to_ours: Callable[[Tensors], Tensors], eps: str) -> Callable[[Tensor
         ours = to_ours(tensors)
         channels, depths, in_channels = mit.sizes_of(ours, "backbone.")
         classes, width = ours["decode_head.linear_pred.weight"].shape[:2]
-        arguments = {"num_classes": classes, "in_channels": in_channels, "eps": eps}
+        arguments = {"num_classes": classes, "in_channels": in_channels, "eps": eps} | mit.options_of(
+            ours, "backbone."
+        )
         sizes = (mit.encoder_of(channels, depths), width)
         known = next((name for name, variant in VARIANTS.items() if variant == sizes), None)
         if known is None:
