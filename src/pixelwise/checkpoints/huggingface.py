@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from pixelwise import models
 from pixelwise.catalog import CATALOG
-from pixelwise.checkpoints.reading import FOLDERS, Source
+from pixelwise.checkpoints.reading import HUB_FILES, Source
 from pixelwise.encoders import convnext, mit, swin
 from pixelwise.errors import WeightsError
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -150,7 +150,7 @@ def open_folder(source: Source) -> Folder | None:
         return None
     path = Path(source)
     if not path.is_dir():
-        if path.name not in FOLDERS:
+        if path.name not in HUB_FILES:
             return None
         path = path.parent
     where = path / CONFIG

@@ -18,7 +18,10 @@ from pixelwise.weights.renames import Tensors
 ORIGIN_KEY = "pixelwise.plan"
 """Where our own files say which builder, with which arguments, made the network."""
 
-FOLDER_FILES = ("weights.safetensors", "model.safetensors", "pytorch_model.bin", "best.pt")
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""The file of weights in a folder as Hugging Face and SMP write it."""
+
+FOLDER_FILES = ("weights.safetensors", *HUB_FILES, "best.pt")
 """The files of weights that a folder may hold, the best first: of a run of ours, of Hugging Face and SMP, of a run
 that was stopped early. Under the name of one and ".index.json" lies a list of the files that it was cut into."""
 
