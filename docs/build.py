@@ -36,8 +36,8 @@ from pixelwise.datasets.layouts import LAYOUTS
 from pixelwise.errors import PixelwiseError
 from pixelwise.losses import LOSSES
 from pixelwise.models import builder_of
+from pixelwise.opening import card_of
 from pixelwise.outputs.formats import BY_ENDING, FORMATS
-from pixelwise.segmenter import card_of
 from pixelwise.weights.card import Card, Score
 from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Tensors

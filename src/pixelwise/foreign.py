@@ -14,7 +14,6 @@ from pixelwise.errors import InputError
 from pixelwise.inference.measure import Measured, measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.layers import Network, enlarge_like
-from pixelwise.weights.card import Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +56,12 @@ class Foreign(nn.Module):
 
 
 def as_network(
-    module: Any, preprocess: Preprocess, *, align_corners: bool, outputs: Outputs | None = None
+    module: Any, preprocess: Preprocess, *, align_corners: bool, single: bool | None = None
 ) -> nn.Module:
     """The module itself where it is a network of ours, else one that wraps it.
 
     preprocess: says how many channels it takes and which sizes. align_corners: how logits smaller than the picture are
-    enlarged, which nobody can see. outputs: what they mean, if known. InputError for what is no network, and for
+    enlarged, which nobody can see. single: see `measure`. InputError for what is no network, and for
     outputs that are no logits of pixels.
     """
     if not isinstance(module, nn.Module):
@@ -70,7 +69,7 @@ def as_network(
             f"expected the name or file of a model, or a torch network, got {type(module).__name__}"
         )
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return as_network(module.module, preprocess, align_corners=align_corners, outputs=outputs)
+        return as_network(module.module, preprocess, align_corners=align_corners, single=single)
     smp = sys.modules.get("pixelwise.smp")
     if smp is not None and isinstance(module, smp.SegmentationModel):
         module = module.network  # whose answers are logits, whatever activation the model has
@@ -98,7 +97,7 @@ def as_network(
 
     module.eval()
     try:
-        measured = measure(predict, preprocess, what, align_corners=align_corners, outputs=outputs)
+        measured = measure(predict, preprocess, what, align_corners=align_corners, single=single)
     finally:
         module.train(training)
     if ends:

@@ -50,9 +50,10 @@ class Said:
             raise InputError(f"card= says {words[0]} as well; give one of them, or card.replace(...)")
 
     @property
-    def meaning(self) -> Outputs | None:
-        """What the outputs mean, if that was said."""
-        return self.card.outputs if self.card is not None else self.outputs
+    def single(self) -> bool | None:
+        """Whether each logit is decided for itself, if that was said."""
+        outputs = self.card.outputs if self.card is not None else self.outputs
+        return None if outputs is None else outputs != "exclusive"
 
     def about(self, card: Card, channels: int) -> Card:
         """The card, of a model with so many outputs, in these words."""
@@ -133,7 +134,7 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
     from pixelwise.foreign import Foreign, as_network
 
     aligned = said.card is not None and said.card.align_corners
-    network = as_network(found, said.preprocess(Preprocess()), align_corners=aligned, outputs=said.meaning)
+    network = as_network(found, said.preprocess(Preprocess()), align_corners=aligned, single=said.single)
     channels = int(network.num_classes)  # type: ignore[arg-type]
     if isinstance(network, Foreign):
         card = catalog.unnamed(type(network.module).__name__, channels)
@@ -202,7 +203,7 @@ def _open_file(path: Path, engine: str, said: Said, threads: int | None, device:
         aligned = said.card is not None and said.card.align_corners
         what = f"the model in {path}"
         found = measure(
-            opened, said.preprocess(Preprocess()), what, align_corners=aligned, outputs=said.meaning
+            opened, said.preprocess(Preprocess()), what, align_corners=aligned, single=said.single
         )
         _warn_of_numbers(what, said)
         bare = catalog.unnamed(path.stem, found.channels).replace(stride=found.stride, align_corners=aligned)

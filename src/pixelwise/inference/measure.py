@@ -11,7 +11,6 @@ from array_api_compat import is_torch_array
 from pixelwise.errors import InputError
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.inference.tiling import Predict
-from pixelwise.weights.card import Outputs
 
 SEEN_HW = (256, 320)
 """Height and width of what is shown, unless the preprocessing asks for others: two sides, so that they are told
@@ -31,9 +30,10 @@ def measure(
     what: str,
     *,
     align_corners: bool,
-    outputs: Outputs | None = None,
+    single: bool | None = None,
 ) -> Measured:
-    """Show noise to a network once. what: begins the sentence of an error. outputs: what the logits mean, if known.
+    """Show noise to a network once. what: begins the sentence of an error. single: each logit is decided for itself
+    (sigmoid), not the largest of them (softmax); None: one alone is.
 
     Raises InputError for what does not give finite logits (n, k, h/s, w/s) with a whole s, and for probabilities.
     """
@@ -53,7 +53,7 @@ def measure(
         )
     if not np.isfinite(logits).all():
         raise InputError(f"{given} gave numbers that are not finite; look at its weights")
-    single = logits.shape[1] == 1 if outputs is None else outputs != "exclusive"
+    single = logits.shape[1] == 1 if single is None else single
     # Logits may lie between 0 and 1 for once; what does for large numbers too is meant to
     if (kind := probabilities(logits, single)) and probabilities(_array(predict(noise * 1000)), single):
         raise InputError(
