@@ -23,7 +23,7 @@ from meaning import NAMES, Answers, Looks, answering, card, drawn, full, looking
 from pixelwise import LabelSet, Segmentation, Segmenter, SegmentOptions
 from pixelwise.codes import has, highest
 from pixelwise.datasets.sample import Sample
-from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.errors import InputError, PixelwiseWarning, UnknownNameError
 from pixelwise.evaluation import evaluate
 from pixelwise.inference import tiling
 from pixelwise.outputs.coco import decode_rle
@@ -468,7 +468,8 @@ def test_a_card_that_speaks_of_other_channels_is_refused(tile):
 
 def test_unetplusplus_calls_its_foreground_by_name(picture):
     network = pixelwise.create_model("unetplusplus", filters=(4, 8, 12, 16, 20)).eval()
-    segmenter = Segmenter(network)
+    with pytest.warns(PixelwiseWarning, match="named by number"):
+        segmenter = Segmenter(network)
     with torch.no_grad():
         x = torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
         logit = network(x)["out"][0, 0]
@@ -488,7 +489,8 @@ def test_unetplusplus_calls_its_foreground_by_name(picture):
 
 def test_nonewnet_2d_takes_four_channels_and_gives_three_regions():
     network = pixelwise.create_model("nonewnet_2d", width=4).eval()
-    segmenter = Segmenter(network)
+    with pytest.warns(PixelwiseWarning, match="named by number"):
+        segmenter = Segmenter(network)
     picture = photo(32, 48, 4)
     with torch.no_grad():
         logits = network(torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None])["out"][
