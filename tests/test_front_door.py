@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import pixelwise
-from pixelwise import Segmenter, models
+from pixelwise import Segmenter, export_onnx, models
 from pixelwise.catalog import CATALOG
-from pixelwise.errors import PixelwiseWarning
+from pixelwise.errors import InputError, PixelwiseWarning
 from pixelwise.outputs.reading import read_labels
 from test_contract import NARROW, VOLUMES, build
 
@@ -41,3 +41,26 @@ def test_a_network_of_the_catalog_segments_draws_and_opens_again(name, picture, 
     pixelwise.save(network, tmp_path / "network.safetensors")
     again = Segmenter(tmp_path / "network.safetensors")
     np.testing.assert_array_equal(again(picture).labels, found.labels)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in FIRST else pytest.mark.exhaustive)
+        for name in PICTURES
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pixelwise.errors.PixelwiseWarning")
+def test_the_exported_file_of_a_network_of_the_catalog_opens_to_the_same_label_map(name, picture, tmp_path):
+    network = build(name, num_classes=4, in_channels=3).eval()
+    segmenter = Segmenter(network)
+    export_onnx(network, segmenter.card, tmp_path / "network.onnx")
+    exported = Segmenter(tmp_path / "network.onnx")
+    assert exported.card == segmenter.card
+    assert (exported(picture).labels == segmenter(picture).labels).mean() > 0.999
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_a_network_for_volumes_is_refused_by_what_it_takes(name):
+    with pytest.raises(InputError, match=r"takes volumes \(n, c, d, h, w\), and a Segmenter pictures"):
+        Segmenter(build(name))

@@ -602,3 +602,83 @@ def test_a_device_is_named_once_and_one_that_is_not_here_is_said_to_be_none(phot
             Segmenter(network, card=Card.of(["a", "b"]), device=device)
     with pytest.raises(InputError, match="engine 'onnxruntime' runs on the CPU"):
         Segmenter(colors_model, device="cuda")
+
+
+def test_a_list_and_a_stream_of_pictures_give_what_each_gives_alone(photo, tmp_path):
+    torch.manual_seed(0)
+    segmenter = Segmenter(create_model("unet", width=2, num_classes=3), card=Card.of(["a", "b", "c"]))
+    pictures = [photo, photo[:50, :60], photo[::-1].copy(), photo[:, ::-1].copy(), photo[1:51, :60]]
+    alone = [segmenter(picture).labels for picture in pictures]
+    for found in (
+        segmenter(pictures),
+        segmenter(tuple(pictures)),
+        list(segmenter.map(pictures)),
+        list(segmenter.map(iter(pictures), batch=3)),
+    ):
+        assert len(found) == 5
+        for one, expected, picture in zip(found, alone, pictures, strict=True):
+            assert (one.labels == expected).mean() > 0.9999
+            np.testing.assert_array_equal(one.image, picture)
+    flipped = pixelwise.SegmentOptions(flips=("horizontal",), tile=None)
+    together = list(segmenter.map(pictures, flipped, batch=5, confidence=True))
+    for one, picture in zip(together, pictures, strict=True):
+        expected = segmenter.segment(picture, flipped, confidence=True)
+        assert (one.labels == expected.labels).mean() > 0.9999
+        np.testing.assert_allclose(one.confidence, expected.confidence, atol=1e-5)
+    assert segmenter([]) == []
+
+
+def test_pictures_of_one_size_go_through_the_network_together(photo):
+    calls = []
+    network = Answers(2)
+    network.layer.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    segmenter = Segmenter(network, classes=["a", "b"])
+    calls.clear()
+    list(segmenter.map([photo, photo, photo[:40], photo, photo[:40]], batch=4))
+    assert calls == [3, 1, 1]
+
+
+def test_a_bad_picture_stops_the_stream_or_takes_its_own_place(photo):
+    segmenter = Segmenter(nn.Conv2d(3, 2, 1), classes=["a", "b"])
+    pictures = [photo, b"no picture", photo]
+    for batch in (1, 3):
+        found = list(segmenter.map(pictures, batch=batch, on_error="return"))
+        assert [type(one).__name__ for one in found] == ["Segmentation", "ImageError", "Segmentation"]
+        stream = segmenter.map(pictures, batch=batch)
+        assert next(stream).labels.shape == photo.shape[:2]  # those before it are not lost
+        with pytest.raises(InputError, match="picture"):
+            next(stream)
+    with pytest.raises(InputError, match="batch must be at least 1"):
+        segmenter.map(pictures, batch=0)
+    with pytest.raises(UnknownNameError, match="did you mean 'return'"):
+        segmenter.map(pictures, on_error="retrun")
+
+
+def test_a_stream_holds_no_more_than_a_batch(photo):
+    read = []
+
+    def stream():
+        for i in range(100):
+            read.append(i)
+            yield photo
+
+    answers = Segmenter(nn.Conv2d(3, 2, 1), classes=["a", "b"]).map(stream(), batch=4)
+    assert read == []
+    next(answers)
+    assert read == [0, 1, 2, 3]
+
+
+def test_the_networks_of_smp_here_run_with_the_parts_that_were_assigned(photo):
+    import pixelwise.smp as smp
+
+    torch.manual_seed(0)
+    model = smp.Unet("resnet18", encoder_weights=None, classes=1, activation="sigmoid").eval()
+    model.segmentation_head = nn.Conv2d(16, 3, 1)
+    image = photo[:96, :128]
+    found = Segmenter(model, classes=["a", "b", "c"], mean=MEAN, std=STD)(image)
+    features = model.encoder(
+        torch.from_numpy(Segmenter(model, classes=["a", "b", "c"], mean=MEAN, std=STD).card.preprocess(image))
+    )
+    with torch.no_grad():
+        expected = model.segmentation_head(model.decoder(features))[0].argmax(0).numpy()
+    assert (found.labels == expected).mean() > 0.9999

@@ -139,7 +139,8 @@ def test_a_named_torch_model_is_exported_once_and_then_runs_without_torch(tmp_pa
     assert again.card.name == name
     np.testing.assert_array_equal(again(photo).labels, first.labels)
     monkeypatch.undo()
-    reference = Segmenter(network, engine="pytorch")
+    with pytest.warns(PixelwiseWarning, match="named by number"):
+        reference = Segmenter(network)
     assert reference.card.labels.names[8] == "class 8"  # without a card no name is guessed
     np.testing.assert_allclose(reference(photo, confidence=True).confidence, first.confidence, atol=1e-4)
 

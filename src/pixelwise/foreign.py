@@ -73,6 +73,11 @@ def as_network(
     smp = sys.modules.get("pixelwise.smp")
     if smp is not None and isinstance(module, smp.SegmentationModel):
         module = module.network  # whose answers are logits, whatever activation the model has
+    if any(isinstance(layer, nn.Conv3d) for layer in module.modules()):
+        raise InputError(
+            f"{_kind(module)} takes volumes (n, c, d, h, w), and a Segmenter pictures; `inference.tiling.stitch` goes "
+            "over a volume"
+        )
     if isinstance(module, Network):
         return cast(nn.Module, module)
     parameter = next(module.parameters(), torch.zeros(()))

@@ -142,7 +142,7 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
     else:
         card = catalog.card_for(network)
         if vars(network).get("card") is None:
-            _warn_of_numbers(f"this {type(network).__name__}", said)
+            _warn_of_numbers(f"this {type(network).__name__}", said, foreign=False)
     return network, catalog.of_network(said.about(card, channels), network)
 
 
@@ -212,11 +212,16 @@ def _open_file(path: Path, engine: str, said: Said, threads: int | None, device:
     return open_engine(path, engine, card=card, threads=threads, device=device)
 
 
-def _warn_of_numbers(what: str, said: Said) -> None:
+def _warn_of_numbers(what: str, said: Said, *, foreign: bool = True) -> None:
     if said.card is None and said.classes is None:
+        taken = (
+            ", and its input is taken for RGB with ImageNet's mean and std unless said otherwise"
+            if foreign
+            else ""
+        )
         warnings.warn(
-            f"{what} has no card: its classes are named by number, and its input is taken for RGB with ImageNet's mean "
-            "and std unless said otherwise; give classes=[...], mean=..., std=..., or card=pixelwise.Card.of(...)",
+            f"{what} has no card: its classes are named by number{taken}; give classes=[...], mean=..., std=..., or "
+            "card=pixelwise.Card.of(...)",
             PixelwiseWarning,
             stacklevel=5,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, overload
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixelwise import images, sources
 from pixelwise.codes import highest
-from pixelwise.errors import InputError, OutputError
+from pixelwise.errors import InputError, OutputError, PixelwiseError, UnknownNameError
 from pixelwise.images import ImageLike
 from pixelwise.inference.channels import check_channels
 from pixelwise.inference.cleanup import Cleanup, clean_bands
@@ -39,6 +40,14 @@ if TYPE_CHECKING:
 
 CRF_TILE_PX = 1024
 """A picture larger than this goes through the CRF in tiles: untiled, twelve megapixels would take nine gigabytes."""
+
+
+class Wanted(NamedTuple):
+    """What a Segmentation is to hold beside its labels."""
+
+    confidence: bool = False
+    probabilities: bool = False
+    logits: bool = False
 
 
 class Segmenter:
@@ -76,9 +85,35 @@ class Segmenter:
         self.card = self.engine.card
         self.classes = self.card.labels
 
+    @overload
     def __call__(
         self,
         image: ImageLike,
+        *,
+        confidence: bool = ...,
+        probabilities: bool = ...,
+        logits: bool = ...,
+        max_pixels: int = ...,
+        tile: Tile | None = ...,
+        overlap: Overlap | None = ...,
+        window: Window = ...,
+        flips: Sequence[Flip] = ...,
+        rotations: Sequence[int] = ...,
+        scales: Sequence[float] = ...,
+        average: Average = ...,
+        crf: CRF | str | None = ...,
+        min_confidence: float = ...,
+        min_area: int = ...,
+        fill_holes: str | Sequence[str] = ...,
+        largest_only: str | Sequence[str] = ...,
+    ) -> Segmentation: ...
+
+    @overload
+    def __call__(self, image: list[Any] | tuple[Any, ...], **options: Any) -> list[Segmentation]: ...
+
+    def __call__(  # type: ignore[misc]  # a list takes the same keywords
+        self,
+        image: ImageLike | list[Any] | tuple[Any, ...],
         *,
         confidence: bool = False,
         probabilities: bool = False,
@@ -96,8 +131,9 @@ class Segmenter:
         min_area: int = 0,
         fill_holes: str | Sequence[str] = (),
         largest_only: str | Sequence[str] = (),
-    ) -> Segmentation:
-        """Segment one picture: a path, the bytes of a file, an open file, a PIL image, or an array (see `images.read`).
+    ) -> Segmentation | list[Segmentation]:
+        """Segment one picture, or each of a list: a path, the bytes of a file, an open file, a PIL image, or an array
+        (see `images.read`). A list gives a list; `map` takes any number, one after the other.
 
         It has as many channels as the card's mean: RGB, grey for 1, for any other number just so many (`sources.read`).
 
@@ -113,14 +149,10 @@ class Segmenter:
             tile, overlap, window, tuple(flips), tuple(rotations), tuple(scales), average, crf,
             min_confidence, min_area, _names(fill_holes), _names(largest_only),
         )  # fmt: skip
-        return self.segment(
-            image,
-            options,
-            confidence=confidence,
-            probabilities=probabilities,
-            logits=logits,
-            max_pixels=max_pixels,
-        )
+        wanted = Wanted(confidence, probabilities, logits)
+        if isinstance(image, (list, tuple)):
+            return list(self._mapped(image, options, wanted, max_pixels, batch=1, on_error="raise"))
+        return self._one(self._read(image, max_pixels), options, wanted)
 
     def segment(
         self,
@@ -133,33 +165,122 @@ class Segmenter:
         max_pixels: int = images.MAX_PIXELS,
     ) -> Segmentation:
         """Segment one picture as `options` say; otherwise as `__call__`."""
-        values = sources.read(image, channels=len(self.card.preprocess.mean), max_pixels=max_pixels)
+        return self._one(self._read(image, max_pixels), options, Wanted(confidence, probabilities, logits))
+
+    @overload
+    def map(
+        self,
+        pictures: Iterable[ImageLike],
+        options: SegmentOptions = ...,
+        *,
+        batch: int = ...,
+        on_error: Literal["raise"] = ...,
+        confidence: bool = ...,
+        probabilities: bool = ...,
+        logits: bool = ...,
+        max_pixels: int = ...,
+    ) -> Iterator[Segmentation]: ...
+
+    @overload
+    def map(
+        self,
+        pictures: Iterable[ImageLike],
+        options: SegmentOptions = ...,
+        *,
+        on_error: Literal["return"],
+        **more: Any,
+    ) -> Iterator[Segmentation | PixelwiseError]: ...
+
+    def map(  # type: ignore[misc]  # the same keywords
+        self,
+        pictures: Iterable[ImageLike],
+        options: SegmentOptions = DEFAULTS,
+        *,
+        batch: int = 1,
+        on_error: Literal["raise", "return"] = "raise",
+        confidence: bool = False,
+        probabilities: bool = False,
+        logits: bool = False,
+        max_pixels: int = images.MAX_PIXELS,
+    ) -> Iterator[Segmentation | PixelwiseError]:
+        """Segment one picture after the other, in their order; none is read before it is its turn.
+
+        batch: so many are read at once, and those of them that have the same size for the network go through it
+        together, where they are not cut into tiles. on_error: "return" gives a picture's PixelwiseError in its place
+        and goes on, "raise" raises it once those before it are out. The others are as in `segment`.
+        """
+        if batch < 1:
+            raise InputError(f"batch must be at least 1, got {batch}")
+        if on_error not in ("raise", "return"):
+            raise UnknownNameError("on_error", on_error, ("raise", "return"))
+        wanted = Wanted(confidence, probabilities, logits)
+        return self._mapped(pictures, options, wanted, max_pixels, batch=batch, on_error=on_error)
+
+    def _mapped(
+        self, pictures: Iterable[ImageLike], options: SegmentOptions, wanted: Wanted, max_pixels: int, *,
+        batch: int, on_error: Literal["raise", "return"],
+    ) -> Iterator[Any]:  # fmt: skip
+        coming = iter(pictures)
+        while some := list(itertools.islice(coming, batch)):
+            read = [_tried(self._read, picture, max_pixels) for picture in some]
+            coarse = self._together(read, options) if batch > 1 and options.tile is None else {}
+            for i, values in enumerate(read):
+                found = values
+                if not isinstance(values, PixelwiseError):
+                    found = _tried(self._one, values, options, wanted, coarse.get(i))
+                if isinstance(found, PixelwiseError) and on_error == "raise":
+                    raise found
+                yield found
+
+    def _together(self, read: Sequence[Any], options: SegmentOptions) -> dict[int, Any]:
+        """Coarse logits (1, k, h', w') of those pictures, by their place, that go through the network with others."""
+        by_shape: dict[tuple[int, ...], list[tuple[int, Any]]] = {}
+        for i, values in enumerate(read):
+            if isinstance(values, PixelwiseError):
+                continue
+            shown = _tried(self.card.preprocess, values)
+            if not isinstance(shown, PixelwiseError):  # else `_one` will say so
+                by_shape.setdefault(shown.shape, []).append((i, shown))
+        found: dict[int, Any] = {}
+        for those in by_shape.values():
+            if len(those) > 1:
+                answers = self._augmented(options)(np.concatenate([shown for _, shown in those]))
+                found |= {i: answers[place : place + 1] for place, (i, _) in enumerate(those)}
+        return found
+
+    def _read(self, image: ImageLike, max_pixels: int) -> NDArray[Any]:
+        return sources.read(image, channels=len(self.card.preprocess.mean), max_pixels=max_pixels)
+
+    def _one(
+        self, values: NDArray[Any], options: SegmentOptions, wanted: Wanted, coarse: Any = None
+    ) -> Segmentation:
+        """The answer for a picture that was read. coarse: its logits (1, k, h', w'), if they are there already."""
         cleanup = options.cleanup(self.classes)
         if self._overlapping:
             refuse_for_regions(options, self.classes, streamed=False)
-        planes = probabilities or logits
+        planes = wanted.probabilities or wanted.logits
         if planes:
             classes = self.card.channels if self._overlapping else self.classes.num_classes
             check_planes(
                 values.shape[:2],
-                classes * probabilities + self.card.channels * logits,
+                classes * wanted.probabilities + self.card.channels * wanted.logits,
                 options,
-                logits=logits,
+                logits=wanted.logits,
             )
-        asked = confidence or options.min_confidence > 0
+        asked = wanted.confidence or options.min_confidence > 0
         if options.tile is None:
-            answer = self._augmented(options)(self.card.preprocess(values))
+            answer = self._augmented(options)(self.card.preprocess(values)) if coarse is None else coarse
             check_channels(answer, self.card.channels, self.classes, self.card.outputs)
             found = self._decided(answer[0], values, options, asked, planes)
         else:
             found = self._tiled(values, options, asked, planes)
         if cleanup.active:
             found = cleaned(found, cleanup, self.card.channels)
-        found = self._in_ids(found, options, confidence)
+        found = self._in_ids(found, options, wanted.confidence)
         shares = None
-        if probabilities:
+        if wanted.probabilities:
             assert found.logits is not None
-            shares = probabilities_of(found.logits, regions=self._overlapping, keep_logits=logits)
+            shares = probabilities_of(found.logits, regions=self._overlapping, keep_logits=wanted.logits)
         return Segmentation(
             found.labels,
             self.classes,
@@ -167,7 +288,7 @@ class Segmenter:
             found.confidence,
             codes=found.codes,
             probabilities=shares,
-            logits=found.logits if logits else None,
+            logits=found.logits if wanted.logits else None,
         )
 
     def bands(
@@ -396,6 +517,14 @@ def _cleaned(bands: Iterator[Band], size_hw: tuple[int, int], cleanup: Cleanup) 
 
 def _as_uint8(picture: NDArray[Any]) -> NDArray[np.uint8]:
     return picture if picture.dtype == np.uint8 else np.round(picture * 255).astype(np.uint8)
+
+
+def _tried(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What it returns, or the PixelwiseError that it raises."""
+    try:
+        return function(*arguments)
+    except PixelwiseError as error:
+        return error
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
