@@ -422,6 +422,13 @@ def test_names_that_are_made_up_are_numbers_and_ade20ks_are_its_own(folders, tmp
     assert from_checkpoint(written(theirs, tmp_path)).card.labels == ADE20K
 
 
+def test_the_number_that_counts_for_nothing_is_the_configurations(folders, tmp_path):
+    folder = changed(copied(folders, "segformer", tmp_path), semantic_loss_ignore_index=99)
+    assert from_checkpoint(folder).card.labels.ignore_id == 99
+    folder = changed(folder, semantic_loss_ignore_index=-100)
+    assert from_checkpoint(folder).card.labels.ignore_id == 255
+
+
 def test_a_name_that_comes_twice_gets_its_number(folders, tmp_path):
     names = ["door", "door", "wall", "door", "sky"]
     folder = changed(copied(folders, "segformer", tmp_path), id2label=dict(enumerate(names)))

@@ -112,6 +112,8 @@ class Folder:
 
     def check(self, origin: Origin) -> None:
         """WeightsError, which names it, where a network of that origin computes otherwise than the folder's."""
+        if "encoder" in origin.arguments:
+            return  # a composed network, whose tensors are others
         own = _all_arguments(origin)
         for argument, value in self.arguments.items():
             if argument in own and argument not in _TRAINING and own[argument] != value:
@@ -185,6 +187,7 @@ def say_what_is_open(family: str, origin: Origin) -> None:
         open_ = ["hidden_act", "layer_norm_eps", "pool_scales"]
         size = (arguments["channels"], arguments["depths"], arguments["heads"])
         usual = size in swin.SIZES.values() and arguments["window"] in (7, 12) and arguments["mlp_ratio"] == 4
+        usual = usual and not arguments.keys() & {"patch", "stages"}
     elif origin.model == "upernet_resnet":
         open_ = [
             "downsample_in_first_stage",
@@ -576,6 +579,9 @@ def _labels(config: Values, *, reduced: bool = False) -> tuple[LabelSet, Outputs
     if len(names) == 1:  # a single logit, trained with a sigmoid
         first = "class 0" if names[0] == "class 0" else "not " + names[0]
         return LabelSet.of([first, "class 1" if names[0] == "class 0" else names[0]]), "binary"
+    ignored = config.values.get("semantic_loss_ignore_index", config.values.get("loss_ignore_index", 255))
+    if type(ignored) is not int or not len(names) <= ignored <= MOST:
+        ignored = 255  # of a class, or of none: no label file can say it
     seen: set[str] = set()
     for i, name in enumerate(names):
         if name in seen:
@@ -584,7 +590,7 @@ def _labels(config: Values, *, reduced: bool = False) -> tuple[LabelSet, Outputs
     if len(set(names)) != len(names):
         config.refuse("id2label", "different names")
     if not reduced:
-        return LabelSet.of(names), "exclusive"
+        return LabelSet.of(names, ignore_id=ignored), "exclusive"
     if tuple(names) == ADE20K.names:
         return ADE20K, "exclusive"
     count = len(names)
