@@ -429,6 +429,13 @@ def test_the_number_that_counts_for_nothing_is_the_configurations(folders, tmp_p
     assert from_checkpoint(folder).card.labels.ignore_id == 255
 
 
+def test_the_card_has_the_name_of_the_folder_or_of_what_the_hubs_cache_keeps(folders, tmp_path):
+    assert from_checkpoint(folders["segformer"]).card.name == "segformer"
+    snapshot = tmp_path / "models--nvidia--segformer-b0" / "snapshots" / "0f3a"
+    shutil.copytree(folders["segformer"], snapshot)
+    assert from_checkpoint(snapshot).card.name == "nvidia/segformer-b0"
+
+
 def test_a_name_that_comes_twice_gets_its_number(folders, tmp_path):
     names = ["door", "door", "wall", "door", "sky"]
     folder = changed(copied(folders, "segformer", tmp_path), id2label=dict(enumerate(names)))

@@ -105,7 +105,7 @@ class Folder:
                 stacklevel=4,
             )
         return Card(
-            name=self.path.resolve().name, architecture=str(origin), labels=self.labels, preprocess=preprocess,
+            name=_name(self.path), architecture=str(origin), labels=self.labels, preprocess=preprocess,
             stride=1, align_corners=False, parameters=0, origin=f"a folder of Hugging Face, {self.says}",
             outputs=self.outputs,
         )  # fmt: skip
@@ -612,7 +612,7 @@ def _preprocess(path: Path, in_channels: int) -> tuple[Preprocess | None, bool]:
     where = path / PREPROCESSOR
     if not where.is_file():
         return None, False
-    config = Values(_read(where), where)
+    config = Values({key: value for key, value in _read(where).items() if value is not None}, where)
     key = "image_processor_type" if "image_processor_type" in config else "feature_extractor_type"
     endings = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
     known = {f"{name}{end}": name for name in _PROCESSORS for end in endings}
@@ -661,6 +661,15 @@ def _size(config: Values, usual_hw: tuple[int, int]) -> int | tuple[int, int]:
         if sides.keys() == {"shortest_edge"}:
             return inside.whole("shortest_edge", 1)
     config.refuse("size", "a number, height and width, or shortest_edge alone")
+
+
+def _name(folder: Path) -> str:
+    """Of the folder, or, in the cache of huggingface-hub (models--user--name/snapshots/commit), of what it keeps."""
+    folder = folder.absolute()
+    kept = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and kept.startswith("models--"):
+        return kept.removeprefix("models--").replace("--", "/")
+    return folder.resolve().name
 
 
 def _usual(origin: Origin) -> Preprocess:
