@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import pixelwise
 from pixelwise import catalog, from_checkpoint, load_checkpoint
-from pixelwise.checkpoints.huggingface import open_folder
+from pixelwise.checkpoints.huggingface.folder import open_folder
 from pixelwise.checkpoints.loading import families
 from pixelwise.checkpoints.saving import convert_file
 from pixelwise.encoders import mit

@@ -14,8 +14,8 @@ from torch import nn
 
 from pixelwise import catalog
 from pixelwise.checkpoints import families as files
-from pixelwise.checkpoints import huggingface
 from pixelwise.checkpoints.family import Family, among
+from pixelwise.checkpoints.huggingface import folder as huggingface
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.reading import Source, own_card, own_origin, read
 from pixelwise.checkpoints.smp import state_dict
