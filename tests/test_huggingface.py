@@ -491,6 +491,11 @@ def test_the_file_of_a_folder_is_opened_by_its_configuration(tmp_path):
     with torch.no_grad():
         logits = theirs(image).logits
         assert relative(from_checkpoint(folder / "model.safetensors").coarse(image), logits) < 1e-5
+    (folder / "config.json").write_text('{"learning_rate": 0.1}')
+    with pytest.warns(UserWarning, match="do not say num_attention_heads"):
+        from_checkpoint(folder / "model.safetensors")
+    with pytest.raises(WeightsError, match="does not say which architecture of transformers it is of"):
+        from_checkpoint(folder)
 
 
 @pytest.mark.parametrize(

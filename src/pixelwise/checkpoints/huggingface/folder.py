@@ -117,7 +117,8 @@ def open_folder(source: Source) -> Folder | None:
     if isinstance(source, Mapping):
         return None
     path = Path(source)
-    if not path.is_dir():
+    whole = path.is_dir()
+    if not whole:
         if path.name not in FOLDERS:
             return None
         path = path.parent
@@ -125,8 +126,8 @@ def open_folder(source: Source) -> Folder | None:
     if not where.is_file():
         return None
     values = read_values(where)
-    if "_model_class" in values:
-        return None
+    if "_model_class" in values or not (whole or {"architectures", "model_type"} & values.keys()):
+        return None  # of SMP; or a file that happens to lie beside another program's configuration
     said = read_config(values, where)
     preprocess, reduced = preprocess_of(path, said.shown["in_channels"][1])
     labels, outputs = labels_of(Values(values, where), reduced=reduced)
