@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import pixelwise
 from pixelwise import catalog, from_checkpoint, load_checkpoint
-from pixelwise.checkpoints.huggingface import open_folder
+from pixelwise.checkpoints.huggingface.folder import open_folder
 from pixelwise.checkpoints.loading import families
 from pixelwise.checkpoints.saving import convert_file
 from pixelwise.encoders import mit
@@ -422,6 +422,20 @@ def test_names_that_are_made_up_are_numbers_and_ade20ks_are_its_own(folders, tmp
     assert from_checkpoint(written(theirs, tmp_path)).card.labels == ADE20K
 
 
+def test_the_number_that_counts_for_nothing_is_the_configurations(folders, tmp_path):
+    folder = changed(copied(folders, "segformer", tmp_path), semantic_loss_ignore_index=99)
+    assert from_checkpoint(folder).card.labels.ignore_id == 99
+    folder = changed(folder, semantic_loss_ignore_index=-100)
+    assert from_checkpoint(folder).card.labels.ignore_id == 255
+
+
+def test_the_card_has_the_name_of_the_folder_or_of_what_the_hubs_cache_keeps(folders, tmp_path):
+    assert from_checkpoint(folders["segformer"]).card.name == "segformer"
+    snapshot = tmp_path / "models--nvidia--segformer-b0" / "snapshots" / "0f3a"
+    shutil.copytree(folders["segformer"], snapshot)
+    assert from_checkpoint(snapshot).card.name == "nvidia/segformer-b0"
+
+
 def test_a_name_that_comes_twice_gets_its_number(folders, tmp_path):
     names = ["door", "door", "wall", "door", "sky"]
     folder = changed(copied(folders, "segformer", tmp_path), id2label=dict(enumerate(names)))
@@ -477,6 +491,11 @@ def test_the_file_of_a_folder_is_opened_by_its_configuration(tmp_path):
     with torch.no_grad():
         logits = theirs(image).logits
         assert relative(from_checkpoint(folder / "model.safetensors").coarse(image), logits) < 1e-5
+    (folder / "config.json").write_text('{"learning_rate": 0.1}')
+    with pytest.warns(UserWarning, match="do not say num_attention_heads"):
+        from_checkpoint(folder / "model.safetensors")
+    with pytest.raises(WeightsError, match="does not say which architecture of transformers it is of"):
+        from_checkpoint(folder)
 
 
 @pytest.mark.parametrize(

@@ -479,6 +479,17 @@ def test_without_a_card_classes_are_numbers_and_a_warning_says_how_to_name_them(
     assert set(named(photo).areas()) <= {"a", "b", "c"}
 
 
+def test_a_network_of_transformers_brings_the_names_it_was_given(photo):
+    network = transformers_segformer().eval()
+    with pytest.warns(PixelwiseWarning, match="named by number"):
+        assert Segmenter(network).classes.names == ("class 0", "class 1", "class 2")
+    network.config.id2label = {0: "wall", 1: "sky", 2: "sea"}
+    segmenter = Segmenter(network)
+    assert segmenter.classes.names == ("wall", "sky", "sea")
+    assert set(segmenter(photo[:96, :128]).areas()) <= {"wall", "sky", "sea"}
+    assert Segmenter(network, classes=["a", "b", "c"]).classes.names == ("a", "b", "c")
+
+
 def test_a_wrapper_of_several_gpus_is_taken_off(photo):
     network = nn.Conv2d(3, 3, 1)
     plainly, wrapped = (Segmenter(it, classes=["a", "b", "c"]) for it in (network, nn.DataParallel(network)))

@@ -138,7 +138,10 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
     channels = int(network.num_classes)  # type: ignore[arg-type]
     if isinstance(network, Foreign):
         card = catalog.unnamed(type(network.module).__name__, channels)
-        _warn_of_numbers(f"this {card.name}", said)
+        if (own := _names_of_transformers(network.module)) is not None:
+            card = card.replace(labels=own)
+        else:
+            _warn_of_numbers(f"this {card.name}", said)
     else:
         card = catalog.card_for(network)
         if vars(network).get("card") is None:
@@ -210,6 +213,18 @@ def _open_file(path: Path, engine: str, said: Said, threads: int | None, device:
         return catalog.agreed(said.about(bare, found.channels), found.channels)
 
     return open_engine(path, engine, card=card, threads=threads, device=device)
+
+
+def _names_of_transformers(module: nn.Module) -> LabelSet | None:
+    """The names of the classes that a network of transformers knows, None where nobody gave it any."""
+    names = getattr(getattr(module, "config", None), "id2label", None)
+    if not isinstance(names, dict) or names == {i: f"LABEL_{i}" for i in range(len(names))}:
+        return None
+    from pixelwise.checkpoints.huggingface.meaning import labels_of
+    from pixelwise.checkpoints.huggingface.values import Values
+
+    config = {"id2label": {str(i): name for i, name in names.items()}}
+    return labels_of(Values(config, Path("the network's own configuration")))[0]
 
 
 def _warn_of_numbers(what: str, said: Said, *, foreign: bool = True) -> None:

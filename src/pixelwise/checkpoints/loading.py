@@ -14,8 +14,8 @@ from torch import nn
 
 from pixelwise import catalog
 from pixelwise.checkpoints import families as files
-from pixelwise.checkpoints import huggingface
 from pixelwise.checkpoints.family import Family, among
+from pixelwise.checkpoints.huggingface import folder as huggingface
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.reading import Source, own_card, own_origin, read
 from pixelwise.checkpoints.smp import state_dict
@@ -23,7 +23,7 @@ from pixelwise.checkpoints.smp import tensors as smp
 from pixelwise.checkpoints.smp.folder import read_config
 from pixelwise.errors import PixelwiseError, WeightsError
 from pixelwise.weights import store
-from pixelwise.weights.origin import Origin, keep_beside, origin_of
+from pixelwise.weights.origin import Origin, keep_beside
 from pixelwise.weights.renames import Tensors
 
 
@@ -112,7 +112,9 @@ def _bring_card(network: nn.Module, source: Source, folder: huggingface.Folder |
     vars(network).pop("card", None)
     card = own_card(source)
     if folder is not None:
-        card = catalog.of_network(folder.card(origin_of(network)), network)
+        origin = vars(network).get("origin")
+        known = origin if isinstance(origin, Origin) else Origin(type(network).__name__)
+        card = catalog.of_network(folder.card(known), network)
     if card is not None:
         vars(network)["card"] = card
 

@@ -121,8 +121,10 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(channels, EPS)
 
     def forward(self, image: Tensor) -> Tensor:
-        h, w = image.shape[-2:]
-        padded = F.pad(image, (0, -w % self.patch, 0, -h % self.patch))
+        last = (
+            self.patch - 1
+        )  # what the last patch may lack; of a whole one more the convolution makes nothing
+        padded = F.pad(image, (0, last, 0, last))
         patches: Tensor = self.norm(self.proj(padded).permute(0, 2, 3, 1))
         return patches
 
@@ -162,8 +164,8 @@ class Block(nn.Module):
 
     def _in_windows(self, x: Tensor) -> Tensor:
         (n, h, w, c), s = x.shape, self.window
-        x = F.pad(x, (0, 0, 0, -w % s, 0, -h % s))
-        rows, columns = x.shape[1] // s, x.shape[2] // s
+        rows, columns = (h + s - 1) // s, (w + s - 1) // s
+        x = F.pad(x, (0, 0, 0, columns * s - w, 0, rows * s - h))
         apart = None
         if self.shift:
             x = torch.roll(x, (-self.shift, -self.shift), dims=(1, 2))
@@ -205,14 +207,18 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, windows: Tensor, apart: Tensor | None) -> Tensor:
+        n, count, t, c = windows.shape
         q, k, v = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(
-            2, 0, 1
-        )  # (heads, t, t)
-        added = bias if apart is None else bias + apart[:, None]  # (windows, heads, t, t)
+        table = self.relative_position_bias_table[self.relative_position_index]  # (t, t, heads)
+        added = table.permute(2, 0, 1)
+        joined = (n * count, self.heads) if apart is None else (n, count * self.heads)
+        q, k, v = (part.reshape(*joined, t, c // self.heads) for part in (q, k, v))
+        if apart is not None:
+            added = (added + apart[:, None]).flatten(0, 1)  # (windows * heads, t, t)
         dropped = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=added, dropout_p=dropped)
-        attended: Tensor = self.proj(mixed.transpose(-3, -2).flatten(-2))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=added[None], dropout_p=dropped)
+        mixed = mixed.reshape(n, count, self.heads, t, c // self.heads).transpose(2, 3)
+        attended: Tensor = self.proj(mixed.reshape(n, count, t, c))
         return attended
 
 
@@ -249,8 +255,9 @@ class PatchMerging(nn.Module):
         self.norm = nn.LayerNorm(4 * channels, EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
-        four = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        h, w = x.shape[1:3]
+        x = F.pad(x, (0, 0, 0, 1, 0, 1))
+        four = [x[:, row : h + row : 2, column : w + column : 2] for column in (0, 1) for row in (0, 1)]
         merged: Tensor = self.reduction(self.norm(torch.cat(four, dim=-1)))
         return merged
 

@@ -155,7 +155,9 @@ def _upernet(
         aux_width = _rows(ours, "auxiliary_head.convs.0.conv.weight")
         arguments |= _head(classes, width, aux_width)
         if (pools := _count(ours, "decode_head.psp_modules.")) != len(POOL_SIZES):
-            arguments["pool_sizes"] = (1,) * pools  # nothing says which, `checkpoints.huggingface` sees to it
+            arguments["pool_sizes"] = (
+                1,
+            ) * pools  # nothing says which, `checkpoints.huggingface` sees to that
         if (convs := _count(ours, "auxiliary_head.convs.")) > 1:
             arguments["aux_convs"] = convs
         if "auxiliary_head.conv_cat.conv.weight" in ours:

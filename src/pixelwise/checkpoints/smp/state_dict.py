@@ -17,7 +17,7 @@ from pixelwise.checkpoints.smp.config import CLASSES
 from pixelwise.checkpoints.smp.encoders import channels, renamed_back, whole
 from pixelwise.checkpoints.smp.tensors import modern, read
 from pixelwise.encoders import names
-from pixelwise.errors import WeightsError
+from pixelwise.errors import PixelwiseWarning, WeightsError
 from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Tensors
 
@@ -157,7 +157,7 @@ def _read(decoder: str, tensors: Tensors) -> tuple[Origin, Tensors]:
             f"a state dict does not say {' and '.join(unsure)} of SMP's {config['_model_class']}; its defaults are "
             "taken. If they were others, give the folder with config.json, or build the network and use "
             "load_checkpoint",
-            UserWarning,
+            PixelwiseWarning,
             stacklevel=2,
         )
     return read(config, tensors)
