@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import json
 import warnings
 
 import pytest
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 import pixelwise
 from pixelwise import smp as ours
+from pixelwise.checkpoints.smp.folder import write
 from pixelwise.errors import InputError, WeightsError
 from pixelwise.export.onnx import export_onnx
 
@@ -27,7 +29,7 @@ SMALL = {
     "UnetPlusPlus": STEPS,
     "MAnet": {**STEPS, "decoder_pab_channels": 8},
     "Linknet": {},
-    "FPN": {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 128},
+    "FPN": {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 64},
     "PSPNet": {"psp_out_channels": 16},
     "PAN": {"decoder_channels": 8},
     "DeepLabV3": {"decoder_channels": 16},
@@ -400,7 +402,7 @@ def test_what_a_head_says_of_itself_is_in_the_config(tmp_path):
     assert model(image).shape == (1, 9, 32, 32)
     assert apart(model(image), back(image)) < 1e-5
     assert apart(model(image), ours.from_pretrained(tmp_path)(image)) < 1e-6
-    model.segmentation_head = nn.Sequential(nn.Conv2d(128, 9, 1))
+    model.segmentation_head = nn.Sequential(nn.Conv2d(64, 9, 1))
     model.save_pretrained(tmp_path)
     back = theirs.from_pretrained(tmp_path, strict=True).eval()
     assert model(image).shape == (1, 9, 16, 16)
@@ -428,6 +430,87 @@ def test_logits_that_are_none_are_refused():
         made(ours, "Unet").load_state_dict(made(ours, "Unet", classes=2).state_dict())
 
 
+@pytest.mark.parametrize("channels", [32, 64, 96, 128])
+def test_the_groups_of_fpns_norm_are_smps_both_ways(channels, tmp_path):
+    options = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": channels}
+    torch.manual_seed(0)
+    reference = theirs.FPN("tu-test_resnet.r160_in1k", encoder_weights=None, **options).eval()
+    reference.save_pretrained(tmp_path / "theirs")
+    network = pixelwise.from_checkpoint(tmp_path / "theirs")
+    with torch.no_grad():
+        assert apart(network(picture())["out"], reference(picture())) < 1e-5
+    write(network, tmp_path / "back")
+    with torch.no_grad():
+        assert apart(theirs.from_pretrained(tmp_path / "back").eval()(picture()), reference(picture())) < 1e-5
+    for norm in ("instance", {"name": "group", "groups": 8}, *([] if channels == 128 else ["group"])):
+        other = pixelwise.create_model(
+            "fpn", encoder="tu-test_resnet.r160_in1k", segmentation_channels=channels, norm=norm
+        )
+        with pytest.raises(InputError, match=r"SMP's FPN has a group norm of 32 groups"):
+            write(other, tmp_path / "never")
+
+
+@pytest.mark.parametrize(
+    ("kind", "senseless"),
+    [
+        ("Unet", {"decoder_interpolation": "foo"}),
+        ("Unet", {"decoder_attention_type": "foo"}),
+        ("Unet", {"decoder_use_norm": "foo"}),
+        ("Unet", {"activation": "foo"}),
+        ("Unet", {"classes": "three"}),
+        ("Unet", {"encoder_depth": "deep"}),
+        ("Unet", {"surplus": 3}),
+        ("FPN", {"decoder_merge_policy": "foo"}),
+        ("FPN", {"upsampling": "foo"}),
+        ("FPN", {"decoder_interpolation": "foo"}),
+        ("PAN", {"decoder_interpolation": "foo"}),
+        ("DeepLabV3", {"decoder_atrous_rates": [1, "a", 2]}),
+        ("DeepLabV3", {"encoder_output_stride": 7}),
+        ("DPT", {"decoder_readout": "foo"}),
+        ("DPT", {"encoder_output_indices": [0, 99, 1, 2]}),
+    ],
+)
+def test_a_senseless_config_is_refused_in_one_sentence_at_opening(kind, senseless, tmp_path):
+    made(ours, kind).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | senseless))
+    (key, value), *_ = senseless.items()
+    for opening in (pixelwise.from_checkpoint, ours.from_pretrained):
+        with pytest.raises((ValueError, TypeError)) as refused:
+            opening(tmp_path)
+        said = str(refused.value)
+        assert "\n" not in said
+        assert str(value) in said or key in said
+
+
+def test_a_depth_that_shapes_do_not_tell_is_asked_for():
+    state = theirs.PSPNet(
+        "densenet121", encoder_depth=5, encoder_weights=None, psp_out_channels=16
+    ).state_dict()
+    with pytest.raises(
+        WeightsError, match=r"whether encoder_depth of densenet121 was 4 or 5; give the folder"
+    ):
+        pixelwise.from_checkpoint(state)
+    state = theirs.FPN("vgg11", encoder_depth=5, encoder_weights=None).state_dict()
+    with pytest.warns(UserWarning, match=r"does not say encoder_depth and decoder_interpolation"):
+        pixelwise.from_checkpoint(state)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "vgg11", "mit_b0", "tu-test_resnet.r160_in1k"])
+def test_dpt_takes_the_encoders_that_the_table_gives_it(encoder):
+    torch.manual_seed(0)
+    network = pixelwise.create_model("dpt", encoder=encoder, num_classes=3, width=16)
+    assert len(network.decoder.reassemble_blocks) == len(network.encoder.channels)
+    before = network(picture(n=2))["out"]
+    assert before.shape == (2, 3, 64, 64)
+    before.square().mean().backward()
+    assert [
+        name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()
+    ] == []
+    for i in range(len(network.encoder.channels)):
+        assert network.decoder.reassemble_blocks[i].project_to_out_channel.weight.grad.any()
+
+
 def test_a_model_says_what_it_was_trained_on(tmp_path):
     made(ours, "Unet").save_pretrained(tmp_path, dataset="streets", metrics={"iou": 0.5})
     said = (tmp_path / "README.md").read_text()
@@ -445,6 +528,6 @@ def test_an_assigned_head_is_in_the_exported_file(tmp_path):
     export_onnx(model.network, pixelwise.Card.of(["a", "b", "c"]), tmp_path / "fpn.onnx")
     engine = pixelwise.open_engine(tmp_path / "fpn.onnx")
     coarse = torch.from_numpy(engine(picture().numpy()))
-    logits = F.interpolate(coarse, (128, 64), mode="bilinear", align_corners=True)
+    logits = F.interpolate(coarse, (64, 64), mode="bilinear", align_corners=True)
     with torch.no_grad():
         assert apart(logits.sigmoid(), model(picture())) < 1e-4
