@@ -363,6 +363,14 @@ def test_replicas_copies_and_pickles_have_their_own_parts(tmp_path):
     assert model.network.num_classes == 5
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_a_traced_head_runs():
+    model, _ = pair("Unet")
+    conv = nn.Conv2d(8, 2, 1)
+    model.segmentation_head = torch.jit.trace(conv, torch.zeros(1, 8, 4, 4))
+    assert torch.equal(model(picture()), conv(by_hand(model, "Unet", picture())))
+
+
 def test_a_classifier_of_anybody_is_used():
     model, reference = pair("Unet", aux_params={"classes": 3})
     head = nn.Sequential(
@@ -483,6 +491,7 @@ def test_a_senseless_config_is_refused_in_one_sentence_at_opening(kind, senseles
         assert str(value) in said or key in said
 
 
+@pytest.mark.slow
 def test_a_depth_that_shapes_do_not_tell_is_asked_for():
     state = theirs.PSPNet(
         "densenet121", encoder_depth=5, encoder_weights=None, psp_out_channels=16
@@ -496,7 +505,13 @@ def test_a_depth_that_shapes_do_not_tell_is_asked_for():
         pixelwise.from_checkpoint(state)
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "vgg11", "mit_b0", "tu-test_resnet.r160_in1k"])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        "tu-test_resnet.r160_in1k",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18", "vgg11", "mit_b0")),
+    ],
+)
 def test_dpt_takes_the_encoders_that_the_table_gives_it(encoder):
     torch.manual_seed(0)
     network = pixelwise.create_model("dpt", encoder=encoder, num_classes=3, width=16)
@@ -519,6 +534,7 @@ def test_a_model_says_what_it_was_trained_on(tmp_path):
     assert list(inspect.signature(ours.Unet).parameters)[:2] == ["encoder_name", "encoder_depth"]
 
 
+@pytest.mark.slow
 def test_an_assigned_head_is_in_the_exported_file(tmp_path):
     model, _ = pair("FPN")
     model.segmentation_head = theirs.base.SegmentationHead(

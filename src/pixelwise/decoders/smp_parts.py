@@ -70,6 +70,8 @@ def decode(decoder: nn.Module, features: list[Any], size_hw: tuple[int, int], sh
 
 def takes_size(part: nn.Module) -> bool:
     """Whether a part is called as ours are, with the size of the image, or as SMP's."""
+    if isinstance(part, torch.jit.ScriptModule):  # has no signature to read
+        return False
     return "size_hw" in inspect.signature(type(part).forward).parameters
 
 
