@@ -104,8 +104,12 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 def _group_norm(channels: int, groups: int | None = None, **options: Any) -> nn.GroupNorm:
+    return nn.GroupNorm(groups or groups_for(channels), channels, **options)
+
+
+def groups_for(channels: int) -> int:
     """32 groups, as the paper (1803.08494), or fewer, so that a group has four channels and all are equal."""
-    return nn.GroupNorm(groups or math.gcd(32, max(1, channels // 4), channels), channels, **options)
+    return math.gcd(32, max(1, channels // 4), channels)
 
 
 def _instance_norm(channels: int, affine: bool = True, **options: Any) -> nn.InstanceNorm2d:

@@ -12,9 +12,11 @@ Letters: n batch, c channels, k classes, h w pixels.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,14 +25,30 @@ from torch import Tensor, nn
 
 from pixelwise.checkpoints.reading import read
 from pixelwise.checkpoints.smp.config import CLASSES, OLD_NAMES, config_of, origin_from_config
-from pixelwise.checkpoints.smp.folder import read_config, write_folder
+from pixelwise.checkpoints.smp.folder import read_config, write_folder, write_readme
 from pixelwise.checkpoints.smp.tensors import to_ours, to_theirs
+from pixelwise.decoders.smp_parts import (
+    Activation,
+    DPTSegmentationHead,
+    SegmentationHead,
+    Shape,
+    activation_of,
+    decode,
+    deepest,
+    factor_of,
+    features_for,
+    finish,
+    finishing_layers,
+    logit_layers,
+    upsampler,
+)
 from pixelwise.encoders import names
-from pixelwise.errors import DownloadError, UnknownNameError, WeightsError, suggest
-from pixelwise.layers import enlarge
+from pixelwise.errors import InputError, UnknownNameError, WeightsError, suggest
+from pixelwise.weights.hub import fetch_folder, is_hub_name
 from pixelwise.weights.origin import Origin, keep_beside, origin_of
 
 if TYPE_CHECKING:
+    from pixelwise.decoders.joined import Joined
     from pixelwise.decoders.network import EncoderDecoder
 
 _ENCODER: dict[str, Any] = {"encoder_name": "resnet34", "encoder_depth": 5, "encoder_weights": "imagenet"}
@@ -53,26 +71,74 @@ class SegmentationModel(nn.Module):
     arguments: ClassVar[dict[str, Any]] = {}
     """SMP's arguments and their defaults, in its order."""
 
+    requires_divisible_input_shape: ClassVar[bool] = False
+    """SMP's word for classes that take no image but one of whole strides; here none does."""
+
+    def __init_subclass__(cls) -> None:
+        """What `inspect.signature` and `help` say of a class are SMP's arguments."""
+        either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        taken = [inspect.Parameter(name, either, default=default) for name, default in cls.arguments.items()]
+        more = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
+        cls.__signature__ = inspect.Signature([*taken, more])  # type: ignore[attr-defined]  # inspect reads it
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self.config = self._bind(args, kwargs)
         asked = self._asked()
-        self.network: EncoderDecoder
-        # Brings torchvision, which the import above need not wait for
+        # They bring torchvision, which the import above need not wait for
         from pixelwise.decoders.compose import compose
+        from pixelwise.decoders.joined import Joined
 
         weights = self.config["encoder_weights"] or None
         if asked.model == "dpt" and weights == "imagenet":
             weights = True
         network: Any = compose(asked.model, encoder_weights=weights, **asked.arguments)
-        self.__dict__["network"] = network  # not a child: its parts are, under SMP's names
         self.encoder, self.decoder = network.encoder, network.decoder
-        self.segmentation_head = network.segmentation_head
+        self.segmentation_head = self._finished(network)
         aux = self.config["aux_params"]
         self.classification_head = None if aux is None else _classifier(network.encoder.channels[-1], **aux)
+        depth = self.config["encoder_depth"]
+        self._shape = Shape(len(network.encoder.strides), depth, tokens=asked.model == "dpt")
+        self._built = {
+            part: frozenset(self.get_submodule(part).state_dict()) for part in ("encoder", "decoder")
+        }
+        self.__dict__["_network"] = Joined(self, network, self._shape)  # not a child: its parts are
         self.name = f"{self.origin.model}-{self.config['encoder_name']}"
         self.register_load_state_dict_pre_hook(_read_their_names)  # type: ignore[no-untyped-call]
         self.register_state_dict_post_hook(_write_their_names)  # type: ignore[no-untyped-call]
+
+    def _finished(self, network: EncoderDecoder) -> nn.Module:
+        """The network's head with what SMP's has behind it."""
+        head, ends = network.segmentation_head, self.config["activation"]
+        if not isinstance(head, nn.Sequential):
+            return DPTSegmentationHead(head, ends)
+        factor = self.config.get("upsampling")
+        usual = factor is None or factor == self.arguments["upsampling"]
+        if network.stride == 1:
+            return SegmentationHead.of(head, nn.Identity(), ends)
+        return SegmentationHead.of(head, upsampler(network.stride if usual else factor, whole=usual), ends)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "network":
+            raise AttributeError(
+                "model.network is made of the model's parts; assign model.encoder, decoder or segmentation_head"
+            )
+        super().__setattr__(name, value)
+        network = self.__dict__.get("_network")
+        if network is not None and vars(network)["model"] is self:
+            network.take_parts()
+
+    @property
+    def network(self) -> Joined:
+        """This model as a network like all others here, {"out": logits}: of the parts that it has, whoever made them.
+
+        A head's enlargement corner to corner and its activation are not part of the logits, nor is the classifier.
+        """
+        network: Joined = self.__dict__["_network"]
+        if vars(network)["model"] is not self:  # this is a replica, or a shallow copy
+            self.__dict__["_network"] = network = network.of(self)
+        network.take_parts()
+        return network
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         kind, known = type(self).__name__, self.arguments
@@ -107,18 +173,12 @@ class SegmentationModel(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         size_hw = image.shape[-2], image.shape[-1]
-        features = self.network.features(image)
-        logits = self.network.decode(features, size_hw)  # (n, k, h/s, w/s)
-        factor = self.config.get("upsampling")
-        if factor is not None and factor != self.arguments["upsampling"]:
-            size_hw = round(logits.shape[-2] * factor), round(logits.shape[-1] * factor)
-        if self.network.stride > 1:
-            logits = enlarge(logits, size_hw, align_corners=True)
-        mask = activation(self.config["activation"])(logits)
+        features = features_for(self.decoder, self.encoder, image, self._shape)
+        decoded = decode(self.decoder, features, size_hw, self._shape)
+        mask = finish(self.segmentation_head, decoded, size_hw)
         if self.classification_head is None:
             return mask
-        deepest = features[-1][0] if isinstance(features[-1], tuple) else features[-1]
-        return mask, self.classification_head(deepest)
+        return mask, self.classification_head(deepest(features))
 
     @torch.inference_mode()
     def predict(self, image: Tensor) -> Any:
@@ -148,14 +208,67 @@ class SegmentationModel(nn.Module):
     def unfreeze_encoder(self) -> None:
         self.network.freeze_encoder(False)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors` as SMP does, for its `from_pretrained` and for ours."""
-        config = {"_model_class": type(self).__name__, **self.config, "encoder_weights": None}
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, dataset: str | None = None, metrics: Mapping[str, Any] | None = None
+    ) -> None:  # fmt: skip
+        """Write `config.json` and `model.safetensors` as SMP does, for its `from_pretrained` and for ours.
+
+        dataset, metrics: what it was trained on and how well it did; with one of them a README.md is written too.
+
+        A head replaced by one for another number of classes, or with another activation, is written as such. With
+        other parts than arguments can make, a warning says that the file loads only where they are assigned first.
+        """
+        config = self._config_as_it_is()
+        misfit = self._misfit(config)
+        if misfit is not None:
+            warnings.warn(
+                f"config.json cannot say which parts this {type(self).__name__} has ({misfit}); to open the file, "
+                "build the model, assign the same parts, and use load_state_dict",
+                UserWarning,
+                stacklevel=2,
+            )
         config.pop("position_attention", None)
-        if config.get("activation") is not None and not isinstance(config["activation"], str):
-            raise WeightsError("an activation that is no name cannot be written; build with activation=None")
         config_of(self.origin)  # raises for what SMP cannot have
         write_folder(config, self.state_dict(), folder)
+        if dataset is not None or metrics is not None:
+            write_readme(config, folder, dataset, metrics)
+
+    def _config_as_it_is(self) -> dict[str, Any]:
+        """`config` with what assigned heads say of themselves; WeightsError for an activation without a name."""
+        config = {"_model_class": type(self).__name__, **self.config, "encoder_weights": None}
+        ends, aux = finishing_layers(self.segmentation_head), self.classification_head
+        config["activation"] = activation_of(ends, config["activation"])
+        if "upsampling" in config and not any(getattr(layer, "whole", False) for layer in ends):
+            config["upsampling"] = factor_of(ends)
+        with contextlib.suppress(InputError):  # there is nothing to count classes by
+            config["classes"] = self.network.num_classes
+        if aux is None or config["aux_params"] is None:
+            config["aux_params"] = None
+        else:
+            linear = [module.out_features for module in aux.modules() if isinstance(module, nn.Linear)]
+            config["aux_params"] = {**config["aux_params"], **({"classes": linear[-1]} if linear else {})}
+        return config
+
+    def _misfit(self, config: Mapping[str, Any]) -> str | None:
+        """What a model of that config has otherwise, a tensor or a layer as it prints itself; None if nothing."""
+        with torch.device("meta"):
+            anew = type(self)(**{key: value for key, value in config.items() if not key.startswith("_")})
+        own, other = (
+            {name: tuple(t.shape) for name, t in model.named_parameters()} for model in (self, anew)
+        )
+        for name in {**own, **other}:
+            if own.get(name) != other.get(name):
+                return f"{name} is {own.get(name, 'missing')}, built anew {other.get(name, 'missing')}"
+        for line, built in zip(self._printed(), anew._printed(), strict=False):
+            if line != built:
+                return f"it has {line.strip()} where it is built anew with {built.strip()}"
+        return None
+
+    def _printed(self) -> list[str]:
+        """The parts, line by line, whoever made the head."""
+        ends = finishing_layers(self.segmentation_head)
+        kept = [str(part) for part in (self.encoder, self.decoder, *logit_layers(self.segmentation_head))]
+        return "\n".join([*kept, str(activation_of(ends, None)), str(factor_of(ends))]).splitlines()
 
     @classmethod
     def from_pretrained(
@@ -246,7 +359,7 @@ class DPT(SegmentationModel):
     }  # fmt: skip
 
 
-MODELS: dict[str, type[SegmentationModel]] = {
+MODEL_ARCHITECTURES_MAPPING: dict[str, type[SegmentationModel]] = {
     model.__name__.lower(): model
     for model in (
         Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3, DeepLabV3Plus, PAN, UPerNet, Segformer, DPT
@@ -263,9 +376,9 @@ def create_model(
     **kwargs: Any,
 ) -> SegmentationModel:
     """The model of a class given by its name, in upper or lower case; UnknownNameError, with the nearest, for none."""
-    if arch.lower() not in MODELS:
-        raise UnknownNameError("architecture", arch, MODELS)
-    return MODELS[arch.lower()](
+    if arch.lower() not in MODEL_ARCHITECTURES_MAPPING:
+        raise UnknownNameError("architecture", arch, MODEL_ARCHITECTURES_MAPPING)
+    return MODEL_ARCHITECTURES_MAPPING[arch.lower()](
         encoder_name=encoder_name, encoder_weights=encoder_weights, in_channels=in_channels, classes=classes, **kwargs
     )  # fmt: skip
 
@@ -287,76 +400,22 @@ def from_pretrained(
     """
     folder = Path(name_or_folder)
     if not folder.is_dir():
-        folder = _fetched(os.fspath(name_or_folder), revision)
+        if not is_hub_name(os.fspath(name_or_folder)):
+            raise WeightsError(
+                f"there is no folder {os.fspath(name_or_folder)!r}, and it is no name of a repository either, such as "
+                "'owner/model'"
+            )
+        folder = fetch_folder(os.fspath(name_or_folder), revision)
     config = read_config(folder)
     if config is None:
         raise WeightsError(f"the folder {folder} holds no config.json of SMP, which names the model's class")
     kind = str(config["_model_class"])
-    if kind.lower() not in MODELS:
+    if kind.lower() not in MODEL_ARCHITECTURES_MAPPING:
         raise UnknownNameError("class of SMP", kind, CLASSES)
     kept = {key: value for key, value in config.items() if not key.startswith("_") and value is not None}
-    model = MODELS[kind.lower()](**{**kept, "encoder_weights": None, **changes})
+    model = MODEL_ARCHITECTURES_MAPPING[kind.lower()](**{**kept, "encoder_weights": None, **changes})
     model.load_state_dict(read(folder), strict=strict)
     return model.eval()
-
-
-def _fetched(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    switches = ("PIXELWISE_OFFLINE", "HF_HUB_OFFLINE")
-    offline = any(os.environ.get(switch, "").lower() in ("1", "true", "yes", "on") for switch in switches)
-    files = ["config.json", "model.safetensors", "pytorch_model.bin"]
-    if not os.path.isabs(name) and name.count("/") == 1 and not name.startswith("."):
-        try:
-            return Path(
-                snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=offline)
-            )
-        except (OSError, ValueError) as error:
-            why = "it is not in the Hub's cache and the network is switched off" if offline else str(error)
-            raise DownloadError(
-                f"{name} could not be had: {why.splitlines()[0]}; give the path of a folder with its files"
-            ) from error
-    raise WeightsError(
-        f"there is no folder {name!r}, and it is no name of a repository either, such as 'owner/model'"
-    )
-
-
-def activation(name: str | Callable[..., Any] | None) -> Callable[[Tensor], Tensor]:
-    """What SMP's names of activations do to logits (n, k, h, w) or (n, k); a callable is called to make one."""
-    if name is None:
-        return _same
-    if callable(name):
-        made: Callable[[Tensor], Tensor] = name()
-        return made
-    if name not in ACTIVATIONS:
-        raise UnknownNameError("activation", name, ACTIVATIONS)
-    return ACTIVATIONS[name]
-
-
-def _same(logits: Tensor) -> Tensor:
-    return logits
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": _same,
-    "sigmoid": torch.sigmoid,
-    "softmax": lambda logits: logits.softmax(dim=1),
-    "softmax2d": lambda logits: logits.softmax(dim=1),
-    "logsoftmax": lambda logits: logits.log_softmax(dim=1),
-    "tanh": torch.tanh,
-    "argmax": lambda logits: logits.argmax(),
-    "argmax2d": lambda logits: logits.argmax(dim=1),
-    "clamp": lambda logits: logits.clamp(0, 1),
-}
-
-
-class _Activation(nn.Module):
-    def __init__(self, name: Any) -> None:
-        super().__init__()
-        self.apply_to = activation(name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.apply_to(x)
 
 
 def _classifier(
@@ -368,15 +427,29 @@ def _classifier(
     nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)
     pool = nn.AdaptiveAvgPool2d(1) if pooling == "avg" else nn.AdaptiveMaxPool2d(1)
-    return nn.Sequential(pool, nn.Flatten(), nn.Dropout(dropout), linear, _Activation(activation))
+    return nn.Sequential(pool, nn.Flatten(), nn.Dropout(dropout), linear, Activation(activation))
 
 
 def _write_their_names(model: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
     """After `state_dict`: our encoder's names become SMP's, and what SMP has and does not use is added."""
     assert isinstance(model, SegmentationModel)
     own = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
-    theirs = to_theirs(model.origin, own, model.origin.beside.get("tensors"))
-    state.update({prefix + key: tensor for key, tensor in theirs.items()})
+    kept, built = _apart(own, _assigned(model))
+    theirs = to_theirs(model.origin, built, model.origin.beside.get("tensors"))
+    theirs = _apart(theirs, _assigned(model))[1]
+    state.update({prefix + key: tensor for key, tensor in {**theirs, **kept}.items()})
+
+
+def _assigned(model: SegmentationModel) -> tuple[str, ...]:
+    """The prefixes of parts whose tensors are not those of the part that was built; their names are left alone."""
+    now = {part: frozenset(model.get_submodule(part).state_dict()) for part in model._built}
+    return tuple(f"{part}." for part, names in model._built.items() if now[part] != names)
+
+
+def _apart(tensors: Mapping[str, Any], prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those whose names begin like that, and the others."""
+    chosen = {key: tensor for key, tensor in tensors.items() if key.startswith(prefixes)}
+    return chosen, {key: tensor for key, tensor in tensors.items() if key not in chosen}
 
 
 def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -384,25 +457,25 @@ def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: 
     assert isinstance(model, SegmentationModel)
     given = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
     own = model.network.state_dict()
-    classifier = {key: t for key, t in given.items() if key.startswith("classification_head.")}
+    if model.classification_head is not None:
+        own = own | {f"classification_head.{k}": t for k, t in model.classification_head.state_dict().items()}
+    classifier = () if model.classification_head is None else ("classification_head.",)
+    kept, built = _apart(given, (*_assigned(model), *classifier))
     try:
-        ours, unused = to_ours(
-            model.origin, {k: given[k] for k in given if k not in classifier}, model.encoder.state_dict()
-        )
+        ours, unused = to_ours(model.origin, built, model.encoder.state_dict())
     except KeyError as error:
         raise WeightsError(
             f"{error} has no place in {model.name}; these are weights of another encoder"
         ) from error
-    if model.classification_head is not None:
-        ours |= classifier
-        own = own | {f"classification_head.{k}": t for k, t in model.classification_head.state_dict().items()}
+    ours |= kept
     keep_beside(model.network, {"tensors": unused})
     wrong = [key for key in ours if key in own and own[key].shape != ours[key].shape]
     # None: loaded as a part of something, which says what does not fit
     strict = model.__dict__.get("_strict")
     if strict:
         for key in wrong:
-            if key.startswith("segmentation_head.") and len(ours[key]) != len(own[key]):
+            same_but_first = ours[key].shape[1:] == own[key].shape[1:]
+            if key.startswith("segmentation_head.") and same_but_first:
                 raise WeightsError(
                     f"these weights have {len(ours[key])} classes, the model {len(own[key])}; build it with "
                     f"classes={len(ours[key])}, or pass strict=False to leave the head as it is"

@@ -12,8 +12,11 @@ from pixelwise.decoders import load_decoder
 from pixelwise.decoders.needs import NEEDS
 from pixelwise.encoders import create_encoder
 from pixelwise.encoders.pretrained import Weights
-from pixelwise.errors import refuse_unknown
+from pixelwise.errors import UnknownNameError, refuse_unknown
 from pixelwise.weights.origin import note_origin
+
+INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
+"""Modes of F.interpolate for images, which the option `interpolation` of decoders takes."""
 
 
 def compose(
@@ -41,6 +44,8 @@ def compose(
     refuse_unknown(f"{decoder} has no option", options, arguments_of(decoder))
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a whole number from 1 up, got {num_classes!r}")
+    if options.get("interpolation", "nearest") not in INTERPOLATIONS:
+        raise UnknownNameError("interpolation", str(options["interpolation"]), INTERPOLATIONS)
     needs = NEEDS[decoder]
     if encoder_depth is None:  # DPT counts taken features; of a pyramid, four lie at depth 5
         encoder_depth = 5 if needs.tokens else needs.depth

@@ -24,6 +24,9 @@ from torch.nn import functional as F
 from pixelwise.decoders.network import EncoderDecoder, auxiliary_head, check_encoder, head, initialise, resize
 from pixelwise.layers import Norm, norm_layer
 
+REASSEMBLE = (256, 512, 1024, 1024)
+"""Channels of four features before the fusion, finest first (section 3); finer ones of a pyramid have 128 and 64."""
+
 
 class DPT(EncoderDecoder):
     """image (n, in_channels, h, w), float -> {"out": logits (n, k, h, w)}, with `aux_loss` also "aux", alike.
@@ -47,7 +50,8 @@ class DPT(EncoderDecoder):
     ) -> None:
         check_encoder("dpt", encoder)
         if reassemble_channels is None:
-            reassemble_channels = (256, 512, 1024, 1024)[: len(encoder.channels)]
+            finer = len(encoder.channels) - len(REASSEMBLE)
+            reassemble_channels = REASSEMBLE[:finer] if finer < 0 else (64, 128)[2 - finer :] + REASSEMBLE
         if len(reassemble_channels) != len(encoder.channels):
             raise ValueError(
                 f"reassemble_channels must have one number for each of the {len(encoder.channels)} features of the "

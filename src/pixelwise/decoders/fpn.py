@@ -102,11 +102,11 @@ class Lateral(nn.Module):
 
     def __init__(self, skip_channels: int, channels: int, interpolation: str) -> None:
         super().__init__()
-        self.interpolation = interpolation
+        self.interpolation_mode = interpolation
         self.skip_conv = nn.Conv2d(skip_channels, channels, 1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        level: Tensor = resize_like(x, skip, self.interpolation) + self.skip_conv(skip)
+        level: Tensor = resize_like(x, skip, self.interpolation_mode) + self.skip_conv(skip)
         return level
 
 

@@ -128,7 +128,7 @@ class FusionAttention(nn.Module):
         self, in_channels: int, skip_channels: int, out_channels: int, reduction: int, interpolation: str, norm: Norm,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.interpolation = interpolation
+        self.interpolation_mode = interpolation
         self.hl_conv = nn.Sequential(
             conv_norm_relu(in_channels, in_channels, 3, norm=norm),
             conv_norm_relu(in_channels, skip_channels, 1, norm=norm),
@@ -139,7 +139,7 @@ class FusionAttention(nn.Module):
         self.conv2 = conv_norm_relu(out_channels, out_channels, 3, norm=norm)
 
     def forward(self, x: Tensor, skip: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        x = resize(self.hl_conv(x), size_hw, self.interpolation)  # (n, skip_channels, *size_hw)
+        x = resize(self.hl_conv(x), size_hw, self.interpolation_mode)  # (n, skip_channels, *size_hw)
         x = x * (self.SE_hl(x) + self.SE_ll(skip))
         x = self.conv2(self.conv1(torch.cat([x, skip], dim=1)))
         return x
@@ -150,12 +150,12 @@ class Plain(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, interpolation: str, norm: Norm) -> None:
         super().__init__()
-        self.interpolation = interpolation
+        self.interpolation_mode = interpolation
         self.conv1 = conv_norm_relu(in_channels, out_channels, 3, norm=norm)
         self.conv2 = conv_norm_relu(out_channels, out_channels, 3, norm=norm)
 
     def forward(self, x: Tensor, skip: None, size_hw: tuple[int, int]) -> Tensor:
-        x = resize(x, size_hw, self.interpolation)
+        x = resize(x, size_hw, self.interpolation_mode)
         x = self.conv2(self.conv1(x))
         return x
 

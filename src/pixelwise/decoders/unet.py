@@ -100,7 +100,7 @@ class Block(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         joined = in_channels + skip_channels
-        self.interpolation = interpolation
+        self.interpolation_mode = interpolation
         self.conv1 = conv_norm_relu(joined, out_channels, 3, norm=norm)
         self.attention1 = Attention(None if last else attention, joined)
         self.conv2 = conv_norm_relu(out_channels, out_channels, 3, norm=norm)
@@ -112,7 +112,7 @@ class Block(nn.Module):
             assert isinstance(conv, nn.Conv2d)
             x = relu(norm(convolve_doubled(conv, x, skip)))
         else:
-            x = resize(x, size_hw, self.interpolation)
+            x = resize(x, size_hw, self.interpolation_mode)
             if skip is not None:
                 x = torch.cat([x, skip], dim=1)
             x = self.conv1(self.attention1(x))
@@ -125,7 +125,7 @@ class Block(nn.Module):
         Only where steps of training were measured, on a CPU: predictions and exported files keep the plain order of
         arithmetic. On a map of fewer pixels than channels the sums of weights cost more than they save.
         """
-        if not self.training or x.device.type != "cpu" or self.interpolation != "nearest":
+        if not self.training or x.device.type != "cpu" or self.interpolation_mode != "nearest":
             return False
         doubled = (2 * x.shape[-2], 2 * x.shape[-1]) == tuple(size_hw)
         enough = x.shape[0] * x.shape[-2] * x.shape[-1] >= x.shape[1]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from pixelwise.decoders.smp_parts import ACTIVATIONS
 from pixelwise.encoders import names
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.layers import Norm, groups_for
 from pixelwise.weights.origin import Origin
 
 CLASSES = {
@@ -77,6 +80,9 @@ OLD_NAMES = {
 }
 """Arguments that SMP once had and still takes."""
 
+FPN_GROUPS = 32
+"""Groups of the group norm in SMP's FPN, however many channels there are; ours has fewer for few channels."""
+
 COMMON = (
     "encoder_name", "encoder_depth", "encoder_weights", "in_channels", "classes", "activation", "aux_params",
     "upsampling", "encoder_output_indices",
@@ -102,13 +108,14 @@ def origin_from_config(config: Mapping[str, Any]) -> Origin:
     if kind not in CLASSES:
         raise UnknownNameError("class of SMP", kind, CLASSES)
     decoder = CLASSES[kind]
+    _check_rest(config)
     name = str(config.get("encoder_name", "resnet34"))
     arguments: dict[str, Any] = {
         "encoder": name,
-        "num_classes": int(config.get("classes", 1)),
-        "in_channels": int(config.get("in_channels", 3)),
+        "num_classes": _whole(config, "classes", 1),
+        "in_channels": _whole(config, "in_channels", 3),
     }
-    depth = int(config.get("encoder_depth", DEFAULT_DEPTH.get(decoder, 5)))
+    depth = _whole(config, "encoder_depth", DEFAULT_DEPTH.get(decoder, 5))
     options = {
         key: value
         for key, value in config.items()
@@ -131,6 +138,8 @@ def origin_from_config(config: Mapping[str, Any]) -> Origin:
         arguments["dilation"] = "smp"
     if decoder == "unet" and name.startswith("vgg"):
         arguments["center"] = True
+    if decoder == "fpn" and _groups("group", arguments.get("segmentation_channels", 128)) != FPN_GROUPS:
+        arguments["norm"] = {"name": "group", "groups": FPN_GROUPS}
     if decoder == "manet":
         arguments["position_attention"] = "smp"
     if decoder == "upernet" and arguments.get("norm", "batch") != "batch":
@@ -200,8 +209,16 @@ def config_of(origin: Origin) -> dict[str, Any]:
         raise InputError("SMP's UPerNet has batch norm behind its pyramid; build with pyramid_norm='batch'")
     if decoder == "unet" and bool(arguments.get("center")) != name.startswith("vgg"):
         raise InputError("SMP's Unet has a center on VGG and on no other encoder, unlike this network")
+    if decoder == "fpn":
+        channels, norm = arguments.get("segmentation_channels", 128), arguments.get("norm", "group")
+        if (groups := _groups(norm, channels)) != FPN_GROUPS:
+            raise InputError(
+                f"SMP's FPN has a group norm of {FPN_GROUPS} groups, got norm={norm!r}"
+                + (f", which has {groups} for {channels} channels" if groups else "")
+                + f"; build with norm={{'name': 'group', 'groups': {FPN_GROUPS}}}"
+            )
     if (
-        decoder not in ("fpn",)
+        decoder != "fpn"
         and "norm" not in OPTIONS[decoder].values()
         and arguments.get("norm", "batch") != "batch"
     ):
@@ -209,6 +226,42 @@ def config_of(origin: Origin) -> dict[str, Any]:
             f"SMP's {config['_model_class']} has batch norm only, got norm={arguments['norm']!r}"
         )
     return config | options
+
+
+def _groups(norm: Norm, channels: int) -> int | None:
+    """How many groups a norm has for that many channels; None for one that is no group norm."""
+    options: dict[str, Any] = dict(norm) if isinstance(norm, Mapping) else {"name": norm}
+    if options.get("name") != "group":
+        return None
+    given: int | None = options.get("groups")
+    return given or groups_for(channels)
+
+
+def _whole(config: Mapping[str, Any], key: str, default: int) -> int:
+    value = config.get(key, default)
+    if not _is_count(value):
+        raise InputError(f"SMP's {key} must be a whole number from 1 up, got {value!r}")
+    return int(value)
+
+
+def _is_count(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, numbers.Integral) and int(value) > 0
+
+
+def _check_rest(config: Mapping[str, Any]) -> None:
+    """Refuse what would not be noticed by building the network, or only by a layer that does not know its name."""
+    rates = config.get("decoder_atrous_rates") or ()
+    if not isinstance(rates, (list, tuple)) or not all(type(rate) is int and rate > 0 for rate in rates):
+        raise InputError(
+            f"decoder_atrous_rates must be whole numbers from 1 up, got {rates!r}; correct config.json"
+        )
+    activation, factor = config.get("activation"), config.get("upsampling")
+    if activation is not None and not callable(activation) and activation not in ACTIVATIONS:
+        raise UnknownNameError("activation", str(activation), ACTIVATIONS)
+    if factor is not None and (
+        isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor <= 0
+    ):
+        raise InputError(f"SMP's upsampling must be a number above 0, got {factor!r}")
 
 
 def _use_norm(norm: Any) -> Any:

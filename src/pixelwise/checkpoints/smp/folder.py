@@ -56,3 +56,30 @@ def write_folder(
     write_tensors(tensors, Path(folder) / "model.safetensors", overwrite=overwrite)
     with writing(Path(folder) / "config.json", overwrite=overwrite) as temporary:
         temporary.write_text(json.dumps(config, indent=2, sort_keys=True, default=list), encoding="utf-8")
+
+
+def write_readme(
+    config: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    dataset: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> None:
+    """`README.md` beside them, with the head by which the Hub sorts models."""
+    said = json.dumps({"metrics": dict(metrics or {}), "arguments": dict(config)}, indent=2, default=list)
+    lines = [
+        "---",
+        "library_name: segmentation-models-pytorch",
+        "pipeline_tag: image-segmentation",
+        "tags: [segmentation-models-pytorch, pixelwise, semantic-segmentation, pytorch]",
+        "---",
+        f"# {config['_model_class']} on {config['encoder_name']}",
+        "",
+        f"Data set: {dataset or 'not given'}",
+        "",
+        "```json",
+        said,
+        "```",
+        "",
+    ]
+    with writing(Path(folder) / "README.md", overwrite=True) as temporary:
+        temporary.write_text("\n".join(lines), encoding="utf-8")

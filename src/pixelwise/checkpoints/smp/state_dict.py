@@ -105,14 +105,14 @@ def config_from_tensors(decoder: str, tensors: Tensors) -> tuple[dict[str, Any],
         if decoder == "manet":
             config["decoder_pab_channels"] = rows("center.top_conv.weight")
     elif decoder == "fpn":
-        config["encoder_depth"] = _depth(name, tensors["decoder.p5.weight"].shape[1], (5, 4))
+        config["encoder_depth"] = _depth(name, tensors["decoder.p5.weight"].shape[1], (5, 4), unsure)
         config["decoder_pyramid_channels"] = rows("p5.weight")
         config["decoder_segmentation_channels"] = c = rows("seg_blocks.0.block.0.block.0.weight")
         config["decoder_merge_policy"] = "add" if head.shape[1] == c else "cat"
         unsure.append("decoder_interpolation")
     elif decoder == "pspnet":
         config["encoder_depth"] = _depth(
-            name, tensors["decoder.psp.blocks.0.pool.1.0.weight"].shape[1], (3, 4, 5)
+            name, tensors["decoder.psp.blocks.0.pool.1.0.weight"].shape[1], (3, 4, 5), unsure
         )
         config["psp_out_channels"] = rows("conv.0.weight")
         config["decoder_use_norm"] = _norm_in(tensors, "decoder.conv.1")
@@ -123,7 +123,7 @@ def config_from_tensors(decoder: str, tensors: Tensors) -> tuple[dict[str, Any],
     elif decoder in ("deeplabv3", "deeplabv3plus"):
         aspp = "aspp" if decoder == "deeplabv3" else "aspp.0"
         config["encoder_depth"] = _depth(
-            name, tensors[f"decoder.{aspp}.convs.0.0.weight"].shape[1], (5, 4, 3)
+            name, tensors[f"decoder.{aspp}.convs.0.0.weight"].shape[1], (5, 4, 3), unsure
         )
         config["decoder_channels"] = rows(f"{aspp}.convs.0.0.weight")
         config["decoder_aspp_separable"] = f"decoder.{aspp}.convs.1.0.0.weight" in tensors
@@ -146,8 +146,19 @@ def _norm_in(tensors: Tensors, at: str) -> Any:
     return "layernorm" if f"{at}.weight" in tensors else "identity"
 
 
-def _depth(name: str, deepest: int, tries: tuple[int, ...]) -> int:
-    return next((depth for depth in tries if channels(name, depth)[-1] == deepest), tries[0])
+def _depth(name: str, deepest: int, tries: tuple[int, ...], unsure: list[str]) -> int:
+    """The depth whose last feature has that many channels; `tries` begins with SMP's default, which is taken where
+    several have, and noted as unsure. WeightsError where several have and the default is none of them.
+    """
+    found = [depth for depth in tries if channels(name, depth)[-1] == deepest]
+    if len(found) > 1:
+        if found[0] != tries[0]:
+            raise WeightsError(
+                f"a state dict does not say whether encoder_depth of {name} was {' or '.join(map(str, found))}; give "
+                "the folder with config.json, or build the network and use load_checkpoint"
+            )
+        unsure.append("encoder_depth")
+    return found[0] if found else tries[0]
 
 
 def _read(decoder: str, tensors: Tensors) -> tuple[Origin, Tensors]:

@@ -18,7 +18,7 @@ from pixelwise.checkpoints.smp import encoders
 from pixelwise.checkpoints.smp.config import origin_from_config
 from pixelwise.checkpoints.smp.encoders import flat, own_names, renamed_back, timm_whole
 from pixelwise.encoders import names
-from pixelwise.errors import WeightsError
+from pixelwise.errors import PixelwiseError, WeightsError
 from pixelwise.weights.origin import Origin, origin_of
 from pixelwise.weights.renames import Tensors
 
@@ -28,7 +28,15 @@ def read(config: Mapping[str, Any], tensors: Tensors) -> tuple[Origin, Tensors]:
     where the two have other numbers of classes. What our network has no use for goes beside the origin.
     """
     origin = origin_from_config(config)
-    ours, unused = to_ours(origin, tensors, own_names(origin))
+    try:
+        wanted = own_names(origin)
+    except PixelwiseError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"the encoder of {origin} cannot be built as config.json asks: {str(error).splitlines()[0]}"
+        ) from error
+    ours, unused = to_ours(origin, tensors, wanted)
     _check_classes(ours, origin.arguments["num_classes"])
     kept = {key: config[key] for key in ("activation", "upsampling") if key in config}
     return replace(origin, beside={"tensors": unused, "config": kept}), ours
