@@ -686,10 +686,9 @@ def test_the_networks_of_smp_here_run_with_the_parts_that_were_assigned(photo):
     model = smp.Unet("resnet18", encoder_weights=None, classes=1, activation="sigmoid").eval()
     model.segmentation_head = nn.Conv2d(16, 3, 1)
     image = photo[:96, :128]
-    found = Segmenter(model, classes=["a", "b", "c"], mean=MEAN, std=STD)(image)
-    features = model.encoder(
-        torch.from_numpy(Segmenter(model, classes=["a", "b", "c"], mean=MEAN, std=STD).card.preprocess(image))
-    )
+    segmenter = Segmenter(model, classes=["a", "b", "c"], mean=MEAN, std=STD)
     with torch.no_grad():
-        expected = model.segmentation_head(model.decoder(features))[0].argmax(0).numpy()
+        features = model.encoder(torch.from_numpy(segmenter.card.preprocess(image)))
+        expected = model.segmentation_head(model.decoder(features, image.shape[:2]))[0].argmax(0).numpy()
+    found = segmenter(image)
     assert (found.labels == expected).mean() > 0.9999

@@ -200,7 +200,7 @@ def test_offline_from_pretrained_never_tries_the_network(tmp_path, no_network, m
     for switch in ("HF_HUB_OFFLINE", "PIXELWISE_OFFLINE"):
         monkeypatch.setenv(switch, "1")
         with pytest.raises(
-            pixelwise.errors.DownloadError, match=r"smp-hub/nothing .* network is switched off"
+            pixelwise.errors.DownloadError, match=r"smp-hub/nothing, .* network is switched off"
         ):
             ours.from_pretrained("smp-hub/nothing")
         monkeypatch.delenv(switch)
