@@ -1,10 +1,6 @@
-"""UPerNet checkpoints, and R's FCN: the ConvNeXt authors' (Meta), mmsegmentation's, Hugging Face's and R's.
+"""UPerNet checkpoints: the ConvNeXt authors' (Meta), mmsegmentation's and Hugging Face's.
 
-Our names are Meta's. The files that R's torchvision (mlverse) fetches, convnext_*_upernet_512.pth, are in
-mmsegmentation's names and are read as such; R renames them while loading, so a network saved from R has the
-names of `mlverse.*`. R's networks do not normalise their features and hold no such norms (but for one that it
-never applies): they become networks with output_norms=False, and only such networks can be written in R's
-names. Hugging Face has the same head on ConvNeXt V2, Swin and ResNet.
+Our names are Meta's. Hugging Face has the same head on ConvNeXt V2, Swin and ResNet.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Renames, Tensors, rename
 
 _HEAD = "{head:decode_head|auxiliary_head}"
-_NORM = "{leaf:weight|bias|running_mean|running_var|num_batches_tracked}"
+NORM = "{leaf:weight|bias|running_mean|running_var|num_batches_tracked}"
 
 _MMSEG = Renames(
     ("backbone.stages.{i}.{k}.depthwise_conv.{rest}", "backbone.stages.{i}.{k}.dwconv.{rest}"),
@@ -35,7 +31,7 @@ _MMSEG = Renames(
 
 _HUGGINGFACE_HEADS = (
     (f"{_HEAD}.classifier.{{rest}}", f"{_HEAD}.conv_seg.{{rest}}"),
-    (f"{_HEAD}.{{rest}}.batch_norm.{_NORM}", f"{_HEAD}.{{rest}}.bn.{_NORM}"),
+    (f"{_HEAD}.{{rest}}.batch_norm.{NORM}", f"{_HEAD}.{{rest}}.bn.{NORM}"),
     (f"{_HEAD}.{{rest}}.conv.weight", f"{_HEAD}.{{rest}}.conv.weight"),
 )
 
@@ -85,29 +81,6 @@ _HUGGINGFACE_RESNET = Renames(
     *_HUGGINGFACE_HEADS,
 )
 
-_MLVERSE_BACKBONE = (
-    ("backbone.model.downsample_layers.{rest}", "backbone.downsample_layers.{rest}"),
-    ("backbone.model.stages.{rest}", "backbone.stages.{rest}"),
-)
-
-_MLVERSE = Renames(
-    *_MLVERSE_BACKBONE,
-    ("decode_head.psp_modules.stages.{i}.1.{rest}", "decode_head.psp_modules.{i}.1.conv.{rest}"),
-    ("decode_head.psp_modules.stages.{i}.2.{rest}", "decode_head.psp_modules.{i}.1.bn.{rest}"),
-    ("decode_head.{rest}.0.weight", "decode_head.{rest}.conv.weight"),
-    (f"decode_head.{{rest}}.1.{_NORM}", f"decode_head.{{rest}}.bn.{_NORM}"),
-    ("decode_head.cls_seg.{rest}", "decode_head.conv_seg.{rest}"),
-    ("aux_classifier.0.{rest}", "auxiliary_head.convs.0.conv.{rest}"),
-    ("aux_classifier.1.{rest}", "auxiliary_head.convs.0.bn.{rest}"),
-    ("aux_classifier.4.{rest}", "auxiliary_head.conv_seg.{rest}"),
-)
-
-_MLVERSE_FCN = Renames(
-    *_MLVERSE_BACKBONE,
-    ("classifier.{rest}", "classifier.{rest}"),
-    ("aux_classifier.{rest}", "aux_classifier.{rest}"),
-)
-
 
 def _from_mmseg(tensors: Tensors) -> Tensors:
     """mmsegmentation may have the two linear layers of a block as 1x1 convolutions."""
@@ -143,7 +116,7 @@ def _to_swin(tensors: Tensors) -> Tensors:
     return rename(parted, _HUGGINGFACE_SWIN, back=True)
 
 
-def _upernet(
+def read_upernet(
     to_ours: Callable[[Tensors], Tensors], encoder_of: Callable[[Tensors], tuple[str, dict[str, Any]]] | None = None
 ) -> Callable[[Tensors], tuple[Origin, Tensors]]:  # fmt: skip
     """encoder_of: the builder and its encoder's arguments, by tensors in our names; None for ConvNeXt."""
@@ -152,12 +125,10 @@ def _upernet(
         ours = to_ours(tensors)
         model, arguments = (encoder_of or _convnext)(ours)
         classes, width = ours["decode_head.conv_seg.weight"].shape[:2]
-        aux_width = _rows(ours, "auxiliary_head.convs.0.conv.weight")
-        arguments |= _head(classes, width, aux_width)
+        aux_width = rows(ours, "auxiliary_head.convs.0.conv.weight")
+        arguments |= heads_of(classes, width, aux_width)
         if (pools := _count(ours, "decode_head.psp_modules.")) != len(POOL_SIZES):
-            arguments["pool_sizes"] = (
-                1,
-            ) * pools  # nothing says which, `checkpoints.huggingface` sees to that
+            arguments["pool_sizes"] = (1,) * pools  # nothing says which: `checkpoints.huggingface` does
         if (convs := _count(ours, "auxiliary_head.convs.")) > 1:
             arguments["aux_convs"] = convs
         if "auxiliary_head.conv_cat.conv.weight" in ours:
@@ -168,7 +139,7 @@ def _upernet(
 
 
 def _convnext(ours: Tensors) -> tuple[str, dict[str, Any]]:
-    model, arguments = _encoder(ours, "upernet", ("tiny", "small", "base", "large", "xlarge"))
+    model, arguments = convnext_variant(ours, "upernet", ("tiny", "small", "base", "large", "xlarge"))
     levels = _levels(ours)
     arguments |= {"output_norms": bool(levels)}
     if levels and levels != (0, 1, 2, 3):
@@ -238,15 +209,7 @@ def _count(tensors: Tensors, prefix: str) -> int:
     return len({key.split(".")[at] for key in tensors if key.startswith(prefix)})
 
 
-def _mlverse_fcn(tensors: Tensors) -> tuple[Origin, Tensors]:
-    ours = rename(tensors, _MLVERSE_FCN)
-    model, arguments = _encoder(ours, "fcn", ("tiny", "small", "base"))
-    classes, width = ours["classifier.4.weight"].shape[:2]
-    aux_width = _rows(ours, "aux_classifier.0.weight")
-    return Origin(model, arguments | _head(classes, width, aux_width) | {"output_norms": False}), ours
-
-
-def _encoder(ours: Tensors, head: str, names: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+def convnext_variant(ours: Tensors, head: str, names: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     """The variant with the encoder's sizes; sizes that no variant has become options of the tiny one."""
     arguments = _sizes(ours)
     channels, depths = arguments.pop("channels"), arguments.pop("depths")
@@ -266,7 +229,8 @@ def _sizes(ours: Tensors) -> dict[str, Any]:
     return {"in_channels": stem.shape[1], "channels": channels, "depths": depths}
 
 
-def _head(classes: int, width: int, aux_width: int | None) -> dict[str, Any]:
+def heads_of(classes: int, width: int, aux_width: int | None) -> dict[str, Any]:
+    """The builder's arguments about the heads."""
     arguments: dict[str, Any] = {"num_classes": classes, "aux_loss": aux_width is not None}
     usual = {"width": 512, "aux_width": 256}
     return arguments | {
@@ -276,7 +240,8 @@ def _head(classes: int, width: int, aux_width: int | None) -> dict[str, Any]:
     }
 
 
-def _rows(tensors: Tensors, key: str) -> int | None:
+def rows(tensors: Tensors, key: str) -> int | None:
+    """The first side of a tensor, None where it is missing."""
     return len(tensors[key]) if key in tensors else None
 
 
@@ -287,19 +252,19 @@ FAMILIES: tuple[Family, ...] = (
         "meta.upernet_convnext",
         "a UPerNet of the ConvNeXt authors (Meta)",
         ("backbone.stages.0.0.dwconv.weight", "backbone.stages.0.0.gamma", _PYRAMID),
-        _upernet(dict), dict,
+        read_upernet(dict), dict,
     ),
     Family(
         "mmseg.upernet_convnext",
         "a UPerNet on ConvNeXt of mmsegmentation, or of R's mirror",
         ("backbone.stages.0.0.depthwise_conv.weight", "backbone.stages.0.0.gamma", _PYRAMID),
-        _upernet(_from_mmseg), lambda tensors: rename(tensors, _MMSEG, back=True),
+        read_upernet(_from_mmseg), lambda tensors: rename(tensors, _MMSEG, back=True),
     ),
     Family(
         "huggingface.upernet_convnext",
         "a UPerNet on ConvNeXt of Hugging Face",
         ("backbone.encoder.stages.0.layers.0.dwconv.weight", "backbone.hidden_states_norms.*.weight", _PYRAMID),
-        _upernet(lambda tensors: rename(tensors, _HUGGINGFACE)),
+        read_upernet(lambda tensors: rename(tensors, _HUGGINGFACE)),
         lambda tensors: rename(tensors, _HUGGINGFACE, back=True),
     ),
     Family(
@@ -309,7 +274,7 @@ FAMILIES: tuple[Family, ...] = (
             "backbone.encoder.stages.0.layers.0.dwconv.weight", "backbone.encoder.stages.0.layers.0.grn.weight",
             "backbone.hidden_states_norms.*.weight", _PYRAMID,
         ),
-        _upernet(lambda tensors: rename(tensors, _HUGGINGFACE), _convnextv2),
+        read_upernet(lambda tensors: rename(tensors, _HUGGINGFACE), _convnextv2),
         lambda tensors: rename(tensors, _HUGGINGFACE, back=True),
     ),
     Family(
@@ -319,7 +284,7 @@ FAMILIES: tuple[Family, ...] = (
             "backbone.embeddings.patch_embeddings.projection.weight",
             "backbone.encoder.layers.0.blocks.0.attention.self.relative_position_bias_table", _PYRAMID,
         ),
-        _upernet(_from_swin, _swin), _to_swin,
+        read_upernet(_from_swin, _swin), _to_swin,
         ("*.relative_position_index", "backbone.swin.layernorm.*"),  # counted anew; of the classifier, never applied
     ),
     Family(
@@ -329,21 +294,7 @@ FAMILIES: tuple[Family, ...] = (
             "backbone.embedder.embedder.convolution.weight",
             "backbone.encoder.stages.0.layers.0.layer.0.convolution.weight", _PYRAMID,
         ),
-        _upernet(lambda tensors: rename(tensors, _HUGGINGFACE_RESNET), _resnet),
+        read_upernet(lambda tensors: rename(tensors, _HUGGINGFACE_RESNET), _resnet),
         lambda tensors: rename(tensors, _HUGGINGFACE_RESNET, back=True),
-    ),
-    Family(
-        "mlverse.upernet_convnext",
-        "a UPerNet on ConvNeXt of R's torchvision",
-        ("backbone.model.stages.0.0.dwconv.weight", "decode_head.psp_modules.stages.0.1.weight"),
-        _upernet(lambda tensors: rename(tensors, _MLVERSE)), lambda tensors: rename(tensors, _MLVERSE, back=True),
-        ("backbone.model.norm*",),
-    ),
-    Family(
-        "mlverse.fcn_convnext",
-        "an FCN on ConvNeXt of R's torchvision",
-        ("backbone.model.stages.0.0.dwconv.weight", "classifier.4.weight"),
-        _mlverse_fcn, lambda tensors: rename(tensors, _MLVERSE_FCN, back=True),
-        ("backbone.model.norm.*", "backbone.model.head.*"),  # of the classifier that R's encoder still carries
     ),
 )  # fmt: skip
