@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import multiprocessing
 import os
 import pickle
 import re
@@ -24,7 +25,7 @@ from typer.testing import CliRunner
 
 import pixelwise
 from drawn import draw_folder
-from pixelwise import Card, LabelSet, Segmenter, create_model, from_checkpoint
+from pixelwise import Card, LabelSet, Segmenter, create_model, from_checkpoint, kernels
 from pixelwise.cli.app import app
 from pixelwise.errors import DownloadError, InputError, PixelwiseWarning, UnknownNameError
 from pixelwise.outputs.reading import read_labels
@@ -692,3 +693,39 @@ def test_the_networks_of_smp_here_run_with_the_parts_that_were_assigned(photo):
         expected = model.segmentation_head(model.decoder(features, image.shape[:2]))[0].argmax(0).numpy()
     found = segmenter(image)
     assert (found.labels == expected).mean() > 0.9999
+
+
+def labels_in_another_process(segmenter, picture, out):
+    np.save(out, segmenter(picture).labels)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # of Python's, about forking where there are threads
+@pytest.mark.parametrize("engine", ["onnxruntime", "pytorch"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_after_a_fork_and_in_a_new_process_everything_answers(method, engine, tmp_path):
+    """Threads do not come along into a forked process: whoever waits for one waits for ever."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system does not {method}")
+    torch.manual_seed(0)
+    network = create_model("unet", width=2, num_classes=3)
+    segmenter = Segmenter("everyday")
+    if engine == "pytorch":
+        segmenter = Segmenter(network, card=Card.of(["a", "b", "c"]))
+    picture = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    kernels.in_bands(lambda *_: None, 1000)  # its threads are there
+    torch.set_num_threads(2)
+    try:
+        expected = segmenter(picture).labels
+        arguments = (segmenter, picture, tmp_path / "labels.npy")
+        other = multiprocessing.get_context(method).Process(target=labels_in_another_process, args=arguments)
+        other.start()
+        other.join(120)
+        hangs = other.is_alive()
+        other.kill()
+    finally:
+        torch.set_num_threads(1)
+    assert not hangs
+    assert (np.load(tmp_path / "labels.npy") == expected).mean() > 0.9999
+    assert (segmenter(picture).labels == expected).all()  # and here nothing has changed

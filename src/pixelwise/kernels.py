@@ -28,6 +28,12 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads(), thread_name_prefix="pixelwise")
 
 
+if hasattr(
+    os, "register_at_fork"
+):  # a forked process has none of the threads, and would wait for them for ever
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 @cache
 def threads() -> int:
     """The number of CPUs this process may use."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,8 @@ class OnnxRuntimeEngine:
             raise InputError(f"no such model file: {path}")
         self._threads, self._path, self._written = threads, path, _written(path)
         self._bytes: bytes | None = None
+        self._forked = False
+        _engines.add(self)
         self._session = _session(str(path), threads, str(path))
         self._input = self._session.get_inputs()[0].name
         text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
@@ -51,6 +56,8 @@ class OnnxRuntimeEngine:
         self._refuse_other_channels(path)
 
     def __call__(self, images: Any) -> NDArray[np.float32]:
+        if self._forked:
+            self.__setstate__(self.__getstate__())
         if is_torch_array(images):
             images = images.detach().cpu().numpy()
         try:
@@ -94,7 +101,8 @@ class OnnxRuntimeEngine:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.card, self._threads, self._path = state["card"], state["threads"], state["path"]
-        self._bytes, self._written = state["model"], None
+        self._bytes, self._written, self._forked = state["model"], None, False
+        _engines.add(self)
         self._session = _session(state["model"], self._threads, str(self._path))
         self._input = self._session.get_inputs()[0].name
 
@@ -102,6 +110,21 @@ class OnnxRuntimeEngine:
         other = object.__new__(OnnxRuntimeEngine)
         vars(other).update(vars(self))  # a session never changes
         return other
+
+
+_engines: weakref.WeakSet[OnnxRuntimeEngine] = weakref.WeakSet()
+
+
+def _leave_sessions() -> None:
+    """In a forked process, which has none of their threads, sessions are opened anew; and the old ones are never taken
+    down, for that would wait for the threads."""
+    for engine in list(_engines):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._session))
+        engine._forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_sessions)
 
 
 def _session(model: str | bytes, threads: int | None, what: str) -> onnxruntime.InferenceSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class PyTorchEngine:
             raise InputError("a torch network needs a card that says what its outputs mean; pass card=")
         if threads is not None:
             torch.set_num_threads(threads)
-        self.card = card
+        self.card, self._process = card, os.getpid()
         self.network: Network = network
         self._module: nn.Module = network
         if device is not None:
@@ -53,6 +54,11 @@ class PyTorchEngine:
 
     def __call__(self, images: Any) -> Any:
         """The logits stay on the network's device; a CPU network given NumPy returns NumPy."""
+        if (
+            os.getpid() != self._process
+        ):  # forked: OpenMP's threads did not come along, and would be waited for
+            torch.set_num_threads(1)
+            self._process = os.getpid()
         tensor = images if is_torch_array(images) else torch.from_numpy(images)
         parameter = next(self._module.parameters(), tensor)
         training = self._module.training
