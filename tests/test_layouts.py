@@ -279,6 +279,48 @@ def test_outlines_are_drawn_as_pycocotools_draws_them(tmp_path):
     assert not decode([], HEIGHT, WIDTH).any()
 
 
+@pytest.mark.parametrize(
+    ("outline", "says"),
+    [
+        ([[1, 1, None, 1, 10, 10]], "a polygon has None at place 2"),
+        ([[1, 1, float("nan"), 1, 10, 10]], "a polygon has nan at place 2"),
+        ([[1, 1, 5, 1e9, 10, 10]], "a polygon has 1000000000.0 at place 3"),
+        ([[1, 1, -1e308, 1, 10, 10]], "a polygon has -1e\\+308 at place 2"),
+        ([[1, 1, "5", 1, 10, 10]], "a polygon has 5 at place 2"),
+        ([[1, 1, 5, 1, 10, 10, 3]], "expected polygons"),
+        ([3, 4, 5, 6, 7, 8], "expected polygons"),
+        ("polygons", "expected polygons"),
+        ({"size": [100_000, 100_000], "counts": [10**10]}, "expected run lengths of the size"),
+        ({"size": [HEIGHT, WIDTH], "counts": [5]}, "must be 0 or more and add up to"),
+        ({"size": [HEIGHT, WIDTH], "counts": [10**30]}, "run lengths"),
+        ({"size": [HEIGHT, WIDTH], "counts": [-1, HEIGHT * WIDTH + 1]}, "must be 0 or more"),
+        ({"size": [HEIGHT, WIDTH], "counts": "\x00"}, "letters that COCO's text does not have"),
+        ({"size": [HEIGHT, WIDTH], "counts": None}, "expected run lengths"),
+    ],
+)
+def test_an_outline_that_is_none_is_refused_before_anything_is_drawn_by_it(tmp_path, outline, says):
+    """pycocotools dies of some of these, and takes all memory for others."""
+    draw_coco(tmp_path)
+    file = tmp_path / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0] |= {"segmentation": outline, "category_id": 17, "id": 4711}
+    file.write_text(json.dumps(content))
+    samples = open_samples(tmp_path, "coco", "val")
+    with pytest.raises(InputError, match=rf"instances_val2017\.json, annotation 4711: .*{says}"):
+        [samples[i] for i in range(len(samples))]
+
+
+@pytest.mark.parametrize("size", [(0, 10), (10**6, 10**6), (-1, 5), (2.5, 10), ("10", 10)])
+def test_a_picture_of_coco_of_senseless_size_is_refused(tmp_path, size):
+    draw_coco(tmp_path)
+    file = tmp_path / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["images"][0] |= {"height": size[0], "width": size[1]}
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="expected whole numbers from 1 up"):
+        open_samples(tmp_path, "coco", "val")
+
+
 def test_coco_is_scored_and_checked_by_the_commands(tmp_path):
     draw_coco(tmp_path)
     run = [sys.executable, "-m", "pixelwise"]

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from pixelwise.datasets.sample import Pair
 from pixelwise.errors import InputError, MissingExtraError
+from pixelwise.images import MAX_PIXELS
+from pixelwise.outputs.coco import decode_rle
 
 COCO_IDS = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 """COCO's category ids of VOC's classes 1 to 20: airplane, bicycle, bird, ..."""
@@ -27,8 +29,8 @@ COCO_IDS = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 
 LEAST_TRAINING_AREA = 1000
 """Pixels; a training picture with no more of VOC's classes is left out."""
 
-Shape = tuple[int, Any]
-"""(class, outline): polygons, or run lengths as a dict, as COCO writes them."""
+Shape = tuple[int, Any, Any]
+"""(class, outline, annotation id): polygons, or run lengths as a dict, as COCO writes them."""
 
 
 def coco_pairs(root: Path) -> list[Pair]:
@@ -56,7 +58,7 @@ def _pairs_of(root: Path, split: str, file: Path) -> list[Pair]:
         area: dict[int, float] = defaultdict(float)
         for thing in content["annotations"]:
             if thing["category_id"] in COCO_IDS:
-                shape = (COCO_IDS.index(thing["category_id"]) + 1, thing["segmentation"])
+                shape = (COCO_IDS.index(thing["category_id"]) + 1, thing["segmentation"], thing.get("id"))
                 shapes[thing["image_id"]].append(shape)
                 area[thing["image_id"]] += thing["area"]
         records = sorted(
@@ -73,40 +75,72 @@ def _pairs_of(root: Path, split: str, file: Path) -> list[Pair]:
         )
     pairs = []
     for number, name, height, width in records:
+        if not (type(height) is type(width) is int and height > 0 < width and height * width <= MAX_PIXELS):
+            raise InputError(
+                f"{file} says that picture {number!r} has {height!r} x {width!r} pixels; expected whole numbers from 1 "
+                f"up, and at most {MAX_PIXELS} pixels"
+            )
         if split == "train" and area[number] <= LEAST_TRAINING_AREA:
             continue
         photo = folder / name
-        ids = partial(draw, tuple(shapes[number]), height, width)
+        ids = partial(draw, tuple(shapes[number]), height, width, file)
         pairs.append(Pair(photo.stem, split, photo if photo.is_file() else None, file, ids))
     return pairs
 
 
-def draw(shapes: tuple[Shape, ...], height: int, width: int) -> NDArray[np.uint8]:
-    """The label map (h, w) of outlines: their class, 0 outside, 255 where two of them overlap."""
+def draw(shapes: tuple[Shape, ...], height: int, width: int, file: object) -> NDArray[np.uint8]:
+    """The label map (h, w) of outlines: their class, 0 outside, 255 where two of them overlap. file: for errors."""
     ids = np.zeros((height, width), np.uint8)
     covered = np.zeros((height, width), bool)
-    for class_id, outline in shapes:
-        inside = decode(outline, height, width)
+    for class_id, outline, number in shapes:
+        try:
+            inside = decode(outline, height, width)
+        except InputError as error:
+            raise InputError(f"{file}, annotation {number!r}: {error}") from error
         ids[inside] = np.where(covered[inside], np.uint8(255), np.uint8(class_id))
         covered |= inside
     return ids
 
 
 def decode(outline: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """Where an outline is, (h, w): a list of polygons [x, y, x, y, ...], or run lengths, compressed or not."""
+    """Where an outline is, (h, w): a list of polygons [x, y, x, y, ...], or run lengths, compressed or not.
+
+    Raises InputError for what is neither, and for numbers that do not belong to a picture of that size: pycocotools
+    takes memory by them, or dies.
+    """
+    if isinstance(outline, dict):
+        if outline.get("size") != [height, width] or not isinstance(outline.get("counts"), (list, str)):
+            raise InputError(
+                f"expected run lengths of the size [{height}, {width}], got a size of {str(outline.get('size'))[:40]}"
+            )
+        try:
+            return decode_rle(outline)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"its run lengths cannot be read ({error})") from error
+    for polygon in outline if isinstance(outline, list) else [outline]:
+        _check_polygon(polygon, height, width)
     try:
         from pycocotools import mask as run_lengths
     except ModuleNotFoundError as error:
         raise MissingExtraError("drawing COCO's outlines", "coco") from error
+    outline = [polygon for polygon in outline if len(polygon) >= 6]  # a point or a line covers nothing
     if not outline:
         return np.zeros((height, width), bool)
-    if isinstance(outline, list):
-        encoded = run_lengths.merge(run_lengths.frPyObjects(outline, height, width))
-    elif isinstance(outline["counts"], list):
-        encoded = run_lengths.frPyObjects(outline, height, width)
-    else:
-        encoded = outline
+    encoded = run_lengths.merge(run_lengths.frPyObjects(outline, height, width))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its arrays are of NumPy 1's kind
         inside: NDArray[np.bool_] = run_lengths.decode(encoded).astype(bool)
     return inside
+
+
+def _check_polygon(polygon: Any, height: int, width: int) -> None:
+    """Raise InputError unless it is [x, y, x, y, x, y, ...] with numbers no further out than the picture is large."""
+    if not isinstance(polygon, list) or len(polygon) % 2:
+        raise InputError(f"expected polygons [x, y, x, y, x, y, ...], got {str(polygon)[:60]}")
+    for i, number in enumerate(polygon):
+        side = (width, height)[i % 2]
+        if type(number) not in (int, float) or not -side <= number <= 2 * side:  # false for NaN as well
+            raise InputError(
+                f"a polygon has {str(number)[:40]} at place {i}, expected a number near the picture's {width}x{height} "
+                "pixels"
+            )
