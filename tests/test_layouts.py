@@ -33,6 +33,7 @@ from pixelwise.datasets.opening import (
     split_by_name,
 )
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.files import plain_name
 from pixelwise.labels import ADE20K, CAMVID, VOC, LabelSet
 
 HEIGHT, WIDTH = 40, 60
@@ -617,3 +618,24 @@ def test_a_data_set_is_opened_once(command, tmp_path, monkeypatch):
         text for text in parsed if b"annotations" in (text if isinstance(text, bytes) else text.encode())
     ]
     assert len(files) == 2  # of train and of val, each once
+
+
+@pytest.mark.parametrize("layout", ["voc", "sbd", "pet"])
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/b", ".hidden", "a\x00b", "\x1b[31mred"])
+def test_a_list_that_names_more_than_a_file_is_refused(tmp_path, layout, name):
+    """Names go into paths that are read and, in a report, written."""
+    DRAWN[layout](tmp_path)
+    for path in tmp_path.rglob("*.txt"):
+        path.write_text(f"{name} 1 1 1\n")
+    with pytest.raises(InputError, match=r"\.txt names the picture .*expected the plain name"):
+        open_samples(tmp_path, layout)
+
+
+def test_names_of_anybody_become_names_of_files():
+    for name in ("../../x", "/x", "C:\\x", "..", "", "a\nb", "x" * 5000, "\u202egpj.exe"):
+        plain = plain_name(name)
+        assert Path(plain).name == plain
+        assert not plain.startswith(".")
+        assert len(plain) <= 200
+    assert plain_name("Photo 1 (2).jpg") == "Photo 1 (2).jpg"
+    assert plain_name("2007_000033") == "2007_000033"

@@ -13,6 +13,13 @@ from pathlib import Path
 from pixelwise.errors import OutputError
 
 
+def plain_name(name: str) -> str:
+    """The name of a file, in no other folder, for something that a data set or a stranger has named: what is neither a
+    letter, a digit nor one of " -_.,+=@()" becomes "_", and so does a dot at the beginning."""
+    kept = "".join(c if c.isalnum() or c in " -_.,+=@()" else "_" for c in name)[:200]
+    return "_" + kept[1:] if kept.startswith(".") or not kept else kept
+
+
 @contextmanager
 def writing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, else removed.

@@ -13,7 +13,7 @@ from pixelwise.cli.options import Change
 from pixelwise.datasets.opening import PairSamples, open_samples, parse_map
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.evaluation import evaluate, protocol_of
-from pixelwise.files import check_writable, writing
+from pixelwise.files import check_writable, plain_name, writing
 from pixelwise.report import confusion_picture, page, table, worst_pictures
 from pixelwise.segmenter import Segmenter
 
@@ -49,7 +49,7 @@ def run(
     with writing(files["confusion.png"], overwrite=overwrite) as temporary:
         Image.fromarray(confusion_picture(result)).save(temporary)
     for rank, (name, _, picture) in enumerate(worst, start=1):
-        with writing(out / "worst" / f"{rank:02d}_{name}.jpg") as temporary:
+        with writing(out / "worst" / f"{rank:02d}_{plain_name(name)}.jpg") as temporary:
             Image.fromarray(picture).save(temporary, quality=90)
     with writing(files["report.html"], overwrite=overwrite) as temporary:
         temporary.write_text(page(result, worst), encoding="utf-8")

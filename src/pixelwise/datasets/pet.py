@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixelwise.datasets.lists import names_in
 from pixelwise.datasets.sample import Pair
 from pixelwise.errors import InputError
 from pixelwise.labels import LabelSet
@@ -21,8 +22,7 @@ def pet_pairs(root: Path) -> list[Pair]:
         )
     pairs = []
     for path in (path for path in lists if path.is_file()):
-        rows = path.read_text(encoding="utf-8").splitlines()
-        for name in (row.split()[0] for row in rows if row.strip() and not row.startswith("#")):
+        for name in names_in(path):
             image, mask = root / "images" / f"{name}.jpg", root / "annotations" / "trimaps" / f"{name}.png"
             pairs.append(
                 Pair(name, path.stem, image if image.is_file() else None, mask if mask.is_file() else None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from pixelwise.datasets.lists import names_in
 from pixelwise.datasets.sample import Ids, Pair
 from pixelwise.errors import InputError, MissingExtraError
 
@@ -20,7 +21,7 @@ def voc_pairs(root: Path) -> list[Pair]:
         raise InputError(f"{root} has no lists under ImageSets/Segmentation, so it is not in VOC's layout")
     pairs = []
     for path in lists:
-        for name in path.read_text(encoding="utf-8").split():
+        for name in names_in(path):
             image, mask = root / "JPEGImages" / f"{name}.jpg", root / "SegmentationClass" / f"{name}.png"
             pairs.append(
                 Pair(name, path.stem, image if image.is_file() else None, mask if mask.is_file() else None)
@@ -38,7 +39,7 @@ def sbd_pairs(root: Path) -> list[Pair]:
         )
     pairs = []
     for path in lists:
-        for name in path.read_text(encoding="utf-8").split():
+        for name in names_in(path):
             image, mask = root / "img" / f"{name}.jpg", root / "cls" / f"{name}.mat"
             photo = image if image.is_file() else None
             ids = partial(_ids_of_mat, mask) if mask.is_file() else None
