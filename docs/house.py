@@ -108,7 +108,8 @@ def _words(name: str) -> tuple[str, str, str]:
     first = (
         rest if rest and len(heading.split()) <= 2 else heading
     )  # "Decoders: what makes ..." says it after the colon
-    first = re.split(r"[:.;(](?:\s|$)|\s\(", first, maxsplit=1)[0].replace("`", "")
+    first = re.sub(r"\s\([^)]*\)", "", first).replace("`", "")
+    first = re.split(r"[:.;](?:\s|$)", first, maxsplit=1)[0]
     count = sum(module == f"pixelwise.{name}" or module.startswith(f"pixelwise.{name}.") for module in known)
     words, lines = first.split(), [""]
     for word in words:

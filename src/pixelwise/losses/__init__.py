@@ -1,4 +1,4 @@
-"""Losses: functions of (logits, target), each with a gradient, in one flat namespace.
+"""Losses: from logits and a target to a number with a gradient, in one flat namespace.
 
 >>> from functools import partial
 >>> from pixelwise import losses
