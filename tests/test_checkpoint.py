@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fractions
 import functools
 import os
 import subprocess
@@ -262,6 +263,14 @@ def test_what_could_not_be_opened_again_is_not_written(tmp_path):
     pixelwise.save(whole, tmp_path / "it.safetensors")
     with pytest.raises(OutputError, match="exists already"):
         pixelwise.save(whole, tmp_path / "it.safetensors", overwrite=False)
+    before = (tmp_path / "it.safetensors").read_bytes()
+    pixelwise.save(create_model("unet", width=2), tmp_path / "other.safetensors")
+    for to in (None, "milesial.unet"):
+        with pytest.raises(OutputError, match="exists already"):
+            convert_file(tmp_path / "other.safetensors", tmp_path / "it.safetensors", to=to)
+    assert (tmp_path / "it.safetensors").read_bytes() == before
+    convert_file(tmp_path / "other.safetensors", tmp_path / "it.safetensors", overwrite=True)
+    assert (tmp_path / "it.safetensors").read_bytes() != before
 
 
 def test_load_checkpoint_fills_an_existing_network(file, theirs):
@@ -327,6 +336,17 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="would run code"):
         from_checkpoint(tmp_path / "evil.pth")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_pickle_that_is_trusted_is_read_under_any_name(theirs, tmp_path):
+    for name in (
+        "best.pt",
+        "other.pt",
+    ):  # a run of ours, whose card stands beside the tensors, has that name too
+        torch.save({"state_dict": theirs.state_dict(), "rate": fractions.Fraction(1, 2)}, tmp_path / name)
+        with pytest.raises(WeightsError, match="would run code"):
+            from_checkpoint(tmp_path / name)
+        same_logits(from_checkpoint(tmp_path / name, allow_pickle=True), theirs)
 
 
 FILES: dict[str, tuple[str, dict[str, object]]] = {

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pixelwise import Segmenter, SegmentOptions
+from pixelwise import LabelSet, Segmenter, SegmentOptions
 from pixelwise.cli import app
 from pixelwise.datasets.layouts import LAYOUTS
 from pixelwise.datasets.opening import PairSamples, open_samples
 from pixelwise.datasets.sample import Pair, Sample
-from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.errors import InputError, PixelwiseWarning, UnknownNameError
 from pixelwise.evaluation import PROTOCOLS, evaluate
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from pixelwise.labels import VOC
@@ -89,6 +89,23 @@ def test_what_cannot_be_scored(folder, colors_model):
     Image.fromarray(bad[:-1]).save(folder / "masks" / "right.png")
     with pytest.raises(InputError, match=r"right\.png should be .*\(40, 60\), got \(39, 60\)"):
         evaluate(segmenter, open_samples(folder))
+
+
+def test_classes_are_matched_by_name_and_others_by_their_place_with_a_warning(tmp_path, colors_model):
+    picture = quadrants()
+    truth = LabelSet.of(COLORS.names).to_indices(quadrant_labels())
+    sample = Sample(picture, truth.astype(np.uint8), "quadrants")
+    segmenter = Segmenter(colors_model)
+    expected = evaluate(segmenter, [sample]).confusion.matrix
+    assert (expected > 0).sum() > 2
+    back = COLORS.names[::-1]
+    turned = Sample(picture, (3 - truth).astype(np.uint8), "quadrants")
+    found = evaluate(segmenter, [turned], classes=LabelSet.of(back)).confusion.matrix
+    np.testing.assert_array_equal(found, expected[::-1, ::-1])
+    others = LabelSet.of(["a", "b", "c", "d"])
+    with pytest.warns(PixelwiseWarning, match="compared by their places: '.*' counts as 'a'"):
+        by_place = evaluate(segmenter, [sample], classes=others).confusion.matrix
+    np.testing.assert_array_equal(by_place, expected)
 
 
 def test_the_protocol_of_torchvision_is_that_of_its_reference_scripts(tmp_path):

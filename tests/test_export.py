@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixelwise.errors import ExportError, OutputError
+from pixelwise.errors import ExportError, InputError, OutputError
 from pixelwise.export import onnx as module
 from pixelwise.export.onnx import export_onnx, trace
 from pixelwise.weights.card import CARD_KEY, Card
@@ -131,8 +131,10 @@ def test_a_size_that_the_network_does_not_take_cannot_be_checked(tmp_path):
 
 
 def test_what_cannot_be_exported(tmp_path, exported):
-    with pytest.raises(ExportError, match="no Network"):
-        export_onnx(nn.Conv2d(3, 4, 1), CARD, tmp_path / "x.onnx")
+    with pytest.raises(InputError, match="gave logits of 254x318, which are no whole ratio"):
+        export_onnx(nn.Conv2d(3, 4, 3), CARD, tmp_path / "x.onnx")
+    with pytest.raises(InputError, match=r"takes a network, its card .* and a path, got PosixPath as a card"):
+        export_onnx(nn.Conv2d(3, 4, 1), tmp_path / "x.onnx", CARD)
     with pytest.raises(OutputError, match="exists already"):
         export_onnx(Net(), CARD, exported[1], overwrite=False)
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from torch import Tensor, nn
 
 import pixelwise
 from pixelwise import catalog, from_checkpoint, load_checkpoint
-from pixelwise.checkpoints.huggingface.folder import open_folder
+from pixelwise.checkpoints.huggingface.folder import open_folder, say_what_is_open
 from pixelwise.checkpoints.loading import families
 from pixelwise.checkpoints.saving import convert_file
-from pixelwise.encoders import mit
+from pixelwise.encoders import mit, swin
 from pixelwise.errors import WeightsError
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import ADE20K
 from pixelwise.models.segformer import segformer_b0
+from pixelwise.weights.origin import Origin
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore:the folder .* has no preprocessor_config.json")
@@ -120,6 +122,7 @@ CASES: dict[str, Any] = {
         "ConvNextV2Config", {"use_auxiliary_head": False}, hidden_act="relu", out_features=["stage2", "stage4"]
     ),
     "swin": lambda: upernet("SwinConfig"),
+    "swin more heads than channels before": lambda: upernet("SwinConfig", num_heads=[1, 2, 4, 16]),
     "swin relu, epsilon": lambda: upernet("SwinConfig", hidden_act="relu", layer_norm_eps=0.1),
     "swin window, ratio, no bias": lambda: upernet(
         "SwinConfig", window_size=5, mlp_ratio=2.5, qkv_bias=False, patch_size=2
@@ -162,6 +165,7 @@ def test_logits_are_those_of_transformers_and_stay_so_through_our_own_file(case:
 REFUSED: list[tuple[str, str, Any]] = [
     ("segformer", "num_encoder_blocks", 3),
     ("segformer", "reshape_last_stage", False),
+    ("segformer", "reshape_last_stage", 1),
     ("segformer", "hidden_act", "laplace"),
     ("segformer", "num_attention_heads", [3, 2, 5, 8]),
     ("segformer", "depths", [2, 2, 2, 2]),
@@ -176,6 +180,7 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("segformer", "strides", [4, 2, 2, -1]),
     ("segformer", "strides", "4222"),
     ("segformer", "classifier_dropout_prob", 2),
+    ("segformer", "classifier_dropout_prob", 1.0),
     ("segformer", "drop_path_rate", float("nan")),
     ("segformer", "id2label", {"0": "a", "1": "b"}),
     ("segformer", "id2label", {"0": "a", "2": "b", "3": "c", "4": "d", "5": "e"}),
@@ -192,6 +197,7 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("swin", "backbone_config.image_size", None),
     ("swin", "pool_scales", [1, 2]),
     ("swin", "pool_scales", [1, 2, 3, 10**9]),
+    ("swin", "pool_scales", [1, 2, 3, 513]),
     ("swin", "use_auxiliary_head", False),
     ("swin", "auxiliary_in_channels", 7),
     ("swin", "auxiliary_num_convs", 2),
@@ -303,6 +309,14 @@ def test_a_configuration_that_is_none_is_one_sentence(text, folders, tmp_path):
         assert str(folder) in str(refused.value)
 
 
+def test_a_configuration_of_many_bytes_is_not_read(folders, tmp_path):
+    folder = copied(folders, "segformer", tmp_path)
+    said = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(said + " " * 2**24)
+    with pytest.raises(WeightsError, match=r"config\.json has 16,77.,... bytes, expected a configuration"):
+        from_checkpoint(folder)
+
+
 @pytest.mark.parametrize(
     "architecture",
     ["SegformerForImageClassification", "SegformerModel", "Mask2FormerForUniversalSegmentation",
@@ -321,6 +335,30 @@ def test_a_model_type_alone_is_enough_to_open_or_to_refuse(folders, tmp_path):
     assert from_checkpoint(folder).num_classes == 5
     with pytest.raises(WeightsError, match="holds a model of the type 'beit' of transformers"):
         from_checkpoint(changed(folder, model_type="beit"))
+    both = changed(folder, architectures=["SegformerForSemanticSegmentation"], model_type="upernet")
+    with pytest.raises(WeightsError, match="SegformerForSemanticSegmentation of the model_type 'upernet'"):
+        from_checkpoint(both)
+
+
+@pytest.mark.parametrize("stages", [[1, 2, 3, 4], [-4, -3, -2, -1]])
+@pytest.mark.parametrize("names", [STAGES, None])
+def test_stages_are_said_by_name_by_number_or_from_the_end(stages, names, folders, tmp_path):
+    folder = changed(
+        copied(folders, "swin", tmp_path),
+        backbone_config__out_indices=stages,
+        backbone_config__out_features=names,
+    )
+    expected, image = from_checkpoint(folders["swin"]), torch.randn(1, 3, 64, 64)
+    assert torch.equal(from_checkpoint(folder).coarse(image), expected.coarse(image))
+    with pytest.raises(WeightsError, match=r"out_(features|indices)="):
+        from_checkpoint(changed(folder, backbone_config__out_indices=stages[::-1]))
+
+
+def test_channels_of_an_auxiliary_head_that_is_none_do_not_matter(tmp_path):
+    folder = written(CASES["convnextv2 relu, two stages"](), tmp_path)
+    assert from_checkpoint(changed(folder, auxiliary_in_channels=384)).num_classes == 5
+    with pytest.raises(WeightsError, match="use_auxiliary_head=True, expected false, as out_features has 2"):
+        from_checkpoint(changed(folder, use_auxiliary_head=True))
 
 
 def test_a_configuration_beside_the_tensors_of_another_network_is_refused(folders, tmp_path):
@@ -367,6 +405,33 @@ def test_pictures_become_the_pixels_of_transformers_own_processor(options, folde
         assert np.abs(ours - theirs).max() <= 2e-6 * np.abs(theirs).max()
 
 
+@pytest.mark.parametrize("name", ["Segformer", "ViT"])
+def test_what_a_processor_does_not_say_is_its_usual(name, folders, tmp_path):
+    folder = copied(folders, "segformer", tmp_path)
+    processor = getattr(transformers, f"{name}ImageProcessorPil")()
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": f"{name}ImageProcessor"})
+    )
+    image = picture()
+    ours, theirs = (
+        from_checkpoint(folder).card.preprocess(image),
+        processor(image, return_tensors="np").pixel_values,
+    )
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= 2e-6 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize(
+    ("said", "reduced"),
+    [({"reduce_labels": True}, True), ({"reduce_labels": True, "do_reduce_labels": False}, False),
+     ({"reduce_labels": False, "do_reduce_labels": True}, True)],
+)  # fmt: skip
+def test_the_older_word_for_reduced_labels_is_read_where_the_newer_is_not(said, reduced, folders, tmp_path):
+    folder = copied(folders, "segformer", tmp_path)
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    assert from_checkpoint(folder).card.labels.ids == ((1, 2, 3, 4, 5) if reduced else (0, 1, 2, 3, 4))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("resample", 3), ("do_center_crop", True), ("do_pad", True), ("image_processor_type", "BeitImageProcessor"),
@@ -409,6 +474,9 @@ def test_labels_names_and_files_are_those_of_the_folder(name: str, reduced: bool
         assert labels.ids == ((1, 2, 3, 4, 5) if reduced else (0, 1, 2, 3, 4))
         assert labels.ignore_id == (0 if reduced else 255)
         assert len(set(labels.colors)) == 5
+        assert (
+            (0, 0, 0) in labels.colors
+        ) != reduced  # the first class is then none that is outside the others
         found = segmenter(image).labels.astype(int) - reduced
         assert (found == expected).mean() > 0.999  # two roundings of one interpolation may part at a tie
         assert len(np.unique(found)) > 1
@@ -425,8 +493,11 @@ def test_names_that_are_made_up_are_numbers_and_ade20ks_are_its_own(folders, tmp
 def test_the_number_that_counts_for_nothing_is_the_configurations(folders, tmp_path):
     folder = changed(copied(folders, "segformer", tmp_path), semantic_loss_ignore_index=99)
     assert from_checkpoint(folder).card.labels.ignore_id == 99
-    folder = changed(folder, semantic_loss_ignore_index=-100)
-    assert from_checkpoint(folder).card.labels.ignore_id == 255
+    for unsaid in (-100, 3, "3"):  # of nothing, of a class, of no number
+        folder = changed(folder, semantic_loss_ignore_index=unsaid)
+        assert from_checkpoint(folder).card.labels.ignore_id == 255
+    folder = changed(copied(folders, "swin", tmp_path), loss_ignore_index=5)
+    assert from_checkpoint(folder).card.labels.ignore_id == 5
 
 
 def test_the_card_has_the_name_of_the_folder_or_of_what_the_hubs_cache_keeps(folders, tmp_path):
@@ -450,12 +521,15 @@ def test_a_single_label_is_binary(tmp_path):
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_folder_that_does_not_say_how_pictures_are_prepared_is_opened_with_a_warning(folders):
+def test_a_folder_that_does_not_say_how_pictures_are_prepared_is_opened_with_a_warning(folders, tmp_path):
     with pytest.warns(
         UserWarning, match=r"no preprocessor_config\.json, so pictures are prepared as usual: .*512"
     ):
         network = from_checkpoint(folders["segformer"])
     assert network.card.preprocess == catalog.entry("segformer_b0").card.preprocess
+    with pytest.warns(UserWarning, match=r"their own size, mean \(0\.0, 0\.0, 0\.0, 0\.0\) and std \(1\.0, "):
+        network = from_checkpoint(written(segformer(num_channels=4), tmp_path))
+    assert network.card.preprocess == Preprocess((0.0,) * 4, (1.0,) * 4)
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -474,6 +548,12 @@ def test_folders_cut_into_shards_and_torchs_files_are_read(folders, tmp_path):
     shard = next((tmp_path / "cut").glob("model-*.safetensors"))
     index = tmp_path / "cut" / "model.safetensors.index.json"
     places = json.loads(index.read_text())
+    unlisted = sorted(places["weight_map"])[0]
+    fewer = {key: name for key, name in places["weight_map"].items() if key != unlisted}
+    index.write_text(json.dumps({"weight_map": fewer}))
+    with pytest.raises(WeightsError, match=f"hold other tensors: '{unlisted}' is in one of the two only"):
+        from_checkpoint(tmp_path / "cut")
+    index.write_text(json.dumps(places))
     shard.rename(tmp_path / "elsewhere.safetensors")
     with pytest.raises(WeightsError, match=f"{shard.name}.*does not lie beside it"):
         from_checkpoint(tmp_path / "cut")
@@ -541,8 +621,25 @@ def test_published_sizes_are_opened_without_a_warning():
     assert from_checkpoint(family.to_theirs(network.state_dict())).num_classes == 3
 
 
+@pytest.mark.parametrize(("window", "published"), [(7, True), (12, True), (8, False)])
+def test_a_swin_transformer_of_a_published_size_has_a_published_window(window: int, published: bool):
+    size = swin.SIZES["swin_tiny"]
+    arguments = {"channels": size.channels, "depths": size.depths, "heads": size.heads, "mlp_ratio": 4}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        say_what_is_open("huggingface.upernet_swin", Origin("upernet_swin", {**arguments, "window": window}))
+    assert [str(one.message)[:44] for one in said] == (
+        [] if published else ["these tensors do not say hidden_act, layer_n"]
+    )
+
+
 def test_a_folder_does_not_go_into_a_network_that_computes_otherwise(tmp_path):
-    theirs = segformer(num_attention_heads=[1, 2, 4, 8], hidden_act="relu")
+    training = {
+        "drop_path_rate": 0.3,
+        "hidden_dropout_prob": 0.2,
+        "classifier_dropout_prob": 0.4,
+    }  # computes the same
+    theirs = segformer(num_attention_heads=[1, 2, 4, 8], hidden_act="relu", **training)
     folder = written(theirs, tmp_path)
     sizes = {"channels": (8, 16, 40, 16), "depths": (1, 2, 1, 1), "width": 12, "num_classes": 5}
     with pytest.raises(WeightsError, match=r"heads=\(1, 2, 4, 8\), this one has \(1, 2, 5, 8\)"):

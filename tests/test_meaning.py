@@ -289,6 +289,19 @@ def test_planes_that_no_memory_holds_are_refused_before_the_work():
             segmenter(picture, tile=tile, probabilities=True, logits=True)
 
 
+@pytest.mark.parametrize(
+    ("k", "outputs", "planes"), [(1, "binary", 3), (2, "regions", 4), (2, "exclusive", 4)]
+)
+def test_planes_are_counted_one_by_one(k, outputs, planes, monkeypatch):
+    segmenter, picture = looking(k, outputs), photo(10, 10)
+    monkeypatch.setattr("pixelwise.inference.planes.MOST_BYTES", planes * 400)
+    found = segmenter(picture, probabilities=True, logits=True)
+    assert len(found.probabilities) + len(found.logits) == planes
+    monkeypatch.setattr("pixelwise.inference.planes.MOST_BYTES", planes * 400 - 1)
+    with pytest.raises(InputError, match=f"{planes} planes of 10 x 10 float32"):
+        segmenter(picture, probabilities=True, logits=True)
+
+
 def overlapping() -> tuple[Segmenter, np.ndarray]:
     """A whole with a core inside that reaches out of it, and their masks."""
     masks = np.zeros((2, 30, 40), bool)

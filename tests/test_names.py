@@ -186,6 +186,12 @@ def test_all_words_of_another_library_are_answered_at_once_with_ours():
         "create_model() has no argument 'encoder_name'; here it is encoder=; 'classes' is num_classes=, "
         "'pretrained' is encoder_weights=, 'in_chans' is in_channels="
     )
+    with pytest.raises(TypeError) as caught:
+        create_model("unet", classes=3, colour="red", in_chans=4)  # nobody's word is passed over
+    assert (
+        str(caught.value)
+        == "unet() has no argument 'classes'; here it is num_classes=; 'in_chans' is in_channels="
+    )
 
 
 @pytest.mark.parametrize(

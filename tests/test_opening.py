@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -30,7 +31,7 @@ from pixelwise.cli.app import app
 from pixelwise.errors import DownloadError, InputError, PixelwiseWarning, UnknownNameError
 from pixelwise.outputs.reading import read_labels
 from pixelwise.training.progress import Progress
-from tiny import CARD, write_colors_model
+from tiny import CARD, quadrant_labels, quadrants, write_colors_model
 
 HERE = Path(__file__).parent
 TINY = {
@@ -364,7 +365,7 @@ def test_a_network_of_anyone_gives_the_labels_of_the_definition_here_and_exporte
     assert found.classes.names == ("wall", "sky", "sea")
     # The pooling of transformers' UPerNet cannot be exported for every size
     one = {"traced_at": (96, 128), "dynamic": False} if name == "transformers UPerNet" else {}
-    pixelwise.export_onnx(segmenter.engine.network, segmenter.card, tmp_path / "it.onnx", **one)
+    pixelwise.export_onnx(network, card, tmp_path / "it.onnx", **one)
     exported = Segmenter(tmp_path / "it.onnx")
     assert exported.card == segmenter.card
     assert (exported(image).labels == expected).mean() > 0.9999
@@ -405,6 +406,20 @@ def test_probabilities_are_refused_where_they_would_be_taken_for_logits(photo):
     expected = plain(network, photo, MEAN, STD)
     found = Segmenter(network, classes=["a", "b", "c"], mean=MEAN, std=STD)(photo)
     assert (found.labels == expected).mean() > 0.999
+    two = Sigmoids(3, 2, 1)  # whose sum is never far from 1
+    found = Segmenter(two, classes=["a", "b"], mean=MEAN, std=STD)(photo)
+    assert (found.labels == plain(two, photo, MEAN, STD)).mean() > 0.999
+
+
+def test_a_size_that_a_network_does_not_divide_is_no_reason_to_refuse_it(photo):
+    torch.manual_seed(0)
+    network = lively(nn.Conv2d(3, 3, 3, stride=4, padding=1), photo)
+    segmenter = Segmenter(network, classes=["a", "b", "c"], mean=MEAN, std=STD, size=50)
+    assert (segmenter.card.stride, segmenter.card.preprocess.size) == (4, 50)
+    with torch.no_grad():  # (13, 17) of the 50 x 66 pixels that it sees
+        coarse = network(torch.from_numpy(segmenter.card.preprocess(photo)))
+    expected = F.interpolate(coarse, photo.shape[:2], mode="bilinear").argmax(1)[0].numpy()
+    assert (segmenter(photo).labels == expected).mean() > 0.9999
 
 
 @pytest.mark.parametrize(
@@ -431,6 +446,13 @@ def test_probabilities_are_refused_where_they_would_be_taken_for_logits(photo):
             "answers in queries, a mask and a class each",
         ),
         (Answers(3, lambda logits: logits * float("nan")), "gave numbers that are not finite"),
+        (Answers(3, lambda logits: logits.repeat(2, 1, 1, 1)), "gave (2, 3, 256, 320); expected logits"),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sigmoid()), "ends in Sigmoid, where logits are expected"),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.LogSigmoid()), "ends in LogSigmoid, where logits are expected"),
+        (
+            nn.Sequential(nn.Conv2d(3, 3, 1), nn.Hardsigmoid()),
+            "ends in Hardsigmoid, where logits are expected",
+        ),
     ],
 )
 def test_outputs_that_are_no_logits_of_pixels_are_refused_by_what_they_are(network, says):
@@ -463,7 +485,7 @@ def test_a_network_of_transformers_that_answers_in_queries_is_refused():
         ({"classes": ["a", "b"]}, "the card names 2 classes, the network has 3 outputs"),
         ({"classes": ["a", "b", "c"], "outputs": "binary"}, "names two classes"),
         ({"classes": ["a", "b", "c"], "outputs": "regions"}, "which takes 2, the network has 3 outputs"),
-        ({"classes": ["a", "b", "c"], "mean": [0.5]}, "a mean and a std for each channel"),
+        ({"classes": ["a", "b", "c"], "mean": [0.5]}, "mean is of 1 channels; say std for as many"),
         ({"card": Card.of(["a", "b", "c"]), "mean": MEAN}, "card= says mean as well"),
     ],
 )
@@ -474,7 +496,7 @@ def test_words_that_do_not_agree_are_refused(words, says):
 
 def test_without_a_card_classes_are_numbers_and_a_warning_says_how_to_name_them(photo):
     network = nn.Conv2d(3, 3, 1)
-    with pytest.warns(PixelwiseWarning, match=re.escape("give classes=[...], mean=..., std=..., or card=")):
+    with pytest.warns(PixelwiseWarning, match=re.escape("classes=[...], mean=..., std=... or card=")):
         assert Segmenter(network).classes.names == ("class 0", "class 1", "class 2")
     named = Segmenter(network, classes=["a", "b", "c"])
     assert set(named(photo).areas()) <= {"a", "b", "c"}
@@ -489,6 +511,18 @@ def test_a_network_of_transformers_brings_the_names_it_was_given(photo):
     assert segmenter.classes.names == ("wall", "sky", "sea")
     assert set(segmenter(photo[:96, :128]).areas()) <= {"wall", "sky", "sea"}
     assert Segmenter(network, classes=["a", "b", "c"]).classes.names == ("a", "b", "c")
+
+
+def test_outputs_that_are_said_without_names_number_what_these_tell_apart(photo):
+    network = nn.Conv2d(3, 2, 1)
+    with pytest.warns(PixelwiseWarning, match="named by number"):
+        segmenter = Segmenter(network, outputs="regions", mean=MEAN, std=STD)
+    assert segmenter.classes.names == ("class 0", "class 1", "class 2")
+    found, logits = segmenter(photo), logits_of(network, photo, MEAN, STD)[0].numpy()
+    for name, logit in zip(("class 1", "class 2"), logits, strict=True):
+        np.testing.assert_array_equal(
+            found.mask(name) | (abs(logit) < 1e-5), (logit > 0) | (abs(logit) < 1e-5)
+        )
 
 
 def test_a_wrapper_of_several_gpus_is_taken_off(photo):
@@ -518,10 +552,58 @@ def test_a_card_that_is_given_goes_before_the_models_own(photo, tmp_path):
         Segmenter(path, card=CARD.replace(preprocess=pixelwise.Preprocess((0, 0), (1, 1))))
 
 
+def test_words_change_what_they_say_and_nothing_else(tmp_path):
+    rule = pixelwise.Preprocess((0, 0, 0), (1, 1, 1), 40, "longer", 4, 1)
+    own = CARD.replace(preprocess=rule, stride=2, align_corners=True)
+    path = write_colors_model(tmp_path / "it.onnx", own)
+    assert Segmenter(path, mean=MEAN).card.preprocess == dataclasses.replace(rule, mean=MEAN)
+    assert Segmenter(path, std=STD).card.preprocess == dataclasses.replace(rule, std=STD)
+    assert Segmenter(path, size=30).card.preprocess == dataclasses.replace(rule, size=30)
+    given = Segmenter(path, card=Card.of(["a", "b", "c", "d"], name="by hand")).card
+    assert (given.name, given.stride, given.align_corners, given.parameters) == ("by hand", 2, True, 52)
+    network = create_model("unet", width=2, num_classes=1)
+    pixelwise.save(
+        network, tmp_path / "cells.safetensors", card=Card.of(["outside", "cell"], outputs="regions")
+    )
+    renamed = Segmenter(tmp_path / "cells.safetensors", classes=["ground", "nucleus"])
+    assert (renamed.classes.names, renamed.card.outputs) == (("ground", "nucleus"), "regions")
+
+
+def test_a_file_without_a_card_is_looked_at(tmp_path):
+    path = write_colors_model(tmp_path / "bare.onnx", card=None)
+    segmenter = Segmenter(path, classes=["dark", "red", "green", "blue"], mean=(0, 0, 0), std=(1, 1, 1))
+    assert (segmenter.card.name, segmenter.card.stride, segmenter.card.align_corners) == ("bare", 2, False)
+    np.testing.assert_array_equal(segmenter(quadrants()).labels, quadrant_labels())
+
+
+def test_a_model_of_the_package_runs_with_either_engine(photo):
+    found = {engine: Segmenter("nuclei", engine=engine) for engine in ("onnxruntime", "pytorch")}
+    assert {engine: segmenter.engine.name for engine, segmenter in found.items()} == {
+        "onnxruntime": "onnxruntime",
+        "pytorch": "pytorch",
+    }
+    file, network = found.values()
+    assert file.card == network.card
+    np.testing.assert_allclose(
+        network(photo, logits=True).logits, file(photo, logits=True).logits, rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("outputs", ["binary", "regions"])
+def test_what_a_single_logit_means_comes_back_out_of_a_file(outputs, tmp_path):
+    network, card = create_model("unet", width=2, num_classes=1), Card.of(["ground", "cell"], outputs=outputs)
+    pixelwise.save(network, tmp_path / "it.safetensors", card=card)
+    opened = Segmenter(tmp_path / "it.safetensors")
+    assert (opened.classes.names, opened.card.outputs) == (("ground", "cell"), outputs)
+
+
 def test_a_card_by_hand_says_all_there_is_to_say():
     card = Card.of(
-        ["ground", "vessel"], outputs="binary", mean=[0.5], std=[0.2], size=512, side="longer", multiple=32
-    )
+        ["ground", "vessel"], outputs="binary", mean=[0.5], std=[0.2], size=512, side="longer", multiple=32,
+        ids=[7, 9], colors=[(1, 2, 3), (4, 5, 6)], licence="MIT", notes=["of one eye"], name="eye",
+    )  # fmt: skip
+    assert (card.labels.ids, card.labels.colors) == ((7, 9), ((1, 2, 3), (4, 5, 6)))
+    assert (card.name, card.licence, card.notes) == ("eye", "MIT", ("of one eye",))
     assert (card.channels, card.preprocess.size_hw(100, 200)) == (1, (256, 512))
     assert Card.from_json(card.to_json()) == card
     assert Card.of(["a", "b", "c"], outputs="regions").channels == 2
@@ -537,6 +619,11 @@ def test_a_file_from_before_cards_said_what_outputs_mean_is_read(tmp_path):
     values = Card.of(["a", "b"]).to_dict()
     del values["outputs"]
     assert Card.from_dict(values).outputs == "exclusive"
+    network = create_model("unet", width=2, num_classes=1)  # two names of a single logit
+    vars(network)["card"] = Card.from_dict(values)
+    pixelwise.save(network, tmp_path / "it.safetensors")
+    opened = Segmenter(tmp_path / "it.safetensors")
+    assert (opened.classes.names, opened.card.outputs) == (("a", "b"), "binary")
 
 
 # Export and convert
@@ -565,11 +652,16 @@ def test_export_writes_any_model_and_says_what_is_in_it(tmp_path):
     ("command", "says"),
     [
         (["export", "{it}", "--out", "{to}.safetensors"], "expected a name that ends in .onnx"),
-        (["export", "{onnx}", "--out", "{to}.onnx"], "is an ONNX file; there is no torch network"),
+        (
+            ["export", "{onnx}", "--out", "{to}.onnx", "--size", "64,64"],
+            "is an ONNX file; there is no torch network",
+        ),
         (["export", "{it}", "--out", "{to}.onnx", "--size", "64"], "takes a height and a width"),
+        (["export", "{it}", "--out", "{to}.onnx", "--size", "0,64"], "takes a height and a width"),
         (["export", "nowhere.pth", "--out", "{to}.onnx"], "no such model file or folder"),
         (["convert", "{it}", "{to}.onnx"], "use pixelwise export"),
         (["convert", "{it}", "{to}.tflite", "--to", "milesial.unet"], "expected a name that ends in"),
+        (["convert", "{it}", "{to}.tflite", "--to", "smp"], "expected a name that ends in"),
     ],
 )
 def test_what_export_and_convert_cannot_do_leaves_no_file(tmp_path, colors_model, command, says):
@@ -603,12 +695,33 @@ def test_a_file_that_has_changed_since_is_not_pickled(tmp_path):
         pickle.dumps(segmenter)
 
 
+def test_the_engine_asks_for_the_card_that_a_network_brings():
+    network, own = create_model("unet", width=2), Card.of(["a", "b"], name="its own")
+    vars(network)["card"] = own
+    asked = []
+
+    def card(engine, brought):
+        asked.append((engine.name, brought))
+        return own.replace(name="another")
+
+    assert pixelwise.open_engine(network, card=card).card.name == "another"
+    assert asked == [("pytorch", own)]
+
+
+def test_the_number_of_threads_travels_along(tmp_path):
+    engine = Segmenter(write_colors_model(tmp_path / "it.onnx"), threads=1).engine
+    for one in (engine, copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
+        assert one._session.get_session_options().intra_op_num_threads == 1
+
+
 def test_a_device_is_named_once_and_one_that_is_not_here_is_said_to_be_none(photo, colors_model):
     network = create_model("unet", width=2)
     moved = Segmenter(network, card=Card.of(["a", "b"]), device="cpu")
     np.testing.assert_array_equal(
         moved(photo).labels, Segmenter(network, card=Card.of(["a", "b"]))(photo).labels
     )
+    double = Segmenter(copy.deepcopy(network).double(), card=Card.of(["a", "b"]))
+    assert (double(photo).labels == moved(photo).labels).mean() > 0.999
     for device in ("cuda:7", "tpu"):
         with pytest.raises(InputError, match=f"device '{device}' cannot be used here"):
             Segmenter(network, card=Card.of(["a", "b"]), device=device)
@@ -648,6 +761,10 @@ def test_pictures_of_one_size_go_through_the_network_together(photo):
     calls.clear()
     list(segmenter.map([photo, photo, photo[:40], photo, photo[:40]], batch=4))
     assert calls == [3, 1, 1]
+    seen = []
+    network.layer.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[2:])))
+    list(segmenter.map([photo, photo], pixelwise.SegmentOptions(tile=64), batch=2))
+    assert set(seen) == {(64, 64)}  # never the whole picture
 
 
 def test_a_bad_picture_stops_the_stream_or_takes_its_own_place(photo):
@@ -660,10 +777,25 @@ def test_a_bad_picture_stops_the_stream_or_takes_its_own_place(photo):
         assert next(stream).labels.shape == photo.shape[:2]  # those before it are not lost
         with pytest.raises(InputError, match="picture"):
             next(stream)
-    with pytest.raises(InputError, match="batch must be at least 1"):
+    with pytest.raises(InputError, match="batch must be a whole number from 1 up"):
         segmenter.map(pictures, batch=0)
     with pytest.raises(UnknownNameError, match="did you mean 'return'"):
         segmenter.map(pictures, on_error="retrun")
+    for stream in (segmenter.map([photo], max_pixels=9), segmenter.map([photo] * 2, batch=2, max_pixels=9)):
+        with pytest.raises(InputError, match="pixels"):
+            next(stream)
+    with pytest.raises(InputError, match="pixels"):
+        segmenter([photo], max_pixels=9)
+
+
+def test_a_list_is_segmented_as_one_picture_is(photo):
+    torch.manual_seed(0)
+    segmenter = Segmenter(nn.Conv2d(3, 2, 1), classes=["a", "b"])
+    words = {"min_confidence": 0.6, "tile": 64, "confidence": True, "probabilities": True, "logits": True}
+    alone, (listed,) = segmenter(photo, **words), segmenter([photo], **words)
+    assert (alone.labels == 255).any()
+    for name in ("labels", "confidence", "probabilities", "logits"):
+        np.testing.assert_array_equal(getattr(listed, name), getattr(alone, name))
 
 
 def test_a_stream_holds_no_more_than_a_batch(photo):
@@ -729,3 +861,234 @@ def test_after_a_fork_and_in_a_new_process_everything_answers(method, engine, tm
     assert not hangs
     assert (np.load(tmp_path / "labels.npy") == expected).mean() > 0.9999
     assert (segmenter(picture).labels == expected).all()  # and here nothing has changed
+
+
+def test_the_activation_of_a_model_of_smp_here_is_left_out(photo):
+    import pixelwise.smp as smp
+
+    torch.manual_seed(0)
+    model = smp.Unet("resnet18", encoder_weights=None, classes=1, activation="sigmoid").eval()
+    image = photo[:96, :128]
+    segmenter = Segmenter(model, classes=["a", "b"], mean=MEAN, std=STD)
+    with torch.no_grad():
+        p = model(torch.from_numpy(segmenter.card.preprocess(image)))[0, 0].numpy()
+        model.segmentation_head[0].bias -= float(np.median(np.log(p / (1 - p))))
+        p = model(torch.from_numpy(segmenter.card.preprocess(image)))[0, 0].numpy()
+    found, clear = segmenter(image, probabilities=True), abs(p - 0.5) > 1e-4
+    assert 0.4 < (p > 0.5).mean() < 0.6
+    np.testing.assert_array_equal(found.mask("b")[clear], p[clear] > 0.5)
+    np.testing.assert_allclose(found.probabilities[1], p, atol=1e-5)
+
+
+# What must not happen in silence
+
+
+def test_weights_of_a_network_that_computes_otherwise_are_not_loaded(tmp_path):
+    """No shape shows it."""
+    made = {
+        "segformer_b0": ({"activation": "relu"}, "activation='relu', this one has 'gelu'"),
+        "unet": (
+            {"encoder": "resnet18", "interpolation": "bilinear"},
+            "interpolation='bilinear', this one has",
+        ),
+        "deeplabv3plus": ({"encoder": "resnet18", "atrous_rates": (6, 12, 18)}, "atrous_rates="),
+    }
+    for name, (arguments, says) in made.items():
+        usual = {key: value for key, value in arguments.items() if key == "encoder"}
+        pixelwise.save(create_model(name, num_classes=2, **arguments), tmp_path / f"{name}.safetensors")
+        with pytest.raises(InputError, match=re.escape(says)):
+            pixelwise.load_checkpoint(
+                create_model(name, num_classes=2, **usual), tmp_path / f"{name}.safetensors"
+            )
+        pixelwise.load_checkpoint(
+            create_model(name, num_classes=2, **arguments), tmp_path / f"{name}.safetensors"
+        )
+
+
+def test_a_copy_of_the_best_weights_still_says_whose_they_are(tmp_path, monkeypatch):
+    def stop(self, step, *_):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "step", stop)
+    run(*train(tmp_path))
+    (tmp_path / "run/best.pt").rename(tmp_path / "mine (1).pth")
+    assert Segmenter(tmp_path / "mine (1).pth").classes.names == ("ground", "disc", "square")
+
+
+def test_a_run_does_not_begin_where_another_has_left_its_weights(tmp_path):
+    command = train(tmp_path)
+    done(*command)
+    (tmp_path / "run/checkpoint.pt").unlink()
+    assert "holds a run already" in str(run(*command).exception)
+
+
+def test_segmenting_leaves_every_part_in_its_mode(photo):
+    """Frozen norms stay frozen, and dropout that was left on stays on."""
+    foreign = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).train()
+    foreign[1].eval()
+    ours = create_model("unet", width=2).train()
+    ours.inc.eval()
+    for network, names in ((foreign, ["a", "b", "c"]), (ours, ["a", "b"])):
+        before = [part.training for part in network.modules()]
+        Segmenter(network, classes=names)(photo)
+        assert [part.training for part in network.modules()] == before
+
+
+def test_a_compiled_network_keeps_its_card(photo, tmp_path):
+    pixelwise.save(
+        create_model("unet", width=2), tmp_path / "it.safetensors", card=Card.of(["sky", "sea"], mean=MEAN)
+    )
+    network = from_checkpoint(tmp_path / "it.safetensors")
+    for wrapped in (torch.compile(network, backend="eager"), nn.DataParallel(network)):
+        segmenter = Segmenter(wrapped)
+        assert segmenter.card == Segmenter(network).card
+        np.testing.assert_array_equal(segmenter(photo).labels, Segmenter(network)(photo).labels)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "cat",
+        {"cat", "dog"},
+        {0: "cat", 1: "dog"},
+        [1, 2],
+        ["cat", ""],
+        [("cat", 1), ("dog", 2)],
+        2,
+        [None, "x"],
+    ],
+)
+def test_names_of_classes_are_words_in_a_list(names):
+    with pytest.raises(InputError, match="names of classes"):
+        Segmenter(nn.Conv2d(3, 2, 1), classes=names)
+    with pytest.raises(InputError, match="names of classes"):
+        Card.of(names)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"mean": (123.0, 116.0, 103.0)}, "divide numbers for 0 to 255 by 255"),
+        ({"mean": (float("nan"),) * 3}, "mean is of values in"),
+        ({"std": (float("inf"),) * 3}, "std must be positive"),
+        ({"std": (0, 1, 1)}, "std must be positive"),
+        ({"mean": 0.5}, "a number a channel"),
+        ({"mean": ("a", "b", "c")}, "a number a channel"),
+        ({"size": "512"}, "size takes pixels"),
+        ({"size": 32.5}, "size takes pixels"),
+        ({"size": 0}, "at least 1 pixel"),
+        ({"card": "everyday"}, "takes a pixelwise.Card"),
+        ({"threads": 0}, "threads must be a whole number from 1 up"),
+        ({"device": "meta"}, "holds no values"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_in_a_sentence(words, says):
+    network = create_model("unet", width=2)
+    with pytest.raises(InputError, match=says) as refused:
+        Segmenter(network, **({} if "card" in words else {"classes": ["a", "b"]}), **words)
+    assert "\n" not in str(refused.value)
+    for array in (np.float32([0.5, 0.5, 0.5]), torch.tensor([0.5, 0.5, 0.5])):
+        assert Segmenter(network, classes=["a", "b"], mean=array).card.preprocess.mean == (0.5, 0.5, 0.5)
+
+
+def test_an_answer_that_is_no_number_is_not_drawn(photo):
+    network = nn.Conv2d(3, 2, 1)
+    segmenter = Segmenter(network, classes=["a", "b"])
+    nn.init.constant_(network.weight, float("nan"))
+    for options in ({}, {"tile": 32}, {"flips": ["horizontal"]}):
+        with pytest.raises(InputError, match="not finite"):
+            segmenter(photo, **options)
+
+
+def test_numbers_of_classes_are_no_logits():
+    for answer in (lambda logits: logits.argmax(1, keepdim=True), lambda logits: logits > 0):
+        with pytest.raises(InputError, match="where logits are expected; leave out what comes behind them"):
+            Segmenter(Answers(3, answer), classes=["a", "b", "c"])
+
+
+def test_scores_go_when_what_they_were_of_goes():
+    card = Segmenter("everyday").card
+    assert card.scores
+    assert Segmenter("everyday", classes=[f"c{i}" for i in range(21)]).card.scores == ()
+    assert Segmenter("everyday", size=100).card.scores == ()
+
+
+def test_several_sigmoids_of_an_smp_model_are_regions(photo, tmp_path):
+    import pixelwise.smp as smp
+
+    torch.manual_seed(0)
+    model = smp.Unet("resnet18", encoder_weights=None, classes=2, activation="sigmoid").eval()
+    model.save_pretrained(tmp_path / "folder")
+    with pytest.warns(PixelwiseWarning, match="named by number"):
+        opened = Segmenter(tmp_path / "folder")
+    named = Segmenter(model, classes=["none", "a", "b"], mean=opened.card.preprocess.mean)
+    assert opened.card.outputs == named.card.outputs == "regions"
+    image = photo[:96, :128]
+    with torch.no_grad():
+        p = model(torch.from_numpy(named.card.preprocess(image)))[0].numpy()
+    for name, mask in (("a", p[0] > 0.5), ("b", p[1] > 0.5)):
+        assert (named(image).mask(name) == mask).mean() > 0.999
+
+
+def test_an_smp_model_is_saved_and_exported_as_it_is(photo, tmp_path):
+    import pixelwise.smp as smp
+
+    model = smp.Unet("resnet18", encoder_weights=None, classes=2).eval()
+    card = Card.of(["a", "b"], name="mine")
+    pixelwise.save(model, tmp_path / "it.safetensors", card=card)
+    pixelwise.export_onnx(model, card, tmp_path / "it.onnx")
+    expected = Segmenter(model, card=card)(photo[:96, :128]).labels
+    for file in ("it.safetensors", "it.onnx"):
+        assert (Segmenter(tmp_path / file)(photo[:96, :128]).labels == expected).mean() > 0.9999
+
+
+def test_a_composed_network_is_prepared_as_its_encoder_was_and_not_as_a_paper_of_that_name():
+    with pytest.warns(PixelwiseWarning, match=r"mean \(0\.485, 0\.456, 0\.406\)"):
+        composed = Segmenter(create_model("unet", encoder="resnet18", num_classes=2))
+    assert composed.card.preprocess == pixelwise.Preprocess()
+
+
+def test_a_file_asks_for_nothing_from_elsewhere(tmp_path, monkeypatch):
+    """Neither the header of our own files nor a configuration of SMP makes anything be fetched."""
+    from safetensors.torch import save_file
+
+    from pixelwise.checkpoints.reading import ORIGIN_KEY
+
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("the network was asked"))
+    for argument in ("pretrained", "pretrained_backbone", "weights", "weights_backbone"):
+        said = {ORIGIN_KEY: json.dumps({"model": "fcn_resnet50", "arguments": {argument: "DEFAULT"}})}
+        save_file({"x": torch.zeros(1)}, tmp_path / "it.safetensors", metadata=said)
+        with pytest.raises(InputError, match="missing"):
+            from_checkpoint(tmp_path / "it.safetensors")
+    (tmp_path / "folder").mkdir()
+    save_file({"x": torch.zeros(1)}, tmp_path / "folder/model.safetensors")
+    config = {"_model_class": "DPT", "encoder_name": "tu-hf-hub:evil/model", "encoder_depth": 3, "classes": 2}
+    for more in ({}, {"encoder_name": "tu-local-dir:/etc"}, {"encoder_name": "tu-resnet18", "weights": True}):
+        (tmp_path / "folder/config.json").write_text(json.dumps({**config, **more}))
+        with pytest.raises(InputError):
+            Segmenter(tmp_path / "folder")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.pt")
+    with pytest.raises(InputError, match="is no file"):
+        Segmenter(tmp_path / "x.pt")
+    for name in ("a" * 5000, "", "a\0b"):
+        with pytest.raises(InputError):
+            Segmenter(name)
+
+
+def test_a_file_of_one_size_is_looked_at_at_that_size(tmp_path):
+    network = nn.Conv2d(3, 2, 1)
+    card = Card.of(["a", "b"])
+    pixelwise.export_onnx(network, card, tmp_path / "one.ONNX", traced_at=(64, 64), dynamic=False)
+    assert Segmenter(tmp_path / "one.ONNX").classes.names == ("a", "b")
+    import onnx
+
+    bare = onnx.load(tmp_path / "one.ONNX")
+    del bare.metadata_props[:]
+    onnx.save(bare, tmp_path / "bare.onnx")
+    segmenter = Segmenter(tmp_path / "bare.onnx", classes=["a", "b"])
+    assert segmenter(np.zeros((64, 64, 3), np.uint8)).labels.shape == (64, 64)

@@ -67,11 +67,14 @@ def test_a_torch_network_and_its_file_agree_and_the_network_is_left_in_training(
     np.testing.assert_array_equal(a.labels, b.labels)
     np.testing.assert_allclose(a.confidence, b.confidence, atol=1e-6)
     assert network.training
+    still = Colors().eval()
+    np.testing.assert_array_equal(Segmenter(still, card=CARD)(noise).labels, a.labels)
+    assert not still.training
     assert ours.engine.name == "pytorch"
 
 
 def test_a_network_without_card_gets_generic_labels():
-    with pytest.warns(PixelwiseWarning, match="named by number.*give classes"):
+    with pytest.warns(PixelwiseWarning, match="named by number.*say what it was made with: classes"):
         segmenter = Segmenter(Colors())
     assert segmenter.classes.names == ("class 0", "class 1", "class 2", "class 3")
     assert segmenter.card.parameters == 52

@@ -244,6 +244,18 @@ def test_parts_of_smp_itself_run_here(kind, tmp_path):
     model.load_state_dict(loaded.state_dict())
 
 
+@pytest.mark.parametrize("kind", ["Unet", "UnetPlusPlus", "FPN"])
+def test_an_encoder_of_one_runs_with_the_decoder_of_the_other(kind):
+    for part in ("encoder", "decoder"):
+        model, reference = pair(kind)
+        image = picture(kind)
+        with torch.no_grad():
+            expected = reference(image)
+            setattr(model, part, getattr(reference, part))
+            assert apart(model(image), expected) < 1e-5
+            assert apart(model.network(image)["out"], expected) < 1e-5
+
+
 def _torch_file(tensors) -> bytes:
     file = io.BytesIO()
     torch.save(dict(tensors), file)
@@ -371,7 +383,7 @@ def test_a_traced_head_runs():
     assert torch.equal(model(picture()), conv(by_hand(model, "Unet", picture())))
 
 
-def test_a_classifier_of_anybody_is_used():
+def test_a_classifier_of_anybody_is_used(tmp_path):
     model, reference = pair("Unet", aux_params={"classes": 3})
     head = nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(model.encoder.channels[-1], 6)
@@ -380,6 +392,12 @@ def test_a_classifier_of_anybody_is_used():
     for got, expected in zip(model(picture()), reference(picture()), strict=True):
         assert apart(got, expected) < 1e-5
     reference.load_state_dict(model.state_dict(), strict=True)
+    model.classification_head = nn.Sequential(
+        *head[:2], nn.Linear(model.encoder.channels[-1], 6), nn.Linear(6, 2)
+    )
+    with pytest.warns(UserWarning, match=r"config.json cannot say which parts"):
+        model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["aux_params"]["classes"] == 2
     model.classification_head = None
     assert isinstance(model(picture()), Tensor)
 
@@ -415,9 +433,24 @@ def test_what_a_head_says_of_itself_is_in_the_config(tmp_path):
     back = theirs.from_pretrained(tmp_path, strict=True).eval()
     assert model(image).shape == (1, 9, 16, 16)
     assert apart(model(image), back(image)) < 1e-5
+    model.segmentation_head = nn.Sequential(
+        nn.Conv2d(64, 9, 1), *(nn.UpsamplingBilinear2d(scale_factor=2),) * 2
+    )
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["upsampling"] == 4
+    assert theirs.from_pretrained(tmp_path, strict=True).eval()(image).shape == model(image).shape
+    model.segmentation_head = nn.Sequential(nn.Conv2d(64, 9, 1))
     model.segmentation_head.append(nn.Hardsigmoid())
     with pytest.warns(UserWarning, match=r"Hardsigmoid"):
         model.save_pretrained(tmp_path)
+
+
+def test_a_depth_that_is_not_the_usual_keeps_smps_factor_in_the_config(tmp_path):
+    model = made(ours, "PSPNet", encoder_depth=4)
+    assert model(picture()).shape == (1, 4, 64, 64)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["upsampling"] == 8
+    assert torch.equal(ours.from_pretrained(tmp_path)(picture()), model(picture()))
 
 
 def test_logits_that_are_none_are_refused():
@@ -426,6 +459,9 @@ def test_logits_that_are_none_are_refused():
     with pytest.raises(
         InputError, match=r"expected logits \(n, 4, h, w\) from the parts of this Unet, got \(1, "
     ):
+        model.network(picture())
+    model.segmentation_head = nn.Sequential(nn.Conv2d(8, 4, 1), nn.GLU(dim=1))  # halves the channels
+    with pytest.raises(InputError, match=r"expected logits \(n, 4, h, w\) .* got \(1, 2, 64, 64\)"):
         model.network(picture())
     model.segmentation_head = nn.Identity()
     with pytest.raises(InputError, match=r"no convolution by which its classes could be counted"):
@@ -436,6 +472,20 @@ def test_logits_that_are_none_are_refused():
     assert model.network.num_classes == 5
     with pytest.raises(WeightsError, match=r"2 classes, the model 4"):
         made(ours, "Unet").load_state_dict(made(ours, "Unet", classes=2).state_dict())
+
+
+@pytest.mark.parametrize(
+    "more", [{"mode": "nearest"}, {"mode": "bilinear"}, {"mode": "bicubic", "align_corners": True}]
+)
+def test_an_enlargement_that_is_not_smps_is_part_of_the_logits(more):
+    model, _ = pair("FPN")
+    model.segmentation_head = head = nn.Sequential(nn.Conv2d(64, 3, 1), nn.Upsample(scale_factor=2, **more))
+    image = picture()
+    with torch.no_grad():
+        coarse = head(by_hand(model, "FPN", image))
+        assert torch.equal(model.network.coarse(image), coarse)
+        expected = F.interpolate(coarse, image.shape[-2:], mode="bilinear", align_corners=True)
+        assert apart(model.network(image)["out"], expected) < 1e-5
 
 
 @pytest.mark.parametrize("channels", [32, 64, 96, 128])

@@ -94,8 +94,10 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_were_not(tmp_path, save_minu
         run(tmp_path / "cut", seed=9)
 
 
-def test_the_best_by_validation_is_kept(tmp_path):
-    scores = iter([0.2, 0.9, 0.5])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@pytest.mark.parametrize("said", [(0.2, 0.9, 0.5), (0.2, 0.9, 0.9)])
+def test_the_best_by_validation_is_kept(said, ema_decay, tmp_path):
+    scores = iter(said)
     seen = []
 
     def validate(network):
@@ -105,9 +107,18 @@ def test_the_best_by_validation_is_kept(tmp_path):
 
     torch.manual_seed(0)
     network = UNet(width=4)
-    fit(network, squares(), joint(v2.Identity()), loss_of, CONFIG, tmp_path, validate)
+    config = dataclasses.replace(CONFIG, ema_decay=ema_decay)
+    fit(network, squares(), joint(v2.Identity()), loss_of, config, tmp_path, validate)
     assert len(seen) == 3
-    assert torch.equal(weights(network), seen[1])
+    assert torch.equal(weights(network), seen[1])  # of equals the first
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_a_run_from_before_its_best_weights_said_whose_they_are_is_gone_on_with(tmp_path):
+    before = run(tmp_path, steps=6)
+    kept = torch.load(tmp_path / "best.pt", weights_only=True)
+    torch.save(kept["state_dict"], tmp_path / "best.pt")
+    assert torch.equal(weights(run(tmp_path, steps=6)), weights(before))
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_still_learns(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image
 
 from pixelwise.datasets.opening import ignore_index
 from pixelwise.datasets.sample import Sample, Samples
-from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.errors import InputError, PixelwiseWarning, UnknownNameError
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.labels import LabelSet
 from pixelwise.metrics import ConfusionMatrix
@@ -180,10 +181,10 @@ def evaluate(
     """Run the model over all samples and count.
 
     samples: masks hold class indices, as `open_samples` and its kin give them. classes: what those are; None: the
-    model's own. They must be as many as the model's, in its order. options: how to segment, in place of the
-    protocol's; what they change is said with the scores. Of a model whose regions overlap the label map is scored that
-    their order makes, which the protocol then says. mean_over: see `Evaluation`. progress: wraps the samples, to
-    draw a bar.
+    model's own. They must be as many as the model's; the same names in another order are matched, others by their
+    place, with a warning. options: how to segment, in place of the protocol's; what they change is said with the
+    scores. Of a model whose regions overlap the label map is scored that their order makes, which the protocol then
+    says. mean_over: see `Evaluation`. progress: wraps the samples, to draw a bar.
 
     Raises InputError for what the samples raise, for a mask with an unknown id, and for a model of other classes.
     """
@@ -197,6 +198,7 @@ def evaluate(
             f"{segmenter.card.name} knows {segmenter.classes.num_classes} classes, the labels have "
             f"{classes.num_classes}; choose a model made for them"
         )
+    order = _order(segmenter, classes)
     mean_over = tuple(mean_over)
     for name in mean_over:
         classes.index(name)
@@ -207,6 +209,8 @@ def evaluate(
     for sample in progress(samples):
         answer, target = answer_under(rule, segmenter, sample)
         given = segmenter.classes.to_indices(answer.labels, ignore_index=void)
+        if order is not None:
+            given = order[given]
         if rule.options.min_confidence > 0:
             doubtful = (given == void) & (target != void)
             unanswered += int(doubtful.sum())
@@ -218,6 +222,28 @@ def evaluate(
     scored = int(confusion.matrix.sum())
     answered = scored / (scored + unanswered)
     return Evaluation(confusion, classes, segmenter.card, rule, data, samples, mean_over, answered)
+
+
+def _order(segmenter: Segmenter, classes: LabelSet) -> NDArray[np.int64] | None:
+    """The labels' number of each of the model's classes, where the same names come in another order; the void number
+    stays. Warns where the names are others, and are compared by their place."""
+    own, theirs = segmenter.classes.names, classes.names
+    numbered = tuple(f"class {i}" for i in range(len(own)))
+    if own == theirs or numbered in (own, theirs):
+        return None
+    if set(own) == set(theirs):
+        void = ignore_index(classes)
+        table = np.arange(max(void, len(own)) + 1)
+        table[: len(own)] = [classes.index(name) for name in own]
+        return table
+    other = next(i for i, name in enumerate(own) if name != theirs[i])
+    warnings.warn(
+        f"{segmenter.card.name} and the labels name their classes otherwise, and are compared by their places: "
+        f"{own[other]!r} counts as {theirs[other]!r}",
+        PixelwiseWarning,
+        stacklevel=3,
+    )
+    return None
 
 
 def answer_under(

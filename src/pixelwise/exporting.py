@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from pixelwise.errors import InputError
 from pixelwise.export.onnx import export_onnx
-from pixelwise.opening import NOTHING, Said, copy_of_asset, open_network
+from pixelwise.files import writing
+from pixelwise.opening import NOTHING, Said, copy_of_asset, located, open_model, open_network
 from pixelwise.weights.card import Card
 
 
@@ -31,13 +33,15 @@ def export_model(
         raise InputError(
             f"a model is exported as ONNX, expected a name that ends in .onnx, got {os.fspath(out)!r}"
         )
-    if (
-        isinstance(model, str)
-        and said == NOTHING
-        and size_hw is None
-        and copy_of_asset(model, out, overwrite=overwrite)
-    ):
+    as_it_is = said == NOTHING and size_hw is None
+    if isinstance(model, str) and as_it_is and copy_of_asset(model, out, overwrite=overwrite):
         return "the file that ships in the package"
+    where = located(model)
+    if isinstance(where, Path) and where.suffix.lower() == ".onnx" and as_it_is:
+        card = open_model(where, threads=1).card
+        with writing(out, overwrite=overwrite) as temporary:
+            shutil.copyfile(where, temporary)
+        return f"the same file, of {card.labels.num_classes} classes{described(card)}"
     network, card = open_network(model, said)
     fixed = {} if size_hw is None else {"traced_at": size_hw, "dynamic": False}
     worst = export_onnx(network, card, out, overwrite=overwrite, **fixed)  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InputError
-from pixelwise.inference.measure import Measured, measure
+from pixelwise.inference.measure import Measured, check_ratio, measure
 from pixelwise.inference.preprocess import Preprocess
-from pixelwise.layers import Network, enlarge_like
+from pixelwise.layers import Network, behind, enlarge_like, evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,13 +41,7 @@ class Foreign(nn.Module):
         """image (n, c, h, w) -> logits (n, k, ~h/stride, ~w/stride)."""
         logits = logits_of(self.module(image), self.module)
         if not torch.compiler.is_compiling():
-            for side, coarse in zip(image.shape[2:], logits.shape[2:], strict=True):
-                if not side - self.stride < coarse * self.stride < side + self.stride + self.align_corners:
-                    raise InputError(
-                        f"{_kind(self.module)} gave logits of {logits.shape[2]}x{logits.shape[3]} for "
-                        f"{image.shape[2]}x{image.shape[3]} pixels, and before one for {self.stride} of them; say "
-                        "which sizes it takes (multiple= of pixelwise.Card.of)"
-                    )
+            check_ratio(image, logits, self.stride, _kind(self.module), align_corners=self.align_corners)
         return logits
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
@@ -68,49 +61,40 @@ def as_network(
         raise InputError(
             f"expected the name or file of a model, or a torch network, got {type(module).__name__}"
         )
-    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return as_network(module.module, preprocess, align_corners=align_corners, single=single)
-    smp = sys.modules.get("pixelwise.smp")
-    if smp is not None and isinstance(module, smp.SegmentationModel):
-        module = module.network  # whose answers are logits, whatever activation the model has
-    if any(isinstance(layer, nn.Conv3d) for layer in module.modules()):
-        raise InputError(
-            f"{_kind(module)} takes volumes (n, c, d, h, w), and a Segmenter pictures; `inference.tiling.stitch` goes "
-            "over a volume"
-        )
+    module = behind(module)
     if isinstance(module, Network):
         return cast(nn.Module, module)
     parameter = next(module.parameters(), torch.zeros(()))
-    what, training = _kind(module), module.training
+    what = _kind(module)
     ends: list[nn.Module] = []
 
     def predict(images: Any) -> Tensor:
         image = torch.from_numpy(images).to(parameter.device, parameter.dtype)
         try:
-            with torch.inference_mode(), _activations(module) as given:
+            with torch.no_grad(), _activations(module) as given:
                 logits = logits_of(module(image), module)
         except InputError:
             raise
         except Exception as error:  # whatever a network of anyone's may raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"{what} failed at a picture {tuple(image.shape)} ({reason}); say how many channels and which sizes it "
-                "takes: mean and std with a number a channel, multiple= of pixelwise.Card.of"
+                f"{what} failed at a picture {tuple(image.shape)} ({reason}); if it takes other channels "
+                "or sizes, say which: mean and std with a number a channel, size=(height, width), multiple= of "
+                "pixelwise.Card.of"
             ) from error
         ends.extend(layer for layer, answer in given if answer is logits)
         return logits
 
-    module.eval()
-    try:
+    with evaluating(module):
         measured = measure(predict, preprocess, what, align_corners=align_corners, single=single)
-    finally:
-        module.train(training)
     if ends:
         raise InputError(
             f"{what} ends in {type(ends[0]).__name__}, where logits are expected: leave it out (activation=None in "
             "SMP)"
         )
-    return Foreign(module, measured, align_corners=align_corners).train(training)
+    network = Foreign(module, measured, align_corners=align_corners)
+    network.training = module.training  # and its parts as they are
+    return network
 
 
 def logits_of(answer: Any, module: nn.Module) -> Tensor:

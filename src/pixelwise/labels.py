@@ -36,6 +36,9 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         k = len(self.names)
+        for name in self.names:
+            if not isinstance(name, str) or not name.strip():
+                raise InputError(f"the names of classes are words, got {name!r}")
         if not (len(self.colors) == len(self.ids) == k):
             raise InputError(
                 f"a LabelSet needs one name, colour and id per class, got {k} names, "
@@ -66,6 +69,10 @@ class LabelSet:
 
         With more than 255 classes and consecutive ids, 65535 is the default for ignore_id.
         """
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise InputError(
+                f'names of classes come in a list, such as ["ground", "vessel"], got {names!r:.60}'
+            )
         ids = tuple(range(len(names))) if ids is None else tuple(int(i) for i in ids)
         if ignore_id == 255 and 255 in ids:
             ignore_id = 65535
@@ -149,16 +156,21 @@ class LabelSet:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LabelSet:
-        return cls(
-            names=tuple(values["names"]),
-            colors=tuple(_color(c) for c in values["colors"]),
-            ids=tuple(values["ids"]),
+        return cls.of(
+            values["names"],
+            colors=values["colors"],
+            ids=values["ids"],
             ignore_id=values["ignore_id"],
         )
 
 
 def _color(values: Sequence[int]) -> Color:
-    r, g, b = (int(v) for v in values)
+    try:
+        r, g, b = (int(v) for v in values)
+    except (TypeError, ValueError):
+        raise InputError(f"a colour is three numbers from 0 to 255, got {values!r:.40}") from None
+    if not all(0 <= v <= 255 for v in (r, g, b)):
+        raise InputError(f"a colour is three numbers from 0 to 255, got {(r, g, b)}")
     return r, g, b
 
 

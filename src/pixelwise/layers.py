@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -64,6 +65,29 @@ def with_input_channels(conv: nn.Conv2d, in_channels: int, *, trained: bool = Tr
     new = copy.deepcopy(conv)
     new.in_channels, new.weight = in_channels, nn.Parameter(weight)
     return new
+
+
+def behind(module: Any) -> Any:
+    """The network that a module stands for: inside DataParallel and its kin, of a compiled network of ours, whose
+    `coarse` nobody has compiled, and of a model of `pixelwise.smp`; else the module itself."""
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return behind(module.module)
+    compiled = getattr(module, "_orig_mod", None)
+    if compiled is not None and isinstance(behind(compiled), Network):
+        return behind(compiled)
+    return getattr(module, "pixelwise_network", module)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode while the block runs; then each part is as it was, frozen norms too."""
+    before = [(part, part.training) for part in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
 
 
 def classes_of(head: nn.Module) -> int:

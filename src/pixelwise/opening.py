@@ -6,14 +6,15 @@ SMP, a name of the Hugging Face Hub, a network of ours, or any torch network. `S
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pixelwise import catalog
 from pixelwise.catalog.entry import Entry
@@ -24,7 +25,7 @@ from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
 from pixelwise.weights import store
-from pixelwise.weights.card import Card, Outputs
+from pixelwise.weights.card import Card, Outputs, numbers, sides
 from pixelwise.weights.hub import fetch_folder, is_hub_name
 
 if TYPE_CHECKING:
@@ -40,9 +41,20 @@ class Said:
     outputs: Outputs | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        if self.card is not None and not isinstance(self.card, Card):
+            raise InputError(
+                f"card= takes a pixelwise.Card (Card.of writes one), got {type(self.card).__name__}"
+            )
+        if self.classes is not None and not isinstance(self.classes, LabelSet):
+            object.__setattr__(self, "classes", LabelSet.of(self.classes))
+        for name in ("mean", "std"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, numbers(name, given))
+        if self.size is not None:
+            object.__setattr__(self, "size", sides(self.size))
         words = [
             name for name in ("classes", "outputs", "mean", "std", "size") if getattr(self, name) is not None
         ]
@@ -62,19 +74,28 @@ class Said:
                 stride=card.stride, align_corners=card.align_corners, parameters=card.parameters
             )
         labels, outputs = card.labels, self.outputs or card.outputs
-        if self.classes is not None:
-            labels = self.classes if isinstance(self.classes, LabelSet) else LabelSet.of(self.classes)
+        if isinstance(self.classes, LabelSet):
+            labels = self.classes
             if self.outputs is None and outputs == "exclusive" and channels == 1:
                 outputs = "binary"
         elif outputs != card.outputs:
+            if labels != catalog.numbered(channels, card.outputs):
+                raise InputError(
+                    f"outputs={outputs!r} is not what the card of {card.name} says ({card.outputs!r}), so say the "
+                    "classes as well"
+                )
             labels = catalog.numbered(channels, outputs)
-        preprocess = self.preprocess(card.preprocess)
-        return card.replace(labels=labels, outputs=outputs, preprocess=preprocess)
+        changed = card.replace(labels=labels, outputs=outputs, preprocess=self.preprocess(card.preprocess))
+        return (
+            card if changed == card else changed.replace(scores=())
+        )  # which were those of what it said before
 
     def preprocess(self, before: Preprocess) -> Preprocess:
         """The preprocessing in these words."""
         if self.card is not None:
             return self.card.preprocess
+        if self.mean is not None and self.std is None and len(self.mean) != len(before.std):
+            raise InputError(f"mean is of {len(self.mean)} channels; say std for as many")
         return Preprocess(
             tuple(self.mean) if self.mean is not None else before.mean,
             tuple(self.std) if self.std is not None else before.std,
@@ -110,7 +131,7 @@ def open_model(
             raise InputError(catalog.how_to_get(name))
         if found.asset is None and engine != "pytorch" and device in (None, "cpu"):
             return _open_file(_exported(name, found), engine, said, threads, device)
-    elif isinstance(found, Path) and found.suffix == ".onnx":
+    elif isinstance(found, Path) and _is_onnx(found):
         return _open_file(found, engine, said, threads, device)
     network, card = open_network(model, said)
     return open_engine(network, engine, card=card, threads=threads, device=device)
@@ -124,7 +145,7 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
         network, card = _trained(name), card_of(name)
         return network, catalog.of_network(said.about(card, card.channels), network)
     if isinstance(found, Path):
-        if found.suffix == ".onnx":
+        if _is_onnx(found):
             raise InputError(f"{found} is an ONNX file; there is no torch network to open")
         try:
             from pixelwise.checkpoints.loading import from_checkpoint
@@ -133,20 +154,42 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
         found = from_checkpoint(found)
     from pixelwise.foreign import Foreign, as_network
 
+    said = _as_smp_means(found, said)
     aligned = said.card is not None and said.card.align_corners
     network = as_network(found, said.preprocess(Preprocess()), align_corners=aligned, single=said.single)
+    if any(type(layer).__name__ == "Conv3d" for layer in network.modules()):
+        raise InputError(
+            f"this {type(network).__name__} takes volumes (n, c, d, h, w), and a Segmenter pictures; "
+            "`inference.tiling.stitch` goes over a volume"
+        )
     channels = int(network.num_classes)  # type: ignore[arg-type]
     if isinstance(network, Foreign):
         card = catalog.unnamed(type(network.module).__name__, channels)
         if (own := _names_of_transformers(network.module)) is not None:
             card = card.replace(labels=own)
         else:
-            _warn_of_numbers(f"this {card.name}", said)
+            _warn_of_numbers(f"this {card.name}", said, said.preprocess(card.preprocess))
     else:
         card = catalog.card_for(network)
         if vars(network).get("card") is None:
-            _warn_of_numbers(f"this {type(network).__name__}", said, foreign=False)
-    return network, catalog.of_network(said.about(card, channels), network)
+            _warn_of_numbers(f"this {type(network).__name__}", said, said.preprocess(card.preprocess))
+    card = catalog.of_network(said.about(card, channels), network)
+    inputs = catalog.inputs_of(network)
+    if inputs not in (None, len(card.preprocess.mean)):
+        raise InputError(
+            f"the card is for {len(card.preprocess.mean)} input channels (mean and std), the network has {inputs}; "
+            "give mean and std with a number a channel"
+        )
+    return network, card
+
+
+def _as_smp_means(model: Any, said: Said) -> Said:
+    """What was said, and that several classes of a model of `pixelwise.smp` that ends in a sigmoid are regions."""
+    if not hasattr(model, "pixelwise_network") or said.single is not None:
+        return said
+    layers = {type(layer).__name__ for layer in model.segmentation_head.modules()}
+    sigmoids = "Sigmoid" in layers and model.pixelwise_network.num_classes > 1
+    return replace(said, outputs="regions") if sigmoids else said
 
 
 def located(model: str | os.PathLike[str]) -> Entry | Path:
@@ -155,10 +198,15 @@ def located(model: str | os.PathLike[str]) -> Entry | Path:
     A name that is both is the row's, unless it has a separator or a suffix.
     """
     text, path = os.fspath(model), Path(model)
+    if not text or len(text) > 4000 or "\0" in text:
+        raise InputError(f"expected the name or file of a model, got {text[:60]!r}")
     if isinstance(model, str) and text in catalog.CATALOG:
         return catalog.CATALOG[text]
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except OSError as error:
+        raise InputError(f"{text[:200]} cannot be opened ({error.strerror})") from error
     if isinstance(model, str) and is_hub_name(text):
         return fetch_folder(text)
     if not isinstance(model, str) or path.suffix or path.name != text:
@@ -166,12 +214,16 @@ def located(model: str | os.PathLike[str]) -> Entry | Path:
     raise UnknownNameError("model", text, catalog.CATALOG)
 
 
+def _is_onnx(path: Path) -> bool:
+    return path.suffix.lower() == ".onnx"
+
+
 def weights_file(model: str) -> Path | None:
     """The file that a model's weights lie in; None for a model that is known by its name alone."""
     found = located(model)
     if isinstance(found, Entry):
         return None
-    if found.suffix == ".onnx" or not found.is_dir():
+    if _is_onnx(found) or not found.is_dir():
         return found
     from pixelwise.checkpoints.reading import file_of
 
@@ -200,15 +252,23 @@ def copy_of_asset(name: str, out: str | os.PathLike[str], *, overwrite: bool) ->
 def _open_file(path: Path, engine: str, said: Said, threads: int | None, device: str | None) -> Engine:
     """An engine for an ONNX file; one without a card is looked at."""
 
-    def card(opened: Engine, own: Card | None) -> Card:
+    def card(opened: Any, own: Card | None) -> Card:
         if own is not None:
+            if own.outputs == "exclusive" and own.labels.num_classes == 2 and opened.channels == 1:
+                own = own.replace(outputs="binary")  # written before cards said what outputs mean
             return said.about(own, own.channels)
         aligned = said.card is not None and said.card.align_corners
         what = f"the model in {path}"
         found = measure(
-            opened, said.preprocess(Preprocess()), what, align_corners=aligned, single=said.single
+            opened,
+            said.preprocess(Preprocess()),
+            what,
+            align_corners=aligned,
+            single=said.single,
+            size_hw=opened.size_hw,
         )
-        _warn_of_numbers(what, said)
+        _warn_of_numbers(what, said, said.preprocess(Preprocess()))
+        opened.stride = found.stride  # to be looked at whenever it answers
         bare = catalog.unnamed(path.stem, found.channels).replace(stride=found.stride, align_corners=aligned)
         return catalog.agreed(said.about(bare, found.channels), found.channels)
 
@@ -227,16 +287,14 @@ def _names_of_transformers(module: nn.Module) -> LabelSet | None:
     return labels_of(Values(config, Path("the network's own configuration")))[0]
 
 
-def _warn_of_numbers(what: str, said: Said, *, foreign: bool = True) -> None:
+def _warn_of_numbers(what: str, said: Said, preprocess: Preprocess) -> None:
     if said.card is None and said.classes is None:
-        taken = (
-            ", and its input is taken for RGB with ImageNet's mean and std unless said otherwise"
-            if foreign
-            else ""
+        mean, std = (
+            ", ".join(f"{number:.3g}" for number in some) for some in (preprocess.mean, preprocess.std)
         )
         warnings.warn(
-            f"{what} has no card: its classes are named by number{taken}; give classes=[...], mean=..., std=..., or "
-            "card=pixelwise.Card.of(...)",
+            f"{what} has no card: its classes are named by number, and pictures are prepared with mean ({mean}) and "
+            f"std ({std}); say what it was made with: classes=[...], mean=..., std=... or card=pixelwise.Card.of(...)",
             PixelwiseWarning,
             stacklevel=5,
         )
@@ -246,7 +304,8 @@ def _exported(name: str, entry: Entry) -> Path:
     """The ONNX file of a model of the catalog in the cache, made on first use."""
     assert entry.card is not None
     assert entry.card.sha256 is not None
-    exported = store.cache_dir() / "onnx" / f"{entry.card.name}-{entry.card.sha256[:8]}.onnx"
+    card = hashlib.sha256(entry.card.to_json().encode()).hexdigest()
+    exported = store.cache_dir() / "onnx" / f"{entry.card.name}-{entry.card.sha256[:8]}-{card[:8]}.onnx"
     if not exported.exists():
         network = _trained(name)
         from pixelwise.export.onnx import export_onnx

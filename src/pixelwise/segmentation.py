@@ -233,7 +233,7 @@ class Segmentation:
         path: str | os.PathLike[str],
         *,
         format: str | None = None,
-        names: Sequence[str] = (),
+        names: str | Sequence[str] = (),
         simplify_px: float = 0,
         overwrite: bool = True,
     ) -> Path:
@@ -258,7 +258,8 @@ class Segmentation:
                 f"format {format!r} is written as {' or '.join(end[1:].upper() for end in chosen.only)}, "
                 f"which keeps it exact; got {path.name!r}"
             )
-        options = {"names": names, "simplify_px": simplify_px}
+        kept = (names,) if isinstance(names, str) else names
+        options = {"names": kept, "simplify_px": simplify_px}
         for option, given in options.items():
             if given and option != chosen.option:
                 owner = next(name for name, one in FORMATS.items() if one.option == option)

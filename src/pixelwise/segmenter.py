@@ -209,8 +209,12 @@ class Segmenter:
         together, where they are not cut into tiles. on_error: "return" gives a picture's PixelwiseError in its place
         and goes on, "raise" raises it once those before it are out. The others are as in `segment`.
         """
-        if batch < 1:
-            raise InputError(f"batch must be at least 1, got {batch}")
+        if isinstance(pictures, (str, bytes, os.PathLike)):
+            raise InputError(
+                "map takes several pictures, such as a list of paths; for one call the segmenter itself"
+            )
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise InputError(f"batch must be a whole number from 1 up, got {batch!r}")
         if on_error not in ("raise", "return"):
             raise UnknownNameError("on_error", on_error, ("raise", "return"))
         wanted = Wanted(confidence, probabilities, logits)
@@ -223,7 +227,9 @@ class Segmenter:
         coming = iter(pictures)
         while some := list(itertools.islice(coming, batch)):
             read = [_tried(self._read, picture, max_pixels) for picture in some]
-            coarse = self._together(read, options) if batch > 1 and options.tile is None else {}
+            coarse = _tried(self._together, read, options) if batch > 1 and options.tile is None else {}
+            if isinstance(coarse, PixelwiseError):  # whichever is at fault will say so
+                coarse = {}
             for i, values in enumerate(read):
                 found = values
                 if not isinstance(values, PixelwiseError):

@@ -167,6 +167,11 @@ class SegmentationModel(nn.Module):
         return origin
 
     @property
+    def pixelwise_network(self) -> EncoderDecoder:
+        """What Segmenter, save and export take of this: `network`, whose answers are logits."""
+        return self.network
+
+    @property
     def origin(self) -> Origin:
         """How `network` was made; `pixelwise.save(model.network, path)` writes it without the activation."""
         return origin_of(self.network)

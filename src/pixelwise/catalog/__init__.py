@@ -68,16 +68,27 @@ def card_for(network: Any) -> Card:
         if card.channels == channels:
             return card
     origin = vars(network).get("origin")
-    known = CATALOG.get(origin.model) if isinstance(origin, Origin) else None
+    composed = (
+        isinstance(origin, Origin) and "encoder" in origin.arguments
+    )  # a decoder, whose name a paper's may be
+    known = CATALOG.get(origin.model) if isinstance(origin, Origin) and not composed else None
     row = None if known is None else known.card
     overlap = row is not None and row.outputs == "regions"
+    if channels > 1 and isinstance(origin, Origin):  # what SMP's config.json says
+        overlap = overlap or origin.beside.get("config", {}).get("activation") == "sigmoid"
     bare = unnamed(type(network).__name__, channels, outputs="regions" if overlap else None)
     preprocess = Preprocess() if row is None else row.preprocess
-    inputs = origin.arguments.get("in_channels") if isinstance(origin, Origin) else None
-    if isinstance(inputs, int):
+    if (inputs := inputs_of(network)) is not None:
         preprocess = preprocess.with_channels(inputs)
     architecture = str(origin or type(network).__name__)
     return of_network(bare.replace(architecture=architecture, preprocess=preprocess), network)
+
+
+def inputs_of(network: Any) -> int | None:
+    """The channels of a network's input, by how it was made; None where that does not say."""
+    origin = vars(network).get("origin")
+    inputs = origin.arguments.get("in_channels") if isinstance(origin, Origin) else None
+    return inputs if isinstance(inputs, int) else None
 
 
 def unnamed(name: str, channels: int, *, outputs: Outputs | None = None) -> Card:
@@ -110,7 +121,11 @@ def agreed(card: Card, channels: int) -> Card:
     means = (
         f" and outputs={card.outputs!r}, which takes {card.channels}" if card.outputs != "exclusive" else ""
     )
+    number, plural = card.labels.num_classes, "" if channels == 1 else "s"
+    needed = {"binary": 2, "regions": channels + 1}.get("binary" if channels == 1 else card.outputs, channels)
+    first = ", the first being what is outside all regions" if card.outputs == "regions" else ""
+    binary = ' and outputs="binary"' if channels == 1 else ""
     raise InputError(
-        f"the card names {card.labels.num_classes} classes{means}, the network has {channels} outputs; give a card "
-        "that agrees (pixelwise.Card.of)"
+        f"the card names {number} classes{means}, the network has {channels} output{plural}; give {needed} names{first}"
+        f"{binary} (classes=[...], or a card by pixelwise.Card.of)"
     )

@@ -16,7 +16,7 @@ from pixelwise import catalog
 from pixelwise.checkpoints import families as files
 from pixelwise.checkpoints.family import Family, among
 from pixelwise.checkpoints.huggingface import folder as huggingface
-from pixelwise.checkpoints.making import build
+from pixelwise.checkpoints.making import SHOWN_OR_FOR_TRAINING, build, with_defaults
 from pixelwise.checkpoints.reading import Source, own_card, own_origin, read
 from pixelwise.checkpoints.smp import state_dict
 from pixelwise.checkpoints.smp import tensors as smp
@@ -90,11 +90,14 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
 
 def load_checkpoint(network: nn.Module, source: Source, *, allow_pickle: bool = False) -> None:
     """Load a checkpoint of any known family, or in our own names, into an existing network, strictly."""
-    folder = huggingface.open_folder(source) if own_origin(source) is None else None
+    theirs = own_origin(source)
+    folder = huggingface.open_folder(source) if theirs is None else None
     tensors, origin = read(source, allow_pickle=allow_pickle), vars(network).get("origin")
     beside: Mapping[str, Any] = {}
     if folder is not None and isinstance(origin, Origin):
         folder.check(origin)
+    if theirs is not None and isinstance(origin, Origin) and theirs.model == origin.model:
+        _refuse_another_make(theirs, origin, source)
     if set(tensors) != set(network.state_dict()):
         family = recognise(tensors)
         if isinstance(origin, Origin) and family.name == f"smp.{origin.model}":
@@ -105,6 +108,17 @@ def load_checkpoint(network: nn.Module, source: Source, *, allow_pickle: bool = 
     _bring_card(network, source, folder)
     if beside and isinstance(origin, Origin):
         keep_beside(network, beside)
+
+
+def _refuse_another_make(theirs: Origin, own: Origin, source: Source) -> None:
+    """Raise WeightsError where a network was built otherwise than the one in the file, which no shape need show."""
+    there, here = with_defaults(theirs), with_defaults(own)
+    for name in sorted(there.keys() & here.keys()):
+        if name not in SHOWN_OR_FOR_TRAINING and there[name] != here[name]:
+            raise WeightsError(
+                f"{source} is of a network with {name}={there[name]!r}, this one has {here[name]!r}; build it with "
+                "that, or open the file with from_checkpoint"
+            )
 
 
 def _bring_card(network: nn.Module, source: Source, folder: huggingface.Folder | None) -> None:

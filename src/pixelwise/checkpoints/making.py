@@ -10,10 +10,10 @@ from torch import nn
 
 from pixelwise import models
 from pixelwise.catalog import CATALOG
-from pixelwise.decoders import DECODERS
+from pixelwise.decoders import DECODERS, load_decoder
 from pixelwise.decoders.compose import arguments_of, compose
 from pixelwise.errors import WORDS, WeightsError, refuse_unknown
-from pixelwise.weights.origin import WEIGHTS_ARGUMENTS, Origin, keep_beside
+from pixelwise.weights.origin import TIMM_FETCHES, WEIGHTS_ARGUMENTS, Origin, keep_beside
 
 
 def create_model(name: str, **arguments: Any) -> nn.Module:
@@ -52,10 +52,6 @@ def create_model(name: str, **arguments: Any) -> nn.Module:
     return network
 
 
-TIMM_FETCHES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
-"""Options of timm that open files and addresses."""
-
-
 def build(origin: Origin) -> nn.Module:
     """The network of that origin with random weights; nothing is fetched."""
     arguments = {name: value for name, value in origin.arguments.items() if name not in WEIGHTS_ARGUMENTS}
@@ -70,6 +66,25 @@ def build(origin: Origin) -> nn.Module:
     if origin.beside:
         keep_beside(network, origin.beside)
     return network
+
+
+SHOWN_OR_FOR_TRAINING = (
+    "num_classes", "in_channels", "aux_loss", "encoder",
+    "drop_path", "dropout", "encoder_dropout", "attention_dropout", "layer_scale",
+)  # fmt: skip
+"""Arguments that shapes show, or that change training alone."""
+
+
+def with_defaults(origin: Origin) -> dict[str, Any]:
+    """The arguments of an origin and the defaults of those that it leaves out."""
+    composed = "encoder" in origin.arguments
+    make = load_decoder(origin.model) if composed else models.builder_of(origin.model)
+    parameters = inspect.signature(make).parameters
+    defaults = {
+        name: parameter.default for name, parameter in parameters.items() if name not in WEIGHTS_ARGUMENTS
+    }
+    whole = defaults | origin.arguments
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in whole.items()}
 
 
 def outline(origin: Origin) -> nn.Module:

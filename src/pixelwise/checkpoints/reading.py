@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pixelwise.checkpoints.writing import TORCH_FILES
 from pixelwise.errors import WeightsError
 from pixelwise.weights import store
 from pixelwise.weights.card import CARD_KEY, Card
@@ -52,6 +53,8 @@ def file_of(source: str | os.PathLike[str]) -> Path:
             f"the run in {path} was stopped before its weights were validated for the first time, so there are none to "
             f"open yet; go on with it: pixelwise train --out {path} --resume"
         )
+    if found is None and (path / "metrics.jsonl").is_file():
+        raise WeightsError(f"the run in {path} was stopped before its first step was kept; begin it again")
     if found is None:
         raise WeightsError(f"the folder {path} holds none of {', '.join(FOLDER_FILES)}")
     return found
@@ -106,14 +109,17 @@ def _own(source: Source, key: str) -> str | None:
     """What stands under a key in the header of a safetensors file, or beside the tensors of a run that goes on."""
     if isinstance(source, Mapping):
         return None
-    path = file_of(source)
+    try:
+        path = file_of(source)
+    except WeightsError:
+        return None  # reading it will say what is wrong
     if path.suffix == ".safetensors" and path.is_file():
         from safetensors import SafetensorError, safe_open
 
         with suppress(SafetensorError), safe_open(path, "pt") as file:  # reading it will say what is wrong
             said: str | None = (file.metadata() or {}).get(key)
             return said
-    if path.name == FOLDER_FILES[-1] and path.is_file():
+    if path.suffix in TORCH_FILES and path.is_file():
         with suppress(WeightsError):
             beside = store.load_content(path)
             found = beside.get(key) if isinstance(beside, Mapping) else None

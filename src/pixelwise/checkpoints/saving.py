@@ -17,6 +17,7 @@ from pixelwise.checkpoints.reading import ORIGIN_KEY, Source
 from pixelwise.checkpoints.smp import folder as smp
 from pixelwise.checkpoints.writing import TENSOR_FILES, write_tensors
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.layers import behind
 from pixelwise.weights.card import CARD_KEY, Card
 from pixelwise.weights.origin import Origin, origin_of
 
@@ -32,6 +33,7 @@ def save(
     Raises InputError for a name that does not end in .safetensors, a network whose origin is not known or that was
     changed since it was built, and for arguments that cannot be written; OutputError (see `files.writing`).
     """
+    network = behind(network)
     if Path(path).suffix != ".safetensors":
         raise InputError(
             f"a network is saved as safetensors, expected a name that ends in .safetensors, got {os.fspath(path)!r}"
@@ -79,7 +81,7 @@ def convert_file(
     if family.to_theirs is None:
         raise InputError(f"{family.says}: reading is known, writing is not")
     write_tensors(family.to_theirs(network.state_dict()), out, overwrite=overwrite)
-    return f"{origin.model} in the names of {family.says}"
+    return f"{origin.model} in the names of {family.says}, {smp.NAMELESS}"
 
 
 def _written(origin: Origin) -> str:

@@ -32,7 +32,13 @@ def run(
     experiment = prepared(fields, base, out, resume=resume, check=check, say=say)
     if find_lr or overfit:
         return probe(experiment, out, say, overfit=overfit)
-    card = train(experiment, out, export=export, say=say)
+    try:
+        card = train(experiment, out, export=export, say=say)
+    except KeyboardInterrupt:
+        kept = (out / "checkpoint.pt").is_file()
+        how = f"go on with pixelwise train --out {out} --resume" if kept else "nothing is kept yet"
+        say(f"pixelwise: stopped; {how}")
+        return 130
     if card.scores:  # none in the processes that only help
         score = card.scores[0]
         print(f"{score.metric} {score.value:.4f} on {score.data}; the model and its report are in {out}")

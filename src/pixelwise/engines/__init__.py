@@ -67,13 +67,17 @@ def open_engine(
     function that makes one. threads: CPU threads, None for one a core. device: where PyTorch is to run, such as
     "cuda" or "cuda:1"; None leaves the network where it is.
     """
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a whole number from 1 up, or None for one a core, got {threads!r}")
     if name != "auto" and name not in ENGINES:
         raise UnknownNameError("engine", name, ["auto", *ENGINES])
     is_file = isinstance(model, (str, os.PathLike))
     model = Path(model) if is_file else model
     if name == "auto":
         fit = [known for known, row in ENGINES.items() if bool(row.files) == is_file]
-        name = next((known for known in fit if is_file and model.suffix in ENGINES[known].files), fit[0])
+        name = next(
+            (known for known in fit if is_file and model.suffix.lower() in ENGINES[known].files), fit[0]
+        )
     row = ENGINES[name]
     if bool(row.files) != is_file:
         there = str(model) if is_file else f"a torch network ({type(model).__name__})"

@@ -14,6 +14,7 @@ from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError
+from pixelwise.inference.measure import check_ratio
 from pixelwise.weights.card import CARD_KEY, Card, CardOf
 
 
@@ -43,7 +44,7 @@ class OnnxRuntimeEngine:
         self._forked = False
         _engines.add(self)
         self._session = _session(str(path), threads, str(path))
-        self._input = self._session.get_inputs()[0].name
+        self._look(path)
         text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
         if callable(card):
             card = card(self, None if text is None else Card.from_json(text))
@@ -54,6 +55,18 @@ class OnnxRuntimeEngine:
             )
         self.card = card or Card.from_json(text)
         self._refuse_other_channels(path)
+
+    def _look(self, path: Path) -> None:
+        """Note what the file says of itself. channels: logits of a pixel, None where it does not say. size_hw: the only
+        size of pictures that it takes, None for any."""
+        if not self._session.get_inputs() or not self._session.get_outputs():
+            raise InputError(f"the model in {path} has no input or no output; it is no network")
+        self._input = self._session.get_inputs()[0].name
+        takes, gives = self._session.get_inputs()[0].shape, self._session.get_outputs()[0].shape
+        self.channels: int | None = gives[1] if len(gives) > 1 and isinstance(gives[1], int) else None
+        one = len(takes) == 4 and all(isinstance(side, int) for side in takes[2:])
+        self.size_hw: tuple[int, int] | None = (takes[2], takes[3]) if one else None
+        self.stride: int | None = None
 
     def __call__(self, images: Any) -> NDArray[np.float32]:
         if self._forked:
@@ -72,6 +85,8 @@ class OnnxRuntimeEngine:
             raise InputError(
                 f"{self._path} fails at a picture of {images.shape[2]}x{images.shape[3]} ({_first_line(error)})"
             ) from error
+        if self.stride is not None:
+            check_ratio(images, logits, self.stride, str(self._path), align_corners=self.card.align_corners)
         return logits
 
     def _refuse_other_channels(self, path: Path) -> None:
@@ -97,14 +112,20 @@ class OnnxRuntimeEngine:
                     f"{self._path} has changed since it was opened; open it again before it is pickled"
                 )
             model = self._path.read_bytes()
-        return {"model": model, "path": self._path, "threads": self._threads, "card": self.card}
+            if b"\n\x08location\x12" in model:  # a tensor's note of the file that holds it
+                raise InputError(
+                    f"{self._path} keeps its weights in another file, and cannot be pickled; export it as one file"
+                )
+        return {"model": model, "path": self._path, "threads": self._threads, "card": self.card,
+                "stride": self.stride}  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.card, self._threads, self._path = state["card"], state["threads"], state["path"]
         self._bytes, self._written, self._forked = state["model"], None, False
         _engines.add(self)
         self._session = _session(state["model"], self._threads, str(self._path))
-        self._input = self._session.get_inputs()[0].name
+        self._look(self._path)
+        self.stride = state["stride"]
 
     def __deepcopy__(self, _: Any) -> OnnxRuntimeEngine:
         other = object.__new__(OnnxRuntimeEngine)

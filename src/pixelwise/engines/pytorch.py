@@ -10,7 +10,7 @@ from array_api_compat import is_torch_array
 from torch import nn
 
 from pixelwise.errors import InputError
-from pixelwise.layers import Network
+from pixelwise.layers import Network, evaluating
 from pixelwise.weights.card import Card, CardOf
 
 
@@ -28,7 +28,7 @@ class PyTorchEngine:
         """Wrap a network (DESIGN: forward to a dictionary, `coarse`). device: it is moved there; None: it is used on
         the device where it is.
 
-        The network is switched to evaluation for each call and back, so it may go on training in between.
+        The network is switched to evaluation for each call and each part back, so it may go on training in between.
         """
         if not isinstance(network, Network):
             raise InputError(
@@ -39,6 +39,12 @@ class PyTorchEngine:
             card = card(self, vars(network).get("card"))
         if card is None:
             raise InputError("a torch network needs a card that says what its outputs mean; pass card=")
+        if any(parameter.is_meta for parameter in network.parameters()):
+            raise InputError('this network is on "meta" and holds no values; build or load it on a device')
+        if device is not None and device.startswith("meta"):
+            raise InputError(
+                'a network on "meta" holds no values; name a device that computes, such as "cuda"'
+            )
         if threads is not None:
             torch.set_num_threads(threads)
         self.card, self._process = card, os.getpid()
@@ -61,11 +67,6 @@ class PyTorchEngine:
             self._process = os.getpid()
         tensor = images if is_torch_array(images) else torch.from_numpy(images)
         parameter = next(self._module.parameters(), tensor)
-        training = self._module.training
-        try:
-            self._module.eval()
-            with torch.inference_mode():
-                logits = self.network.coarse(tensor.to(parameter.device, parameter.dtype)).float()
-        finally:
-            self._module.train(training)
+        with evaluating(self._module), torch.inference_mode():
+            logits = self.network.coarse(tensor.to(parameter.device, parameter.dtype)).float()
         return logits if is_torch_array(images) or logits.device.type != "cpu" else logits.numpy()

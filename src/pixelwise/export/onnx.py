@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.catalog import of_network
-from pixelwise.errors import ExportError
+from pixelwise.errors import ExportError, InputError
 from pixelwise.files import writing
-from pixelwise.layers import Network
+from pixelwise.foreign import as_network
 from pixelwise.weights.card import CARD_KEY, Card
 
 TOLERANCE = 1e-4
@@ -54,21 +54,24 @@ def export_onnx(
     dynamic: bool = True,
     overwrite: bool = True,
 ) -> float:
-    """Write `network.coarse` and `card` to `path`; return the largest relative difference in logits seen.
+    """Write a network's coarse logits and `card` to `path`; return the largest relative difference in logits seen.
 
-    Batch and every side are dynamic, in 2-D (h, w) and 3-D (d, h, w); with dynamic=False the batch alone is, and the
-    file takes images of the size `traced_at`. It is checked against the network, with ONNX Runtime, at batches of
-    three and one and at the sizes `checked_at`: None for `CHECKED_AT`, or for `traced_at` with dynamic=False.
-    in_channels: None for as many as the card has means. Sizes that are not given are multiples as the card wants them.
-    The network itself is not changed.
+    network: ours, or anyone's that `Segmenter` takes; it is not changed. Batch and sides are dynamic, in 2-D (h, w)
+    and 3-D (d, h, w); with dynamic=False the batch alone is, and the file takes images of the size `traced_at`. It is
+    checked against the network, with ONNX Runtime, at batches of three and one and at the sizes `checked_at`: None for
+    `CHECKED_AT`, or for `traced_at` with dynamic=False. in_channels: None for as many as the card has means. Sizes that
+    are not given are multiples as the card wants them.
 
     Raises InputError for a card that does not agree with the network; ExportError, leaving no file, when it fails or
     differs by more than TOLERANCE of the logits' range anywhere, or cannot be traced.
     """
-    if not isinstance(network, Network):
-        raise ExportError(
-            f"{type(network).__name__} has no coarse(), stride and align_corners, so it is no Network"
+    if not isinstance(card, Card):
+        raise InputError(
+            f"export_onnx takes a network, its card (pixelwise.Card.of) and a path, got {type(card).__name__} as a card"
         )
+    network = as_network(
+        network, card.preprocess, align_corners=card.align_corners, single=card.outputs != "exclusive"
+    )
     card = of_network(card, network)
     in_channels = in_channels or len(card.preprocess.mean)
     fit = dataclasses.replace(card.preprocess, size=None).size_hw

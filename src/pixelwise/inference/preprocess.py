@@ -57,8 +57,14 @@ class Preprocess:
             raise InputError(
                 f"Preprocess needs a mean and a std for each channel, got {len(self.mean)} and {len(self.std)} numbers"
             )
-        if min(self.std) <= 0:
-            raise InputError(f"Preprocess std must be positive, got {self.std}")
+        if not all(isinstance(number, (int, float)) for number in (*self.mean, *self.std)):
+            raise InputError(f"Preprocess needs numbers, got mean {self.mean} and std {self.std}")
+        if not all(abs(number) <= 10 for number in self.mean):
+            raise InputError(
+                f"Preprocess mean is of values in [0, 1], got {self.mean}; divide numbers for 0 to 255 by 255, std too"
+            )
+        if not all(1e-6 <= number <= 1e6 for number in self.std):
+            raise InputError(f"Preprocess std must be positive, of values in [0, 1], got {self.std}")
 
     def with_channels(self, channels: int) -> Preprocess:
         """The same for another number of channels: mean and std of the first ones, again from the start where there are

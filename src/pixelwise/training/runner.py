@@ -35,7 +35,8 @@ def refuse_unusable(out: Path, *, resume: bool) -> None:
         raise OutputError(f"cannot make the folder {out} ({error.strerror}); choose another --out") from error
     if resume and not (out / "checkpoint.pt").is_file():
         raise InputError(f"there is no run in {out} to resume: it has no checkpoint.pt; leave out --resume")
-    if not resume and (out / "checkpoint.pt").exists():
+    earlier = ("checkpoint.pt", "best.pt", "weights.safetensors", "model.onnx")
+    if not resume and any((out / name).exists() for name in earlier):
         raise OutputError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
 
 

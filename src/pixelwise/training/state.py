@@ -24,7 +24,7 @@ def save_state(state: dict[str, Any], path: Path) -> None:
             try:
                 torch.save(state, file)
             except RuntimeError as error:  # torch wraps what its stream writer met
-                if isinstance(error.__context__, OSError):
+                if isinstance(error.__context__, (OSError, KeyboardInterrupt)):
                     raise error.__context__ from error
                 raise
     except (OSError, OutputError) as error:

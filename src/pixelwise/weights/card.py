@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
@@ -63,6 +64,18 @@ class Card:
     outputs: Outputs = "exclusive"
 
     def __post_init__(self) -> None:
+        for what, value, kind in (
+            ("stride", self.stride, int), ("align_corners", self.align_corners, bool),
+            ("parameters", self.parameters, int), ("name", self.name, str),
+        ):  # fmt: skip
+            if type(value) is not kind or (what == "stride" and self.stride < 1):
+                raise InputError(
+                    f"a card's {what} is {'at least 1' if what == 'stride' else kind.__name__}, got {value!r:.60}"
+                )
+        if not isinstance(self.labels, LabelSet) or not isinstance(self.preprocess, Preprocess):
+            raise InputError(
+                "a card has labels=LabelSet.of(...) and preprocess=Preprocess(...); Card.of makes both"
+            )
         if self.outputs not in get_args(Outputs):
             raise UnknownNameError("kind of outputs", str(self.outputs), get_args(Outputs))
         names = self.labels.num_classes
@@ -107,7 +120,7 @@ class Card:
         labels = classes if isinstance(classes, LabelSet) else LabelSet.of(classes, colors=colors, ids=ids)
         return cls(
             name=name, architecture="unknown", labels=labels,
-            preprocess=Preprocess(tuple(mean), tuple(std), size, side, multiple, offset),
+            preprocess=Preprocess(numbers("mean", mean), numbers("std", std), sides(size), side, multiple, offset),
             stride=stride, align_corners=align_corners, parameters=0, licence=licence, notes=tuple(notes),
             outputs=outputs,
         )  # fmt: skip
@@ -148,10 +161,43 @@ class Card:
         """Read a card back; a card of a newer or damaged kind is refused in one sentence."""
         try:
             return cls.from_dict(json.loads(text))
-        except (ValueError, TypeError, KeyError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            IndexError,
+            OverflowError,
+            RecursionError,
+            AttributeError,
+        ) as error:
             raise InputError(
                 f"this file's model card cannot be read ({error}); export the model again"
             ) from error
+
+
+def numbers(what: str, given: Any) -> tuple[float, ...]:
+    """A number a channel; InputError for anything else. Arrays of NumPy are taken."""
+    try:
+        return tuple(float(number) for number in given)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{what} takes a number a channel, such as [0.5, 0.5, 0.5], got {given!r:.60}"
+        ) from None
+
+
+def sides(size: Any) -> int | tuple[int, int] | None:
+    """A size as `Preprocess` has it; InputError for anything else."""
+    try:
+        if size is None or isinstance(size, (str, bytes)):
+            return None if size is None else sides(object())
+        if isinstance(size, Sequence):
+            height, width = size
+            return operator.index(height), operator.index(width)
+        return operator.index(size)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"size takes pixels, one number or (height, width), or None, got {size!r:.60}"
+        ) from None
 
 
 CardOf: TypeAlias = Callable[[Any, "Card | None"], Card]

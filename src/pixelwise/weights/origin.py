@@ -28,8 +28,14 @@ class Origin:
         return self.model if encoder is None else f"{self.model} on {encoder}"
 
 
-WEIGHTS_ARGUMENTS = ("weights", "weights_backbone", "encoder_weights", "progress")
+WEIGHTS_ARGUMENTS = (
+    "weights", "weights_backbone", "encoder_weights", "progress", "pretrained", "pretrained_backbone"
+)  # fmt: skip
 """Arguments of builders that say where weights come from, and nothing about the network."""
+
+
+TIMM_FETCHES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+"""Options of timm that open files and addresses."""
 
 
 def note_origin(network: Any, model: str, arguments: Mapping[str, Any]) -> None:

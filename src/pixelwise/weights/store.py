@@ -324,6 +324,8 @@ def load_content(path: str | os.PathLike[str], *, allow_pickle: bool = False) ->
 def _kind(path: Path) -> str:
     """What the first bytes say: "safetensors" or "torch"."""
     try:
+        if path.exists() and not path.is_file():
+            raise WeightsError(f"{path} is no file, expected weights")
         with open(path, "rb") as stream:
             head = stream.read(9)
     except OSError as error:
@@ -332,6 +334,10 @@ def _kind(path: Path) -> str:
         raise WeightsError(f"weights {path} are an empty file; get it again")
     if head[8:9] == b"{" or path.suffix == ".safetensors":
         return "safetensors"
+    if path.suffix.lower() == ".onnx":
+        raise WeightsError(
+            f"{path} is an ONNX file, whose weights have no names any more; expected the weights it was made of"
+        )
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "torch"
     raise WeightsError(

@@ -18,7 +18,7 @@ from pixelwise.catalog import CATALOG
 from pixelwise.checkpoints.huggingface.config import Said, read_config
 from pixelwise.checkpoints.huggingface.meaning import PREPROCESSOR, labels_of, preprocess_of
 from pixelwise.checkpoints.huggingface.values import SHORT, Values, read_values
-from pixelwise.checkpoints.reading import HUB_FILES, Source
+from pixelwise.checkpoints.reading import HUB_FILES, Source, file_of
 from pixelwise.encoders import convnext, mit, swin
 from pixelwise.errors import PixelwiseWarning, WeightsError
 from pixelwise.inference.preprocess import Preprocess
@@ -128,6 +128,13 @@ def open_folder(source: Source) -> Folder | None:
     values = read_values(where)
     if "_model_class" in values or not (whole or {"architectures", "model_type"} & values.keys()):
         return None  # of SMP; or a file that happens to lie beside another program's configuration
+    if (
+        whole and "peak_lr" in values
+    ):  # a run of ours, whose weights say themselves whose they are, but for old ones
+        raise WeightsError(
+            f"{file_of(path)} does not say which network it is of, as those of unfinished runs once did not; go on "
+            f"with the run: pixelwise train --out {path} --resume"
+        )
     said = read_config(values, where)
     preprocess, reduced = preprocess_of(path, said.shown["in_channels"][1])
     labels, outputs = labels_of(Values(values, where), reduced=reduced)

@@ -12,7 +12,7 @@ from pixelwise.decoders.smp_parts import ACTIVATIONS
 from pixelwise.encoders import names
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.layers import Norm, groups_for
-from pixelwise.weights.origin import Origin
+from pixelwise.weights.origin import TIMM_FETCHES, Origin
 
 CLASSES = {
     "Unet": "unet",
@@ -115,6 +115,13 @@ def origin_from_config(config: Mapping[str, Any]) -> Origin:
         "num_classes": _whole(config, "classes", 1),
         "in_channels": _whole(config, "in_channels", 3),
     }
+    if ":" in name or "/" in name.removeprefix("timm/"):
+        raise InputError(
+            f"config.json names the encoder {name!r}, which lies elsewhere; expected a name of an encoder"
+        )
+    for word in ("weights", *TIMM_FETCHES):
+        if config.get(word) is not None:
+            raise InputError(f"config.json asks for weights from elsewhere ({word}), which no file may do")
     depth = _whole(config, "encoder_depth", DEFAULT_DEPTH.get(decoder, 5))
     options = {
         key: value

@@ -18,6 +18,8 @@ from pixelwise.files import writing
 from pixelwise.weights.origin import origin_of
 from pixelwise.weights.renames import Tensors
 
+NAMELESS = "which have no place for names of classes and preprocessing: they are left behind"
+
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The `config.json` of a folder that SMP has written, or None."""
@@ -44,9 +46,9 @@ def write(network: nn.Module, out: str | os.PathLike[str], *, overwrite: bool = 
     )
     if Path(out).suffix in TENSOR_FILES:
         write_tensors(tensors, out, overwrite=overwrite)
-        return f"{origin} in the names of SMP{left}"
+        return f"{origin} in the names of SMP{left}, {NAMELESS}"
     write_folder(config, tensors, out, overwrite=overwrite)
-    return f"{origin} as a folder of SMP{left}"
+    return f"{origin} as a folder of SMP{left}, {NAMELESS}"
 
 
 def write_folder(
