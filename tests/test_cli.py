@@ -301,6 +301,6 @@ def test_from_the_shell_to_the_network_are_seven_calls(picture, tmp_path, monkey
         "segment",
         "run",
         "segment_pictures",
-        "segment",
+        "answer",
         "__call__",
     ]

@@ -142,5 +142,5 @@ def test_the_card_counts_the_networks_parameters(name):
     if "aux_loss" in known and name.split("_")[0] in ("fcn", "deeplabv3") and entry.url is not None:
         arguments["aux_loss"] = True  # torchvision's files have the auxiliary head
     with torch.device("meta"):
-        network = builder(num_classes=entry.card.labels.num_classes, **arguments)
+        network = builder(num_classes=entry.card.channels, **arguments)
     assert sum(p.numel() for p in network.parameters()) == entry.card.parameters

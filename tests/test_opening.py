@@ -953,7 +953,6 @@ def test_a_compiled_network_keeps_its_card(photo, tmp_path):
         {"cat", "dog"},
         {0: "cat", 1: "dog"},
         [1, 2],
-        ["cat", ""],
         [("cat", 1), ("dog", 2)],
         2,
         [None, "x"],

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from drawn import draw_folder
 from pixelwise.cli.app import app
-from pixelwise.cli.train import asked_for, new_run
+from pixelwise.cli.train import base_of
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.losses import unet_cross_entropy, unet_weights
 from pixelwise.recipes.published import RECIPES, listing, recipe
@@ -20,6 +20,7 @@ from pixelwise.training.loop import fit
 from pixelwise.training.objective import make_loss
 from pixelwise.training.optimize import learning_rate, make_optimizer
 from pixelwise.training.progress import read_metrics
+from pixelwise.training.start import changed, new_run
 
 EVERYDAY = {"camvid_lraspp", "coco_deeplabv3_mobilenet_v3_large", "ade20k_segformer_b0", "isbi_unet"}
 NAMES = [pytest.param(n, marks=() if n in EVERYDAY else pytest.mark.slow) for n in RECIPES]
@@ -124,14 +125,15 @@ def test_rates_and_decay_are_those_of_the_sources(folder):
 
 
 def test_options_beside_a_recipe_change_single_settings():
-    plain = new_run(asked_for({"data": "mine"}, "coco_fcn_resnet50", None))
+    base = base_of("coco_fcn_resnet50", None)
+    plain = new_run(changed(base, {"data": "mine"}))
     assert plain.differs(recipe("coco_fcn_resnet50")) == "data 'mine' instead of ''"
-    changed = new_run(asked_for({"data": "mine", "steps": 7, "batch_size": 2}, "coco_fcn_resnet50", None))
-    assert (changed.steps, changed.epochs, changed.batch_size, changed.peak_lr) == (7, None, 2, 0.02)
-    smaller = new_run(asked_for({"data": "mine", "image_size": 256}, "coco_fcn_resnet50", None))
+    other = new_run(changed(base, {"data": "mine", "steps": 7, "batch_size": 2}))
+    assert (other.steps, other.epochs, other.batch_size, other.peak_lr) == (7, None, 2, 0.02)
+    smaller = new_run(changed(base, {"data": "mine", "image_size": 256}))
     assert smaller.augment == {"colour": 0.0, "largest_share": 1.0}  # the crops follow the option
     with pytest.raises(InputError, match="steps or epochs"):
-        new_run(asked_for({"data": "mine", "steps": 7, "epochs": 2}, "coco_fcn_resnet50", None))
+        new_run(changed(base, {"data": "mine", "steps": 7, "epochs": 2}))
 
 
 def test_a_recipe_is_named_rightly_or_the_nearest_is_proposed(tmp_path):

@@ -337,7 +337,7 @@ def test_a_network_of_five_channels_sees_five_bands(tmp_path):
 
             self.name = "pytorch"
             preprocess = Preprocess(mean=(0.0,) * 5, std=(1.0,) * 5)  # type: ignore[arg-type]
-            self.card = CARD.replace(labels=LabelSet.of("abcde"), preprocess=preprocess, stride=1)
+            self.card = CARD.replace(labels=LabelSet.of(list("abcde")), preprocess=preprocess, stride=1)
 
         def __call__(self, tiles: np.ndarray) -> np.ndarray:
             return tiles

@@ -37,8 +37,8 @@ class LabelSet:
     def __post_init__(self) -> None:
         k = len(self.names)
         for name in self.names:
-            if not isinstance(name, str) or not name.strip():
-                raise InputError(f"the names of classes are words, got {name!r}")
+            if not isinstance(name, str):
+                raise InputError(f"names of classes are words, got {name!r}")
         if not (len(self.colors) == len(self.ids) == k):
             raise InputError(
                 f"a LabelSet needs one name, colour and id per class, got {k} names, "

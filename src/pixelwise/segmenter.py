@@ -50,6 +50,9 @@ class Wanted(NamedTuple):
     logits: bool = False
 
 
+NOTHING_MORE = Wanted()
+
+
 class Segmenter:
     """A loaded model with everything it needs from picture to label map.
 
@@ -152,7 +155,7 @@ class Segmenter:
         wanted = Wanted(confidence, probabilities, logits)
         if isinstance(image, (list, tuple)):
             return list(self._mapped(image, options, wanted, max_pixels, batch=1, on_error="raise"))
-        return self._one(self._read(image, max_pixels), options, wanted)
+        return self.answer(self._read(image, max_pixels), options, wanted)
 
     def segment(
         self,
@@ -165,7 +168,7 @@ class Segmenter:
         max_pixels: int = images.MAX_PIXELS,
     ) -> Segmentation:
         """Segment one picture as `options` say; otherwise as `__call__`."""
-        return self._one(self._read(image, max_pixels), options, Wanted(confidence, probabilities, logits))
+        return self.answer(self._read(image, max_pixels), options, Wanted(confidence, probabilities, logits))
 
     @overload
     def map(
@@ -233,7 +236,7 @@ class Segmenter:
             for i, values in enumerate(read):
                 found = values
                 if not isinstance(values, PixelwiseError):
-                    found = _tried(self._one, values, options, wanted, coarse.get(i))
+                    found = _tried(self.answer, values, options, wanted, coarse.get(i))
                 if isinstance(found, PixelwiseError) and on_error == "raise":
                     raise found
                 yield found
@@ -245,7 +248,7 @@ class Segmenter:
             if isinstance(values, PixelwiseError):
                 continue
             shown = _tried(self.card.preprocess, values)
-            if not isinstance(shown, PixelwiseError):  # else `_one` will say so
+            if not isinstance(shown, PixelwiseError):  # else `answer` will say so
                 by_shape.setdefault(shown.shape, []).append((i, shown))
         found: dict[int, Any] = {}
         for those in by_shape.values():
@@ -257,10 +260,17 @@ class Segmenter:
     def _read(self, image: ImageLike, max_pixels: int) -> NDArray[Any]:
         return sources.read(image, channels=len(self.card.preprocess.mean), max_pixels=max_pixels)
 
-    def _one(
-        self, values: NDArray[Any], options: SegmentOptions, wanted: Wanted, coarse: Any = None
+    def answer(
+        self,
+        values: NDArray[Any],
+        options: SegmentOptions = DEFAULTS,
+        wanted: Wanted = NOTHING_MORE,
+        coarse: Any = None,
     ) -> Segmentation:
-        """The answer for a picture that was read. coarse: its logits (1, k, h', w'), if they are there already."""
+        """The answer for a picture as `sources.read` gives it; `segment` reads it first.
+
+        coarse: the network's logits for it, (1, k, h', w'), where they are there already.
+        """
         cleanup = options.cleanup(self.classes)
         if self._overlapping:
             refuse_for_regions(options, self.classes, streamed=False)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import Job, Outcome, segment_pictures, sentence
-from pixelwise.segmenter import Segmenter
+from pixelwise.segmenter import Segmenter, Wanted
 
 
 def settings(options: SegmentOptions, reading: ReadOptions, smooth: float) -> dict[str, Any]:
@@ -44,9 +44,7 @@ def segment_all(
     pictures = [job for job in jobs if job.source.kind == "picture"]
     others = [job for job in jobs if job.source.kind != "picture"]
     wants_confidence = any("confidence" in job.files for job in pictures)
-    segment = partial(
-        segmenter.segment, options=options, confidence=wants_confidence, max_pixels=reading.max_pixels
-    )
+    segment = partial(segmenter.answer, options=options, wanted=Wanted(confidence=wants_confidence))
 
     def note_seams(job: Job, picture: NDArray[np.uint8]) -> None:
         if seams:
