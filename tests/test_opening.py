@@ -1091,3 +1091,35 @@ def test_a_file_of_one_size_is_looked_at_at_that_size(tmp_path):
     onnx.save(bare, tmp_path / "bare.onnx")
     segmenter = Segmenter(tmp_path / "bare.onnx", classes=["a", "b"])
     assert segmenter(np.zeros((64, 64, 3), np.uint8)).labels.shape == (64, 64)
+
+
+@pytest.mark.slow
+def test_regions_and_four_channels_of_a_network_of_anyone_mean_the_same_exported(tmp_path):
+    torch.manual_seed(2)
+    network = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    with torch.no_grad():
+        network[2].bias -= network(torch.randn(1, 4, 50, 50)).flatten(2).median(2).values[0]
+    mean, std = (*MEAN, 0.1), (*STD, 0.4)
+    card = Card.of(["none", "whole", "core"], outputs="regions", mean=mean, std=std)
+    image = np.random.default_rng(0).integers(0, 256, (60, 70, 4), np.uint8)
+    logits = logits_of(network, image, mean, std)[0]
+    expected = torch.where(logits[1] > 0, 2, torch.where(logits[0] > 0, 1, 0)).numpy()
+    assert len(np.unique(expected)) == 3
+    pixelwise.export_onnx(network, card, tmp_path / "it.onnx")
+    for model, words in ((network, {"card": card}), (tmp_path / "it.onnx", {})):
+        found = Segmenter(model, **words)(image)
+        np.testing.assert_array_equal(found.labels, expected)
+        np.testing.assert_array_equal(found.mask("whole"), logits[0].numpy() > 0)
+        np.testing.assert_array_equal(found.mask("core"), logits[1].numpy() > 0)
+
+
+@pytest.mark.slow
+def test_one_logit_of_a_network_of_anyone_means_the_same_exported(photo, tmp_path):
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1))
+    with torch.no_grad():
+        network[2].bias -= network(torch.randn(1, 3, 50, 50)).median()
+    card = Card.of(["ground", "vessel"], outputs="binary", mean=MEAN, std=STD)
+    pixelwise.export_onnx(network, card, tmp_path / "it.onnx")
+    expected = plain(network, photo, MEAN, STD, "binary")
+    assert (Segmenter(tmp_path / "it.onnx")(photo).labels == expected).mean() > 0.9999
