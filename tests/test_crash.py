@@ -43,7 +43,8 @@ def test_a_run_killed_again_and_again_has_the_losses_of_one_that_was_not(tmp_pat
     assert all(code == -9 for _, code in kills)
     assert len(losses(tmp_path / "whole")) == 24
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")  # bit for bit, with two workers
-    whole, cut = (torch.load(tmp_path / run / "best.pt", weights_only=True) for run in ("whole", "cut"))
+    kept = (torch.load(tmp_path / run / "best.pt", weights_only=True) for run in ("whole", "cut"))
+    whole, cut = (weights["state_dict"] for weights in kept)
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     assert not list((tmp_path / "cut").glob(".*.pt"))  # what the kills left half written is gone
 

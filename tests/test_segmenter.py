@@ -132,7 +132,8 @@ def test_a_named_torch_model_is_exported_once_and_then_runs_without_torch(tmp_pa
     monkeypatch.setattr(store, "digest", lambda path: "d234d4ea" + "0" * 56)
     photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     first = Segmenter(name)(photo, confidence=True)
-    assert [p.name for p in (tmp_path / "cache" / "onnx").iterdir()] == [f"{name}-d234d4ea.onnx"]
+    (exported,) = (tmp_path / "cache" / "onnx").iterdir()
+    assert exported.name.startswith(f"{name}-d234d4ea-")  # and what of its card
 
     def unwanted(name):
         raise AssertionError("the exported file should be enough")
