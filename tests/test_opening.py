@@ -167,6 +167,7 @@ def test_a_name_that_is_also_a_file_is_the_name_unless_it_is_written_as_a_path(t
             "no such model file or folder: runs/7/weights.safetensors",
         ),
         ("weights.safetensors", InputError, "no such model file or folder"),
+        ("runs/weights.pth", InputError, "no such model file or folder: runs/weights.pth"),
         (Path("everyday"), InputError, "no such model file or folder: everyday"),
         (3, InputError, "expected the name or file of a model, or a torch network, got int"),
         (np.zeros(3), InputError, "got ndarray"),

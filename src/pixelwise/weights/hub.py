@@ -16,12 +16,11 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether a text could name a repository of the Hub, and is the path of nothing that is there."""
-    return (
-        _NAME.fullmatch(text) is not None
-        and not os.path.lexists(text)
-        and not os.path.isdir(text.split("/")[0])
-    )
+    """Whether a text could name a repository of the Hub, and is the path of nothing that is or could be there."""
+    if text.lower().endswith((".onnx", ".safetensors", ".pth", ".pt", ".bin", ".ckpt")):
+        return False
+    here = os.path.lexists(text) or os.path.isdir(text.split("/")[0])
+    return _NAME.fullmatch(text) is not None and not here
 
 
 def fetch_folder(name: str, revision: str | None = None) -> Path:
