@@ -1023,7 +1023,8 @@ def test_several_sigmoids_of_an_smp_model_are_regions(photo, tmp_path):
     with pytest.warns(PixelwiseWarning, match="named by number"):
         opened = Segmenter(tmp_path / "folder")
     named = Segmenter(model, classes=["none", "a", "b"], mean=opened.card.preprocess.mean)
-    assert opened.card.outputs == named.card.outputs == "regions"
+    wrapped = Segmenter(nn.DataParallel(model), classes=["none", "a", "b"])
+    assert opened.card.outputs == named.card.outputs == wrapped.card.outputs == "regions"
     image = photo[:96, :128]
     with torch.no_grad():
         p = model(torch.from_numpy(named.card.preprocess(image)))[0].numpy()
@@ -1124,3 +1125,19 @@ def test_one_logit_of_a_network_of_anyone_means_the_same_exported(photo, tmp_pat
     pixelwise.export_onnx(network, card, tmp_path / "it.onnx")
     expected = plain(network, photo, MEAN, STD, "binary")
     assert (Segmenter(tmp_path / "it.onnx")(photo).labels == expected).mean() > 0.9999
+
+
+def test_what_is_an_onnx_file_already_is_copied_without_torch(tmp_path):
+    script = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['pixelwise', 'export', *sys.argv[1:]]; "
+        "from pixelwise.cli import main; main()"
+    )
+    for model, out in (("everyday", tmp_path / "one.onnx"), (tmp_path / "one.onnx", tmp_path / "two.onnx")):
+        command = [sys.executable, "-c", script, model, "--out", out]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert Segmenter(out).card == Segmenter("everyday").card
+    command = [sys.executable, "-c", script, "lraspp_mobilenet_v3_large", "--out", tmp_path / "three.onnx"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert "pip install 'pixelwise[torch]'" in refused.stderr

@@ -6,8 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from pixelwise.errors import InputError
-from pixelwise.export.onnx import export_onnx
+from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.files import writing
 from pixelwise.opening import NOTHING, Said, copy_of_asset, located, open_model, open_network
 from pixelwise.weights.card import Card
@@ -23,8 +22,9 @@ def export_model(
 ) -> str:
     """Write a model as ONNX with its card; returns a sentence that says what was done.
 
-    model: whatever `Segmenter` opens, but for ONNX files. out: a name that ends in .onnx. said: in place of what its
-    card says. size_hw: the one size that the file is to take, for networks that cannot be exported for any.
+    model: the name, file or folder of whatever `Segmenter` opens; what is an ONNX file already is copied, without
+    torch. out: a name that ends in .onnx. said: in place of what its card says. size_hw: the one size that the file is
+    to take, for networks that cannot be exported for any.
 
     Raises InputError for what cannot be opened; ExportError, leaving no file, where the file would give other numbers
     than the network.
@@ -42,6 +42,10 @@ def export_model(
         with writing(out, overwrite=overwrite) as temporary:
             shutil.copyfile(where, temporary)
         return f"the same file, of {card.labels.num_classes} classes{described(card)}"
+    try:
+        from pixelwise.export.onnx import export_onnx
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting", "torch") from error
     network, card = open_network(model, said)
     fixed = {} if size_hw is None else {"traced_at": size_hw, "dynamic": False}
     worst = export_onnx(network, card, out, overwrite=overwrite, **fixed)  # type: ignore[arg-type]

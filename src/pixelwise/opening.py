@@ -86,9 +86,8 @@ class Said:
                 )
             labels = catalog.numbered(channels, outputs)
         changed = card.replace(labels=labels, outputs=outputs, preprocess=self.preprocess(card.preprocess))
-        return (
-            card if changed == card else changed.replace(scores=())
-        )  # which were those of what it said before
+        # Scores were those of what the card said before
+        return card if changed == card else changed.replace(scores=())
 
     def preprocess(self, before: Preprocess) -> Preprocess:
         """The preprocessing in these words."""
@@ -185,6 +184,8 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
 
 def _as_smp_means(model: Any, said: Said) -> Said:
     """What was said, and that several classes of a model of `pixelwise.smp` that ends in a sigmoid are regions."""
+    while not hasattr(model, "pixelwise_network") and hasattr(model, "module"):  # in DataParallel and its kin
+        model = model.module
     if not hasattr(model, "pixelwise_network") or said.single is not None:
         return said
     layers = {type(layer).__name__ for layer in model.segmentation_head.modules()}

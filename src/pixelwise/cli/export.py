@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelwise.cli.options import numbers
-from pixelwise.errors import InputError, MissingExtraError
+from pixelwise.errors import InputError
+from pixelwise.exporting import export_model
 from pixelwise.files import check_writable
 
 
@@ -14,10 +15,6 @@ def run(model: str, out: Path, size: str | None, overwrite: bool) -> None:
     sides = numbers("--size", size, int, "a height and a width, such as 512,512")
     if sides is not None and (len(sides) != 2 or min(sides) < 1):
         raise InputError(f"--size takes a height and a width, such as 512,512, got {size!r}")
-    try:
-        from pixelwise.exporting import export_model
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("exporting", "torch") from error
     check_writable(out, overwrite=overwrite)
     size_hw = None if sides is None else (sides[0], sides[1])
     print(f"{model} -> {out}: {export_model(model, out, size_hw=size_hw, overwrite=overwrite)}")
