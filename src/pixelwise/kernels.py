@@ -19,6 +19,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pixelwise import exponential as ex
+
 ROWS_AT_ONCE = 16
 """Rows of a tile whose best classes `stitch_tile` keeps: they fit the nearest cache."""
 
@@ -50,6 +52,16 @@ def in_bands(kernel: Callable[..., Any], rows: int, *arguments: Any) -> None:
     futures = [_pool().submit(kernel, *arguments, a, b) for a, b in pairwise(edges)]
     for future in futures:
         future.result()
+
+
+@njit(cache=True, nogil=True)
+def exp_of_negative(x: Any) -> Any:
+    """exp(x), float32, for one x <= 0: `exponential.exp_of_negative`, operation by operation."""
+    x = max(x, ex.LEAST)
+    n = np.floor(x * ex.LOG2E + ex.HALF)
+    r = x - n * ex.LOG2_HIGH - n * ex.LOG2_LOW
+    p = ((((ex.C0 * r + ex.C1) * r + ex.C2) * r + ex.C3) * r + ex.C4) * r + ex.C5
+    return (p * (r * r) + r + ex.ONE) * ex.HALVES[int(-n)]
 
 
 @njit(cache=True, nogil=True)
@@ -175,7 +187,7 @@ def decide_rows_with_confidence(
                             winner, most = c, values[c]
                     total = np.float32(0)
                     for c in range(k):
-                        total += np.exp(values[c] - most)
+                        total += exp_of_negative(values[c] - most)
                     labels[i, j] = winner
                     confidence[i, j] = np.float32(1) / total
 
@@ -523,7 +535,7 @@ def stitch_tile(
                         labels[y, left + x] = codes[y - top, x]
                     if confidence.size:
                         for x in range(done):
-                            odds = np.exp(-highest[x] / sums[k, y - top, x])
+                            odds = exp_of_negative(-highest[x] / sums[k, y - top, x])
                             confidence[y, left + x] = np.float32(1) / (np.float32(1) + odds)
                     continue
                 for x in range(done):
@@ -532,7 +544,9 @@ def stitch_tile(
                     total[:] = 0
                     for c in range(k):
                         for x in range(done):
-                            total[x] += np.exp((sums[c, y - top, x] - highest[x]) / sums[k, y - top, x])
+                            total[x] += exp_of_negative(
+                                (sums[c, y - top, x] - highest[x]) / sums[k, y - top, x]
+                            )
                     for x in range(done):
                         confidence[y, left + x] = np.float32(1) / total[x]
 
