@@ -16,6 +16,7 @@ from pixelwise.evaluation import evaluate, protocol_of
 from pixelwise.files import check_writable, plain_name, writing
 from pixelwise.report import confusion_picture, page, table, worst_pictures
 from pixelwise.segmenter import Segmenter
+from pixelwise.terminal import say
 
 
 def run(
@@ -40,7 +41,11 @@ def run(
         mean_over=mean_over,
         progress=_with_progress,
     )
-    print(jsonlib.dumps(result.to_dict(), indent=1) if json else table(result))
+    if json:
+        print(jsonlib.dumps(result.to_dict(), indent=1))
+    else:
+        for line in table(result).splitlines():
+            say(line)
     if out is None:
         return
     worst = worst_pictures(result, segmenter)
@@ -53,7 +58,7 @@ def run(
             Image.fromarray(picture).save(temporary, quality=90)
     with writing(files["report.html"], overwrite=overwrite) as temporary:
         temporary.write_text(page(result, worst), encoding="utf-8")
-    print(f"wrote {', '.join(str(path) for path in files.values())} and {out / 'worst'}", file=sys.stderr)
+    say(f"wrote {', '.join(str(path) for path in files.values())} and {out / 'worst'}", file=sys.stderr)
 
 
 def _with_progress(samples: Samples) -> Iterable[Sample]:

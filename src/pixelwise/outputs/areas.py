@@ -150,7 +150,8 @@ def areas_csv(
     """A table with a header: class, id, pixels, percent (of all pixels), square_metres, largest class first.
 
     Classes that do not occur are left out; pixels to ignore come last, as class "(ignored)". square_metres is
-    "unknown" where the picture does not tell (see `square_metres_per_pixel`). codes: as in `summary`.
+    "unknown" where the picture does not tell (see `square_metres_per_pixel`). codes: as in `summary`. A class whose
+    name begins with = + - @, a tab or a carriage return has an apostrophe before it, as spreadsheets want it.
     """
     counts = dict(sorted(present(labels, classes, codes).items(), key=lambda item: -item[1]))
     names = dict(zip(classes.ids, classes.names, strict=True))
@@ -164,5 +165,10 @@ def areas_csv(
     table.writerow(["class", "id", "pixels", "percent", "square_metres"])
     for id, pixels in counts.items():
         area = "unknown" if metres is None else repr(pixels * metres)
-        table.writerow([names[id], id, pixels, f"{100 * pixels / size:.6g}", area])
+        table.writerow([_cell(names[id]), id, pixels, f"{100 * pixels / size:.6g}", area])
     return text.getvalue()
+
+
+def _cell(name: str) -> str:
+    """A name that no spreadsheet takes for a formula: behind an apostrophe where it begins like one."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
