@@ -14,6 +14,7 @@ from pixelwise.codes import has
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
+from pixelwise.terminal import printable
 
 # NumPy counts a copy in 64-bit integers: as many pixels at a time as stay in a core's cache
 _AT_ONCE = 1 << 16
@@ -151,7 +152,7 @@ def areas_csv(
 
     Classes that do not occur are left out; pixels to ignore come last, as class "(ignored)". square_metres is
     "unknown" where the picture does not tell (see `square_metres_per_pixel`). codes: as in `summary`. A class whose
-    name begins with = + - @, a tab or a carriage return has an apostrophe before it, as spreadsheets want it.
+    name begins with = + - @ has an apostrophe before it, as spreadsheets want it; control characters are escaped.
     """
     counts = dict(sorted(present(labels, classes, codes).items(), key=lambda item: -item[1]))
     names = dict(zip(classes.ids, classes.names, strict=True))
@@ -171,4 +172,5 @@ def areas_csv(
 
 def _cell(name: str) -> str:
     """A name that no spreadsheet takes for a formula: behind an apostrophe where it begins like one."""
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+    name = printable(name)
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
