@@ -889,3 +889,62 @@ def give_away(queue: NDArray[np.int64], min_area: int, forest: Any, graph: Any) 
             region = _give_one_away(region, forest, graph, border, met)
             if area < areas[region] < min_area:
                 heapq.heappush(again, areas[region] * n + region)
+
+
+@njit(cache=True, nogil=True)
+def add_shifted(
+    padded: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    out: NDArray[np.float32],
+    first: int,
+    end: int,
+) -> None:
+    """out[y, x] += the sum over i of weights[i] * padded[y + rows[i], x + places[i]]; channels lie beside each other
+    in x, so that a place is a column times their number."""
+    wide = out.shape[1]
+    for y in range(first, end):
+        goal = out[y]
+        for i in range(len(rows)):
+            source, weight = padded[y + rows[i], places[i] : places[i] + wide], weights[i]
+            for x in range(wide):
+                goal[x] += weight * source[x]
+
+
+@njit(cache=True, nogil=True)
+def add_enlarged(
+    image: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    below: NDArray[np.float32],
+    beyond: NDArray[np.float32],
+    out: NDArray[np.float32],
+    first: int,
+    end: int,
+) -> None:
+    """out[y, x] += image (h', w', c) between rows[y] and the next one, the share below[y] of the way, and between
+    columns[x] and the next, the share beyond[x]; past the last there is the last."""
+    last, edge, channels = image.shape[0] - 1, image.shape[1] - 1, image.shape[2]
+    for y in range(first, end):
+        high, low, down = image[rows[y]], image[min(rows[y] + 1, last)], below[y]
+        for x in range(out.shape[1]):
+            left, right, across = columns[x], min(columns[x] + 1, edge), beyond[x]
+            for c in range(channels):
+                above = high[left, c] + across * (high[right, c] - high[left, c])
+                under = low[left, c] + across * (low[right, c] - low[left, c])
+                out[y, x, c] += above + down * (under - above)
+
+
+@njit(cache=True, nogil=True)
+def take_neighbours(image: NDArray[np.uint8], offsets: NDArray[np.int8], reach: int) -> None:
+    """In place, from the last pixel to the first and so many times as there are offsets (t, h, w, 2): each pixel takes
+    the value of the one so many rows and columns away. `reach` pixels at the border, and one more at the top and the
+    left, stay."""
+    height, width, channels = image.shape
+    for turn in range(offsets.shape[0]):
+        for y in range(height - reach, reach, -1):
+            for x in range(width - reach, reach, -1):
+                row, column = y + offsets[turn, y, x, 0], x + offsets[turn, y, x, 1]
+                for c in range(channels):
+                    image[y, x, c] = image[row, column, c]
