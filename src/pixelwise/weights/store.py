@@ -3,9 +3,16 @@ loaded.
 
 A file is looked for, in this order, in the folder that PIXELWISE_WEIGHTS names, in pixelwise's cache
 (PIXELWISE_CACHE, or the system's place for caches) and in torch hub's cache; then it is downloaded, unless
+<<<<<<< HEAD
 PIXELWISE_OFFLINE=1 forbids it. PIXELWISE_MIRROR replaces the folder part of every address by one of your own, which may
 have a user and password (https://user:password@host/folder); those go to that host only and stand in no message.
 Whatever is handed out has the right SHA-256; a download gets its name only after that was checked.
+=======
+PIXELWISE_OFFLINE=1 forbids it. PIXELWISE_MIRROR replaces the folder part of every address by one of your own.
+Whatever is handed out has the right SHA-256, which is looked at each time that a file is asked for; a download gets its
+name only after that was checked. Files that others publish without a hash (some of SMP's encoders, and what timm and
+huggingface-hub fetch into caches of their own) are not compared with anything.
+>>>>>>> untrusted
 """
 
 from __future__ import annotations
@@ -26,6 +33,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from pixelwise.caches import cache_dir
 from pixelwise.errors import DownloadError, MissingExtraError, WeightsError
 
 if TYPE_CHECKING:
@@ -76,7 +84,7 @@ def fetch(file: str, url: str, sha256: str | None, *, progress: bool = True) -> 
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(path.with_name(path.name + ".part")) as part:
+        with only_one(path.with_name(path.name + ".part")) as part:
             if not path.is_file():  # else another process fetched it while this one waited
                 _download(part, url, sha256, progress)
                 if os.name == "nt":
@@ -90,15 +98,6 @@ def fetch(file: str, url: str, sha256: str | None, *, progress: bool = True) -> 
             "make room or permission there, or name another folder in PIXELWISE_CACHE"
         ) from error
     return path
-
-
-def cache_dir() -> Path:
-    """The folder for what can be fetched or made again: PIXELWISE_CACHE, or the system's place for caches."""
-    if chosen := os.environ.get("PIXELWISE_CACHE"):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("pixelwise", appauthor=False))
 
 
 def torch_hub_dir() -> Path:
@@ -172,7 +171,7 @@ def _by_hand(url: str) -> str:
 
 
 @contextmanager
-def _only_one(part: Path) -> Iterator[BinaryIO]:
+def only_one(part: Path) -> Iterator[BinaryIO]:
     """The unfinished file, open to read and append; a second process waits here until the first is done.
 
     An unfinished file that holds something is kept for the next try, an empty one is removed.
