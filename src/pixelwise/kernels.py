@@ -18,11 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
 from pixelwise import exponential as ex
-=======
 from pixelwise.compiling import compiled
->>>>>>> untrusted
 
 ROWS_AT_ONCE = 16
 """Rows of a tile whose best classes `stitch_tile` keeps: they fit the nearest cache."""
@@ -57,8 +54,7 @@ def in_bands(kernel: Callable[..., Any], rows: int, *arguments: Any) -> None:
         future.result()
 
 
-<<<<<<< HEAD
-@njit(cache=True, nogil=True)
+@compiled
 def exp_of_negative(x: Any) -> Any:
     """exp(x), float32, for one x <= 0: `exponential.exp_of_negative`, operation by operation."""
     x = max(x, ex.LEAST)
@@ -68,10 +64,7 @@ def exp_of_negative(x: Any) -> Any:
     return (p * (r * r) + r + ex.ONE) * ex.HALVES[int(-n)]
 
 
-@njit(cache=True, nogil=True)
-=======
 @compiled
->>>>>>> untrusted
 def coarse_argmax(
     logits: NDArray[np.float32], best: NDArray[np.float32], labels: NDArray[Any], first: int, end: int
 ) -> None:

@@ -3,16 +3,11 @@ loaded.
 
 A file is looked for, in this order, in the folder that PIXELWISE_WEIGHTS names, in pixelwise's cache
 (PIXELWISE_CACHE, or the system's place for caches) and in torch hub's cache; then it is downloaded, unless
-<<<<<<< HEAD
 PIXELWISE_OFFLINE=1 forbids it. PIXELWISE_MIRROR replaces the folder part of every address by one of your own, which may
 have a user and password (https://user:password@host/folder); those go to that host only and stand in no message.
-Whatever is handed out has the right SHA-256; a download gets its name only after that was checked.
-=======
-PIXELWISE_OFFLINE=1 forbids it. PIXELWISE_MIRROR replaces the folder part of every address by one of your own.
 Whatever is handed out has the right SHA-256, which is looked at each time that a file is asked for; a download gets its
 name only after that was checked. Files that others publish without a hash (some of SMP's encoders, and what timm and
 huggingface-hub fetch into caches of their own) are not compared with anything.
->>>>>>> untrusted
 """
 
 from __future__ import annotations
