@@ -41,14 +41,15 @@ _PUBLIC = {
     "train": "pixelwise.training.start",
 }
 _MODULES = (
-    "catalog", "datasets", "decoders", "draw", "encoders", "errors", "evaluation", "images", "inference", "labels",
-    "layers", "losses", "metrics", "models", "outputs", "smp", "sources", "training", "transforms", "weights",
+    "catalog", "corruptions", "datasets", "decoders", "draw", "encoders", "errors", "evaluation", "images", "inference",
+    "labels", "layers", "losses", "metrics", "models", "outputs", "smp", "sources", "training", "transforms", "weights",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "__version__"]
 
 if TYPE_CHECKING:
     from pixelwise import catalog as catalog
+    from pixelwise import corruptions as corruptions
     from pixelwise import datasets as datasets
     from pixelwise import decoders as decoders
     from pixelwise import draw as draw

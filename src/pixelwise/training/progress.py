@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.files import writing
+from pixelwise.terminal import say
 
 EVERY_SECONDS = 15.0
 """How often a line is printed where nobody watches."""
@@ -79,12 +80,12 @@ class Progress:
             done == self.steps or time.monotonic() - self._told > EVERY_SECONDS or done == self.first + 1
         ):
             self._told = time.monotonic()
-            print("  ".join(f"{name} {value}" for name, value in self._row.items()), file=sys.stderr)
+            say("  ".join(f"{name} {value}" for name, value in self._row.items()), file=sys.stderr)
 
     def validated(self, done: int, score: float, best: float) -> None:
         self._row.update({"score": f"{score:.4f}", "best": f"{best:.4f}"})
         if self._table is None:
-            print(f"step {done}/{self.steps}  score {score:.4f}  best so far {best:.4f}", file=sys.stderr)
+            say(f"step {done}/{self.steps}  score {score:.4f}  best so far {best:.4f}", file=sys.stderr)
 
     def close(self) -> None:
         if self._table is not None:
