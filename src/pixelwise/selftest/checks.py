@@ -35,6 +35,7 @@ from pixelwise.opening import Said, open_model
 from pixelwise.pipeline.journal import JOURNAL
 from pixelwise.segmenter import Segmenter
 from pixelwise.selftest import answers, children, hostile, machine, reference
+from pixelwise.weights import store
 
 PATIENCE_S = 120
 """How long a process that is started here may take; none should need a tenth of it."""
