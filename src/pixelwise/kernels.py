@@ -891,7 +891,7 @@ def give_away(queue: NDArray[np.int64], min_area: int, forest: Any, graph: Any) 
                 heapq.heappush(again, areas[region] * n + region)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_shifted(
     padded: NDArray[np.float32],
     rows: NDArray[np.int64],
@@ -912,7 +912,7 @@ def add_shifted(
                 goal[x] += weight * source[x]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_enlarged(
     image: NDArray[np.float32],
     rows: NDArray[np.int64],
@@ -936,7 +936,7 @@ def add_enlarged(
                 out[y, x, c] += above + down * (under - above)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def take_neighbours(image: NDArray[np.uint8], offsets: NDArray[np.int8], reach: int) -> None:
     """In place, from the last pixel to the first and so many times as there are offsets (t, h, w, 2): each pixel takes
     the value of the one so many rows and columns away. `reach` pixels at the border, and one more at the top and the

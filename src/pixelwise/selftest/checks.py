@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 import pixelwise
+from pixelwise.caches import cache_dir
 from pixelwise.catalog.embedded import ROWS
 from pixelwise.engines import ENGINES
 from pixelwise.errors import OutputError
@@ -223,7 +224,7 @@ def refused(group: str, bench: Bench) -> str:
 
 def caches(bench: Bench) -> str:
     """What is kept between runs can be written, and nobody else can put something in its place."""
-    folder = store.cache_dir()
+    folder = cache_dir()
     probe = folder / f"selftest-{os.getpid()}"
     try:
         with writing(probe) as temporary:
