@@ -195,8 +195,13 @@ def read_classes(root: Path) -> LabelSet | None:
     path = root / "classes.txt"
     if not path.is_file():
         return None
-    rows = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    split = [re.fullmatch(r"(\d+)[\s,:]+(.+)", row) for row in rows]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no UTF-8"
+        raise InputError(f"{path} cannot be read ({why}); save it as UTF-8") from error
+    rows = [line.strip() for line in text.splitlines() if line.strip()]
+    split = [re.fullmatch(r"([0-9]{1,10})[\s,:]+(.+)", row) for row in rows]
     ids = [i if match is None else int(match[1]) for i, match in enumerate(split)]
     names = [row if match is None else match[2] for row, match in zip(rows, split, strict=True)]
     try:
