@@ -106,9 +106,11 @@ def test_tests_through_the_line_run_the_quickest_first_as_long_as_there_is_time(
         Traced("quick", 1.0, {"a.py": frozenset({5})}),
     ]
     mutant = Mutant("a.py", "constant", 0, 0, "", 5, (5, 5), "", "")
-    assert [t.name for t in matching(mutant, tests, 10)] == ["quick", "slow"]
-    assert [t.name for t in matching(mutant, tests, 3)] == ["quick"]
-    assert [t.name for t in matching(mutant, tests, 0)] == ["quick"]  # one at least
+    assert [t.name for t in matching(mutant, tests, 10, {})] == ["quick", "slow"]
+    assert [t.name for t in matching(mutant, tests, 3, {})] == ["quick"]
+    assert [t.name for t in matching(mutant, tests, 0, {})] == ["quick"]  # one at least
+    at_import = {"a.py": frozenset({5})}
+    assert [t.name for t in matching(mutant, tests, 10, at_import)] == ["quick", "slow", "elsewhere"]
 
 
 def test_what_is_accepted_is_still_a_change_of_the_code_and_has_a_reason():

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import importlib
 import itertools
@@ -29,7 +30,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -363,17 +364,45 @@ def recorded(name: str, slot: Slot, work: Path, package_hash: str) -> list[Trace
     return found
 
 
-def matching(mutant: Mutant, tests: Iterable[Traced], budget_s: float) -> list[Traced]:
-    """The tests through the lines where a change shows, the quickest first, as long as there is time."""
+def run_at_import(
+    slot: Slot, files: Iterable[str], work: Path, package_hash: str
+) -> dict[str, frozenset[int]]:
+    """The lines by file that run when the files are imported, of which no test can be said to go through them."""
+    kept = work / "lines" / f"imports-{package_hash}.json"
+
+    def importing() -> int:
+        sys.path[:0] = [str(slot.package.parent)]
+        sys.dont_write_bytecode = True
+        seen = Lines(slot.package, kept, kept)
+        sys.settrace(seen.enter)
+        for path in files:
+            importlib.import_module("pixelwise." + path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        sys.settrace(None)
+        text = json.dumps({path: sorted(lines) for path, lines in seen.found.items()})
+        kept.write_text(text, encoding="utf-8")
+        return 0
+
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if Fork(importing, kept.with_suffix(".log"), 600).wait():
+            sys.exit(f"the package cannot be imported, see {kept.with_suffix('.log')}")
+    return {path: frozenset(lines) for path, lines in json.loads(kept.read_text(encoding="utf-8")).items()}
+
+
+def matching(
+    mutant: Mutant, tests: Iterable[Traced], budget_s: float, imported: Mapping[str, frozenset[int]]
+) -> list[Traced]:
+    """The tests through the lines where a change shows, the quickest first, as long as there is time; after them, where
+    its line runs at import, the others."""
     first, last = mutant.scope
-    through = [t for t in tests if any(first <= n <= last for n in t.lines.get(mutant.path, ()))]
-    through.sort(key=lambda t: t.seconds)
-    spent = itertools.accumulate(t.seconds for t in through)
-    return [
-        test
-        for test, seconds in zip(through, spent, strict=True)
-        if seconds <= budget_s or test is through[0]
-    ]
+    everywhere = mutant.line in imported.get(mutant.path, ())
+    ordered = sorted(
+        (not any(first <= n <= last for n in test.lines.get(mutant.path, ())), test.seconds, test.name, test)
+        for test in tests
+    )
+    found = [test for elsewhere, _, _, test in ordered if everywhere or not elsewhere]
+    spent = itertools.accumulate(test.seconds for test in found)
+    return [t for t, seconds in zip(found, spent, strict=True) if seconds <= budget_s or t is found[0]]
 
 
 def files_of(tests: Iterable[Traced]) -> list[str]:
@@ -463,6 +492,11 @@ def main() -> None:
     root = options.root.resolve()
     work = root / ".mutants"
     work.mkdir(exist_ok=True)
+    held = open(work / "lock", "w")  # noqa: SIM115  (for as long as this runs)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"another run is at work in {work}")
 
     files, reasons = sources(root), accepted(root)
     chosen = [
@@ -483,6 +517,8 @@ def main() -> None:
     names = {name for m in chosen for name in MATCHING[m.path.partition("/")[0]]}
     tests_of = {name: recorded(name, slots[0], work, package_hash) for name in sorted(names)}
 
+    imported = run_at_import(slots[0], files, work, package_hash)
+
     def read(file: str) -> bytes:
         return (root / file).read_bytes()
 
@@ -498,7 +534,7 @@ def main() -> None:
             verdicts[mutant] = "accepted"
             continue
         names = MATCHING[mutant.path.partition("/")[0]]
-        tests = matching(mutant, (t for name in names for t in tests_of[name]), options.budget_s)
+        tests = matching(mutant, (t for name in names for t in tests_of[name]), options.budget_s, imported)
         change = f"{mutant.path} {mutant.start} {mutant.end} {mutant.text}"
         key = digest(files[mutant.path].encode(), change.encode())
         with_tests = digest(
