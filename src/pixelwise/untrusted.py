@@ -57,6 +57,10 @@ Plain = Annotated[Any, _Plain]
 """Any value of JSON that can be handed on: looked at all the way down, at most `MAX_DEPTH` deep."""
 
 
+Sizes = Annotated[Any, _Plain, Between(-(2**16), 2**16)]
+"""The same for arguments of networks, whose whole numbers are small."""
+
+
 class _Misfit(Exception):
     """A value that is not of its kind, in words."""
 
@@ -165,7 +169,7 @@ def _fit(value: Any, kind: Any, at: str, unknown: str) -> Any:
         kind, *marks = get_args(kind)
     bounds = next((mark for mark in marks if isinstance(mark, Between)), Between())
     if kind is Any:
-        return _plain(value, at) if _Plain in marks else value
+        return _plain(value, bounds, at) if _Plain in marks else value
     if is_dataclass(kind):
         return _object(value, cast(type, kind), at, unknown)
     origin, inner = get_origin(kind), get_args(kind)
@@ -252,7 +256,7 @@ def _number(value: Any, kind: type, bounds: Between, at: str) -> Any:
     raise _misfit(at, said, value)
 
 
-def _plain(value: Any, at: str) -> Any:
+def _plain(value: Any, bounds: Between, at: str) -> Any:
     """The value as it is, if all of it is plain."""
     todo = [(value, 0)]
     while todo:
@@ -265,8 +269,8 @@ def _plain(value: Any, at: str) -> Any:
             todo += [(inner, depth + 1) for inner in one]
         elif isinstance(one, float) and not math.isfinite(one):
             raise _misfit(at, "finite numbers", one)
-        elif type(one) is int and abs(one) > LARGEST:
-            raise _misfit(at, "numbers of at most 63 bits", one)
+        elif type(one) is int and not bounds.least <= one <= bounds.most:
+            raise _misfit(at, f"whole numbers from {bounds.least:g} to {bounds.most:g}", one)
     return value
 
 

@@ -35,7 +35,7 @@ from pixelwise.opening import Said, open_model
 from pixelwise.pipeline.journal import JOURNAL
 from pixelwise.segmenter import Segmenter
 from pixelwise.selftest import answers, children, hostile, machine, reference
-from pixelwise.weights import store
+from pixelwise.weights.store import digest
 
 PATIENCE_S = 120
 """How long a process that is started here may take; none should need a tenth of it."""
@@ -129,7 +129,7 @@ def _changed_files() -> tuple[list[str], int]:
         if file.hash is None or file.parts[0] != "pixelwise" or not path.is_relative_to(_package().parent):
             continue
         count += 1
-        if not path.is_file() or store.digest(path) != _hexadecimal(file.hash.value):
+        if not path.is_file() or digest(path) != _hexadecimal(file.hash.value):
             changed.append(file.as_posix())
     return changed, count
 
