@@ -45,7 +45,10 @@ class OnnxRuntimeEngine:
         _engines.add(self)
         self._session = _session(str(path), threads, str(path))
         self._look(path)
-        text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+        try:
+            text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} holds metadata that are no text; export the model again") from error
         if callable(card):
             card = card(self, None if text is None else Card.from_json(text))
         elif card is None and text is None:
@@ -154,7 +157,7 @@ def _session(model: str | bytes, threads: int | None, what: str) -> onnxruntime.
     options.intra_op_num_threads = threads or 0
     # Idle threads between runs stay idle
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own

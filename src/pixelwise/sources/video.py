@@ -66,6 +66,11 @@ class Video:
             self._file.close()
             raise ImageError(f"{path} holds no video, only {kinds}")
         stream = self._file.streams.video[0]
+        if stream.codec_context is None:
+            self._file.close()
+            raise ImageError(
+                f"{path} holds video of a kind that is not known; convert it to H.264 with ffmpeg"
+            )
         stream.thread_type = "AUTO"
         if stream.width * stream.height > max_pixels:
             self._file.close()
