@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from pixelwise import corruptions
 from pixelwise.cli.options import Change
 from pixelwise.datasets.opening import PairSamples, open_samples, parse_map
 from pixelwise.datasets.sample import Sample, Samples
@@ -21,10 +22,13 @@ from pixelwise.terminal import say
 
 def run(
     data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, protocol: str,
-    change: Change, mean_over: list[str], out: Path | None, json: bool, overwrite: bool,
+    change: Change, mean_over: list[str], corrupt: str | None, seed: int, out: Path | None, json: bool,
+    overwrite: bool,
 ) -> None:  # fmt: skip
     """Evaluate, print, and write the report folder if one is asked for."""
     options = change(protocol_of(protocol).options)
+    if corrupt is not None:
+        corruptions.parse(corrupt)  # refused before anything is read
     samples = open_samples(data, layout, split, map_ids=None if map_ids is None else parse_map(map_ids))
     files = {} if out is None else {n: out / n for n in ("report.json", "report.html", "confusion.png")}
     for path in files.values():
@@ -39,6 +43,8 @@ def run(
         options=options,
         data=f"{data.name}, {samples.split}",
         mean_over=mean_over,
+        corrupt=() if corrupt is None else corrupt,
+        seed=seed,
         progress=_with_progress,
     )
     if json:
