@@ -321,6 +321,8 @@ def _exported(name: str, entry: Entry) -> Path:
             if (kept := _kept(folder, stem)) is not None:
                 return kept  # another process made it while this one waited
             return _export(name, entry.card, folder, stem)
+    except PixelwiseError:  # of which the one for downloads is an OSError too
+        raise
     except OSError as error:
         raise OutputError(
             f"the exported {name} cannot be kept in {folder} ({error.strerror or error}); make room or permission "
