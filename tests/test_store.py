@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from pixelwise import models
+from pixelwise import caches, models
 from pixelwise.errors import DownloadError, WeightsError
 from pixelwise.weights import store
 
@@ -348,9 +348,9 @@ def test_an_official_network_from_a_server(monkeypatch: pytest.MonkeyPatch, serv
 
 def test_the_cache_is_in_the_systems_place(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PIXELWISE_CACHE")
-    assert store.cache_dir().name.lower() in ("pixelwise", "cache")  # Windows ends in Cache
+    assert caches.cache_dir().name.lower() in ("pixelwise", "cache")  # Windows ends in Cache
     monkeypatch.setenv("PIXELWISE_CACHE", "~/somewhere")
-    assert store.cache_dir() == Path.home() / "somewhere"
+    assert caches.cache_dir() == Path.home() / "somewhere"
 
 
 def test_a_path_is_no_file_name():

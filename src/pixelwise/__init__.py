@@ -10,9 +10,14 @@ Importing this module is instant: each public name is loaded on first use.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
+
+# ONNX Runtime, from the moment it is imported, notes its use under ~/.cache/Microsoft and sends it to its maker, unless
+# it finds this. What segments a picture asks no network; who wants the reports sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _PUBLIC = {
     "Card": "pixelwise.weights.card",

@@ -1,4 +1,4 @@
-"""The loops that NumPy cannot express well, compiled by numba on first use and cached on disk.
+"""The loops that NumPy cannot express well, compiled by numba on first use and kept on disk (`compiling`).
 
 Importing this module imports numba (about half a second), so a cold command does without it: callers ask
 `worth_it(pixels)` first. Threads: each kernel releases the GIL and works on a range of rows; `in_bands` deals
@@ -16,10 +16,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from pixelwise import exponential as ex
+from pixelwise.compiling import compiled
 
 ROWS_AT_ONCE = 16
 """Rows of a tile whose best classes `stitch_tile` keeps: they fit the nearest cache."""
@@ -54,7 +54,7 @@ def in_bands(kernel: Callable[..., Any], rows: int, *arguments: Any) -> None:
         future.result()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def exp_of_negative(x: Any) -> Any:
     """exp(x), float32, for one x <= 0: `exponential.exp_of_negative`, operation by operation."""
     x = max(x, ex.LEAST)
@@ -64,7 +64,7 @@ def exp_of_negative(x: Any) -> Any:
     return (p * (r * r) + r + ex.ONE) * ex.HALVES[int(-n)]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def coarse_argmax(
     logits: NDArray[np.float32], best: NDArray[np.float32], labels: NDArray[Any], first: int, end: int
 ) -> None:
@@ -81,7 +81,7 @@ def coarse_argmax(
                     labels[y, x] = c
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def decide_rows(
     logits: NDArray[np.float32],
     coarse: NDArray[Any],
@@ -149,7 +149,7 @@ def decide_rows(
                     labels[i, j] = candidate[winner]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def decide_rows_with_confidence(
     logits: NDArray[np.float32],
     row_start: NDArray[np.int64],
@@ -192,7 +192,7 @@ def decide_rows_with_confidence(
                     confidence[i, j] = np.float32(1) / total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_pairs(
     truth: NDArray[Any],
     answer: NDArray[Any],
@@ -258,7 +258,7 @@ def count_pairs(
                 tables[part, i] += np.int64(private[n, i])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def warp(warped: NDArray[np.uint8], goal: NDArray[np.uint8], simple: NDArray[np.bool_]) -> int:
     """Flip simple points of `warped` that differ from `goal`, in reading order, until none is left; how many differ.
 
@@ -293,7 +293,7 @@ def warp(warped: NDArray[np.uint8], goal: NDArray[np.uint8], simple: NDArray[np.
     return different
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def connected(labels: NDArray[Any], cut: NDArray[np.bool_], regions: NDArray[Any]) -> int:
     """Number the 4-connected regions of equal labels in reading order of their first pixels; how many there are.
 
@@ -332,7 +332,7 @@ def connected(labels: NDArray[Any], cut: NDArray[np.bool_], regions: NDArray[Any
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def trace_rings(
     regions: NDArray[Any], junctions: bool
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -390,7 +390,7 @@ def trace_rings(
     return corners[:n].copy(), rings[:count, 0].copy(), rings[:count, 1].copy(), rings[:count, 2].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_polygon(
     labels: NDArray[Any], corners: NDArray[np.float64], ends: NDArray[np.int64], value: int
 ) -> None:
@@ -426,7 +426,7 @@ def fill_polygon(
                 labels[y, x] = value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def stitch_tile(
     logits: NDArray[np.float32],
     window: NDArray[np.float32],
@@ -551,7 +551,7 @@ def stitch_tile(
                         confidence[y, left + x] = np.float32(1) / total[x]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _root(parent: NDArray[Any], i: int) -> int:
     """The root of i in a forest whose parents come earlier; the way there becomes shorter."""
     while parent[i] != i:
@@ -560,7 +560,7 @@ def _root(parent: NDArray[Any], i: int) -> int:
     return i
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join(parent: NDArray[Any], a: int, b: int) -> int:
     """One tree of those of a and b: its root. With a < 0 just b."""
     if a < 0 or a == b:
@@ -570,7 +570,7 @@ def _join(parent: NDArray[Any], a: int, b: int) -> int:
     return min(a, b)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_sides(pairs: NDArray[np.uint64], sides: NDArray[np.int64], pair: Any, count: int) -> int:
     """sides[where pairs holds pair] += count, in a hash table with 0 for empty places; 1 for a new pair, else 0."""
     last = np.uint64(len(pairs) - 1)
@@ -585,12 +585,12 @@ def _add_sides(pairs: NDArray[np.uint64], sides: NDArray[np.int64], pair: Any, c
     return 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pair(a: int, b: int) -> Any:
     return np.uint64(min(a, b)) << np.uint64(32) | np.uint64(max(a, b))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join_run(
     parent: NDArray[np.int32], ids: NDArray[np.int32], before: NDArray[Any], c: Any, x: int, end: int, me: int
 ) -> int:
@@ -603,7 +603,7 @@ def _join_run(
     return me
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _border_run(
     pairs: NDArray[np.uint64],
     sides: NDArray[np.int64],
@@ -626,7 +626,7 @@ def _border_run(
     return used
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def find_regions(
     labels: NDArray[Any],
     last: bool,
@@ -692,7 +692,7 @@ def find_regions(
     return count, pairs, sides, used
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def relabel(
     labels: NDArray[Any],
     before: NDArray[Any],
@@ -727,7 +727,7 @@ def relabel(
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def region_graph(
     parent: NDArray[np.int32],
     areas: NDArray[np.int64],
@@ -772,7 +772,7 @@ def region_graph(
     return count, region, (start[:-1], neighbour, shared)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_holes(classes: NDArray[Any], touches: NDArray[np.bool_], graph: Any, c: Any) -> None:
     """Regions that cannot be reached from the map's border without crossing class c become c."""
     start, neighbour, _ = graph
@@ -797,7 +797,7 @@ def fill_holes(classes: NDArray[Any], touches: NDArray[np.bool_], graph: Any, c:
             classes[i] = c
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _merge(a: int, b: int, forest: Any) -> int:
     """One region of a and b, both roots: the one that comes first in reading order."""
     parent, after, areas, _ = forest
@@ -808,7 +808,7 @@ def _merge(a: int, b: int, forest: Any) -> int:
     return a
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _give_one_away(
     region: int, forest: Any, graph: Any, border: NDArray[np.int64], met: NDArray[np.int32]
 ) -> int:
@@ -851,7 +851,7 @@ def _give_one_away(
     return merged
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def merge_equals(forest: Any, graph: Any) -> None:
     """Neighbours of one class become one region; forest and graph as in `give_away`."""
     parent, _, _, classes = forest
@@ -865,7 +865,7 @@ def merge_equals(forest: Any, graph: Any) -> None:
                     _merge(a, b, forest)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def give_away(queue: NDArray[np.int64], min_area: int, forest: Any, graph: Any) -> None:
     """Give regions away, the smallest first; what comes of one and has fewer than min_area pixels, in its turn.
 
@@ -891,7 +891,7 @@ def give_away(queue: NDArray[np.int64], min_area: int, forest: Any, graph: Any) 
                 heapq.heappush(again, areas[region] * n + region)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_shifted(
     padded: NDArray[np.float32],
     rows: NDArray[np.int64],
@@ -912,7 +912,7 @@ def add_shifted(
                 goal[x] += weight * source[x]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_enlarged(
     image: NDArray[np.float32],
     rows: NDArray[np.int64],
@@ -936,7 +936,7 @@ def add_enlarged(
                 out[y, x, c] += above + down * (under - above)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def take_neighbours(image: NDArray[np.uint8], offsets: NDArray[np.int8], reach: int) -> None:
     """In place, from the last pixel to the first and so many times as there are offsets (t, h, w, 2): each pixel takes
     the value of the one so many rows and columns away. `reach` pixels at the border, and one more at the top and the

@@ -191,6 +191,30 @@ def check(
 
 
 @app.command()
+def selftest(
+    only: Annotated[
+        list[str] | None, typer.Argument(help="Only checks whose names begin so; default: all.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Make the files of the checks in here, to try its file system.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print a report as JSON, without private names.")
+    ] = False,
+    sbom: Annotated[
+        Path | None,
+        typer.Option(help="Only write a bill of materials (CycloneDX JSON) of what is installed."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bill if it exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Find out in about a minute whether this installation works on this machine; exit code 1 if not."""
+    from pixelwise.cli.selftest import run
+
+    sys.exit(run(only or [], folder, sbom, json, overwrite))
+
+
+@app.command()
 @with_segment_options
 def evaluate(
     *,
