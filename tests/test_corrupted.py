@@ -266,3 +266,11 @@ def test_the_report_shows_a_table_and_a_plot_in_both_lights_and_on_a_phone(folde
     plain = tmp_path / "plain"
     CliRunner().invoke(app.app, [*run, "--out", str(plain)])
     assert "<svg" not in (plain / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_results_shows_the_numbers_that_were_scored():
+    results = pytest.importorskip("results_corrupted")
+    found = json.loads(results.NUMBERS.read_text(encoding="utf-8"))
+    assert results.table(found) in (results.DOCS / "results.md").read_text(encoding="utf-8")
+    assert results.plot(found) == results.PLOT.read_text(encoding="utf-8")
+    assert set(found["corruptions"]) == set(CORRUPTIONS)
