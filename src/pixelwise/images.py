@@ -12,10 +12,10 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -26,6 +26,8 @@ from pixelwise.errors import ImageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Tensor"
 """A path, the bytes of a file, an open file, a PIL image, a NumPy array or a torch tensor: see `read`."""
@@ -63,16 +65,7 @@ def read(source: ImageLike, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
         return _from_bytes(source, "the picture", channels, max_pixels)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        check_file(path)
-        try:
-            with open(path, "rb") as file:
-                # A pipe cannot go back, which decoders must.
-                whole = file if file.seekable() else io.BytesIO(file.read())
-                return _decode(whole, str(path), channels, max_pixels)
-        except PermissionError as error:
-            raise ImageError(f"no permission to read {path}") from error
-        except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+        return _open(path, lambda file: _decode(file, str(path), channels, max_pixels))
     if is_torch_array(source):
         return _from_array(_channels_last(source, channels), "the tensor", channels, max_pixels)
     if callable(getattr(source, "read", None)):
@@ -80,6 +73,21 @@ def read(source: ImageLike, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
     raise ImageError(
         f"expected a path, bytes, a file open in binary mode, a PIL image, a NumPy array (h, w, {channels}) or a torch "
         f"tensor ({channels}, h, w), got {type(source).__name__}"
+    )
+
+
+def read_values(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[Any], str]:
+    """The numbers in a picture or a .npy file as they are, (h, w) or (h, w, c), and Pillow's mode, or "npy".
+
+    For label maps: nothing is scaled or turned, and of a palette the indices count. Raises ImageError as `read` does.
+    """
+
+    def of_image(image: Image.Image) -> tuple[NDArray[Any], str]:
+        _check_size(image, str(path), max_pixels)
+        return np.asarray(image), image.mode
+
+    return _open(
+        path, lambda file: _decoded(file, str(path), max_pixels, lambda values: (values, "npy"), of_image)
     )
 
 
@@ -193,18 +201,48 @@ def _pillow_limit(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
+def _open(path: Path, then: Callable[[Any], T]) -> T:
+    """What `then` makes of the open file, which can go back; ImageError where it cannot be read."""
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            # A pipe cannot go back, which decoders must.
+            return then(file if file.seekable() else io.BytesIO(file.read()))
+    except PermissionError as error:
+        raise ImageError(f"no permission to read {path}") from error
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def _decode(file: Any, name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+    return _decoded(
+        file,
+        name,
+        max_pixels,
+        lambda values: _from_array(values, name, channels, max_pixels),
+        lambda image: _from_pil(image, name, channels, max_pixels),
+    )
+
+
+def _decoded(
+    file: Any,
+    name: str,
+    max_pixels: int,
+    of_array: Callable[[NDArray[Any]], T],
+    of_image: Callable[[Image.Image], T],
+) -> T:
+    """What one of the two makes of a file's array, or of its picture, which is not yet decoded."""
     try:
         if file.read(6) == b"\x93NUMPY":
             file.seek(0)
-            return _from_array(_load_npy(file), name, channels, max_pixels)
+            return of_array(_load_npy(file))
         file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large and odd files; the limit below decides
             with _pillow_limit(max_pixels):
                 image = Image.open(file, formats=DECODERS)
             with image:
-                return _from_pil(image, name, channels, max_pixels)
+                return of_image(image)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture, or of a kind that Pillow cannot read") from None
     except Image.DecompressionBombError:
@@ -229,11 +267,15 @@ def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:
     )
 
 
-def _from_pil(image: Image.Image, name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise _too_large(name, f"{image.width} x {image.height} = {image.width * image.height:,}", max_pixels)
     if image.width * image.height == 0:
         raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
+
+
+def _from_pil(image: Image.Image, name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+    _check_size(image, name, max_pixels)
     image.load()
     try:
         image = ImageOps.exif_transpose(image)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from tempfile import TemporaryDirectory
@@ -33,6 +32,7 @@ from pixelwise.inference.tta import Average, Flip, augmented
 from pixelwise.labels import LabelSet
 from pixelwise.opening import Said, open_model
 from pixelwise.segmentation import Segmentation
+from pixelwise.terminal import note
 from pixelwise.weights.card import Card, Outputs
 
 if TYPE_CHECKING:
@@ -466,7 +466,7 @@ class Segmenter:
                     align_corners=aligned, regions=self._overlapping,
                 )  # fmt: skip
                 tiling = replace(tiling, overlap=min(measured.overlap_px(), *half))
-                print(f"pixelwise: {measured}; overlap {tiling.overlap} px", file=sys.stderr)
+                note(f"{measured}; overlap {tiling.overlap} px")
         return stitch(
             read,
             size_hw,
@@ -510,7 +510,7 @@ class Segmenter:
             tiling = Tiling(sides[0], overlap, options.window, multiple=math.lcm(stride, 32))
             channels = len(self.card.preprocess.mean)
             found = plan(size_hw, predict, tiling=tiling, channels=channels, sides=sides)
-            print(f"pixelwise: {found}", file=sys.stderr)
+            note(found)
             return found.tiling
         sides = fit(*(tile if isinstance(tile, tuple) else (tile, tile)))
         shared = overlap if isinstance(overlap, float) else overlap / min(sides)

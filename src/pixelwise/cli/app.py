@@ -10,6 +10,7 @@ import typer
 
 import pixelwise
 from pixelwise.cli.options import Change, with_segment_options
+from pixelwise.corruptions import CORRUPTIONS, FAMILIES
 from pixelwise.datasets import layouts
 from pixelwise.engines import ENGINES
 from pixelwise.outputs.formats import FORMATS
@@ -233,6 +234,14 @@ def evaluate(
     mean_over: Annotated[
         str | None, typer.Option(help="Also the mean IoU over these classes, comma separated.")
     ] = None,
+    corrupt: Annotated[
+        str | None,
+        typer.Option(
+            help="Also score corrupted pictures: all, cityscapes-c, imagenet-c, or names, each with a strength from 1 "
+            f"to 5 or without, such as fog,jpeg:3. Names: {', '.join(FAMILIES)}; {', '.join(CORRUPTIONS)}."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of --corrupt: another seed, other noise and weather.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for report.html, report.json, confusion.png and worst/.")
     ] = None,
@@ -244,7 +253,22 @@ def evaluate(
     from pixelwise.cli.evaluate import run
 
     names = [] if mean_over is None else [name.strip() for name in mean_over.split(",")]
-    run(data, format, split, map_ids, model, engine, protocol, change, names, out, json, overwrite)
+    run(
+        data,
+        format,
+        split,
+        map_ids,
+        model,
+        engine,
+        protocol,
+        change,
+        names,
+        corrupt,
+        seed,
+        out,
+        json,
+        overwrite,
+    )
 
 
 def _list_recipes(show: bool) -> None:

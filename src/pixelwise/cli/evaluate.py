@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from pixelwise import corruptions
 from pixelwise.cli.options import Change
 from pixelwise.datasets.opening import PairSamples, open_samples, parse_map
 from pixelwise.datasets.sample import Sample, Samples
@@ -16,14 +17,18 @@ from pixelwise.evaluation import evaluate, protocol_of
 from pixelwise.files import check_writable, plain_name, writing
 from pixelwise.report import confusion_picture, page, table, worst_pictures
 from pixelwise.segmenter import Segmenter
+from pixelwise.terminal import say
 
 
 def run(
     data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, protocol: str,
-    change: Change, mean_over: list[str], out: Path | None, json: bool, overwrite: bool,
+    change: Change, mean_over: list[str], corrupt: str | None, seed: int, out: Path | None, json: bool,
+    overwrite: bool,
 ) -> None:  # fmt: skip
     """Evaluate, print, and write the report folder if one is asked for."""
     options = change(protocol_of(protocol).options)
+    if corrupt is not None:
+        corruptions.parse(corrupt)  # refused before anything is read
     samples = open_samples(data, layout, split, map_ids=None if map_ids is None else parse_map(map_ids))
     files = {} if out is None else {n: out / n for n in ("report.json", "report.html", "confusion.png")}
     for path in files.values():
@@ -38,9 +43,15 @@ def run(
         options=options,
         data=f"{data.name}, {samples.split}",
         mean_over=mean_over,
+        corrupt=() if corrupt is None else corrupt,
+        seed=seed,
         progress=_with_progress,
     )
-    print(jsonlib.dumps(result.to_dict(), indent=1) if json else table(result))
+    if json:
+        print(jsonlib.dumps(result.to_dict(), indent=1))
+    else:
+        for line in table(result).splitlines():
+            say(line)
     if out is None:
         return
     worst = worst_pictures(result, segmenter)
@@ -53,7 +64,7 @@ def run(
             Image.fromarray(picture).save(temporary, quality=90)
     with writing(files["report.html"], overwrite=overwrite) as temporary:
         temporary.write_text(page(result, worst), encoding="utf-8")
-    print(f"wrote {', '.join(str(path) for path in files.values())} and {out / 'worst'}", file=sys.stderr)
+    say(f"wrote {', '.join(str(path) for path in files.values())} and {out / 'worst'}", file=sys.stderr)
 
 
 def _with_progress(samples: Samples) -> Iterable[Sample]:

@@ -22,6 +22,7 @@ from pixelwise.pipeline.pictures import Job, Outcome
 from pixelwise.pipeline.run import segment_all, settings
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources import Source
+from pixelwise.terminal import note, say
 
 
 def run(
@@ -43,7 +44,6 @@ def run(
     debug: bool,
 ) -> int:
     """Segment every source; the exit code. Whatever can be wrong before the work starts is refused first."""
-    _print_any_name()
     options = change(SegmentOptions())
     formats = None if format is None else list(names(format))
     for name in formats or []:
@@ -70,7 +70,7 @@ def run(
     _check_targets(jobs, overwrite=overwrite or (resume and journal.exists()), can_resume=journal.exists())
     todo = [job for job in jobs if not journal.done(job.source.path, job.files)]
     if len(todo) < len(jobs):
-        _note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
+        note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
         if not todo:
             return 0
     segmenter = Segmenter(model, engine=engine, threads=threads)
@@ -86,25 +86,25 @@ def run(
                 todo,
                 options,
                 reading,
-                RunOptions(overwrite or resume, resume, journal if keeps_journal else None, progress, _note),
+                RunOptions(overwrite or resume, resume, journal if keeps_journal else None, progress, note),
                 smooth=smooth,
                 seams=seams,
             ):
                 if outcome.error is None:
-                    print(_line(outcome, json), flush=True)
+                    say(_line(outcome, json))
                     continue
                 if debug or len(jobs) == 1:
                     raise outcome.error
                 failures.append(outcome)
     except KeyboardInterrupt:
         if keeps_journal:
-            _note("what is finished is kept; the same command with --resume goes on from there")
+            note("what is finished is kept; the same command with --resume goes on from there")
         raise
     for failure in failures:
-        _note(str(failure.error))
+        note(str(failure.error))
     if failures:
         kind = "pictures" if all(job.source.kind == "picture" for job in jobs) else "sources"
-        _note(f"{len(failures)} of {len(jobs)} {kind} failed, listed above")
+        note(f"{len(failures)} of {len(jobs)} {kind} failed, listed above")
     return max((failure.error.exit_code for failure in failures if failure.error), default=0)
 
 
@@ -176,10 +176,6 @@ def _line(outcome: Outcome, json: bool) -> str:
     return f"{source.path}: {shares} -> {', '.join(str(file) for file in files.values())}"
 
 
-def _note(sentence: str) -> None:
-    print(f"pixelwise: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
-
-
 @contextmanager
 def _progress(jobs: list[Job]) -> Iterator[Callable[[float], None]]:
     """What takes the number of finished jobs: a bar with the time that is left, when somebody looks on."""
@@ -195,10 +191,3 @@ def _progress(jobs: list[Job]) -> Iterator[Callable[[float], None]]:
     with Progress("Segmenting", *columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task("", total=len(jobs))
         yield lambda jobs_done: bar.update(task, completed=jobs_done)
-
-
-def _print_any_name() -> None:
-    """File names are bytes, of which some are no text: print them as they are."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")

@@ -40,8 +40,8 @@ def huggingface_pairs(root: Path) -> list[Pair]:
         raise MissingExtraError("reading Hugging Face data sets", "huggingface") from error
     try:
         found = load_from_disk(str(root))
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{root}: datasets cannot load it ({error})") from error
+    except Exception as error:  # of a damaged folder it raises nearly anything
+        raise InputError(f"{root}: datasets cannot load it ({' '.join(str(error).split())})") from error
     if not isinstance(found, dict):
         return row_pairs(found, root)
     return [

@@ -21,7 +21,7 @@ from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import Rows, present, projection, square_metres_per_pixel
-from pixelwise.outputs.polygons import Polygon, blank, fill, finished, of_each, simplify, trace
+from pixelwise.outputs.polygons import Polygon, blank, check_size, fill, finished, of_each, simplify, trace
 
 _TILE = 256
 
@@ -68,9 +68,12 @@ def write_geotiff(
 
 
 def read_raster(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """The first band of any raster that rasterio opens, (h, w). Raises MissingExtraError without rasterio."""
+    """The first band of a GeoTIFF, (h, w). Raises MissingExtraError without rasterio, InputError for one that is too
+    large to be a label map.
+    """
     rasterio = _rasterio("reading a GeoTIFF")
-    with _quiet(), rasterio.open(path) as file:
+    with _quiet(), rasterio.open(path, driver="GTiff") as file:
+        check_size((file.height, file.width))
         band: NDArray[Any] = file.read(1)
         return band
 
@@ -153,7 +156,8 @@ def labels_from_geojson(
                 "this GeoJSON does not say how large its raster is; pass size_hw and georeference"
             )
         if size_hw is None:
-            size_hw = int(raster["height"]), int(raster["width"])
+            size_hw = raster["height"], raster["width"]
+        check_size(size_hw)
         transform = raster.get("transform", (1, 0, 0, 0, 1, 0))
         place = Georeference(None, tuple(transform)) if georeference is None else georeference
         labels = blank(size_hw, classes)
@@ -171,7 +175,7 @@ def labels_from_geojson(
                 fill([Polygon(id, 0, 0, tuple(rings))], labels)
     except InputError:
         raise
-    except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"this is not a GeoJSON FeatureCollection ({type(error).__name__}: {error})"
         ) from error

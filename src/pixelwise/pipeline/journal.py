@@ -12,10 +12,13 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pixelwise.errors import OutputError
+from pixelwise.errors import InputError, OutputError
+from pixelwise.untrusted import Plain, read
 
 JOURNAL = ".pixelwise-journal.jsonl"
 
@@ -48,7 +51,12 @@ class Journal:
         Raises OutputError when they are, but were made under other settings; the message names those.
         """
         entry = self._entries.get(os.path.abspath(source))
-        if not self.resume or entry is None or not source.exists() or entry["file"] != _identity(source):
+        if (
+            not self.resume
+            or entry is None
+            or not source.exists()
+            or entry["file"] != tuple(_identity(source))
+        ):
             return False
         if any(not path.exists() for path in files.values()):
             return False
@@ -105,7 +113,26 @@ def _identity(source: Path) -> list[int]:
     return [about.st_size, about.st_mtime_ns]
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """A line that says that a source is finished."""
+
+    source: str
+    file: tuple[int, int]
+    hash: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """A line that says which settings a hash is of."""
+
+    settings: dict[str, Plain]
+    hash: str
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
+    """The lines that are whole; whatever else an interruption, or anybody, left there counts for nothing."""
     lines = []
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -114,12 +141,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise OutputError(f"cannot read the journal {path}: {error.strerror or error}") from error
     for line in text.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue  # torn by an interruption
-        if isinstance(value, dict) and ({"source", "file", "hash"} <= value.keys() or "settings" in value):
-            lines.append(value)
+        kind: type[Any] = _Settings if '"settings"' in line else _Finished
+        with suppress(InputError):  # names of files that are no UTF-8 have surrogates
+            lines.append(asdict(read(line, kind, "a line", unknown="leave", surrogates=True)))
     return lines
 
 

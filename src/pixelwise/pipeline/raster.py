@@ -46,6 +46,7 @@ from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions,
 from pixelwise.pipeline.pictures import write
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources.raster import Raster, open_raster
+from pixelwise.untrusted import read
 
 if TYPE_CHECKING:
     from pixelwise.segmenter import Segmenter
@@ -256,8 +257,8 @@ class _Work:
 
     def _is_ours(self, about: Path) -> bool:
         try:
-            before = json.loads(about.read_text())
-        except ValueError:
+            before = read(about, dict[str, Any], "it", surrogates=True)
+        except InputError:
             return False  # torn when the power went: from the top
         if before != self._belongs_to:
             changed = [name for name in self._belongs_to if before.get(name) != self._belongs_to[name]]

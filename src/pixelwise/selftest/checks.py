@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 import pixelwise
+from pixelwise.caches import cache_dir
 from pixelwise.catalog.embedded import ROWS
 from pixelwise.engines import ENGINES
 from pixelwise.errors import OutputError
@@ -34,7 +35,7 @@ from pixelwise.opening import Said, open_model
 from pixelwise.pipeline.journal import JOURNAL
 from pixelwise.segmenter import Segmenter
 from pixelwise.selftest import answers, children, hostile, machine, reference
-from pixelwise.weights import store
+from pixelwise.weights.store import digest
 
 PATIENCE_S = 120
 """How long a process that is started here may take; none should need a tenth of it."""
@@ -128,7 +129,7 @@ def _changed_files() -> tuple[list[str], int]:
         if file.hash is None or file.parts[0] != "pixelwise" or not path.is_relative_to(_package().parent):
             continue
         count += 1
-        if not path.is_file() or store.digest(path) != _hexadecimal(file.hash.value):
+        if not path.is_file() or digest(path) != _hexadecimal(file.hash.value):
             changed.append(file.as_posix())
     return changed, count
 
@@ -223,7 +224,7 @@ def refused(group: str, bench: Bench) -> str:
 
 def caches(bench: Bench) -> str:
     """What is kept between runs can be written, and nobody else can put something in its place."""
-    folder = store.cache_dir()
+    folder = cache_dir()
     probe = folder / f"selftest-{os.getpid()}"
     try:
         with writing(probe) as temporary:

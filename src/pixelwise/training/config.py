@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
 from pixelwise.errors import InputError, suggest
+from pixelwise.untrusted import fit, read
 
 MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers"})
 """Fields that change no number, and so may differ when a run is resumed."""
@@ -151,21 +152,12 @@ class TrainConfig:
         for key in values:
             if key not in known:
                 raise InputError(f"a training configuration has no {key!r}; {suggest(key, known)}")
-        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        try:
-            return cls(**tuples)
-        except TypeError as error:  # a text where a number should be
-            raise InputError(f"this training configuration has a value of the wrong kind: {error}") from error
+        return fit(values, cls, "this training configuration")
 
     @classmethod
     def from_json(cls, text: str) -> TrainConfig:
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"this training configuration is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"a training configuration is a JSON object, got {type(values).__name__}")
-        return cls.from_dict(values)
+        """Read back what `to_json` gave; InputError for anything else."""
+        return cls.from_dict(read(text, dict[str, Any], "this training configuration"))
 
     def differs(self, other: TrainConfig) -> str:
         """The fields in which two runs differ, as part of a sentence; "" where they give the same numbers."""

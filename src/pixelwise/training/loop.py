@@ -87,10 +87,16 @@ def fit(
     if (out / "checkpoint.pt").is_file():
         state = load_state(out / "checkpoint.pt")
         refuse_another_run(state, config, network, len(samples), processes, out)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        if average is not None:
-            average.load_state_dict(state["average"])
+        try:
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+            if average is not None:
+                average.load_state_dict(state["average"])
+        except Exception as error:  # whatever torch meets in a state that is none of this network's
+            raise InputError(
+                f"{out / 'checkpoint.pt'} is no checkpoint of this run ({str(error)[:120] or type(error).__name__}); "
+                "train into another folder"
+            ) from error
         start, best = state["step"], state["best"]
     accelerator.wait_for_everyone()
     if main:
@@ -215,7 +221,7 @@ def fit(
     for name in ("forward", "_original_forward"):  # the autocast that Accelerate put over the class's own
         vars(trained).pop(name, None)
     if (out / "best.pt").is_file():  # on every machine that sees the folder
-        kept = load_state(out / "best.pt")
+        kept = load_state(out / "best.pt", {"state_dict": Mapping})
         trained.load_state_dict(kept.get("state_dict", kept))  # bare before it said whose they are
     return trained.eval()
 
@@ -298,9 +304,9 @@ def refuse_another_run(
             raise InputError(f"{out} holds a run over {then} {what}, now there are {now}: {advice}")
     own, theirs = network.state_dict(), state["network"]
     wrong = [
-        k
+        str(k)
         for k in own.keys() | theirs.keys()
-        if k not in own or k not in theirs or own[k].shape != theirs[k].shape
+        if k not in own or k not in theirs or own[k].shape != getattr(theirs[k], "shape", None)
     ]
     if wrong:
         raise InputError(f"{out} holds a run of another network ({min(wrong)} differs): {advice}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from pixelwise import terminal
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.saving import header, save
 from pixelwise.errors import InputError, MissingExtraError, OutputError
@@ -48,7 +50,7 @@ def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say |
     validation pictures), confusion.png, and with `export` model.onnx, scored as users run it.
     """
     state = process_state()
-    say = say or (lambda text: print(text, file=sys.stderr))
+    say = say or partial(terminal.say, file=sys.stderr)
     tell: Say = say if state.is_main_process else (lambda _: None)
     config, card = experiment.config, experiment.card
     validate = Validation(experiment.held_out, card)

@@ -6,9 +6,11 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixelwise import terminal
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
 from pixelwise.training.config import MATTERS_NOT, TrainConfig
 
@@ -48,7 +50,7 @@ def train(
         from pixelwise.training import runner
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
-    say = say or (lambda text: print(text, file=sys.stderr))
+    say = say or partial(terminal.say, file=sys.stderr)
     if config is not None and not isinstance(config, TrainConfig):
         config = read_config(Path(config))
     fields = {"data": os.fspath(data), **fields}
@@ -114,7 +116,7 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
 def read_config(path: Path) -> TrainConfig:
     try:
         return TrainConfig.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} cannot be read ({error.strerror}); give the config.json of a run"
+            f"{path} cannot be read ({getattr(error, 'strerror', 'it is no UTF-8')}); give the config.json of a run"
         ) from error
