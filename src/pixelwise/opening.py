@@ -21,7 +21,9 @@ from pixelwise import catalog
 from pixelwise.caches import cache_dir
 from pixelwise.catalog.entry import Entry
 from pixelwise.engines import Engine, open_engine
-from pixelwise.errors import InputError, MissingExtraError, OutputError, PixelwiseWarning, UnknownNameError
+from pixelwise.errors import (
+    InputError, MissingExtraError, OutputError, PixelwiseError, PixelwiseWarning, UnknownNameError,
+)  # fmt: skip
 from pixelwise.files import writing
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
