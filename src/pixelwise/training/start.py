@@ -114,9 +114,5 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
 
 
 def read_config(path: Path) -> TrainConfig:
-    try:
-        return TrainConfig.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({getattr(error, 'strerror', 'it is no UTF-8')}); give the config.json of a run"
-        ) from error
+    """The configuration in a file; InputError, with its name, for what is none."""
+    return TrainConfig.from_json(path)
