@@ -54,12 +54,6 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the unfinished files that a killed run left in its folder."""
-    for path in folder.glob(".*.pt"):
-        path.unlink(missing_ok=True)
-
-
 def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
