@@ -76,7 +76,8 @@ def prepared(
     data = data_of(config)
     if not resume:
         config = fitted(config, wanted, data)
-    return experiment_of(config, data, check=check and not resume, resume=resume, say=say)
+    kept = resume and (out / "checkpoint.pt").is_file()  # else it begins again, with its first weights
+    return experiment_of(config, data, check=check and not resume, resume=kept, say=say)
 
 
 def changed(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
