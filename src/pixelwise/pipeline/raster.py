@@ -283,8 +283,6 @@ class _Work:
             before = read(about, dict[str, Any], "it", surrogates=True)
         except InputError:
             return False  # torn when the power went: from the top
-        if not isinstance(before, dict):
-            return False
         if before != self._belongs_to:
             changed = [name for name in self._belongs_to if before.get(name) != self._belongs_to[name]]
             what = "other settings" if changed == ["settings"] else "another source or an older version of it"
