@@ -258,7 +258,9 @@ def noise() -> Iterator[list[str]]:
 def unexpected(text: str) -> str:
     """What is no warning of our own. Python puts the line of source beside a warning."""
     lines = text.splitlines()
-    kept = [i for i, line in enumerate(lines) if "PixelwiseWarning: " in line]
+    kept = [
+        i for i, line in enumerate(lines) if "PixelwiseWarning: " in line or line.startswith("pixelwise: ")
+    ]
     return "\n".join(line for i, line in enumerate(lines) if i not in kept and i - 1 not in kept)
 
 
