@@ -23,7 +23,7 @@ def parameters() -> Iterator[object]:
         yield pytest.param(kind, case, id=f"{kind}-{case.name}", marks=marks)
 
 
-@pytest.mark.parametrize(("kind", "case"), parameters())
+@pytest.mark.parametrize(("kind", "case"), list(parameters()))
 def test_a_hostile_file_gives_what_is_right_and_nothing_else_happens(kind: str, case: Case, guard: Guard):
     for extra in case.needs:
         pytest.importorskip(extra)

@@ -14,13 +14,13 @@ from hostile.readers import READERS
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX")
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", list(READERS))
 def test_what_fuzzing_found_and_a_few_more_give_a_value_or_one_sentence(reader: str, guard: Guard):
     """More of them: `make fuzz`."""
     assert guard.replay(reader, sorted((FOUND / re.sub(r"\W+", "-", reader)).glob("*")), 25) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", list(READERS))
 def test_many_changed_inputs_give_a_value_or_one_sentence(reader: str, guard: Guard):
     assert guard.replay(reader, [], 400) == []
