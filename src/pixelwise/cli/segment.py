@@ -12,7 +12,7 @@ from typing import Any
 from pixelwise import images, sources
 from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
-from pixelwise.files import check_writable
+from pixelwise.files import check_writable, claimed
 from pixelwise.inference.options import SegmentOptions
 from pixelwise.opening import weights_file
 from pixelwise.outputs.formats import FORMATS
@@ -21,7 +21,7 @@ from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import Job, Outcome
 from pixelwise.pipeline.run import segment_all, settings
 from pixelwise.segmenter import Segmenter
-from pixelwise.sources import Source
+from pixelwise.sources import MAX_RASTER_PIXELS, Source
 from pixelwise.terminal import note, say
 
 
@@ -72,7 +72,8 @@ def run(
     if len(todo) < len(jobs):
         note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
         if not todo:
-            return 0
+            with claimed(out, ()):  # which removes what a killed run has left of its claims
+                return 0
     segmenter = Segmenter(model, engine=engine, threads=threads)
     options.cleanup(segmenter.classes)
     for name in masks:
@@ -80,7 +81,7 @@ def run(
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
     failures: list[Outcome] = []
     try:
-        with _progress(todo) as progress:
+        with claimed(out, [file for job in todo for file in job.files.values()]), _progress(todo) as progress:
             for outcome in segment_all(
                 segmenter,
                 todo,
@@ -108,7 +109,14 @@ def run(
     return max((failure.error.exit_code for failure in failures if failure.error), default=0)
 
 
-def reading(bands: str | None, scale: str | None, max_pixels: int | None) -> ReadOptions:
+def reading(
+    bands: str | None,
+    scale: str | None,
+    max_pixels: int | None,
+    max_raster_pixels: int | None,
+    max_memory_mb: int | None,
+    allow_remote: bool,
+) -> ReadOptions:
     """How sources are read; what is no number is answered with the form that is expected."""
     low_high = numbers("--scale", scale, float, "two numbers, such as 0,3000")
     if low_high is not None and len(low_high) != 2:
@@ -117,6 +125,9 @@ def reading(bands: str | None, scale: str | None, max_pixels: int | None) -> Rea
         max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
         bands=numbers("--bands", bands, int, "numbers from 1, such as 4,3,2"),
         scale=None if low_high is None else (low_high[0], low_high[1]),
+        allow_remote=allow_remote,
+        max_raster_pixels=MAX_RASTER_PIXELS if max_raster_pixels is None else max_raster_pixels,
+        max_memory=None if max_memory_mb is None else max_memory_mb * 1_000_000,
     )
 
 

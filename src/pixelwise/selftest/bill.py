@@ -42,7 +42,8 @@ def bill() -> dict[str, Any]:
             package = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue
-        asked = {_normal(re.split(r"[^\w.-]", line, maxsplit=1)[0]) for line in package.requires or []}
+        lines = [line for line in package.requires or [] if name == "pixelwise" or "extra ==" not in line]
+        asked = {_normal(re.split(r"[^\w.-]", line, maxsplit=1)[0]) for line in lines}
         found[name] = (package, asked - {name})
         todo += [other for other in asked if other not in found]
     if "pixelwise" not in found:
