@@ -110,7 +110,8 @@ def _text(source: str | bytes | Path, most: int) -> str:
             if not source.is_file():
                 raise _Misfit("there is no such file")
             with open(source, "rb") as file:
-                source = file.read(most + 1)
+                # read(n) takes n bytes of memory before it knows how many there are
+                source = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
             raise _Misfit(getattr(error, "strerror", None) or str(error)) from error
     if len(source) > most:

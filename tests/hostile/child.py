@@ -57,7 +57,8 @@ class Watch:
             self.found.append(f"started a program ({event} {arguments!r:.80})")
         if event == "open" and isinstance(arguments[0], (str, bytes)) and isinstance(arguments[1], str):
             path = os.path.abspath(os.fsdecode(arguments[0]))
-            mine = (self.root, os.environ["PIXELWISE_CACHE"], "/dev/", "/proc/")
+            kept = [os.environ[name] for name in ("PIXELWISE_CACHE", "NUMBA_CACHE_DIR") if name in os.environ]
+            mine = (self.root, *kept, "/dev/", "/proc/")
             if set(arguments[1]) & set("wax+") and not path.startswith(mine) and "__pycache__" not in path:
                 self.found.append(f"wrote {path}")
 
@@ -257,7 +258,9 @@ def noise() -> Iterator[list[str]]:
 def unexpected(text: str) -> str:
     """What is no warning of our own. Python puts the line of source beside a warning."""
     lines = text.splitlines()
-    kept = [i for i, line in enumerate(lines) if "PixelwiseWarning: " in line]
+    kept = [
+        i for i, line in enumerate(lines) if "PixelwiseWarning: " in line or line.startswith("pixelwise: ")
+    ]
     return "\n".join(line for i, line in enumerate(lines) if i not in kept and i - 1 not in kept)
 
 

@@ -50,6 +50,9 @@ def _cases() -> Iterator[Case]:
     def anything(value: Any, _: Any) -> None:
         assert value.shape == (12, 16)
 
+    def nothing(value: Any, _: Any) -> None:
+        assert value.shape == (0, 16)
+
     yield one("whole", lambda: WHOLE, equals(RED))
     yield one("run lengths", lambda: with_outline({"size": [12, 16], "counts": [0, 192]}), equals(RED))
     yield one("run lengths as text", lambda: with_outline({"size": [12, 16], "counts": "0P6"}), equals(RED))
@@ -70,7 +73,7 @@ def _cases() -> Iterator[Case]:
     yield one("a height of words", lambda: changed("images", 0, "height", to="12"))
     yield one("a negative height", lambda: changed("images", 0, "height", to=-12))
     yield one("a height of a fraction", lambda: changed("images", 0, "height", to=12.5))
-    yield one("no pixels", lambda: changed("images", 0, "height", to=0))
+    yield one("no pixels", lambda: changed("images", 0, "height", to=0), Gives(nothing))
     yield one("a height without end", lambda: changed("images", 0, "height", to=10**9))
     yield one("a height beyond any number", lambda: changed("images", 0, "height", to=10**400))
     yield one("an infinite height", lambda: json.dumps(changed("images", 0, "height", to=float("inf"))))

@@ -92,7 +92,7 @@ def _cases() -> Iterator[Case]:
     yield one("losses of words", losses={"dice": "much"})
     yield one("no losses", losses={})
     yield one("options of a loss that is not there", "loss", loss_options={"focal": {"gamma": 2}})
-    yield one("augmentation of nobody", "colour", augment={"colour": 1})
+    yield one("augmentation of nobody", "nothing", augment={"nothing": 1})
     yield one("augmentation that is a word", augment="much")
     yield one("a split of nobody", "format|camvid|data", format="nothing")
     yield one("weights that are not there", "none.pt", weights="none.pt")

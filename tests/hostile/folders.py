@@ -19,7 +19,7 @@ SEGFORMER: dict[str, Any] = {
     "architectures": ["SegformerForSemanticSegmentation"],
     "depths": [1, 1, 1, 1],
     "hidden_sizes": [4, 6, 5, 8],
-    "decoder_hidden_size": 12,
+    "decoder_hidden_size": 8,
     "id2label": {str(i): f"c{i}" for i in range(6)},
     "num_channels": 3,
     "num_encoder_blocks": 4,

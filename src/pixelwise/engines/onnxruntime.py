@@ -171,7 +171,7 @@ def _session(model: str | bytes, threads: int | None, what: str) -> onnxruntime.
     options.intra_op_num_threads = threads or 0
     # Idle threads between runs stay idle
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
         # Falling back prints lines of its own, to the same and only provider
         return onnxruntime.InferenceSession(

@@ -186,7 +186,10 @@ class Pending:
         try:
             with np.load(path, allow_pickle=False) as file:
                 about = read_json(str(file["about"]), _About, "what it is of")
-                return cls(sums=file["sums"], **vars(about))
+                sums = file["sums"]
+                if sums.dtype != np.float32 or not np.isfinite(sums).all():
+                    raise ValueError(f"sums should be finite float32, got {sums.dtype}")
+                return cls(sums=sums, **vars(about))
         except Exception as error:  # zip files are damaged in more ways than zipfile tells
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(f"{path} holds no unfinished work ({line}); start again without it") from error

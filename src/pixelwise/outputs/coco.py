@@ -223,7 +223,10 @@ def labels_from_coco(
                     )
                 labels[decode_rle(outline)] = id
             else:
-                rings = [np.asarray(flat, np.float64).reshape(-1, 2) for flat in outline]
+                flats = [np.asarray(flat, np.float64) for flat in outline]
+                if any(flat.ndim != 1 or not np.isfinite(flat).all() for flat in flats):
+                    raise InputError("a polygon should be [x, y, x, y, ...], finite numbers in one list")
+                rings = [flat.reshape(-1, 2) for flat in flats]
                 fill([Polygon(id, 0, 0, (ring,)) for ring in rings], labels)
     except InputError:
         raise

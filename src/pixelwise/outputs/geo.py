@@ -177,7 +177,10 @@ def labels_from_geojson(
             coordinates = geometry["coordinates"]
             parts = [coordinates] if geometry["type"] == "Polygon" else coordinates
             for part in parts:
-                rings = [place.to_pixels(np.asarray(ring, np.float64)[:-1, :2]) for ring in part]
+                corners = [np.asarray(ring, np.float64) for ring in part]
+                if any(c.ndim != 2 or c.shape[1] < 2 or not np.isfinite(c).all() for c in corners):
+                    raise InputError("a ring should be corners [x, y], two or more finite numbers each")
+                rings = [place.to_pixels(ring[:-1, :2]) for ring in corners]
                 fill([Polygon(id, 0, 0, tuple(rings))], labels)
     except InputError:
         raise

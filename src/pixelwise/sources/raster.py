@@ -332,6 +332,8 @@ class _Array:
             raise ImageError(
                 f"{path} names {len(axes)} axes ({axes}) of an array of {len(sides)}; write it anew"
             )
+        if 0 in sides:
+            raise ImageError(f"{path} has no pixels: an array of {' x '.join(map(str, sides))}")
         bands = [
             i for i, (name, n) in enumerate(zip(axes, array.shape, strict=True)) if name in "cs" and n > 1
         ]

@@ -109,6 +109,11 @@ def _fit(
                 "train into another folder"
             ) from error
         start, best = state["step"], state["best"]
+        if not 0 <= start <= steps:
+            raise InputError(
+                f"{out / 'checkpoint.pt'} says that {start} of {steps} steps are done: it is damaged, or of another "
+                "run; begin again in another folder"
+            )
     accelerator.wait_for_everyone()
     if main:
         save_text(config.to_json() + "\n", out / "config.json")
