@@ -70,8 +70,8 @@ def _pairs_of(root: Path, split: str, file: Path) -> list[Pair]:
         ) from error
     if categories.get(1) != "person" or categories.get(72) != "tv":
         raise InputError(
-            f"{file} has categories of its own ({', '.join(list(categories.values())[:3])}, ...), expected COCO's 80; "
-            "draw its label maps into masks/ and use the layout `folder`"
+            f"{file} has categories of its own ({', '.join(map(str, list(categories.values())[:3]))}, ...), expected "
+            "COCO's 80; draw its label maps into masks/ and use the layout `folder`"
         )
     pairs = []
     for number, name, height, width in records:
