@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelwise import exponential as ex
 from pixelwise.compiling import compiled
 
 ROWS_AT_ONCE = 16
@@ -51,6 +52,16 @@ def in_bands(kernel: Callable[..., Any], rows: int, *arguments: Any) -> None:
     futures = [_pool().submit(kernel, *arguments, a, b) for a, b in pairwise(edges)]
     for future in futures:
         future.result()
+
+
+@compiled
+def exp_of_negative(x: Any) -> Any:
+    """exp(x), float32, for one x <= 0: `exponential.exp_of_negative`, operation by operation."""
+    x = max(x, ex.LEAST)
+    n = np.floor(x * ex.LOG2E + ex.HALF)
+    r = x - n * ex.LOG2_HIGH - n * ex.LOG2_LOW
+    p = ((((ex.C0 * r + ex.C1) * r + ex.C2) * r + ex.C3) * r + ex.C4) * r + ex.C5
+    return (p * (r * r) + r + ex.ONE) * ex.HALVES[int(-n)]
 
 
 @compiled
@@ -176,7 +187,7 @@ def decide_rows_with_confidence(
                             winner, most = c, values[c]
                     total = np.float32(0)
                     for c in range(k):
-                        total += np.exp(values[c] - most)
+                        total += exp_of_negative(values[c] - most)
                     labels[i, j] = winner
                     confidence[i, j] = np.float32(1) / total
 
@@ -524,7 +535,7 @@ def stitch_tile(
                         labels[y, left + x] = codes[y - top, x]
                     if confidence.size:
                         for x in range(done):
-                            odds = np.exp(-highest[x] / sums[k, y - top, x])
+                            odds = exp_of_negative(-highest[x] / sums[k, y - top, x])
                             confidence[y, left + x] = np.float32(1) / (np.float32(1) + odds)
                     continue
                 for x in range(done):
@@ -533,7 +544,9 @@ def stitch_tile(
                     total[:] = 0
                     for c in range(k):
                         for x in range(done):
-                            total[x] += np.exp((sums[c, y - top, x] - highest[x]) / sums[k, y - top, x])
+                            total[x] += exp_of_negative(
+                                (sums[c, y - top, x] - highest[x]) / sums[k, y - top, x]
+                            )
                     for x in range(done):
                         confidence[y, left + x] = np.float32(1) / total[x]
 
@@ -876,3 +889,62 @@ def give_away(queue: NDArray[np.int64], min_area: int, forest: Any, graph: Any) 
             region = _give_one_away(region, forest, graph, border, met)
             if area < areas[region] < min_area:
                 heapq.heappush(again, areas[region] * n + region)
+
+
+@compiled
+def add_shifted(
+    padded: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    out: NDArray[np.float32],
+    first: int,
+    end: int,
+) -> None:
+    """out[y, x] += the sum over i of weights[i] * padded[y + rows[i], x + places[i]]; channels lie beside each other
+    in x, so that a place is a column times their number."""
+    wide = out.shape[1]
+    for y in range(first, end):
+        goal = out[y]
+        for i in range(len(rows)):
+            source, weight = padded[y + rows[i], places[i] : places[i] + wide], weights[i]
+            for x in range(wide):
+                goal[x] += weight * source[x]
+
+
+@compiled
+def add_enlarged(
+    image: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    below: NDArray[np.float32],
+    beyond: NDArray[np.float32],
+    out: NDArray[np.float32],
+    first: int,
+    end: int,
+) -> None:
+    """out[y, x] += image (h', w', c) between rows[y] and the next one, the share below[y] of the way, and between
+    columns[x] and the next, the share beyond[x]; past the last there is the last."""
+    last, edge, channels = image.shape[0] - 1, image.shape[1] - 1, image.shape[2]
+    for y in range(first, end):
+        high, low, down = image[rows[y]], image[min(rows[y] + 1, last)], below[y]
+        for x in range(out.shape[1]):
+            left, right, across = columns[x], min(columns[x] + 1, edge), beyond[x]
+            for c in range(channels):
+                above = high[left, c] + across * (high[right, c] - high[left, c])
+                under = low[left, c] + across * (low[right, c] - low[left, c])
+                out[y, x, c] += above + down * (under - above)
+
+
+@compiled
+def take_neighbours(image: NDArray[np.uint8], offsets: NDArray[np.int8], reach: int) -> None:
+    """In place, from the last pixel to the first and so many times as there are offsets (t, h, w, 2): each pixel takes
+    the value of the one so many rows and columns away. `reach` pixels at the border, and one more at the top and the
+    left, stay."""
+    height, width, channels = image.shape
+    for turn in range(offsets.shape[0]):
+        for y in range(height - reach, reach, -1):
+            for x in range(width - reach, reach, -1):
+                row, column = y + offsets[turn, y, x, 0], x + offsets[turn, y, x, 1]
+                for c in range(channels):
+                    image[y, x, c] = image[row, column, c]

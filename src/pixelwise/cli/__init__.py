@@ -10,18 +10,20 @@ import warnings
 from typing import Any
 
 from pixelwise.errors import PixelwiseError, PixelwiseWarning
+from pixelwise.terminal import note, print_any_name
 
 
 def main() -> None:
     """The entry point `pixelwise`."""
     from pixelwise.cli.app import app
 
+    print_any_name()
     debug = "--debug" in sys.argv
     show = warnings.showwarning
 
     def warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, PixelwiseWarning) and not debug:
-            print(f"pixelwise: {' '.join(str(message).split())}", file=sys.stderr)
+            note(message)
         else:
             show(message, category, *where, **more)
 
@@ -44,5 +46,5 @@ def main() -> None:
 
 
 def fail(sentence: str, exit_code: int) -> None:
-    print(f"pixelwise: {' '.join(sentence.split())}", file=sys.stderr)
+    note(sentence)
     sys.exit(exit_code)

@@ -64,14 +64,14 @@ def _pairs_of(root: Path, split: str, file: Path) -> list[Pair]:
         records = sorted(
             (r["id"], Path(r["file_name"]).name, r["height"], r["width"]) for r in content["images"]
         )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{file} is not a file of COCO's instances ({type(error).__name__}: {error})"
         ) from error
     if categories.get(1) != "person" or categories.get(72) != "tv":
         raise InputError(
-            f"{file} has categories of its own ({', '.join(map(str, list(categories.values())[:3]))}, ...), expected "
-            "COCO's 80; draw its label maps into masks/ and use the layout `folder`"
+            f"{file} has categories of its own ({', '.join(map(str, list(categories.values())[:3]))}, ...), "
+            "expected COCO's 80; draw its label maps into masks/ and use the layout `folder`"
         )
     pairs = []
     for number, name, height, width in records:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,15 @@ from numpy.typing import NDArray
 
 from pixelwise import images
 from pixelwise.errors import ImageError, MissingExtraError
+from pixelwise.terminal import note
 
 Kind = Literal["picture", "raster", "video"]
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .mts .3gp .ogv".split())
 RASTER_SUFFIXES = frozenset(".vrt .zarr .img .ntf .nc .bil .bip .bsq .ecw .asc .dem".split())
+
+MAX_RASTER_PIXELS = 10_000_000_000
+"""Default limit on the pixels of a raster, 100,000 x 100,000: hours of work."""
 
 STDIN = Path("-")
 """The source that stands for one picture on standard input."""
@@ -113,7 +116,7 @@ def _bands(path: Path, channels: int, max_pixels: int) -> NDArray[Any]:
                 "raise the limit (max_pixels), or read it in rows (Segmenter.bands)"
             )
         for sentence in raster.notes:
-            print(f"pixelwise: {path}: {sentence}", file=sys.stderr)
+            note(f"{path}: {sentence}")
         values, _ = raster.read(0, height)
         return values
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 from pixelwise.errors import InputError
 from pixelwise.files import writing
+from pixelwise.terminal import say
 from pixelwise.untrusted import Between, fit, read
 
 Anything = Annotated[float, Between(nan=True)]
@@ -35,6 +37,10 @@ class Metrics:
     def add(self, values: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
+
+    def sync(self) -> None:
+        """Make the lines outlive a power cut: before a checkpoint does, which goes on behind them."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -98,12 +104,12 @@ class Progress:
             done == self.steps or time.monotonic() - self._told > EVERY_SECONDS or done == self.first + 1
         ):
             self._told = time.monotonic()
-            print("  ".join(f"{name} {value}" for name, value in self._row.items()), file=sys.stderr)
+            say("  ".join(f"{name} {value}" for name, value in self._row.items()), file=sys.stderr)
 
     def validated(self, done: int, score: float, best: float) -> None:
         self._row.update({"score": f"{score:.4f}", "best": f"{best:.4f}"})
         if self._table is None:
-            print(f"step {done}/{self.steps}  score {score:.4f}  best so far {best:.4f}", file=sys.stderr)
+            say(f"step {done}/{self.steps}  score {score:.4f}  best so far {best:.4f}", file=sys.stderr)
 
     def close(self) -> None:
         if self._table is not None:

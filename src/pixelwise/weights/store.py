@@ -3,7 +3,8 @@ loaded.
 
 A file is looked for, in this order, in the folder that PIXELWISE_WEIGHTS names, in pixelwise's cache
 (PIXELWISE_CACHE, or the system's place for caches) and in torch hub's cache; then it is downloaded, unless
-PIXELWISE_OFFLINE=1 forbids it. PIXELWISE_MIRROR replaces the folder part of every address by one of your own.
+PIXELWISE_OFFLINE=1 forbids it. PIXELWISE_MIRROR replaces the folder part of every address by one of your own, which may
+have a user and password (https://user:password@host/folder); those go to that host only and stand in no message.
 Whatever is handed out has the right SHA-256, which is looked at each time that a file is asked for; a download gets its
 name only after that was checked. Files that others publish without a hash (some of SMP's encoders, and what timm and
 huggingface-hub fetch into caches of their own) are not compared with anything.
@@ -11,6 +12,7 @@ huggingface-hub fetch into caches of their own) are not compared with anything.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import os
@@ -19,6 +21,7 @@ import re
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -137,15 +140,29 @@ def _mirrored(file: str, url: str) -> str:
     mirror = os.environ.get("PIXELWISE_MIRROR")
     if mirror and not mirror.startswith(("http://", "https://")):
         raise DownloadError(
-            f"PIXELWISE_MIRROR must begin with http:// or https://, got {mirror!r}; "
+            f"PIXELWISE_MIRROR must begin with http:// or https://, got {shown(mirror)!r}; "
             "for a folder use PIXELWISE_WEIGHTS"
         )
     return f"{mirror.rstrip('/')}/{file}" if mirror else url
 
 
+def shown(url: str) -> str:
+    """An address without the user and password that may be in it, for messages."""
+    return re.sub(r"^([^/?#]*//)[^/?#]*@", r"\1", url)
+
+
+def _request(url: str, headers: Mapping[str, str]) -> urllib.request.Request:
+    """A request with what is before an @ in the address as its authorization, which no redirection carries on."""
+    request = urllib.request.Request(shown(url), headers=dict(headers))
+    if (who := urllib.parse.urlsplit(url).netloc.rpartition("@")[0]) != "":
+        token = base64.b64encode(urllib.parse.unquote(who).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
+
+
 def _by_hand(url: str) -> str:
     folder = cache_dir() / "weights"
-    return f"get it from {url} and put it into {folder}, or into a folder that you name in PIXELWISE_WEIGHTS"
+    return f"get it from {shown(url)} and put it into {folder}, or into a folder that you name in PIXELWISE_WEIGHTS"
 
 
 # Download ---------------------------------------------------------------------------------------------------
@@ -194,7 +211,7 @@ def _download(part: BinaryIO, url: str, sha256: str | None, progress: bool) -> N
         found = digest(Path(part.name))
         part.truncate(0)
         raise WeightsError(
-            f"{url} gave a file with SHA-256 {found[: max(8, len(sha256 or ''))]}..., expected {sha256}; "
+            f"{shown(url)} gave a file with SHA-256 {found[: max(8, len(sha256 or ''))]}..., expected {sha256}; "
             "nothing was kept, try again later or get the file elsewhere"
         )
     os.fsync(part.fileno())
@@ -218,7 +235,7 @@ def _receive_all(part: BinaryIO, url: str, show: Callable[[int, int | None], Non
             error.close()
             if error.code < 500 and error.code not in (408, 429):
                 raise DownloadError(
-                    f"{url} cannot be fetched (HTTP {error.code} {error.reason}); {_by_hand(url)}"
+                    f"{shown(url)} cannot be fetched (HTTP {error.code} {error.reason}); {_by_hand(url)}"
                 ) from None
             reason = f"HTTP {error.code} {error.reason}"
         except urllib.error.URLError as error:
@@ -231,7 +248,7 @@ def _receive_all(part: BinaryIO, url: str, show: Callable[[int, int | None], Non
                 return
             reason = f"the connection broke off after {size} of {total} bytes"
         failures = 1 if part.seek(0, os.SEEK_END) > before else failures + 1
-    raise DownloadError(f"{url} cannot be fetched ({reason}, {RETRIES + 1} tries); {_by_hand(url)}")
+    raise DownloadError(f"{shown(url)} cannot be fetched ({reason}, {RETRIES + 1} tries); {_by_hand(url)}")
 
 
 def _receive(part: BinaryIO, url: str, show: Callable[[int, int | None], None]) -> int | None:
@@ -239,7 +256,7 @@ def _receive(part: BinaryIO, url: str, show: Callable[[int, int | None], None]) 
     have = part.seek(0, os.SEEK_END)
     headers = {"User-Agent": "pixelwise"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
+        response = urllib.request.urlopen(_request(url, headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
@@ -286,7 +303,12 @@ def _bar(name: str, progress: bool) -> Iterator[Callable[[int, int | None], None
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

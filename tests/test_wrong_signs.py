@@ -1,0 +1,328 @@
+"""What small changes of the code would turn round without a word, each against what it must give by hand.
+
+Every test here was written for a change that no other test saw, see `make mutants`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from torchvision.transforms import v2
+from typer.testing import CliRunner
+
+from crashing import squares
+from pixelwise import LabelSet, Segmenter, SegmentOptions
+from pixelwise.cli import app
+from pixelwise.errors import InputError
+from pixelwise.inference.preprocess import Preprocess, normalize
+from pixelwise.inference.tta import augmented
+from pixelwise.losses import cross_entropy
+from pixelwise.metrics import BoundaryF
+from pixelwise.models.unet import UNet
+from pixelwise.pipeline.options import ReadOptions
+from pixelwise.pipeline.raster import segment_raster
+from pixelwise.training.config import TrainConfig
+from pixelwise.training.loop import fit
+from pixelwise.training.optimize import learning_rate
+from pixelwise.transforms.torchvision import joint
+from tiny import CARD, quadrant_labels, quadrants, write_colors_model
+
+SHIFTED = Preprocess(mean=(0.6, 0.1, -0.2), std=(0.5, 2.0, 1.0))
+"""So far from nothing that the labels of most pictures are others without it, or without its sign."""
+
+
+def noise(h: int, w: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
+
+
+def coarse(values: np.ndarray, preprocess: Preprocess) -> torch.Tensor:
+    """What the tiny model answers, (1, 4, h/2, w/2): means of 2x2 of the normalised colours, and 0.4 for dark."""
+    colors = torch.from_numpy((values - np.array(preprocess.mean)) / np.array(preprocess.std))
+    means = F.avg_pool2d(colors.permute(2, 0, 1)[None], 2) * 4 * 0.25
+    return torch.cat([torch.full_like(means[:, :1], 0.4), means], dim=1)
+
+
+# Inference
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tile": 64}, {"scales": (1.0, 0.5)}], ids=["whole", "tile", "scales"]
+)
+@pytest.mark.parametrize("aligned", [False, True])
+def test_a_segmenter_enlarges_logits_as_the_card_says(aligned, options, tmp_path):
+    segmenter = Segmenter(write_colors_model(tmp_path / "m.onnx", CARD.replace(align_corners=aligned)))
+    picture = noise(64, 64)
+    answer = segmenter(picture, logits=True, probabilities=True, confidence=True, **options)
+    if "scales" in options:
+        small = np.stack(
+            [np.asarray(Image.fromarray(channel).resize((32, 32), Image.Resampling.BILINEAR))
+             for channel in (picture / 255).astype(np.float32).transpose(2, 0, 1)], axis=-1,
+        )  # fmt: skip
+        finest = coarse(picture / 255, CARD.preprocess)
+        less = F.interpolate(
+            coarse(small, CARD.preprocess), size=finest.shape[2:], mode="bilinear", align_corners=aligned
+        )
+        logits = (finest + less) / 2
+    else:
+        logits = coarse(picture / 255, CARD.preprocess)
+    logits = F.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=aligned)[0]
+    np.testing.assert_allclose(answer.logits, logits, atol=1e-5)
+    np.testing.assert_allclose(answer.probabilities, logits.softmax(0), atol=1e-5)
+    best, label = logits.softmax(0).max(0)
+    np.testing.assert_allclose(answer.confidence, best, atol=1e-5)
+    two = logits.topk(2, dim=0).values
+    clear = (two[0] - two[1] > 1e-4).numpy()
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(answer.labels[clear], label.numpy()[clear])
+
+
+def test_a_turn_by_90_degrees_is_not_one_by_270():
+    kernel = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+
+    def lopsided(images: np.ndarray) -> np.ndarray:
+        return F.conv2d(torch.from_numpy(images), kernel, padding=1).numpy()
+
+    images = np.random.default_rng(0).normal(size=(1, 3, 6, 8)).astype(np.float32)
+    for degrees in (90, 180, 270):  # anticlockwise, as NumPy turns
+        quarters = degrees // 90
+        view = np.rot90(lopsided(np.rot90(images, quarters, (2, 3)).copy()), -quarters, (2, 3))
+        by_hand = (lopsided(images) + view) / 2
+        np.testing.assert_allclose(augmented(lopsided, rotations=(degrees,))(images), by_hand, atol=1e-6)
+
+
+def test_black_and_white_become_the_numbers_of_imagenets_mean_and_std():
+    """Torchvision's published constants, typed here once more."""
+    picture = np.zeros((1, 2, 3), np.uint8)
+    picture[0, 1] = 255
+    expected = [
+        [-0.485 / 0.229, 0.515 / 0.229],
+        [-0.456 / 0.224, 0.544 / 0.224],
+        [-0.406 / 0.225, 0.594 / 0.225],
+    ]
+    np.testing.assert_allclose(Preprocess()(picture)[0, :, 0], expected, rtol=1e-6)
+
+
+def test_floats_are_normalised_by_mean_and_std_as_bytes_are():
+    picture = noise(5, 7)
+    expected = (picture / 255 - np.array(SHIFTED.mean)) / np.array(SHIFTED.std)
+    for values in (picture, (picture / 255).astype(np.float32)):
+        answer = normalize(values, SHIFTED.mean, SHIFTED.std)
+        np.testing.assert_allclose(answer[0], expected.transpose(2, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("floats", [False, True])
+def test_a_raster_is_normalised_by_the_cards_mean_and_std(floats, tmp_path):
+    rasterio = pytest.importorskip("rasterio", reason="rasters need rasterio (pixelwise[raster])")
+    segmenter = Segmenter(write_colors_model(tmp_path / "m.onnx", CARD.replace(preprocess=SHIFTED)))
+    picture = np.repeat(np.repeat(noise(16, 24), 4, axis=0), 4, axis=1)
+    values = (picture / 255).astype(np.float32) if floats else picture
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
+    file = {"driver": "GTiff", "height": 64, "width": 96, "count": 3, "dtype": values.dtype.name, **place}
+    with rasterio.open(tmp_path / "a.tif", "w", **file) as raster:
+        raster.write(values.transpose(2, 0, 1))
+    reading = ReadOptions(scale=(0, 1)) if floats else ReadOptions()
+    segment_raster(segmenter, tmp_path / "a.tif", {"geotiff": tmp_path / "out.tif"}, reading=reading)
+    with rasterio.open(tmp_path / "out.tif") as raster:
+        labels = raster.read(1)
+    logits = F.interpolate(coarse(picture / 255, SHIFTED), size=(64, 96), mode="bilinear")[0]
+    two = logits.topk(2, dim=0).values
+    clear = (two[0] - two[1] > 1e-4).numpy()
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(labels[clear], logits.argmax(0).numpy()[clear])
+
+
+# Training
+
+
+def loss_of(network, batch):
+    return cross_entropy(network(batch["image"])["out"], batch["mask"])
+
+
+def trained(out: Path, config: TrainConfig, loss=loss_of, validate=None):
+    torch.manual_seed(0)
+    return fit(UNet(width=2), squares(), joint(v2.Identity()), loss, config, out, validate)
+
+
+def test_what_is_returned_is_the_moving_average_of_weights_and_statistics(tmp_path):
+    """After the first step the average is a copy; then it is d * average + (1 - d) * weights."""
+    before = []
+
+    def watched(network, batch):
+        before.append({name: value.clone() for name, value in network.state_dict().items()})
+        return loss_of(network, batch)
+
+    config = TrainConfig(steps=4, batch_size=2, peak_lr=0.05, workers=0, seed=3, ema_decay=0.9)
+    returned = trained(tmp_path, config, watched).state_dict()
+    after = [*before[1:], torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]]
+    statistics = 0
+    for name, value in returned.items():
+        if not value.is_floating_point():
+            continue
+        average = after[0][name]
+        for one in after[1:]:
+            average = 0.9 * average + (1 - 0.9) * one[name]
+        torch.testing.assert_close(value, average, rtol=1e-4, atol=1e-6)
+        statistics += "running" in name and not torch.allclose(value, after[-1][name], rtol=1e-3)
+    assert statistics  # which a mere copy of the last ones would not show
+
+
+def test_a_run_that_goes_on_remembers_its_best_score(tmp_path):
+    class Stop(Exception):
+        pass
+
+    seen = []
+
+    def scored(score):
+        def validate(network):
+            seen.append({name: value.clone() for name, value in network.state_dict().items()})
+            return score
+
+        return validate
+
+    def stops(network, batch):
+        if seen:
+            raise Stop
+        return loss_of(network, batch)
+
+    config = TrainConfig(
+        steps=4, batch_size=2, peak_lr=0.05, workers=0, seed=3, validate_every=2, save_minutes=0
+    )
+    with pytest.raises(Stop):
+        trained(tmp_path, config, stops, scored(0.9))
+    returned = trained(tmp_path, config, loss_of, scored(0.5)).state_dict()
+    assert len(seen) == 2
+    assert all(torch.equal(returned[name], value) for name, value in seen[0].items())
+    assert not all(torch.equal(returned[name], value) for name, value in seen[1].items())
+
+
+class Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "best.pt"])
+def test_no_code_in_a_checkpoint_of_training_is_run(name, tmp_path):
+    config = TrainConfig(steps=1, batch_size=2, workers=0)
+    trained(tmp_path, config)
+    torch.save({"state_dict": Payload(tmp_path / "ran")}, tmp_path / name)
+    with pytest.raises(InputError, match=name):
+        trained(tmp_path, config)
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / name, weights_only=False)  # and it would have
+    assert (tmp_path / "ran").exists()
+
+
+def test_the_warm_up_rises_in_equal_steps_to_the_peak_and_not_from_nothing():
+    config = TrainConfig(steps=10, warmup_steps=4, peak_lr=1.0, schedule="constant")
+    rates = [learning_rate(step, 10, config) for step in range(10)]
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8] + [1.0] * 6)
+    ratio = config.replace(warmup_ratio=0.1)
+    rates = [learning_rate(step, 10, ratio) for step in range(10)]
+    assert rates == pytest.approx([0.1, 0.325, 0.55, 0.775] + [1.0] * 6)
+    cosine = TrainConfig(steps=8, warmup_steps=0, peak_lr=2.0, schedule="cosine")
+    assert [learning_rate(step, 8, cosine) for step in (0, 2, 4, 6)] == pytest.approx(
+        [2, 1 + 0.5**0.5, 1, 1 - 0.5**0.5]
+    )
+
+
+# Metrics
+
+
+def test_the_tolerance_of_boundary_f_is_three_quarters_of_a_percent_of_the_diagonal():
+    """Of 300 x 400 the diagonal is 500, so 3.75 pixels: a line moved by 3 counts as right, by 4 as wrong."""
+    truth = np.zeros((300, 400), np.uint8)
+    truth[:, 200] = 1
+    for moved, right in ((3, 1.0), (4, 0.0)):
+        answer = np.zeros_like(truth)
+        answer[:, 200 + moved] = 1
+        assert BoundaryF(2).update(answer, truth).f()[1] == right
+
+
+# Outputs
+
+
+def test_a_report_shows_names_as_text_whatever_is_in_them(tmp_path):
+    names = ["dark", "<b>red</b>", "green & 'blue'", 'x"><script>']
+    model = write_colors_model(
+        tmp_path / "m.onnx", CARD.replace(name="<i>card</i>", labels=LabelSet.of(names))
+    )
+    data = tmp_path / "<u>data"
+    for kind, values in (("images", quadrants()), ("masks", quadrant_labels())):
+        (data / kind).mkdir(parents=True)
+        Image.fromarray(values).save(data / kind / "it's.png")
+    (data / "classes.txt").write_text("\n".join(names) + "\n")
+    command = ["evaluate", "--data", str(data), "--model", str(model), "--out", str(tmp_path / "report")]
+    done = CliRunner().invoke(app.app, [*command, "--mean-over", names[1]])
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "report" / "report.html").read_text()
+    for wrong in ("<b>red", "<i>card", "<u>data", "<script>", "& 'blue'", "it's"):
+        assert wrong not in text
+    for right in (
+        "&lt;b&gt;red&lt;/b&gt;",
+        "green &amp; &#x27;blue&#x27;",
+        "x&quot;&gt;&lt;script&gt;",
+        "it&#x27;s",
+    ):
+        assert right in text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_files_that_are_written_have_the_mode_that_the_umask_asks_for(colors_model, tmp_path):
+    segmentation = Segmenter(colors_model)(quadrants())
+    before = os.umask(0)
+    try:
+        for umask, mode in ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)):
+            os.umask(umask)
+            segmentation.save(tmp_path / f"{umask}.png")
+            assert (tmp_path / f"{umask}.png").stat().st_mode & 0o777 == mode
+            assert os.umask(umask) == umask  # it is as it was
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files are read from /proc")
+def test_rows_of_a_raster_are_on_the_disk_before_it_says_so(colors_model, tmp_path, monkeypatch):
+    """A power cut keeps what was synced. What says how far the work is must not come before the rows it counts."""
+    rasterio = pytest.importorskip("rasterio", reason="rasters need rasterio (pixelwise[raster])")
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
+    file = {"driver": "GTiff", "height": 120, "width": 60, "count": 3, "dtype": "uint8", **place}
+    with rasterio.open(tmp_path / "a.tif", "w", **file) as raster:
+        raster.write(np.tile(quadrants(), (3, 1, 1)).transpose(2, 0, 1))
+    synced: dict[str, int] = {}
+    counted = []
+    fsync, replace = os.fsync, os.replace
+
+    def syncing(handle):
+        fsync(handle)
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        if path.is_file():
+            synced[path.name] = path.stat().st_size
+
+    def replacing(source, target):
+        if Path(target).name.startswith("pending"):
+            folder = Path(target).parent
+            counted.append(
+                {
+                    name: ((folder / name).stat().st_size, synced.get(name))
+                    for name in ("labels", "confidence")
+                }
+            )
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", replacing)
+    segmenter = Segmenter(colors_model)
+    options = SegmentOptions(tile=32, min_confidence=0.01)
+    segment_raster(segmenter, tmp_path / "a.tif", {"geotiff": tmp_path / "out.tif"}, options)
+    assert len(counted) > 1
+    for sizes in counted:
+        assert all(size > 0 and size == on_disk for size, on_disk in sizes.values())
