@@ -171,7 +171,9 @@ def kill_again_and_again(kind: str, out: Path, wanted: int, seed: int) -> dict[s
     shutil.copytree(whole, out / "plain")
     began = time.monotonic()
     assert ended(started(whole, command), 1e9) == 0, said(whole)
-    seconds = time.monotonic() - began  # of the fastest so far, so that a busy machine does not put off every kill
+    seconds = (
+        time.monotonic() - began
+    )  # of the fastest so far, so that a busy machine does not put off every kill
     expected = tree(whole)
     assert expected
     chance, kills, runs = random.Random(seed), 0, 0
