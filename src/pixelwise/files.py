@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -96,7 +95,7 @@ def claimed(folder: Path, files: Iterable[Path]) -> Iterator[None]:
     """
     names = {os.path.normcase(os.path.relpath(file, folder)): file for file in files}
     is_new = not folder.exists()
-    path, handle = folder / f"{_CLAIM}{os.getpid()}-{secrets.token_hex(4)}", None
+    path, handle = folder / f"{_CLAIM}{os.getpid()}-{os.urandom(4).hex()}", None
     try:
         with held(folder / f"{_CLAIM}lock", str(folder), wait=True):
             _remove_leftovers(folder)
@@ -200,7 +199,7 @@ _CLAIM = ".pixelwise-run-"
 def _temporary(path: Path) -> Iterator[Path]:
     """A new file beside `path`, whose name says that it is ours and to which lock it belongs; removed in the end."""
     while True:
-        head = f".pixelwise-{secrets.token_hex(4)}."
+        head = f".pixelwise-{os.urandom(4).hex()}."
         lock = path.with_name(f"{head}lock")
         try:
             handle = locks.take(lock)
