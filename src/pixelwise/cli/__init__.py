@@ -54,7 +54,7 @@ def libraries_silenced() -> Iterator[None]:
     goes nowhere."""
     ours: Any = sys.stderr  # None where there is no console
     try:
-        if ours is None or ours is not sys.__stderr__ or ours.fileno() != 2:
+        if ours is None or id(ours) != id(sys.__stderr__) or ours.fileno() != 2:
             raise ValueError
         ours.flush()
         kept = os.dup(2)
