@@ -376,7 +376,9 @@ def run_at_import(
         seen = Lines(slot.package, kept, kept)
         sys.settrace(seen.enter)
         for path in files:
-            importlib.import_module("pixelwise." + path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+            importlib.import_module(
+                "pixelwise." + path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            )
         sys.settrace(None)
         text = json.dumps({path: sorted(lines) for path, lines in seen.found.items()})
         kept.write_text(text, encoding="utf-8")
