@@ -261,8 +261,16 @@ def test_the_report_shows_a_table_and_a_plot_in_both_lights_and_on_a_phone(folde
     weather = re.search(r'<svg[^>]*aria-label="[^"]*weather".*?</svg>', html)[0]
     heights = [float(y) for y in re.findall(r'class="dot l2" cx="[\d.]+" cy="([\d.]+)"', weather)]
     shares = [one["retention"] for one in fog["strengths"].values()]
-    lines = [float(y) for y in re.findall(r'class="grid" d="M40 ([\d.]+)', weather)]  # 0 % to 100 %
+    lines = [float(y) for y in re.findall(r'class="grid" d="M44 ([\d.]+)', weather)]  # 0 % to 100 %
     np.testing.assert_allclose((lines[0] - np.array(heights)) / (lines[0] - lines[-1]), shares, atol=2e-3)
     plain = tmp_path / "plain"
     CliRunner().invoke(app.app, [*run, "--out", str(plain)])
     assert "<svg" not in (plain / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_results_shows_the_numbers_that_were_scored():
+    results = pytest.importorskip("results_corrupted")
+    found = json.loads(results.NUMBERS.read_text(encoding="utf-8"))
+    assert results.table(found) in (results.DOCS / "results.md").read_text(encoding="utf-8")
+    assert results.plot(found) == results.PLOT.read_text(encoding="utf-8")
+    assert set(found["corruptions"]) == set(CORRUPTIONS)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from pixelwise.errors import InputError, UnknownNameError
 
@@ -231,6 +231,8 @@ def _ice(size_hw: tuple[int, int], draw: np.random.Generator) -> Values:
     """Frost on a window (h, w, 3): needles over clouds, with the mean and deviation of one of the published
     photographs. Those are others' and not shipped, so that scores under frost are not comparable with published ones.
     """
+    from PIL import ImageDraw
+
     height, width = size_hw
     colour, deviation = ICE[draw.integers(len(ICE))]
     needles = Image.new("L", (width, height), 0)

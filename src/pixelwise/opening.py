@@ -21,7 +21,9 @@ from pixelwise import catalog
 from pixelwise.caches import cache_dir
 from pixelwise.catalog.entry import Entry
 from pixelwise.engines import Engine, open_engine
-from pixelwise.errors import InputError, MissingExtraError, OutputError, PixelwiseWarning, UnknownNameError
+from pixelwise.errors import (
+    InputError, MissingExtraError, OutputError, PixelwiseError, PixelwiseWarning, UnknownNameError,
+)  # fmt: skip
 from pixelwise.files import writing
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
@@ -321,6 +323,8 @@ def _exported(name: str, entry: Entry) -> Path:
             if (kept := _kept(folder, stem)) is not None:
                 return kept  # another process made it while this one waited
             return _export(name, entry.card, folder, stem)
+    except PixelwiseError:  # of which the one for downloads is an OSError too
+        raise
     except OSError as error:
         raise OutputError(
             f"the exported {name} cannot be kept in {folder} ({error.strerror or error}); make room or permission "

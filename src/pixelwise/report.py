@@ -151,7 +151,7 @@ def retention_plot(found: dict[str, Any], family: str) -> str:
     found: `Robustness.to_dict`. Its colours are the variables of PLOT_STYLE, for light and dark.
     """
     rows = {name: row for name, row in found["corruptions"].items() if row["family"] == family}
-    left, top, width, height = 40, 26, 288, 150
+    left, top, width, height = 44, 26, 288, 150
     values = [s["retention"] for row in rows.values() for s in row["strengths"].values()]
     highest = max([1.0, *(value for value in values if value is not None)])
 

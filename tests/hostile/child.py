@@ -1,6 +1,7 @@
 """The process in which cases run, one after the other: `python -m hostile.child FD_IN FD_OUT`, a line of JSON each way.
 
-A line that comes names a kind, a case and a folder; the one that goes lists what was wrong, nothing if all was right.
+A line that comes names a kind, a case and a folder, or a reader and inputs; the one that goes lists what was wrong,
+nothing if all was right. What a table names in WARM is imported before the limits begin.
 Limits are those of this process, so that what breaks them ends it, and not the tests.
 """
 
@@ -10,8 +11,10 @@ import contextlib
 import importlib
 import json
 import os
+import random
 import re
 import resource
+import shutil
 import sys
 import tempfile
 import traceback
@@ -110,6 +113,38 @@ def run(kind: str, name: str, root: Path, address: str) -> list[str]:
         elif not any(fnmatch(path.removeprefix("here/"), pattern) for pattern in case.leaves):
             wrong.append(f"left {path}")
     return wrong
+
+
+def replayed(name: str, inputs: list[bytes], count: int) -> list[str]:
+    """What is wrong with what a reader makes of these inputs, and of so many that are made of its seeds."""
+    from hostile.readers import READERS, changed, changed_as_json
+
+    reader, wrong = READERS[name], []
+    draw = random.Random(0)
+    scratch = tempfile.mkdtemp(prefix="reader-")
+    os.chdir(scratch)
+    seeds = reader.seeds() if count else []
+    for seed in seeds:
+        with contextlib.suppress(PixelwiseError):
+            reader.read(seed)  # imports what it needs
+    for i in range(count):
+        data = draw.choice(seeds)
+        other = changed_as_json(data, draw) if reader.json and i % 2 else None
+        inputs.append(changed(data, draw) if other is None else other)
+    watch.root, watch.found = scratch, []
+    with noise(), limits():
+        watch.on = True
+        for data in inputs:
+            try:
+                reader.read(data)
+            except PixelwiseError:
+                continue
+            except Exception as error:
+                wrong.append(f"{described(error)} of {data[:200]!r}")
+        watch.on = False
+    os.chdir("/")
+    shutil.rmtree(scratch, ignore_errors=True)
+    return wrong + watch.found
 
 
 def judged(case: Case, place: Place, value: Any, error: BaseException | None) -> list[str]:
@@ -231,8 +266,15 @@ def main() -> None:
     inlet, outlet = (os.fdopen(int(fd), mode) for fd, mode in zip(sys.argv[1:3], "rw", strict=True))
     for line in inlet:
         asked = json.loads(line)
-        root = Path(asked["root"])
         try:
+            if "reader" in asked:
+                wrong = replayed(
+                    asked["reader"], [Path(file).read_bytes() for file in asked["files"]], asked["count"]
+                )
+                outlet.write(json.dumps(wrong) + "\n")
+                outlet.flush()
+                continue
+            root = Path(asked["root"])
             wrong = run(asked["kind"], asked["name"], root, asked["address"])
         except Exception:
             wrong = [f"the case itself fails: {traceback.format_exc()}"]
@@ -241,5 +283,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert issubclass(PixelwiseError, Exception)
     main()

@@ -20,7 +20,7 @@ WARM = (
 TRAIN = typed("train", "--config", "x.json", "--out", "run", "--data", "data", "--no-check")
 WHOLE: dict[str, Any] = {
     "steps": 1,
-    "batch_size": 1,
+    "batch_size": 2,
     "model": "unet",
     "encoder": "resnet18",
     "data": "data",
@@ -63,6 +63,7 @@ def _cases() -> Iterator[Case]:
     yield one("steps that are not a number", "steps", steps=float("nan"))
     yield one("epochs without end", "epochs", steps=None, epochs=float("inf"))
     yield one("a batch of nothing", batch_size=0)
+    yield one("a batch of one small picture", "batch of 1 picture", batch_size=1)
     yield one("a batch of words", batch_size="1")
     yield one("a batch beyond any number", batch_size=10**400)
     yield one("a batch larger than the data set", "pictures|batch", batch_size=10**9)

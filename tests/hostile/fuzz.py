@@ -158,6 +158,7 @@ def one(row: Row, work: Path, seconds: float, until: int | None) -> None:
             break
         if not said.count("INITED"):
             row.findings.append(f"did not begin: {said.strip().splitlines()[-1:]}")
+            print(f"{row.reader}: {row.findings[-1]}", file=sys.stderr, flush=True)
             break
     row.seconds += time.monotonic() - began
 

@@ -23,12 +23,6 @@ def parameters() -> Iterator[object]:
         yield pytest.param(kind, case, id=f"{kind}-{case.name}", marks=marks)
 
 
-@pytest.fixture(scope="session")
-def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
-    with Guard(tmp_path_factory.mktemp("hostile")) as one:
-        yield one
-
-
 @pytest.mark.parametrize(("kind", "case"), parameters())
 def test_a_hostile_file_gives_what_is_right_and_nothing_else_happens(kind: str, case: Case, guard: Guard):
     for extra in case.needs:

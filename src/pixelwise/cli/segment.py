@@ -12,7 +12,7 @@ from typing import Any
 from pixelwise import images, sources
 from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
-from pixelwise.files import check_writable
+from pixelwise.files import check_writable, claimed
 from pixelwise.inference.options import SegmentOptions
 from pixelwise.opening import weights_file
 from pixelwise.outputs.formats import FORMATS
@@ -72,7 +72,8 @@ def run(
     if len(todo) < len(jobs):
         note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
         if not todo:
-            return 0
+            with claimed(out, ()):  # which removes what a killed run has left of its claims
+                return 0
     segmenter = Segmenter(model, engine=engine, threads=threads)
     options.cleanup(segmenter.classes)
     for name in masks:
@@ -80,7 +81,7 @@ def run(
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
     failures: list[Outcome] = []
     try:
-        with _progress(todo) as progress:
+        with claimed(out, [file for job in todo for file in job.files.values()]), _progress(todo) as progress:
             for outcome in segment_all(
                 segmenter,
                 todo,

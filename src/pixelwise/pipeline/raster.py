@@ -7,7 +7,8 @@ where it is asked for, and `codes` where regions overlap), `pending.npz` (the su
 (what it belongs to). A row of tiles is finished when its labels are on disk and, after that, its sums; the renaming of
 `pending.npz` is the moment. Rows of labels beyond it are cut off on resuming, so nothing is lost or doubled whenever
 the power goes. The result is made from `labels` at the end, cleaned up (into `cleaned`) if that is wanted, which is why
-an interrupted run gives the same bytes as one that was not.
+an interrupted run gives the same bytes as one that was not. The run holds a lock beside the folder all the while. What
+is of no use to anybody goes with it: where nothing was finished, or where the source turns out to be damaged.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise.codes import code_type
-from pixelwise.errors import InputError, OutputError
-from pixelwise.files import held, writing
+from pixelwise.errors import ImageError, InputError, OutputError
+from pixelwise.files import held, make_folder, refuse_link, sync_folder, writing
 from pixelwise.inference.cleanup import clean_bands
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.inference.regions import refuse_for_regions
@@ -122,12 +123,18 @@ def segment_raster(
                 for band in finished:
                     work.add(reader.mark(band.labels, band.top, classes), band)
                     run.progress((band.top + len(band.labels)) / h)
+            except ImageError:  # the source is damaged, and mended it is another one
+                work.remove()
+                raise
             finally:
+                work.remove_if_empty()
                 reader.close()
             labels = work.stored("labels", classes.dtype)
             if options != options.as_decided():
                 labels = work.cleaned(options)
             replaces = run.overwrite or run.resume
+            if run.journal is not None:
+                run.journal.begin()
             if "geotiff" in files:
                 with writing(files["geotiff"], overwrite=replaces) as temporary:
                     write_geotiff(temporary, labels, classes, raster.rows.georeference)
@@ -236,30 +243,48 @@ class _Work:
 
     def open(self, *, resume: bool, overwrite: bool) -> Pending | None:
         """Make the folder ready: what to go on with, or None to begin at the top."""
+        self._refuse_links()
         about = self.folder / "work.json"
         goes_on, pending = False, None
         if about.exists() and resume:
             goes_on = self._is_ours(about)
             pending = self._unfinished() if goes_on else None
-        elif about.exists() and not overwrite:
+        elif self._holds_something() and not overwrite:
             raise OutputError(
                 f"{self.folder} holds unfinished work; pass --resume to continue it, or --overwrite to start again"
             )
         with self._writing():
             if not goes_on:
                 shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            about.write_text(json.dumps(self._belongs_to))
+            make_folder(self.folder)
+            with writing(about) as temporary:
+                temporary.write_text(json.dumps(self._belongs_to))
             for name, row_bytes in self._row_bytes.items():
                 with open(self.folder / name, "ab") as file:
                     file.truncate(0 if pending is None else pending.top * row_bytes)
+            sync_folder(self.folder)
         return pending
+
+    def _refuse_links(self) -> None:
+        """Nobody's files elsewhere are written through a folder that looks like ours."""
+        refuse_link(self.folder)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for path in self.folder.iterdir():
+                refuse_link(path)
+
+    def _holds_something(self) -> bool:
+        """Whether there is work that somebody may want to go on with: labels, or answers that lead to them."""
+        places = [self.folder / name for name in ("labels", "answers")]
+        known = (self.folder / "work.json").exists()
+        return known and any(place.is_file() and place.stat().st_size > 0 for place in places)
 
     def _is_ours(self, about: Path) -> bool:
         try:
             before = read(about, dict[str, Any], "it", surrogates=True)
         except InputError:
             return False  # torn when the power went: from the top
+        if not isinstance(before, dict):
+            return False
         if before != self._belongs_to:
             changed = [name for name in self._belongs_to if before.get(name) != self._belongs_to[name]]
             what = "other settings" if changed == ["settings"] else "another source or an older version of it"
@@ -271,7 +296,10 @@ class _Work:
 
     def _unfinished(self) -> Pending | None:
         with suppress(InputError, OSError, BadZipFile, zlib.error), open(self._pending, "rb") as file:
-            return Pending.load(file)  # type: ignore[arg-type]
+            pending = Pending.load(file)  # type: ignore[arg-type]
+            sizes = {name: (self.folder / name).stat().st_size for name in self._row_bytes}
+            if all(sizes[name] >= pending.top * row_bytes for name, row_bytes in self._row_bytes.items()):
+                return pending  # else rows are missing, as where a run was killed that removed its work
         return None
 
     def remembered(self, predict: Predict) -> Predict:
@@ -289,9 +317,8 @@ class _Work:
                     file.flush()
                     os.fsync(file.fileno())
             if band.pending is not None:
-                temporary = self.folder / "pending.new"
-                band.pending.save(temporary)
-                os.replace(temporary, self._pending)
+                with writing(self._pending) as temporary:
+                    band.pending.save(temporary)
                 self._answers.clear()
 
     def stored(self, name: str, dtype: np.dtype[Any]) -> Stored:
@@ -327,7 +354,14 @@ class _Work:
         return self.stored("cleaned", classes.dtype)
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            sync_folder(self.folder.parent)  # so that it does not come back beside a result that is finished
+
+    def remove_if_empty(self) -> None:
+        """Of a run that failed before anything was finished, nothing is left that asks for --resume."""
+        if not self._holds_something():
+            self.remove()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -76,7 +76,8 @@ def prepared(
     data = data_of(config)
     if not resume:
         config = fitted(config, wanted, data)
-    return experiment_of(config, data, check=check and not resume, resume=resume, say=say)
+    kept = resume and (out / "checkpoint.pt").is_file()  # else it begins again, with its first weights
+    return experiment_of(config, data, check=check and not resume, resume=kept, say=say)
 
 
 def changed(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,9 +115,5 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
 
 
 def read_config(path: Path) -> TrainConfig:
-    try:
-        return TrainConfig.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({getattr(error, 'strerror', 'it is no UTF-8')}); give the config.json of a run"
-        ) from error
+    """The configuration in a file; InputError, with its name, for what is none."""
+    return TrainConfig.from_json(path)

@@ -72,12 +72,6 @@ def load_state(path: Path, holds: Mapping[str, Any] = CHECKPOINT) -> dict[str, A
     return state  # type: ignore[no-any-return]
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the unfinished files that a killed run left in its folder."""
-    for path in folder.glob(".*.pt"):
-        path.unlink(missing_ok=True)
-
-
 def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
