@@ -22,7 +22,12 @@ from pixelwise.caches import cache_dir
 from pixelwise.catalog.entry import Entry
 from pixelwise.engines import Engine, open_engine
 from pixelwise.errors import (
-    InputError, MissingExtraError, OutputError, PixelwiseError, PixelwiseWarning, UnknownNameError,
+    InputError,
+    MissingExtraError,
+    OutputError,
+    PixelwiseError,
+    PixelwiseWarning,
+    UnknownNameError,
 )  # fmt: skip
 from pixelwise.files import writing
 from pixelwise.inference.measure import measure

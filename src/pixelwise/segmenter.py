@@ -369,7 +369,7 @@ class Segmenter:
             read,
             size_hw,
             self._checked(self.engine),
-            tiling=self._tiling(size_hw, self.engine, replace(options, overlap=share, window="constant")),
+            tiling=self.tiling(size_hw, self.engine, replace(options, overlap=share, window="constant")),
             prepare=prepare or self._normalized,
             align_corners=self.card.align_corners,
             regions=self._overlapping,
@@ -458,7 +458,7 @@ class Segmenter:
         if resume is not None and "auto" in (options.tile, options.overlap):
             tiling = resume.tiling
         else:
-            tiling = self._tiling(size_hw, predict, options)
+            tiling = self.tiling(size_hw, predict, options)
             if options.overlap == "auto":
                 half = _half(tiling)
                 measured = seams(
@@ -498,7 +498,7 @@ class Segmenter:
             regions=self._overlapping,
         )
 
-    def _tiling(self, size_hw: tuple[int, int], predict: Predict, options: SegmentOptions) -> Tiling:
+    def tiling(self, size_hw: tuple[int, int], predict: Predict, options: SegmentOptions) -> Tiling:
         """Tiles that this network takes, beginning where its grids of features do: at multiples of its stride, and
         of 32, the deepest stride of most encoders, where the tile is large enough for that."""
         tile = TILE_PX if options.tile is None else options.tile

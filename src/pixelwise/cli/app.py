@@ -100,7 +100,23 @@ def segment(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run: leave out what is finished.")
     ] = False,
-    max_pixels: Annotated[int | None, typer.Option(help="Refuse pictures of more pixels.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Refuse pictures and frames of more pixels.")] = None,
+    max_raster_pixels: Annotated[
+        int | None, typer.Option(help="Refuse rasters of more pixels; default: 10,000,000,000.")
+    ] = None,
+    max_memory_mb: Annotated[
+        int | None,
+        typer.Option(
+            help="Refuse rasters that need more to be read and joined; default: half of what is free."
+        ),
+    ] = None,
+    allow_remote: Annotated[
+        bool,
+        typer.Option(
+            "--allow-remote",
+            help="Read what files name elsewhere, on this machine or the network, such as the parts of a VRT.",
+        ),
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -116,7 +132,7 @@ def segment(
         engine,
         threads,
         change,
-        reading(bands, scale, max_pixels),
+        reading(bands, scale, max_pixels, max_raster_pixels, max_memory_mb, allow_remote),
         smooth=smooth,
         seams=seams,
         json=json,

@@ -21,7 +21,7 @@ from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import Job, Outcome
 from pixelwise.pipeline.run import segment_all, settings
 from pixelwise.segmenter import Segmenter
-from pixelwise.sources import Source
+from pixelwise.sources import MAX_RASTER_PIXELS, Source
 from pixelwise.terminal import note, say
 
 
@@ -109,7 +109,14 @@ def run(
     return max((failure.error.exit_code for failure in failures if failure.error), default=0)
 
 
-def reading(bands: str | None, scale: str | None, max_pixels: int | None) -> ReadOptions:
+def reading(
+    bands: str | None,
+    scale: str | None,
+    max_pixels: int | None,
+    max_raster_pixels: int | None,
+    max_memory_mb: int | None,
+    allow_remote: bool,
+) -> ReadOptions:
     """How sources are read; what is no number is answered with the form that is expected."""
     low_high = numbers("--scale", scale, float, "two numbers, such as 0,3000")
     if low_high is not None and len(low_high) != 2:
@@ -118,6 +125,9 @@ def reading(bands: str | None, scale: str | None, max_pixels: int | None) -> Rea
         max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
         bands=numbers("--bands", bands, int, "numbers from 1, such as 4,3,2"),
         scale=None if low_high is None else (low_high[0], low_high[1]),
+        allow_remote=allow_remote,
+        max_raster_pixels=MAX_RASTER_PIXELS if max_raster_pixels is None else max_raster_pixels,
+        max_memory=None if max_memory_mb is None else max_memory_mb * 1_000_000,
     )
 
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
+from pixelwise.limits import check_memory
 from pixelwise.outputs.areas import Rows, present, projection, square_metres_per_pixel
 from pixelwise.outputs.polygons import Polygon, blank, check_size, fill, finished, of_each, simplify, trace
+from pixelwise.sources.gdal import open_dataset
 
 _TILE = 256
 
@@ -68,12 +71,15 @@ def write_geotiff(
 
 
 def read_raster(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """The first band of a GeoTIFF, (h, w). Raises MissingExtraError without rasterio, InputError for one that is too
-    large to be a label map.
+    """The first band of a raster, (h, w), as large as half of the free memory at most.
+
+    Raises ImageError for what `sources.gdal.open_dataset` refuses, MissingExtraError without rasterio.
     """
-    rasterio = _rasterio("reading a GeoTIFF")
-    with _quiet(), rasterio.open(path, driver="GTiff") as file:
-        check_size((file.height, file.width))
+    with open_dataset(Path(path)) as file:
+        size = file.height * file.width * np.dtype(file.dtypes[0]).itemsize
+        tall, wide = file.block_shapes[0]
+        needed = size + 3 * tall * wide * sum(np.dtype(kind).itemsize for kind in file.dtypes)
+        check_memory(f"reading {path}", needed, None, "cut it into tiles with GDAL")
         band: NDArray[Any] = file.read(1)
         return band
 

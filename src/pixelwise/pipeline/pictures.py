@@ -128,7 +128,7 @@ def write(segmentation: Segmentation, files: Mapping[str, Path], *, overwrite: b
 
 
 def _read(source: Path, channels: int, max_pixels: int) -> NDArray[np.uint8]:
-    given = sys.stdin.buffer.read() if source == STDIN else source
+    given = sys.stdin.buffer if source == STDIN else source
     return images.read(given, channels=channels, max_pixels=max_pixels)
 
 

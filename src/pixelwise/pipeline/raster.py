@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,16 +37,18 @@ from pixelwise.codes import code_type
 from pixelwise.errors import ImageError, InputError, OutputError
 from pixelwise.files import held, make_folder, refuse_link, sync_folder, writing
 from pixelwise.inference.cleanup import clean_bands
-from pixelwise.inference.options import DEFAULTS, SegmentOptions
+from pixelwise.inference.options import DEFAULTS, TILE_PX, SegmentOptions
+from pixelwise.inference.plan import SIDES, stitching_bytes
 from pixelwise.inference.regions import refuse_for_regions
 from pixelwise.inference.tiling import Band, Pending, Predict
 from pixelwise.labels import LabelSet
+from pixelwise.limits import amount, check_disk, check_memory
 from pixelwise.outputs.areas import summary
 from pixelwise.outputs.geo import write_geotiff
 from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import write
 from pixelwise.segmentation import Segmentation
-from pixelwise.sources.raster import Raster, open_raster
+from pixelwise.sources.raster import LOWER, Raster, open_raster
 from pixelwise.untrusted import read
 
 if TYPE_CHECKING:
@@ -75,7 +77,13 @@ def segment_raster(
     is done, note gets sentences for the user, with seams also how far neighbouring tiles agree.
     """
     raster = open_raster(
-        path, channels=len(segmenter.card.preprocess.mean), bands=reading.bands, scale=reading.scale
+        path,
+        channels=len(segmenter.card.preprocess.mean),
+        bands=reading.bands,
+        scale=reading.scale,
+        allow_remote=reading.allow_remote,
+        max_pixels=reading.max_raster_pixels,
+        max_memory=reading.max_memory,
     )
     try:
         h, w = raster.size_hw
@@ -85,6 +93,7 @@ def segment_raster(
                 f"{path} has {h} x {w} = {h * w:,} pixels, and {', '.join(whole)} need all of them in memory; "
                 "ask for geotiff only, or raise --max-pixels"
             )
+        expected = _expect(segmenter, raster, path, options, reading)
         for sentence in raster.notes:
             run.note(f"{path}: {sentence}")
         classes = segmenter.classes
@@ -103,6 +112,10 @@ def segment_raster(
             confidence="confidence" in files or options.min_confidence > 0,
             codes=code_type(segmenter.card.channels) if overlapping else None,
         )
+        room = work.room(cleaned=options != options.as_decided())
+        check_disk(first, room)
+        if h * w > reading.max_pixels:
+            run.note(f"{path}: {h} x {w} pixels, {expected}, {amount(room)} on disk")
         with held(first.with_name(f".{first.name}.lock"), str(first)):
             if seams:
                 run.note(f"{path}: {segmenter.seams(lambda a, b: raster.read(a, b)[0], (h, w), options)}")
@@ -157,6 +170,27 @@ def segment_raster(
             return about
     finally:
         raster.close()
+
+
+def _expect(
+    segmenter: Segmenter, raster: Raster, path: Path, options: SegmentOptions, reading: ReadOptions
+) -> str:
+    """What is expected of the work, in words: how many tiles, and the memory beside the network's.
+
+    Raises InputError where reading and joining need more memory than is allowed.
+    """
+    h, w = raster.size_hw
+    side: Any = TILE_PX if options.tile is None else SIDES[0] if options.tile == "auto" else options.tile
+    rows = min(h, side if isinstance(side, int) else side[0])
+    advice = f"{LOWER}; rows of {rows} pixels are read at a time, which smaller tiles lessen (--tile)"
+    # While the network works on some rows, the next ones are read. Of a raster too wide for that, tiles aren't counted.
+    check_memory(f"reading {path}", raster.needs(2 * rows), reading.max_memory, advice)
+    tiling = segmenter.tiling((h, w), segmenter.engine, replace(options, tile=side))
+    joining = stitching_bytes(tiling, (h, w), len(segmenter.card.preprocess.mean), segmenter.card.channels)
+    needed = raster.needs(2 * rows) + joining
+    check_memory(f"segmenting {path}", needed, reading.max_memory, advice)
+    count = tiling.grid((h, w)).count
+    return f"{count} tile{'s' * (count > 1)}, about {amount(needed)} of memory beside the network's"
 
 
 class _Reader:
@@ -283,8 +317,6 @@ class _Work:
             before = read(about, dict[str, Any], "it", surrogates=True)
         except InputError:
             return False  # torn when the power went: from the top
-        if not isinstance(before, dict):
-            return False
         if before != self._belongs_to:
             changed = [name for name in self._belongs_to if before.get(name) != self._belongs_to[name]]
             what = "other settings" if changed == ["settings"] else "another source or an older version of it"
@@ -352,6 +384,13 @@ class _Work:
                 certain = confidence[rows] if options.min_confidence > 0 else None
                 file.write(options.mark_doubtful(ids[after], certain, classes).data)
         return self.stored("cleaned", classes.dtype)
+
+    def room(self, *, cleaned: bool) -> int:
+        """Bytes on disk that the folder will take beyond what it does, its files being as long as the raster is high;
+        cleaned: with the labels once more."""
+        row = sum(self._row_bytes.values()) + self._row_bytes["labels"] * cleaned
+        there = (self.folder / name for name in self._row_bytes)
+        return max(0, row * self._size_hw[0] - sum(file.stat().st_size for file in there if file.exists()))
 
     def remove(self) -> None:
         if self.folder.exists():

@@ -85,7 +85,9 @@ def segment_video(
     pixels: Counter[int] = Counter()
     count, seconds, size_hw = 0, Fraction(0), (0, 0)
     with ExitStack() as stack:
-        video = stack.enter_context(Video(path, max_pixels=reading.max_pixels))
+        video = stack.enter_context(
+            Video(path, max_pixels=reading.max_pixels, allow_remote=reading.allow_remote)
+        )
         first = next(iter(files.values()))
         stack.enter_context(held(first.with_name(f".{first.name}.lock"), str(first)))
         places = {
