@@ -21,6 +21,9 @@ from pixelwise import files, locks
 from pixelwise.cli.app import app
 from pixelwise.errors import InputError, OutputError, PixelwiseWarning
 from pixelwise.files import LOCK, claimed, held
+from pixelwise.pipeline.journal import JOURNAL
+from pixelwise.segmenter import Segmenter
+from test_leftovers import labels, noise, unfinished
 from tiny import quadrants
 
 HOLD = "import sys; from pathlib import Path; from pixelwise.files import held, claimed\n"
@@ -235,3 +238,20 @@ def test_a_video_is_written_by_one_run_at_a_time(colors_model, tmp_path):
         )
     assert command(*run) is None
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["v.overlay.mp4"]
+
+
+@pytest.mark.slow
+def test_of_runs_that_resume_one_raster_at_once_none_writes_beside_another(
+    colors_model, tmp_path, monkeypatch
+):
+    """As typed, and all started together: one is at work at a time, whichever, and the map is what one alone writes."""
+    run, _ = unfinished(tmp_path, colors_model, monkeypatch)
+    start = [sys.executable, "-m", "pixelwise", *map(str, run), "--resume"]
+    processes = [subprocess.Popen(start, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [process.communicate()[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert 0 in codes, said
+    for code, words in zip(codes, said, strict=True):
+        assert code == 0 or (code == 2 and "is being worked on by another run (process " in words), words
+    np.testing.assert_array_equal(labels(tmp_path / "out"), Segmenter(colors_model)(noise(), tile=64).labels)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {JOURNAL, "map.labels.tif"}

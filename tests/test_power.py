@@ -217,7 +217,7 @@ def test_what_is_written_survives_and_is_never_there_in_part(ending, tmp_path, m
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_the_recorder_sees_what_is_not_synced(tmp_path, monkeypatch):
+def test_the_recorder_sees_what_is_not_synced(tmp_path, monkeypatch, disk_at):
     """A writer as it should not be."""
     disk = disk_at(tmp_path, monkeypatch)
     (tmp_path / "half").write_text("half")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -23,7 +24,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pixelwise import Card, LabelSet, Segmenter, create_model, from_checkpoint, load_checkpoint, save, smp
+from pixelwise.checkpoints.huggingface.folder import open_folder
 from pixelwise.checkpoints.reading import ORIGIN_KEY
+from pixelwise.checkpoints.smp.config import config_of
+from pixelwise.datasets.coco import coco_pairs
 from pixelwise.datasets.opening import read_classes
 from pixelwise.engines import open_engine
 from pixelwise.errors import InputError, PixelwiseError, WeightsError
@@ -105,6 +109,73 @@ def coco() -> bytes:
     return json.dumps(to_coco(np.where(MAP == 255, 0, MAP).astype(np.uint8), CLASSES, kind="counts")).encode()
 
 
+SEGFORMER = {
+    "architectures": ["SegformerForSemanticSegmentation"], "model_type": "segformer", "num_channels": 3,
+    "id2label": {"0": "wall", "1": "sky"}, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1],
+    "num_attention_heads": [1, 2, 3, 4], "hidden_act": "gelu", "mlp_ratios": [4, 4, 4, 4], "sr_ratios": [8, 4, 2, 1],
+    "decoder_hidden_size": 16, "classifier_dropout_prob": 0.1, "reshape_last_stage": True,
+}  # fmt: skip
+UPERNET = {
+    "architectures": ["UperNetForSemanticSegmentation"], "model_type": "upernet", "id2label": {"0": "a", "1": "b"},
+    "pool_scales": [1, 2, 3, 6], "hidden_size": 16, "use_auxiliary_head": True, "auxiliary_channels": 8,
+    "backbone_config": {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8],
+                        "out_features": ["stage1", "stage2", "stage3", "stage4"], "window_size": 7},
+}  # fmt: skip
+PREPROCESSOR = {
+    "image_processor_type": "SegformerImageProcessor", "do_resize": True, "do_normalize": True, "do_rescale": True,
+    "rescale_factor": 1 / 255, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2], "resample": 2,
+    "size": {"height": 64, "width": 64}, "do_reduce_labels": True,
+}  # fmt: skip
+
+
+def preprocessor(path: Path) -> None:
+    (path.parent / "config.json").write_text(json.dumps(SEGFORMER))
+    open_folder(path.parent)
+
+
+@functools.cache
+def network() -> torch.nn.Module:
+    return create_model("unet", width=2)
+
+
+def own_header(path: Path) -> None:
+    where = path.with_name("it.safetensors")
+    save_file(network().state_dict(), where, metadata={ORIGIN_KEY: path.read_text("utf-8", "replace")})
+    from_checkpoint(where)
+
+
+def smp_config(path: Path) -> None:
+    model = smp_model()
+    save_file(model.state_dict(), path.with_name("model.safetensors"))
+    smp.from_pretrained(path.parent)
+
+
+@functools.cache
+def smp_model() -> Any:
+    return smp.FPN("resnet18", encoder_weights=None, encoder_depth=4, decoder_segmentation_channels=32,
+                   decoder_pyramid_channels=8)  # fmt: skip
+
+
+def coco_data(path: Path) -> None:
+    (path.parent / "annotations").mkdir(exist_ok=True)
+    moved = path.parent / "annotations" / path.name
+    path.replace(moved)
+    try:
+        for pair in coco_pairs(path.parent):
+            pair.read_ids()
+    finally:
+        moved.replace(path)
+        moved.parent.rmdir()
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 5}],
+    "categories": [{"id": 1, "name": "person"}, {"id": 72, "name": "tv"}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "area": 12.0, "segmentation": [[0, 0, 3, 0, 3, 3]]},
+                    {"id": 2, "image_id": 1, "category_id": 72, "area": 12.0,
+                     "segmentation": {"size": [4, 5], "counts": [5, 5, 10]}}],
+}  # fmt: skip
+
 READERS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], Any]]] = {
     # name: the file, a good one, what reads it
     "card": ("card.json", lambda: CARD.to_json().encode(), lambda p: Card.from_json(p.read_text("utf-8", "replace"))),
@@ -123,6 +194,14 @@ READERS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], Any]]] = {
     "state": ("checkpoint.pt", checkpoint, load_state),
     "safetensors": ("w.safetensors", tensors, load_state_dict),
     "torch": ("w.pt", torch_file, load_state_dict),
+    "segformer": ("config.json", lambda: json.dumps(SEGFORMER).encode(), lambda p: open_folder(p.parent)),
+    "upernet": ("config.json", lambda: json.dumps(UPERNET).encode(), lambda p: open_folder(p.parent)),
+    "preprocessor": ("preprocessor_config.json", lambda: json.dumps(PREPROCESSOR).encode(), preprocessor),
+    "header": ("it.json", lambda: json.dumps(
+        {"model": network().origin.model, "arguments": dict(network().origin.arguments)}).encode(), own_header),
+    "smp": ("config.json", lambda: json.dumps(
+        {**config_of(smp_model().origin), "activation": None, "aux_params": None}).encode(), smp_config),
+    "coco data": ("instances_val2017.json", lambda: json.dumps(COCO).encode(), coco_data),
     "onnx": ("m.onnx", onnx_file, lambda p: open_engine(p, threads=1)),
 }  # fmt: skip
 
@@ -198,7 +277,7 @@ FIXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 @pytest.mark.parametrize("name", READERS)
 def test_any_bytes_are_read_or_refused(name: str, tmp_path: Path):
-    many = {"onnx": 25, "journal": 25}.get(name, 40)
+    many = {"smp": 4, "header": 12, "onnx": 25, "journal": 25}.get(name, 40)
 
     @settings(max_examples=many, deadline=None, suppress_health_check=FIXED, database=None)
     @given(st.data())
@@ -211,7 +290,9 @@ def test_any_bytes_are_read_or_refused(name: str, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_many_more_bytes_are_read_or_refused(name: str, tmp_path: Path):
-    @settings(max_examples=1500, deadline=None, suppress_health_check=FIXED, database=None)
+    many = {"smp": 60, "header": 300}.get(name, 1500)
+
+    @settings(max_examples=many, deadline=None, suppress_health_check=FIXED, database=None)
     @given(st.data())
     def run(data: st.DataObject) -> None:
         survive(name, data, tmp_path)

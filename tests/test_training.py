@@ -154,7 +154,7 @@ def test_a_configuration_survives_json_and_refuses_what_it_does_not_know():
         ({"steps": 3, "batch_size": 0}, "batch_size must be above 0, got 0"),
         (
             {"steps": 3, "precision": "half"},
-            "precision must be one of float32, bfloat16, float16, got 'half'",
+            "precision is 'half', expected one of 'float32', 'bfloat16', 'float16'",
         ),
         ({"steps": 3, "warmup_steps": 3}, "warmup_steps must be below steps"),
         ({"steps": 3, "batch_size": "many"}, "batch_size is 'many', expected a whole number"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pixelwise
 from pixelwise.errors import InputError
 from pixelwise.untrusted import Between, Plain, fit, read
 
@@ -138,3 +141,13 @@ def test_any_value_of_json_is_read_or_refused(value: Any, key: str | None):
     for unknown in ("refuse", "leave"):
         with suppress(InputError):
             assert type(read(text, Outer, "this", unknown=unknown).inner.side) is int
+
+
+OWN_WORDS = {"checkpoints/saving.py", "checkpoints/smp/encoders.py", "selftest/checks.py"}
+"""Where JSON is parsed that the very same code has written a moment before."""
+
+
+def test_json_of_others_is_parsed_in_one_place():
+    root = Path(pixelwise.__file__).parent
+    files = [path for path in root.rglob("*.py") if re.search(r"json\w*\.loads?\(", path.read_text("utf-8"))]
+    assert {path.relative_to(root).as_posix() for path in files} - OWN_WORDS == {"untrusted.py"}

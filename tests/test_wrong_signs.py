@@ -19,8 +19,11 @@ from typer.testing import CliRunner
 from crashing import squares
 from pixelwise import LabelSet, Segmenter, SegmentOptions
 from pixelwise.cli import app
-from pixelwise.errors import InputError
+from pixelwise.datasets.sample import Sample
+from pixelwise.errors import InputError, PixelwiseError
+from pixelwise.inference.plan import plan
 from pixelwise.inference.preprocess import Preprocess, normalize
+from pixelwise.inference.tiling import Tiling
 from pixelwise.inference.tta import augmented
 from pixelwise.losses import cross_entropy
 from pixelwise.metrics import BoundaryF
@@ -28,8 +31,10 @@ from pixelwise.models.unet import UNet
 from pixelwise.pipeline.options import ReadOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.training.config import TrainConfig
+from pixelwise.training.experiment import usual_workers
 from pixelwise.training.loop import fit
 from pixelwise.training.optimize import learning_rate
+from pixelwise.transforms.augment import Augment
 from pixelwise.transforms.torchvision import joint
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
 
@@ -137,6 +142,38 @@ def test_a_raster_is_normalised_by_the_cards_mean_and_std(floats, tmp_path):
     np.testing.assert_array_equal(labels[clear], logits.argmax(0).numpy()[clear])
 
 
+def test_the_memory_of_a_plan_is_the_networks_and_that_of_stitching(monkeypatch):
+    """Stitching holds 4 bytes for each class and the weight at each pixel of the overlaps and of a tile; the rows of a
+    tile and of the next, one byte a channel, and a label and its confidence, 5 bytes, for each of their pixels."""
+    monkeypatch.setattr("pixelwise.inference.plan._try", lambda *_: (False, 7_000_000, 0.5, 4))
+    made = plan((100, 200), lambda images: images, tiling=Tiling(overlap=8), channels=3, sides=(32,))
+    grid = made.tiling.grid((100, 200))
+    down, across = grid.overlap(0), grid.overlap(1)  # at least 8, as tiles are spread evenly
+    assert 8 <= min(down, across) <= max(down, across) < 16
+    sums = 4 * (4 + 1) * (down * 200 + across * 32 + 32 * 32)
+    assert made.memory_bytes == 7_000_000 + sums + 200 * (2 * 3 * 32 + 5 * 32)
+    assert (made.tiles, made.seconds) == (grid.count, 0.5 * grid.count)
+
+
+# Augmentation
+
+
+@pytest.mark.parametrize("options", [{"turn": 1.0}, {"elastic_px": 1.0}], ids=["turn", "elastic"])
+def test_small_turns_and_bends_are_made_too(options):
+    mask = np.zeros((90, 120), np.uint8)
+    mask[:, 60:] = 1
+    sample = Sample(noise(90, 120), mask, "noise")
+    still = {"scale": (1.0, 1.0), "flip": 0.0, "largest_share": 1.0, "colour": 0.0}
+    plain = Augment((90, 120), **still)(sample)
+    changed = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        moved = Augment((90, 120), **still, **options)(sample)
+        assert not torch.equal(moved["image"], plain["image"])
+        changed.append(int((moved["mask"] != plain["mask"]).sum()))
+    assert 0 < max(changed) < 0.05 * mask.size
+
+
 # Training
 
 
@@ -201,6 +238,22 @@ def test_a_run_that_goes_on_remembers_its_best_score(tmp_path):
     assert not all(torch.equal(returned[name], value) for name, value in seen[1].items())
 
 
+def test_a_killed_worker_is_explained_and_what_is_not_known_is_left_as_it_is(tmp_path):
+    said = "DataLoader worker (pid 7) exited unexpectedly with exit code 1"
+    for number, (sentence, kind, match) in enumerate(
+        (
+            (said, PixelwiseError, "fewer --workers"),
+            ("index out of range", RuntimeError, "^index out of range$"),
+        )
+    ):
+
+        def breaks(network, batch, sentence=sentence):
+            raise RuntimeError(sentence)
+
+        with pytest.raises(kind, match=match):
+            trained(tmp_path / str(number), TrainConfig(steps=1, batch_size=2, workers=0), breaks)
+
+
 class Payload:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -232,6 +285,18 @@ def test_the_warm_up_rises_in_equal_steps_to_the_peak_and_not_from_nothing():
     assert [learning_rate(step, 8, cosine) for step in (0, 2, 4, 6)] == pytest.approx(
         [2, 1 + 0.5**0.5, 1, 1 - 0.5**0.5]
     )
+
+
+def test_a_step_takes_batch_times_accumulate_times_processes():
+    config = TrainConfig(epochs=1, batch_size=4, accumulate=3)
+    assert (config.samples_a_step(), config.samples_a_step(2)) == (12, 24)
+    assert (config.total_steps(120), config.total_steps(120, 2)) == (10, 5)
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(None, 1), (1, 1), (2, 1), (3, 2), (5, 4), (64, 4)])
+def test_pictures_are_loaded_by_all_cpus_but_one_and_by_four_at_most(cpus, workers, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
+    assert usual_workers() == workers
 
 
 # Metrics

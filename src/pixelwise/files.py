@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +45,7 @@ def writing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator
         with _temporary(path) as temporary:
             yield temporary
             with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
+                sync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             check_writable(path, overwrite=overwrite)  # another may have written it since
             os.replace(temporary, path)
@@ -96,7 +96,7 @@ def claimed(folder: Path, files: Iterable[Path]) -> Iterator[None]:
     """
     names = {os.path.normcase(os.path.relpath(file, folder)): file for file in files}
     is_new = not folder.exists()
-    path, handle = folder / f"{_CLAIM}{os.getpid()}-{secrets.token_hex(4)}", None
+    path, handle = folder / f"{_CLAIM}{os.getpid()}-{os.urandom(4).hex()}", None
     try:
         with held(folder / f"{_CLAIM}lock", str(folder), wait=True):
             _remove_leftovers(folder)
@@ -175,6 +175,17 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         raise OutputError(f"cannot write {path}: no permission to write in {parent}; choose another folder")
 
 
+def sync(handle: int) -> None:
+    """Have the disk keep what was written to an open file or folder. macOS leaves it in the drive's own memory, from
+    which it comes in any order, unless the drive is asked too; network drives and some others cannot be."""
+    os.fsync(handle)
+    if sys.platform == "darwin":
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+
+
 def sync_folder(folder: Path) -> None:
     """Make what was renamed or made in `folder` outlive a power cut, where folders can be synced."""
     if os.name != "posix":
@@ -184,7 +195,7 @@ def sync_folder(folder: Path) -> None:
     except PermissionError:  # one may write into it and not look
         return
     try:
-        os.fsync(handle)
+        sync(handle)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as some network file systems answer
             raise
@@ -200,7 +211,7 @@ _CLAIM = ".pixelwise-run-"
 def _temporary(path: Path) -> Iterator[Path]:
     """A new file beside `path`, whose name says that it is ours and to which lock it belongs; removed in the end."""
     while True:
-        head = f".pixelwise-{secrets.token_hex(4)}."
+        head = f".pixelwise-{os.urandom(4).hex()}."
         lock = path.with_name(f"{head}lock")
         try:
             handle = locks.take(lock)

@@ -378,7 +378,7 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-STRIP_PIXELS = 1_000_000
+STRIP_PIXELS = 250_000
 """Pixels that are converted at a time: of the whole there are only the decoder's picture and the result."""
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from pixelwise.errors import InputError, OutputError
 
+MAX_RASTER_PIXELS = 10_000_000_000
+"""Default limit on the pixels of a raster, 100,000 x 100,000: hours of work."""
+
 
 def free_memory() -> int:
     """Bytes that nobody uses, within what a container allows; 4 GB where the system does not say it."""

@@ -29,6 +29,8 @@ def take(path: Path, *, wait: bool = False) -> int | None:
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     while True:
+        if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
         handle = os.open(path, flags, 0o666)
         try:
             if not _lock(handle, wait):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import gc
 import hashlib
 import importlib
 import itertools
@@ -52,7 +53,7 @@ MATCHING = {
         ("losses", "losses loss_values training"),
         ("transforms", "transforms preprocess training recipes train_cli"),
         ("training", "training train_cli recipes crash"),
-        ("outputs", "outputs segmentation files journal sources cli"),
+        ("outputs", "outputs segmentation meaning files journal sources cli"),
         (
             "weights",
             "store checkpoint catalog_files catalog names front_door written_before torchvision_networks",
@@ -515,6 +516,7 @@ def main() -> None:
     for name in options.preload.split():
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    gc.freeze()  # pytest collects garbage at its end, and need not look through all of that
     slots = [Slot(root, work / f"copy{i}") for i in range(options.jobs)]
     names = {name for m in chosen for name in MATCHING[m.path.partition("/")[0]]}
     tests_of = {name: recorded(name, slots[0], work, package_hash) for name in sorted(names)}

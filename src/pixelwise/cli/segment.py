@@ -14,6 +14,7 @@ from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
 from pixelwise.files import check_writable, claimed
 from pixelwise.inference.options import SegmentOptions
+from pixelwise.limits import MAX_RASTER_PIXELS
 from pixelwise.opening import weights_file
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.journal import Journal
@@ -21,7 +22,7 @@ from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import Job, Outcome
 from pixelwise.pipeline.run import segment_all, settings
 from pixelwise.segmenter import Segmenter
-from pixelwise.sources import MAX_RASTER_PIXELS, Source
+from pixelwise.sources import Source
 from pixelwise.terminal import note, say
 
 

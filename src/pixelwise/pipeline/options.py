@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pixelwise import images
+from pixelwise.limits import MAX_RASTER_PIXELS
 from pixelwise.pipeline.journal import Journal
-from pixelwise.sources import MAX_RASTER_PIXELS
 
 
 @dataclass(frozen=True)

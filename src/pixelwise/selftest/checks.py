@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 import pixelwise
-from pixelwise.caches import cache_dir
+from pixelwise.caches import cache_dir, private_folder
 from pixelwise.catalog.embedded import ROWS
 from pixelwise.engines import ENGINES
 from pixelwise.errors import OutputError
@@ -232,21 +232,28 @@ def caches(bench: Bench) -> str:
         probe.unlink()
     except OutputError as error:
         raise Failed(f"{error}; PIXELWISE_CACHE names it") from error
+    try:
+        loops = private_folder(folder / "kernels")
+    except OSError as error:
+        raise Failed(
+            f"{folder / 'kernels'}, for compiled loops, cannot be used ({error.strerror or error}); remove it, or name "
+            "another folder in PIXELWISE_CACHE"
+        ) from error
     if os.name == "posix":
-        for place in (folder, *folder.resolve().parents):
-            _refuse_open(place, place == folder)
+        for place in (loops, *loops.resolve().parents):
+            _refuse_open(place)
     return "the folder for models and compiled loops can be written, by this user alone"
 
 
-def _refuse_open(folder: Path, ours: bool) -> None:
-    """Raise Failed where somebody else owns the folder or could rename what lies in it."""
+def _refuse_open(folder: Path) -> None:
+    """Raise Failed where somebody else owns the folder or could rename what lies in it. Groups are trusted: on many
+    systems each user has one, which may write what the user makes."""
     about = folder.stat()
-    others = stat.S_IWOTH | (stat.S_IWGRP if ours else 0)
     if about.st_uid not in (os.getuid(), 0):
         raise Failed(f"{folder} belongs to another user; name a folder of your own in PIXELWISE_CACHE")
-    if about.st_mode & others and not about.st_mode & stat.S_ISVTX:
+    if about.st_mode & stat.S_IWOTH and not about.st_mode & stat.S_ISVTX:
         raise Failed(
-            f"other users may write in {folder} (mode {stat.S_IMODE(about.st_mode):o}); run: chmod go-w on it, or name "
+            f"other users may write in {folder} (mode {stat.S_IMODE(about.st_mode):o}); run: chmod o-w on it, or name "
             "another folder in PIXELWISE_CACHE"
         )
 

@@ -21,9 +21,6 @@ Kind = Literal["picture", "raster", "video"]
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .mts .3gp .ogv".split())
 RASTER_SUFFIXES = frozenset(".vrt .zarr .img .ntf .nc .bil .bip .bsq .ecw .asc .dem".split())
 
-MAX_RASTER_PIXELS = 10_000_000_000
-"""Default limit on the pixels of a raster, 100,000 x 100,000: hours of work."""
-
 STDIN = Path("-")
 """The source that stands for one picture on standard input."""
 

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from pixelwise.errors import ImageError, InputError, MissingExtraError
 from pixelwise.georeference import Georeference
-from pixelwise.limits import check_memory
-from pixelwise.sources import MAX_RASTER_PIXELS
+from pixelwise.limits import MAX_RASTER_PIXELS, check_memory
 from pixelwise.sources.gdal import first_line, open_dataset, quiet
 
 SAMPLE = 1000
@@ -348,7 +347,9 @@ class _Array:
         self.height, self.width = sides[axes.index("y")], sides[axes.index("x")]
         self.dtype = np.dtype(array.dtype)
         chunks = tuple(int(side) for side in array.chunks)
-        self.blocks = math.prod(-(-side // max(1, part)) for side, part in zip(sides, chunks, strict=True))
+        if min(chunks) < 1:
+            raise ImageError(f"{path} has no pixels, or chunks of none: shape {sides}, chunks {chunks}")
+        self.blocks = math.prod(-(-side // part) for side, part in zip(sides, chunks, strict=True))
         # A chunk at the border is stored whole; it is decoded from another buffer, and put into the array from it.
         self._held: int = 2 * min(AT_ONCE, self.blocks) * math.prod(chunks) * self.dtype.itemsize
         self.names = ("",) * (1 if self._band_axis is None else array.shape[self._band_axis])

@@ -243,7 +243,7 @@ def _fit(
     for name in ("forward", "_original_forward"):  # the autocast that Accelerate put over the class's own
         vars(trained).pop(name, None)
     if (out / "best.pt").is_file():  # on every machine that sees the folder
-        kept = load_state(out / "best.pt", {"state_dict": Mapping})
+        kept = load_state(out / "best.pt", {})
         trained.load_state_dict(kept.get("state_dict", kept))  # bare before it said whose they are
     return trained.eval()
 

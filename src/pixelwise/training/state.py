@@ -64,12 +64,16 @@ def load_state(path: Path, holds: Mapping[str, Any] = CHECKPOINT) -> dict[str, A
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the reader of a damaged file met
         raise InputError(f"{path} is no checkpoint of a training run ({_line(error)})") from error
+    if not isinstance(state, dict):
+        raise InputError(
+            f"{path} is no checkpoint of a training run: it holds a {type(state).__name__}; train into another folder"
+        )
     for name, kind in holds.items():
-        if not isinstance(state, dict) or not isinstance(state.get(name), kind):
+        if not isinstance(state.get(name), kind):
             raise InputError(
                 f"{path} is no checkpoint of a training run: its {name!r} is none; train into another folder"
             )
-    return state  # type: ignore[no-any-return]
+    return state
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
