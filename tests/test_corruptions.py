@@ -492,3 +492,9 @@ def test_what_cannot_be_corrupted_is_refused(noise_picture):
     for other in (noise_picture / 255, noise_picture[..., 0], noise_picture[..., :2], noise_picture[:0]):
         with pytest.raises(InputError, match=r"corruptions are made of uint8 RGB pictures \(h, w, 3\), got"):
             corrupt(other, "snow", 1)
+
+
+def test_help_names_all_of_them_without_importing_them():
+    from pixelwise.cli import app
+
+    assert ", ".join(corruptions.FAMILIES) + "; " + ", ".join(CORRUPTIONS) == app.CORRUPTIONS

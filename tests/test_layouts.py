@@ -459,7 +459,7 @@ def test_what_is_no_label_map_is_named(tmp_path):
     with pytest.raises(InputError, match=r"b\.png holds colours"):
         open_samples(tmp_path)[1]
     (tmp_path / "masks" / "c.png").write_bytes(b"none")
-    with pytest.raises(InputError, match=r"c\.png: cannot identify"):
+    with pytest.raises(InputError, match=r"masks.c\.png is not a picture"):
         open_samples(tmp_path)[2]
     (tmp_path / "masks" / "c.png").unlink()
     with pytest.raises(InputError, match=r"c \(all\) lacks its label map"):

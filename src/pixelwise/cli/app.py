@@ -10,10 +10,16 @@ import typer
 
 import pixelwise
 from pixelwise.cli.options import Change, with_segment_options
-from pixelwise.corruptions import CORRUPTIONS, FAMILIES
 from pixelwise.datasets import layouts
 from pixelwise.engines import ENGINES
 from pixelwise.outputs.formats import FORMATS
+
+CORRUPTIONS = (
+    "noise, blur, weather, digital; gaussian_noise, shot_noise, impulse_noise, speckle_noise, "
+    "defocus_blur, glass_blur, motion_blur, zoom_blur, gaussian_blur, snow, frost, fog, spatter, "
+    "brightness, contrast, saturate, pixelate, jpeg"
+)
+"""Families and names, written out because their module needs NumPy, which help does without; a test compares."""
 
 app = typer.Typer(
     name="pixelwise",
@@ -254,7 +260,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Also score corrupted pictures: all, cityscapes-c, imagenet-c, or names, each with a strength from 1 "
-            f"to 5 or without, such as fog,jpeg:3. Names: {', '.join(FAMILIES)}; {', '.join(CORRUPTIONS)}."
+            f"to 5 or without, such as fog,jpeg:3. Names: {CORRUPTIONS}."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of --corrupt: another seed, other noise and weather.")] = 0,

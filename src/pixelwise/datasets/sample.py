@@ -74,7 +74,8 @@ class Pair:
         try:
             ids = read_label_file(self.mask) if self.ids is None else self.ids()
         except (OSError, SyntaxError, ValueError, LookupError) as error:  # ValueError: InputError as well
-            raise InputError(f"{self.place}: {error}") from error
+            said = str(error)
+            raise InputError(said if said.startswith(self.place) else f"{self.place}: {said}") from error
         if ids.ndim != 2:
             raise InputError(f"{self.place} holds colours, not ids; see `pixelwise check`")
         return ids
