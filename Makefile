@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO := .venv-demo
 DEV := .venv
 
-.PHONY: demo setup test test-slow test-exhaustive mutants peers check bench docs clean
+.PHONY: demo setup test test-slow test-exhaustive fuzz mutants peers check bench docs clean
 
 # Segment a real photograph with the installed package: label map, overlay and legend in demo/.
 demo: $(DEMO)/ready
@@ -62,6 +62,12 @@ $(DEV)/ready: pyproject.toml
 # Pages and pictures that are generated; `make test` fails when they drift.
 docs: $(DEV)/ready
 	$(DEV)/bin/python docs/build.py
+
+# Bytes thrown at everything that reads files, guided by coverage; what is found is kept in tests/hostile/found.
+MINUTES ?= 60
+fuzz: $(DEV)/ready
+	$(DEV)/bin/pip install --quiet "atheris>=3"
+	$(DEV)/bin/python tests/hostile/fuzz.py --minutes $(MINUTES)
 
 clean:
 	rm -rf $(DEMO) $(DEV) $(PEERS:%=.venv-peers-%) demo build dist

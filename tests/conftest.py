@@ -12,6 +12,9 @@ import torch
 from tiers import tier_of
 from tiny import write_colors_model
 
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / "build" / "numba"))
+# Every test has an empty cache of its own, and compiling the loops for each session would take minutes
+
 torch.set_num_threads(1)  # small networks on busy cores: more threads only wait for each other
 
 DATA = Path(os.environ.get("PIXELWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))

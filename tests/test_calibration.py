@@ -132,3 +132,32 @@ def test_the_error_is_torchmetrics_but_on_the_edges_of_bins():
     ours = Calibration(2, bins=2).update(edge.amax(dim=1), torch.tensor([0, 0]), answer)
     assert ours.expected_error() == pytest.approx(0.5 * 0.5 + 0.5 * 0.25)
     assert theirs(edge, answer, 2) == pytest.approx(abs((0.5 + 0.75) / 2 - 0.5))
+
+
+def test_the_area_under_risk_and_coverage_is_the_mean_risk_of_pixels_taken_one_by_one():
+    """The definition: the risk among the surest i, averaged over i; what has one level of confidence is shuffled."""
+    draw = np.random.default_rng(0)
+    n = 20_000
+    level = np.minimum(draw.geometric(0.1, n), 40)  # many pixels share a level, most the highest
+    confidence = 1 - level / 64 / 15
+    wrong = draw.random(n) < level / 50
+    found = Calibration(2).update(confidence - 1e-5, wrong.astype(int), np.zeros(n, int))
+    one_by_one = []
+    for _ in range(20):
+        order = np.lexsort((draw.random(n), -confidence))
+        one_by_one.append((wrong[order].cumsum() / np.arange(1, n + 1)).mean())
+    assert found.area_under_risk_coverage() == pytest.approx(np.mean(one_by_one), abs=1e-3)
+    assert found.area_under_risk_coverage() < wrong.mean() - 0.03
+
+
+def test_the_area_under_risk_and_coverage_in_closed_form():
+    zeros, ones = np.zeros(8, int), np.ones(8, int)
+    sure, doubtful = np.full(8, 0.9), np.full(8, 0.6)
+    assert Calibration(2).update(sure, zeros, zeros).area_under_risk_coverage() == 0
+    assert Calibration(2).update(sure, ones, zeros).area_under_risk_coverage() == 1
+    assert Calibration(2).update(sure, np.arange(8) % 2, zeros).area_under_risk_coverage() == 0.5
+    knows = Calibration(2).update(sure, zeros, zeros).update(doubtful, ones, zeros)
+    assert knows.area_under_risk_coverage() == pytest.approx(0.5 - 0.5 * math.log(2))
+    errs = Calibration(2).update(sure, ones, zeros).update(doubtful, zeros, zeros)
+    assert errs.area_under_risk_coverage() == pytest.approx(0.5 + 0.5 * math.log(2))
+    assert math.isnan(Calibration(2).area_under_risk_coverage())

@@ -198,11 +198,11 @@ def test_a_network_whose_layers_were_changed_is_not_written_as_it_was_built(tmp_
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("[1]", "does not say in its header"),
-        ("{", "does not say in its header"),
-        ('{"model": "unet"}', "does not say in its header"),
-        ('{"model": ["unet"], "arguments": {}}', "expected a name and a dictionary"),
-        ('{"model": "unet", "arguments": []}', "expected a name and a dictionary"),
+        ("[1]", "in its header of its network cannot be read"),
+        ("{", "in its header of its network cannot be read"),
+        ('{"model": "unet"}', "in its header of its network cannot be read"),
+        ('{"model": ["unet"], "arguments": {}}', "expected a text"),
+        ('{"model": "unet", "arguments": []}', "expected an object"),
         ('{"model": "unet", "arguments": {"num_classes": "x"}}', "cannot be built"),
         ('{"model": "unet", "arguments": {"nim_classes": 2}}', "cannot be built"),
         ('{"model": "unit", "arguments": {}}', "Unknown model 'unit'"),

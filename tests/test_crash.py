@@ -46,16 +46,19 @@ def test_a_run_killed_again_and_again_has_the_losses_of_one_that_was_not(tmp_pat
     kept = (torch.load(tmp_path / run / "best.pt", weights_only=True) for run in ("whole", "cut"))
     whole, cut = (weights["state_dict"] for weights in kept)
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    assert not list((tmp_path / "cut").glob(".*.pt"))  # what the kills left half written is gone
+    assert not list((tmp_path / "cut").glob(".*"))  # what the kills left half written is gone
 
 
 def test_a_kill_at_any_write_leaves_the_old_checkpoint_or_the_new_one(writes):
-    _, points, _ = writes
+    out, points, _ = writes
     calls = [call for call, _, _ in points]
     assert calls.count("write") > 5
     assert calls[-4:] == ["fsync", "chmod", "replace", "fsync"]
     assert all(code == 9 for _, code, _ in points)
     assert [step for _, _, step in points] == [1] * (len(points) - 1) + [2]  # the new one once it is renamed
+    assert list((out / "killed").glob(".*"))
+    save_state({"step": 3}, out / "killed" / "checkpoint.pt")
+    assert {path.name for path in (out / "killed").iterdir()} == {"checkpoint.pt", "died_in"}
 
 
 def test_a_file_that_does_not_fit_is_one_sentence_and_the_old_one_stays(writes):
@@ -89,3 +92,24 @@ def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):
 def test_a_line_that_was_cut_short_is_left_out_of_the_metrics(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "kills"),
+    [
+        *(pytest.param(kind, 3, marks=pytest.mark.slow) for kind in ("folder", "raster", "train", "export")),
+        *(
+            pytest.param(kind, 25, marks=pytest.mark.exhaustive)
+            for kind in ("folder", "raster", "train", "export")
+        ),
+    ],
+)
+def test_commands_killed_at_random_and_called_again_give_what_one_gives_that_was_not(kind, kills, tmp_path):
+    """Whatever they were doing; every file bit for bit, and nothing beside."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT.with_name("killing.py")), kind, str(tmp_path / "runs"), str(kills), "0"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["kills"] == kills

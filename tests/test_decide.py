@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from pixelwise import kernels
 from pixelwise.errors import InputError
+from pixelwise.exponential import exp_of_negative
 from pixelwise.inference import decide as module
 from pixelwise.inference.decide import decide
 
@@ -83,6 +85,39 @@ def test_confidence_is_the_winners_softmax_probability(k, coarse_hw, size_hw, al
     labels, confidence = run(path, logits, size_hw, align_corners, confidence=True)
     assert (labels == expected)[margin > 1e-4].all()
     np.testing.assert_allclose(confidence, probability, atol=2e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    k=st.sampled_from([1, 2, 21, 300]),
+    coarse_hw=st.tuples(side, side),
+    size_hw=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    align_corners=st.booleans(),
+    scale=st.sampled_from([0.01, 3, 100]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_two_ways_on_a_cpu_agree_to_the_last_bit(k, coarse_hw, size_hw, align_corners, scale, seed):
+    """Which one answers depends on what the process did before; the answer must not."""
+    logits = (scale * np.random.default_rng(seed).normal(size=(k, *coarse_hw))).astype(np.float32)
+    labels, confidence = run("numpy", logits, size_hw, align_corners, confidence=True)
+    again, also = run("numba", logits, size_hw, align_corners, confidence=True)
+    np.testing.assert_array_equal(labels, again)
+    np.testing.assert_array_equal(confidence.view(np.uint32), also.view(np.uint32))
+    np.testing.assert_array_equal(labels, run("numpy", logits, size_hw, align_corners)[0])
+    np.testing.assert_array_equal(labels, run("numba", logits, size_hw, align_corners)[0])
+
+
+@pytest.mark.parametrize("where", ["numpy", "numba"])
+def test_the_exponential_is_right_to_the_seventh_digit(where):
+    x = -np.concatenate([np.linspace(0, 86, 20_001), np.geomspace(1e-38, 1, 2_000), [0]]).astype(np.float32)
+    loop = (
+        exp_of_negative
+        if where == "numpy"
+        else lambda x: np.array([kernels.exp_of_negative(one) for one in x])
+    )
+    np.testing.assert_allclose(loop(x), np.exp(x.astype(np.float64)), rtol=1e-7)
+    far = np.array([-103, -104, -200, -1e30, -np.inf], np.float32)
+    np.testing.assert_allclose(loop(far), np.exp(far.astype(np.float64)), atol=1e-44)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -12,12 +13,14 @@ import pytest
 
 from pixelwise.catalog import CATALOG
 from pixelwise.encoders.names import SMP
+from pixelwise.selftest import bill, hostile
+from pixelwise.selftest.checks import all_checks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MODELS = (DOCS / "models.md").read_text(encoding="utf-8")
 ENCODERS = (DOCS / "encoders.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
 PICTURES = sorted(set(re.findall(r"\((figures/[^)]+\.svg)\)", MODELS)))
 
 
@@ -105,3 +108,36 @@ def test_links_to_files_and_headings_lead_somewhere(page: Path):
             assert target[1:] in headings, target
         elif "://" not in target:
             assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+SECURITY = (DOCS / "security.md").read_text(encoding="utf-8")
+UNITS = {"GiB": 2**30, "MiB": 2**20, "GB": 10**9, "MB": 10**6, "pixels": 1, "s": 1, "bytes": 1, "": 1}
+
+
+def test_the_limits_on_the_page_of_security_are_those_of_the_code():
+    rows = re.findall(r"^\| [^|]+ \| ([\d,]+) ?(\w*) \| ([^|]+) \| `([\w.]+)` \|$", SECURITY, re.MULTILINE)
+    assert (
+        len(rows)
+        == SECURITY.partition("## Limits")[2].partition("\n\n|")[2].partition("\n\n")[0].count("\n") - 1
+    )
+    commands = (DOCS / "cli.md").read_text(encoding="utf-8")
+    for number, unit, raised_by, constant in rows:
+        module, _, name = constant.rpartition(".")
+        value = getattr(importlib.import_module(f"pixelwise.{module}"), name)
+        assert int(number.replace(",", "")) * UNITS[unit] == value, constant
+        for option in re.findall(r"`(--[\w-]+)`", raised_by):
+            assert f"  {option} " in commands, option
+
+
+def test_what_the_page_of_security_says_of_the_selftest_is_so():
+    groups = ("pictures", "files", "checkpoints", "rasters", "videos")
+    count = sum(len(hostile.cases(group, "http://127.0.0.1:9")) for group in groups)
+    says = (
+        f"{count} files made to break their readers are refused, each within {hostile.MOST_MEGABYTES} MB and "
+    )
+    assert f"{says}{hostile.MOST_SECONDS} s" in SECURITY
+    rows = re.findall(r"^\| ([\w ]+?)(?: \.\.\.)? \|", SECURITY.partition("| check |")[2], re.MULTILINE)[:9]
+    for check in all_checks():
+        assert any(check.name == row or check.name.startswith(f"{row} ") for row in rows), check.name
+    assert all(any(check.name.startswith(row) for check in all_checks()) for row in rows)
+    assert f"CycloneDX {bill.SPECIFICATION}" in SECURITY

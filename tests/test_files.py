@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -43,3 +44,21 @@ def test_a_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="permission"):
         check_writable(tmp_path / "x", overwrite=True)
+
+
+def test_on_a_mac_the_drive_is_asked_to_keep_what_the_system_has_written(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    asked = []
+
+    def refuses(handle, what):
+        asked.append((os.fstat(handle).st_ino, what))
+        raise OSError(45, "Operation not supported")  # as network drives do
+
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", refuses)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with writing(tmp_path / "file") as temporary:
+        temporary.write_text("whole")
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_text() == "whole"
+    assert asked == [((tmp_path / "file").stat().st_ino, 51), (tmp_path.stat().st_ino, 51)]

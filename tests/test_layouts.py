@@ -603,7 +603,12 @@ def test_a_data_set_is_opened_once(command, tmp_path, monkeypatch):
     write(tmp_path / "tiny.json", json.dumps({**settings, "workers": 0, "data": str(tmp_path / "coco")}))
     parsed = []
     loads = json.loads
-    monkeypatch.setattr("pixelwise.datasets.coco.json.loads", lambda text: parsed.append(text) or loads(text))
+
+    def noted(text, **hooks):
+        parsed.append(text)
+        return loads(text, **hooks)
+
+    monkeypatch.setattr("pixelwise.untrusted.json.loads", noted)
     words = {
         "check": ["check", tmp_path / "coco"],
         "train": [

@@ -481,6 +481,19 @@ def test_ids_are_counted_across_bands_and_above_tables():
     assert count_ids(np.zeros((0, 3), np.uint8)) == {}
 
 
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://x","y")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1\n"])
+def test_a_name_is_no_formula_to_a_spreadsheet(name, tmp_path):
+    classes = LabelSet.of([name, "a-b=c"])
+    path = seg(np.array([[0, 0, 1]], np.uint8), classes).save(tmp_path / "areas.csv")
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == [
+        {"\t": r"\t=1", "\r": r"\r=1\n"}.get(name[0], "'" + name),
+        "a-b=c",
+    ]
+    assert [row["pixels"] for row in rows] == ["2", "1"]
+
+
 def test_an_id_of_no_class_is_named():
     labels = np.array([[3, 9, 9]], np.uint8)
     for call in (present, to_coco, to_geojson, areas_csv):

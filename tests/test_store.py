@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import errno
 import hashlib
 import os
@@ -22,7 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from pixelwise import models
+from pixelwise import caches, models
 from pixelwise.errors import DownloadError, WeightsError
 from pixelwise.weights import store
 
@@ -53,6 +54,8 @@ class Server(ThreadingHTTPServer):
     statuses: list[int]  # for each coming request: an error status
     tell_length = True
     asked: list[tuple[str, str | None]]  # path and Range of each request
+    authorized: list[str | None]  # Authorization of each request
+    elsewhere = ""  # where each request is sent on to
 
     @property
     def url(self) -> str:
@@ -65,6 +68,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.headers["Range"]
         self.server.asked.append((self.path, asked))
+        self.server.authorized.append(self.headers["Authorization"])
+        if self.server.elsewhere:
+            self.send_response(302)
+            self.send_header("Location", self.server.elsewhere + FILE)
+            return self.end_headers()
         if self.server.statuses:
             return self.send_error(self.server.statuses.pop(0))
         body, start = self.server.body, 0
@@ -93,6 +101,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(weights: Path) -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as running:
         running.body, running.cut, running.statuses, running.asked = weights.read_bytes(), [], [], []
+        running.authorized = []
         threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield running
         running.shutdown()
@@ -111,6 +120,40 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def leftovers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_mirrors_password_goes_to_the_mirror_and_nowhere_else(
+    server: Server, sha256: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PIXELWISE_MIRROR", server.url.replace("//", "//me:s%40crt@"))
+    store.fetch(FILE, "http://unused.invalid/" + FILE, sha256, progress=False)
+    assert server.authorized == ["Basic " + base64.b64encode(b"me:s@crt").decode()]
+    with Server(("127.0.0.1", 0), Handler) as other:
+        other.body, other.cut, other.statuses, other.asked, other.authorized = server.body, [], [], [], []
+        threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        server.elsewhere = other.url
+        store.fetch("copy.pth", "http://unused.invalid/copy.pth", None, progress=False)
+        assert other.authorized == [None]
+        other.shutdown()
+
+
+@pytest.mark.parametrize("status", [404, 401, 503, None])
+def test_no_message_shows_the_password_of_an_address(
+    status: int | None, server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    server.statuses = [status] * 5 if status else []
+    monkeypatch.setenv("PIXELWISE_MIRROR", server.url.replace("//", "//me:secret@"))
+    with pytest.raises((DownloadError, WeightsError), match=r"127\.0\.0\.1") as error:
+        store.fetch(FILE, "http://unused.invalid/" + FILE, "deadbeef", progress=False)
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("PIXELWISE_OFFLINE", "1")
+    with pytest.raises(DownloadError, match=r"127\.0\.0\.1") as error:
+        store.fetch(FILE, "http://unused.invalid/" + FILE, None, progress=False)
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("PIXELWISE_MIRROR", "ftp://me:secret@host/")
+    with pytest.raises(DownloadError, match="must begin with") as error:
+        store.fetch(FILE, "http://unused.invalid/" + FILE, None, progress=False)
+    assert "secret" not in str(error.value)
 
 
 # Fetching ----------------------------------------------------------------------------------------------------
@@ -305,9 +348,9 @@ def test_an_official_network_from_a_server(monkeypatch: pytest.MonkeyPatch, serv
 
 def test_the_cache_is_in_the_systems_place(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PIXELWISE_CACHE")
-    assert store.cache_dir().name.lower() in ("pixelwise", "cache")  # Windows ends in Cache
+    assert caches.cache_dir().name.lower() in ("pixelwise", "cache")  # Windows ends in Cache
     monkeypatch.setenv("PIXELWISE_CACHE", "~/somewhere")
-    assert store.cache_dir() == Path.home() / "somewhere"
+    assert caches.cache_dir() == Path.home() / "somewhere"
 
 
 def test_a_path_is_no_file_name():

@@ -66,9 +66,9 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_workers(tmp_path):
     assert not torch.equal(weights(first), weights(run(tmp_path / "d", steps=6, seed=4)))
 
 
-@pytest.mark.parametrize(("save_minutes", "kept"), [(0, 33), (1000, 1)])
+@pytest.mark.parametrize(("save_minutes", "kept"), [(0, 33), (1000, 0)])
 def test_a_run_that_is_interrupted_goes_on_as_if_it_were_not(tmp_path, save_minutes, kept):
-    """Validations, at steps 15 and 30, write no checkpoint of their own; the first step does."""
+    """Validations, at steps 15 and 30, write none of their own; there is one before the first step."""
     whole = run(tmp_path / "whole", ema_decay=0.9)
 
     class Stop(Exception):
@@ -146,7 +146,7 @@ def test_a_configuration_survives_json_and_refuses_what_it_does_not_know():
     assert TrainConfig.from_json(config.to_json()) == config
     with pytest.raises(InputError, match=r"no 'peek_lr'; did you mean 'peak_lr'"):
         TrainConfig.from_json('{"steps": 3, "peek_lr": 0.1}')
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match="no JSON"):
         TrainConfig.from_json("{steps")
     for wrong, said in (
         ({}, "steps or epochs"),
@@ -154,10 +154,10 @@ def test_a_configuration_survives_json_and_refuses_what_it_does_not_know():
         ({"steps": 3, "batch_size": 0}, "batch_size must be above 0, got 0"),
         (
             {"steps": 3, "precision": "half"},
-            "precision must be one of float32, bfloat16, float16, got 'half'",
+            "precision is 'half', expected one of 'float32', 'bfloat16', 'float16'",
         ),
         ({"steps": 3, "warmup_steps": 3}, "warmup_steps must be below steps"),
-        ({"steps": 3, "batch_size": "many"}, "wrong kind"),
+        ({"steps": 3, "batch_size": "many"}, "batch_size is 'many', expected a whole number"),
     ):
         with pytest.raises(InputError, match=said):
             TrainConfig.from_dict(wrong)

@@ -265,7 +265,7 @@ def test_a_network_that_fails_leaves_nothing(segmenter, tmp_path):
     source = write_video(tmp_path / "a.mp4", moving(20))
     with pytest.raises(RuntimeError, match="no more"):
         segment_video(failing, source, {"overlay": tmp_path / "out" / "a.mp4"})
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_video_through_the_command_line(colors_model, tmp_path):

@@ -10,9 +10,14 @@ Importing this module is instant: each public name is loaded on first use.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
+
+# ONNX Runtime, from the moment it is imported, notes its use under ~/.cache/Microsoft and sends it to its maker, unless
+# it finds this. What segments a picture asks no network; who wants the reports sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _PUBLIC = {
     "Card": "pixelwise.weights.card",
@@ -36,14 +41,15 @@ _PUBLIC = {
     "train": "pixelwise.training.start",
 }
 _MODULES = (
-    "catalog", "datasets", "decoders", "draw", "encoders", "errors", "evaluation", "images", "inference", "labels",
-    "layers", "losses", "metrics", "models", "outputs", "smp", "sources", "training", "transforms", "weights",
+    "catalog", "corruptions", "datasets", "decoders", "draw", "encoders", "errors", "evaluation", "images", "inference",
+    "labels", "layers", "losses", "metrics", "models", "outputs", "smp", "sources", "training", "transforms", "weights",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "__version__"]
 
 if TYPE_CHECKING:
     from pixelwise import catalog as catalog
+    from pixelwise import corruptions as corruptions
     from pixelwise import datasets as datasets
     from pixelwise import decoders as decoders
     from pixelwise import draw as draw

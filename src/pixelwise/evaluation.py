@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelwise import corruptions
 from pixelwise.datasets.opening import ignore_index
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.errors import InputError, PixelwiseWarning, UnknownNameError
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.labels import LabelSet
 from pixelwise.metrics import ConfusionMatrix
+from pixelwise.robustness import Counts, Robustness
 from pixelwise.segmentation import Segmentation
 from pixelwise.segmenter import Segmenter
 from pixelwise.weights.card import Card
@@ -111,7 +113,8 @@ def protocol_of(name: str) -> Protocol:
 class Evaluation:
     """Scores of one model on one data set. confusion: counts, by picture too; card: the model's; samples: as they
     were scored; mean_over: classes whose mean IoU is wanted beside that of all; answered: the share of the labelled
-    pixels that got an answer, 1 without a min_confidence. The others are left out of every count."""
+    pixels that got an answer, 1 without a min_confidence. The others are left out of every count. robustness: the same
+    of corrupted pictures, None where that was not asked for."""
 
     confusion: ConfusionMatrix
     classes: LabelSet
@@ -121,6 +124,7 @@ class Evaluation:
     samples: Samples
     mean_over: tuple[str, ...] = ()
     answered: float = 1.0
+    robustness: Robustness | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Every score, plain values for JSON; a class that never occurs has null."""
@@ -160,6 +164,7 @@ class Evaluation:
             **({"answered": self.answered} if self.protocol.options.min_confidence else {}),
             "published": [asdict(score) for score in self.card.scores],
             "confusion_matrix": confusion.matrix.tolist(),
+            **({"corrupted": self.robustness.to_dict()} if self.robustness else {}),
         }
 
     def _mean_of(self) -> dict[str, Any]:
@@ -176,6 +181,8 @@ def evaluate(
     options: SegmentOptions | None = None,
     data: str = "",
     mean_over: Iterable[str] = (),
+    corrupt: str | Iterable[str] = (),
+    seed: int = 0,
     progress: Callable[[Samples], Iterable[Sample]] = iter,
 ) -> Evaluation:
     """Run the model over all samples and count.
@@ -186,12 +193,19 @@ def evaluate(
     scores. Of a model whose regions overlap the label map is scored that their order makes, which the protocol then
     says. mean_over: see `Evaluation`. progress: wraps the samples, to draw a bar.
 
-    Raises InputError for what the samples raise, for a mask with an unknown id, and for a model of other classes.
+    corrupt: also score each picture corrupted by these, such as "all" or "fog,jpeg:3" (`corruptions.parse`): mean IoU
+    (of the classes of mean_over if given), what share of that of the clean pictures is left, calibration and
+    risk-coverage, in `Evaluation.robustness`. Everything else stays as without. seed: of the corruptions, which follow
+    from it and from the samples' names.
+
+    Raises InputError for what the samples raise, for a mask with an unknown id, and for a model of other classes;
+    UnknownNameError for a corruption.
     """
     rule = protocol_of(protocol)
     if options is not None:
         options.refuse_auto("an evaluation", "pictures")
         rule = rule.changed(options)
+    wanted = corruptions.parse(corrupt) if corrupt else ()
     classes = classes or segmenter.classes
     if classes.num_classes != segmenter.classes.num_classes:
         raise InputError(
@@ -204,24 +218,39 @@ def evaluate(
         classes.index(name)
     if segmenter.card.outputs == "regions":
         rule = replace(rule, says=f"{rule.says}; {AS_A_MAP}")
-    void = ignore_index(classes)
-    confusion, unanswered = ConfusionMatrix(classes.num_classes, void, image_dims=2), 0
-    for sample in progress(samples):
-        answer, target = answer_under(rule, segmenter, sample)
+    void, doubts = ignore_index(classes), rule.options.min_confidence > 0
+    clean = Counts(classes.num_classes, void, by_picture=True, calibrated=bool(wanted))
+    corrupted = {key: Counts(classes.num_classes, void, by_picture=False, calibrated=True) for key in wanted}
+
+    def count(counts: Counts, sample: Sample) -> None:
+        calibrated = counts.calibration is not None
+        answer, target = answer_under(rule, segmenter, sample, confidence=calibrated)
         given = segmenter.classes.to_indices(answer.labels, ignore_index=void)
         if order is not None:
             given = order[given]
-        if rule.options.min_confidence > 0:
-            doubtful = (given == void) & (target != void)
-            unanswered += int(doubtful.sum())
-            target = np.where(doubtful, void, target)
-        confusion.update(given, target, sample.name)
-    if not confusion.matrix.any():
-        why = ", or no answer reaches min_confidence" if unanswered else ""
+        doubtful = (given == void) & (target != void) if doubts else None
+        counts.add(given, target, answer.confidence, sample.name, doubtful=doubtful)
+
+    for sample in progress(samples):
+        count(clean, sample)
+        for (name, strength), counts in corrupted.items():
+            image = corruptions.corrupt(sample.image, name, strength, picture=sample.name, seed=seed)
+            count(counts, replace(sample, image=image))
+    if not clean.confusion.matrix.any():
+        why = ", or no answer reaches min_confidence" if clean.unanswered else ""
         raise InputError(f"there is nothing to score: no pictures, or every labelled pixel is void{why}")
-    scored = int(confusion.matrix.sum())
-    answered = scored / (scored + unanswered)
-    return Evaluation(confusion, classes, segmenter.card, rule, data, samples, mean_over, answered)
+    of = tuple(classes.index(name) for name in mean_over) or None
+    return Evaluation(
+        clean.confusion,
+        classes,
+        segmenter.card,
+        rule,
+        data,
+        samples,
+        mean_over,
+        clean.answered,
+        Robustness(clean, corrupted, seed, of, doubts) if wanted else None,
+    )
 
 
 def _order(segmenter: Segmenter, classes: LabelSet) -> NDArray[np.int64] | None:
@@ -247,11 +276,12 @@ def _order(segmenter: Segmenter, classes: LabelSet) -> NDArray[np.int64] | None:
 
 
 def answer_under(
-    protocol: Protocol, segmenter: Segmenter, sample: Sample
+    protocol: Protocol, segmenter: Segmenter, sample: Sample, *, confidence: bool = False
 ) -> tuple[Segmentation, NDArray[np.unsignedinteger[Any]]]:
-    """The model's answer and the truth (h, w) it is compared with, both at the size where the protocol scores."""
+    """The model's answer, with its confidence if asked for, and the truth (h, w) it is compared with, both at the size
+    where the protocol scores."""
     if protocol.shorter_side is None:
-        return segmenter.segment(sample.image, protocol.options), sample.mask
+        return segmenter.segment(sample.image, protocol.options, confidence=confidence), sample.mask
     height, width = replace(
         segmenter.card.preprocess, size=protocol.shorter_side, side="shorter", multiple=1, offset=0
     ).size_hw(*sample.mask.shape)
@@ -259,7 +289,7 @@ def answer_under(
     target = Image.fromarray(sample.mask).resize((width, height), Image.Resampling.NEAREST)
     as_it_is = copy.copy(segmenter)
     as_it_is.card = segmenter.card.replace(preprocess=replace(segmenter.card.preprocess, size=None))
-    return as_it_is.segment(picture, protocol.options), np.asarray(target)
+    return as_it_is.segment(picture, protocol.options, confidence=confidence), np.asarray(target)
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

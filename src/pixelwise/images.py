@@ -10,28 +10,37 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pixelwise.errors import ImageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
+
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Tensor"
 """A path, the bytes of a file, an open file, a PIL image, a NumPy array or a torch tensor: see `read`."""
 
 MAX_PIXELS = 89_478_485
-"""Default limit on height x width, Pillow's own: about 256 MiB of RGB."""
+"""Default limit on height x width, Pillow's own: 256 MiB of RGB, which is what stays of a picture; see `read`."""
+
+FILE_BYTES = 8
+"""Bytes for each of max_pixels that are read from what has no size, such as a pipe: RGBA of 16 bits, as it is."""
+
+PIPE_WAIT_S = 60.0
+"""How long a named pipe may keep silent."""
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .bmp .dib .gif .jp2 .ppm .pgm .pbm .pnm .avif".split()
@@ -51,10 +60,18 @@ def read(source: ImageLike, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
     [0, 1]. channels: 1 is Pillow's "L" of the RGB picture. Of any other number the source must have just as many, an
     array (h, w, channels), a tensor (channels, h, w) or a file: an RGBA picture is 4 channels then, and nothing is laid
     over white. Raises ImageError, with the file's name, for what cannot be used.
+
+    At its peak it takes up to 12 bytes a pixel, its result of 3 and what Pillow decodes to included (8 for PNG and JPEG
+    of 8 bits, 17 for WebP, 20 for JPEG 2000): 0.7 to 1.8 GB at the default limit. What comes through a pipe lies in
+    memory besides, at most 8 bytes for each of max_pixels.
     """
     if channels == 1:
         rgb = read(source, max_pixels=max_pixels)
-        return np.asarray(Image.fromarray(rgb).convert("L"))[..., None]
+        return _in_strips(
+            rgb.shape[:2],
+            1,
+            lambda top, end: np.asarray(Image.fromarray(rgb[top:end]).convert("L"))[..., None],
+        )
     if isinstance(source, np.ndarray):
         return _from_array(source, "the array", channels, max_pixels)
     if isinstance(source, Image.Image):
@@ -63,16 +80,7 @@ def read(source: ImageLike, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
         return _from_bytes(source, "the picture", channels, max_pixels)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        check_file(path)
-        try:
-            with open(path, "rb") as file:
-                # A pipe cannot go back, which decoders must.
-                whole = file if file.seekable() else io.BytesIO(file.read())
-                return _decode(whole, str(path), channels, max_pixels)
-        except PermissionError as error:
-            raise ImageError(f"no permission to read {path}") from error
-        except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+        return _open(path, lambda file: _decode(file, str(path), channels, max_pixels), max_pixels)
     if is_torch_array(source):
         return _from_array(_channels_last(source, channels), "the tensor", channels, max_pixels)
     if callable(getattr(source, "read", None)):
@@ -80,6 +88,23 @@ def read(source: ImageLike, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
     raise ImageError(
         f"expected a path, bytes, a file open in binary mode, a PIL image, a NumPy array (h, w, {channels}) or a torch "
         f"tensor ({channels}, h, w), got {type(source).__name__}"
+    )
+
+
+def read_values(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[Any], str]:
+    """The numbers in a picture or a .npy file as they are, (h, w) or (h, w, c), and Pillow's mode, or "npy".
+
+    For label maps: nothing is scaled or turned, and of a palette the indices count. Raises ImageError as `read` does.
+    """
+
+    def of_image(image: Image.Image) -> tuple[NDArray[Any], str]:
+        _check_size(image, str(path), max_pixels)
+        return np.asarray(image), image.mode
+
+    return _open(
+        path,
+        lambda file: _decoded(file, str(path), max_pixels, lambda values: (values, "npy"), of_image),
+        max_pixels,
     )
 
 
@@ -97,7 +122,9 @@ def _from_file(file: Any, channels: int, max_pixels: int) -> NDArray[np.uint8]:
     name = getattr(file, "name", None)
     name = name if isinstance(name, str) else "the file"
     try:
-        data = file.read()
+        data = _limited(file, name, max_pixels)
+    except ImageError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: it is closed, or text that is no UTF-8
         if isinstance(file, io.TextIOBase) and not file.closed:
             data = ""
@@ -107,6 +134,49 @@ def _from_file(file: Any, channels: int, max_pixels: int) -> NDArray[np.uint8]:
         kind = "text" if isinstance(data, str) else type(data).__name__
         raise ImageError(f'{name} gives {kind}, expected bytes; open it in binary mode: open(path, "rb")')
     return _from_bytes(data, name, channels, max_pixels)
+
+
+def _limited(file: Any, name: str, max_pixels: int) -> Any:
+    """All that comes, which may be endless; whatever else than bytes comes first."""
+    limit, size = max_pixels * FILE_BYTES + 2**20, 0
+    parts: list[Any] = []
+    while part := file.read(2**20):
+        if not isinstance(part, (bytes, bytearray, memoryview)):
+            return part
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise _endless(name, limit)
+    return b"".join(parts)
+
+
+def _endless(name: str, limit: int) -> ImageError:
+    return ImageError(
+        f"{name} goes on after {limit:,} bytes, more than a picture of the largest size that is allowed can have; "
+        "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
+    )
+
+
+def _from_pipe(path: Path, max_pixels: int) -> bytes:
+    """All that comes through a named pipe: to open one without a writer would wait for ever."""
+    limit, size = max_pixels * FILE_BYTES + 2**20, 0
+    parts: list[bytes] = []
+    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN | select.POLLHUP)
+        while poll.poll(PIPE_WAIT_S * 1000):
+            if not (part := os.read(pipe, 2**20)):
+                return b"".join(parts)
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise _endless(str(path), limit)
+    finally:
+        os.close(pipe)
+    raise ImageError(
+        f"{path} is a pipe into which nobody wrote for {PIPE_WAIT_S:g} seconds; start the program that does"
+    )
 
 
 def _from_bytes(
@@ -193,18 +263,53 @@ def _pillow_limit(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
+def _open(path: Path, then: Callable[[Any], T], max_pixels: int) -> T:
+    """What `then` makes of the open file, which can go back; ImageError where it cannot be read."""
+    check_file(path)
+    try:
+        if path.is_fifo():
+            whole = _from_pipe(path, max_pixels)
+            if not whole:
+                raise ImageError(f"{path} is empty (0 bytes)")
+            return then(io.BytesIO(whole))
+        with open(path, "rb") as file:
+            # A pipe cannot go back, which decoders must.
+            return then(file if file.seekable() else io.BytesIO(_limited(file, str(path), max_pixels)))
+    except PermissionError as error:
+        raise ImageError(f"no permission to read {path}") from error
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def _decode(file: Any, name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+    return _decoded(
+        file,
+        name,
+        max_pixels,
+        lambda values: _from_array(values, name, channels, max_pixels),
+        lambda image: _from_pil(image, name, channels, max_pixels, ours=True),
+    )
+
+
+def _decoded(
+    file: Any,
+    name: str,
+    max_pixels: int,
+    of_array: Callable[[NDArray[Any]], T],
+    of_image: Callable[[Image.Image], T],
+) -> T:
+    """What one of the two makes of a file's array, or of its picture, which is not yet decoded."""
     try:
         if file.read(6) == b"\x93NUMPY":
             file.seek(0)
-            return _from_array(_load_npy(file), name, channels, max_pixels)
+            return of_array(_load_npy(file))
         file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large and odd files; the limit below decides
             with _pillow_limit(max_pixels):
                 image = Image.open(file, formats=DECODERS)
             with image:
-                return _from_pil(image, name, channels, max_pixels)
+                return of_image(image)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture, or of a kind that Pillow cannot read") from None
     except Image.DecompressionBombError:
@@ -229,29 +334,69 @@ def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:
     )
 
 
-def _from_pil(image: Image.Image, name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise _too_large(name, f"{image.width} x {image.height} = {image.width * image.height:,}", max_pixels)
     if image.width * image.height == 0:
         raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
+
+
+def _from_pil(
+    image: Image.Image, name: str, channels: int, max_pixels: int, *, ours: bool = False
+) -> NDArray[np.uint8]:
+    """ours: the image may be changed."""
+    _check_size(image, name, max_pixels)
     image.load()
-    try:
-        image = ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block does not spoil the picture
-        image = image.copy()
+    with suppress(Exception):  # a damaged EXIF block does not spoil the picture
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            if ours:
+                ImageOps.exif_transpose(image, in_place=True)
+            else:
+                image = ImageOps.exif_transpose(image)
+    size_hw = (image.height, image.width)
+
+    def part(top: int, end: int) -> Image.Image:
+        return image.crop((0, top, image.width, end))
+
     if channels != 3:
         if image.mode not in PLAIN.get(channels, ()):
             raise _other_channels(name, f"{len(image.getbands())} ({image.mode})", channels)
-        return np.array(image)
+        return _in_strips(size_hw, channels, lambda top, end: np.asarray(part(top, end)))
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _from_array(_to_unit_range(np.asarray(image), name), name, channels, max_pixels)
-    if image.mode == "RGB":
-        return np.array(image)
+        values = np.empty(size_hw, np.asarray(part(0, 1)).dtype)
+        for top, end in _strips(size_hw):
+            values[top:end] = np.asarray(part(top, end))
+        return _from_array(_to_unit_range(values, name), name, channels, max_pixels)
+    return _in_strips(size_hw, 3, lambda top, end: np.asarray(_opaque(part(top, end))))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """As RGB, over white."""
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+STRIP_PIXELS = 250_000
+"""Pixels that are converted at a time: of the whole there are only the decoder's picture and the result."""
+
+
+def _strips(size_hw: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    height, width = size_hw
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        yield top, min(top + rows, height)
+
+
+def _in_strips(
+    size_hw: tuple[int, ...], channels: int, part: Callable[[int, int], NDArray[Any]]
+) -> NDArray[np.uint8]:
+    """(h, w, channels), from what `part` gives for rows top .. end."""
+    whole = np.empty((*size_hw, channels), np.uint8)
+    for top, end in _strips(size_hw):
+        whole[top:end] = part(top, end)
+    return whole
 
 
 PLAIN = {2: ("LA",), 4: ("RGBA", "RGBX")}
@@ -307,23 +452,35 @@ def _from_array(values: NDArray[Any], name: str, channels: int, max_pixels: int)
         raise _too_large(name, f"{values.shape[0] * values.shape[1]:,}", max_pixels)
     if values.size == 0:
         raise ImageError(f"{name} has no pixels: shape {values.shape}")
-    if values.dtype == np.uint16:
-        values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    elif values.dtype == bool:
-        values = values.astype(np.uint8) * np.uint8(255)
-    elif np.issubdtype(values.dtype, np.floating):
+    kind = values.dtype
+    if np.issubdtype(kind, np.floating):
         if not (values.min() >= 0 and values.max() <= 1):  # false for NaN as well
             raise ImageError(
                 f"{name} holds floats from {values.min():g} to {values.max():g}, expected [0, 1]; "
                 "divide by 255 or convert to uint8"
             )
-        values = np.round(values * 255).astype(np.uint8)
-    elif values.dtype != np.uint8:
+    elif kind not in (np.uint8, np.uint16, bool):
         raise ImageError(
-            f"{name} holds {values.dtype} values, expected uint8, uint16, bool or float; convert to uint8"
+            f"{name} holds {kind} values, expected uint8, uint16, bool or float; convert to uint8"
         )
-    if values.shape[2] == 4 and channels == 3:
-        return _from_pil(Image.fromarray(np.ascontiguousarray(values), "RGBA"), name, channels, values.size)
-    if values.shape[2] == 1:
-        values = np.broadcast_to(values, (*values.shape[:2], 3))
-    return np.ascontiguousarray(values)
+    if kind == np.uint8 and values.shape[2] == channels:
+        return np.ascontiguousarray(values)
+
+    def part(top: int, end: int) -> NDArray[np.uint8]:
+        rows = _to_uint8(values[top:end])
+        if rows.shape[2] == 4 and channels == 3:
+            return np.asarray(_opaque(Image.fromarray(np.ascontiguousarray(rows), "RGBA")))
+        return rows
+
+    return _in_strips(values.shape[:2], channels, part)
+
+
+def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """uint16, bool and floats in [0, 1] by value."""
+    if values.dtype == np.uint16:
+        values = (values.astype(np.uint32) + 128) // 257
+    elif values.dtype == bool:
+        values = values.astype(np.uint8) * np.uint8(255)
+    elif np.issubdtype(values.dtype, np.floating):
+        values = np.round(values * 255)
+    return np.asarray(values, np.uint8)

@@ -1,4 +1,4 @@
-"""The loops that NumPy cannot express well, compiled by numba on first use and cached on disk.
+"""The loops that NumPy cannot express well, compiled by numba on first use and kept on disk (`compiling`).
 
 Importing this module imports numba (about half a second), so a cold command does without it: callers ask
 `worth_it(pixels)` first. Threads: each kernel releases the GIL and works on a range of rows; `in_bands` deals
@@ -16,8 +16,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from pixelwise import exponential as ex
+from pixelwise.compiling import compiled
 
 ROWS_AT_ONCE = 16
 """Rows of a tile whose best classes `stitch_tile` keeps: they fit the nearest cache."""
@@ -52,7 +54,17 @@ def in_bands(kernel: Callable[..., Any], rows: int, *arguments: Any) -> None:
         future.result()
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def exp_of_negative(x: Any) -> Any:
+    """exp(x), float32, for one x <= 0: `exponential.exp_of_negative`, operation by operation."""
+    x = max(x, ex.LEAST)
+    n = np.floor(x * ex.LOG2E + ex.HALF)
+    r = x - n * ex.LOG2_HIGH - n * ex.LOG2_LOW
+    p = ((((ex.C0 * r + ex.C1) * r + ex.C2) * r + ex.C3) * r + ex.C4) * r + ex.C5
+    return (p * (r * r) + r + ex.ONE) * ex.HALVES[int(-n)]
+
+
+@compiled
 def coarse_argmax(
     logits: NDArray[np.float32], best: NDArray[np.float32], labels: NDArray[Any], first: int, end: int
 ) -> None:
@@ -69,7 +81,7 @@ def coarse_argmax(
                     labels[y, x] = c
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def decide_rows(
     logits: NDArray[np.float32],
     coarse: NDArray[Any],
@@ -137,7 +149,7 @@ def decide_rows(
                     labels[i, j] = candidate[winner]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def decide_rows_with_confidence(
     logits: NDArray[np.float32],
     row_start: NDArray[np.int64],
@@ -175,12 +187,12 @@ def decide_rows_with_confidence(
                             winner, most = c, values[c]
                     total = np.float32(0)
                     for c in range(k):
-                        total += np.exp(values[c] - most)
+                        total += exp_of_negative(values[c] - most)
                     labels[i, j] = winner
                     confidence[i, j] = np.float32(1) / total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_pairs(
     truth: NDArray[Any],
     answer: NDArray[Any],
@@ -246,7 +258,7 @@ def count_pairs(
                 tables[part, i] += np.int64(private[n, i])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def warp(warped: NDArray[np.uint8], goal: NDArray[np.uint8], simple: NDArray[np.bool_]) -> int:
     """Flip simple points of `warped` that differ from `goal`, in reading order, until none is left; how many differ.
 
@@ -281,7 +293,7 @@ def warp(warped: NDArray[np.uint8], goal: NDArray[np.uint8], simple: NDArray[np.
     return different
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def connected(labels: NDArray[Any], cut: NDArray[np.bool_], regions: NDArray[Any]) -> int:
     """Number the 4-connected regions of equal labels in reading order of their first pixels; how many there are.
 
@@ -320,7 +332,7 @@ def connected(labels: NDArray[Any], cut: NDArray[np.bool_], regions: NDArray[Any
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def trace_rings(
     regions: NDArray[Any], junctions: bool
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -378,7 +390,7 @@ def trace_rings(
     return corners[:n].copy(), rings[:count, 0].copy(), rings[:count, 1].copy(), rings[:count, 2].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_polygon(
     labels: NDArray[Any], corners: NDArray[np.float64], ends: NDArray[np.int64], value: int
 ) -> None:
@@ -414,7 +426,7 @@ def fill_polygon(
                 labels[y, x] = value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def stitch_tile(
     logits: NDArray[np.float32],
     window: NDArray[np.float32],
@@ -523,7 +535,7 @@ def stitch_tile(
                         labels[y, left + x] = codes[y - top, x]
                     if confidence.size:
                         for x in range(done):
-                            odds = np.exp(-highest[x] / sums[k, y - top, x])
+                            odds = exp_of_negative(-highest[x] / sums[k, y - top, x])
                             confidence[y, left + x] = np.float32(1) / (np.float32(1) + odds)
                     continue
                 for x in range(done):
@@ -532,12 +544,14 @@ def stitch_tile(
                     total[:] = 0
                     for c in range(k):
                         for x in range(done):
-                            total[x] += np.exp((sums[c, y - top, x] - highest[x]) / sums[k, y - top, x])
+                            total[x] += exp_of_negative(
+                                (sums[c, y - top, x] - highest[x]) / sums[k, y - top, x]
+                            )
                     for x in range(done):
                         confidence[y, left + x] = np.float32(1) / total[x]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _root(parent: NDArray[Any], i: int) -> int:
     """The root of i in a forest whose parents come earlier; the way there becomes shorter."""
     while parent[i] != i:
@@ -546,7 +560,7 @@ def _root(parent: NDArray[Any], i: int) -> int:
     return i
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join(parent: NDArray[Any], a: int, b: int) -> int:
     """One tree of those of a and b: its root. With a < 0 just b."""
     if a < 0 or a == b:
@@ -556,7 +570,7 @@ def _join(parent: NDArray[Any], a: int, b: int) -> int:
     return min(a, b)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_sides(pairs: NDArray[np.uint64], sides: NDArray[np.int64], pair: Any, count: int) -> int:
     """sides[where pairs holds pair] += count, in a hash table with 0 for empty places; 1 for a new pair, else 0."""
     last = np.uint64(len(pairs) - 1)
@@ -571,12 +585,12 @@ def _add_sides(pairs: NDArray[np.uint64], sides: NDArray[np.int64], pair: Any, c
     return 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pair(a: int, b: int) -> Any:
     return np.uint64(min(a, b)) << np.uint64(32) | np.uint64(max(a, b))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join_run(
     parent: NDArray[np.int32], ids: NDArray[np.int32], before: NDArray[Any], c: Any, x: int, end: int, me: int
 ) -> int:
@@ -589,7 +603,7 @@ def _join_run(
     return me
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _border_run(
     pairs: NDArray[np.uint64],
     sides: NDArray[np.int64],
@@ -612,7 +626,7 @@ def _border_run(
     return used
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def find_regions(
     labels: NDArray[Any],
     last: bool,
@@ -678,7 +692,7 @@ def find_regions(
     return count, pairs, sides, used
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def relabel(
     labels: NDArray[Any],
     before: NDArray[Any],
@@ -713,7 +727,7 @@ def relabel(
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def region_graph(
     parent: NDArray[np.int32],
     areas: NDArray[np.int64],
@@ -758,7 +772,7 @@ def region_graph(
     return count, region, (start[:-1], neighbour, shared)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_holes(classes: NDArray[Any], touches: NDArray[np.bool_], graph: Any, c: Any) -> None:
     """Regions that cannot be reached from the map's border without crossing class c become c."""
     start, neighbour, _ = graph
@@ -783,7 +797,7 @@ def fill_holes(classes: NDArray[Any], touches: NDArray[np.bool_], graph: Any, c:
             classes[i] = c
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _merge(a: int, b: int, forest: Any) -> int:
     """One region of a and b, both roots: the one that comes first in reading order."""
     parent, after, areas, _ = forest
@@ -794,7 +808,7 @@ def _merge(a: int, b: int, forest: Any) -> int:
     return a
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _give_one_away(
     region: int, forest: Any, graph: Any, border: NDArray[np.int64], met: NDArray[np.int32]
 ) -> int:
@@ -837,7 +851,7 @@ def _give_one_away(
     return merged
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def merge_equals(forest: Any, graph: Any) -> None:
     """Neighbours of one class become one region; forest and graph as in `give_away`."""
     parent, _, _, classes = forest
@@ -851,7 +865,7 @@ def merge_equals(forest: Any, graph: Any) -> None:
                     _merge(a, b, forest)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def give_away(queue: NDArray[np.int64], min_area: int, forest: Any, graph: Any) -> None:
     """Give regions away, the smallest first; what comes of one and has fewer than min_area pixels, in its turn.
 
@@ -875,3 +889,62 @@ def give_away(queue: NDArray[np.int64], min_area: int, forest: Any, graph: Any) 
             region = _give_one_away(region, forest, graph, border, met)
             if area < areas[region] < min_area:
                 heapq.heappush(again, areas[region] * n + region)
+
+
+@compiled
+def add_shifted(
+    padded: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    out: NDArray[np.float32],
+    first: int,
+    end: int,
+) -> None:
+    """out[y, x] += the sum over i of weights[i] * padded[y + rows[i], x + places[i]]; channels lie beside each other
+    in x, so that a place is a column times their number."""
+    wide = out.shape[1]
+    for y in range(first, end):
+        goal = out[y]
+        for i in range(len(rows)):
+            source, weight = padded[y + rows[i], places[i] : places[i] + wide], weights[i]
+            for x in range(wide):
+                goal[x] += weight * source[x]
+
+
+@compiled
+def add_enlarged(
+    image: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    below: NDArray[np.float32],
+    beyond: NDArray[np.float32],
+    out: NDArray[np.float32],
+    first: int,
+    end: int,
+) -> None:
+    """out[y, x] += image (h', w', c) between rows[y] and the next one, the share below[y] of the way, and between
+    columns[x] and the next, the share beyond[x]; past the last there is the last."""
+    last, edge, channels = image.shape[0] - 1, image.shape[1] - 1, image.shape[2]
+    for y in range(first, end):
+        high, low, down = image[rows[y]], image[min(rows[y] + 1, last)], below[y]
+        for x in range(out.shape[1]):
+            left, right, across = columns[x], min(columns[x] + 1, edge), beyond[x]
+            for c in range(channels):
+                above = high[left, c] + across * (high[right, c] - high[left, c])
+                under = low[left, c] + across * (low[right, c] - low[left, c])
+                out[y, x, c] += above + down * (under - above)
+
+
+@compiled
+def take_neighbours(image: NDArray[np.uint8], offsets: NDArray[np.int8], reach: int) -> None:
+    """In place, from the last pixel to the first and so many times as there are offsets (t, h, w, 2): each pixel takes
+    the value of the one so many rows and columns away. `reach` pixels at the border, and one more at the top and the
+    left, stay."""
+    height, width, channels = image.shape
+    for turn in range(offsets.shape[0]):
+        for y in range(height - reach, reach, -1):
+            for x in range(width - reach, reach, -1):
+                row, column = y + offsets[turn, y, x, 0], x + offsets[turn, y, x, 1]
+                for c in range(channels):
+                    image[y, x, c] = image[row, column, c]

@@ -10,46 +10,63 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.untrusted import Between, first_twice, fit
 
 Color = tuple[int, int, int]
+
+MOST_CLASSES = 2**16
+"""Of a LabelSet."""
+
+LARGEST_ID = 2**24 - 1
+"""The largest id, which is the largest that the three bytes of a colour can hold."""
+
+Id = Annotated[int, Between(0, LARGEST_ID)]
 
 
 @dataclass(frozen=True)
 class LabelSet:
     """Names, colours and file ids of the classes, in the order of the network's outputs.
 
-    names: k different names. colors: k RGB triples in 0..255. ids: k different non-negative integers, the
-    numbers used in label files. ignore_id: the number in label files that counts for nothing (255 unless a
-    class owns it); None when every number is a class.
+    names: k different names, at most `MOST_CLASSES`. colors: k RGB triples in 0..255. ids: k different integers from 0
+    to `LARGEST_ID`, the numbers used in label files. ignore_id: the number in label files that counts for nothing (255
+    unless a class owns it); None when every number is a class.
     """
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]
-    ids: tuple[int, ...]
-    ignore_id: int | None = 255
+    ids: tuple[Id, ...]
+    ignore_id: Id | None = 255
 
     def __post_init__(self) -> None:
         k = len(self.names)
         for name in self.names:
             if not isinstance(name, str):
-                raise InputError(f"names of classes are words, got {name!r}")
+                raise InputError(f"names of classes are words, got {name!r:.60}")
         if not (len(self.colors) == len(self.ids) == k):
             raise InputError(
                 f"a LabelSet needs one name, colour and id per class, got {k} names, "
                 f"{len(self.colors)} colours and {len(self.ids)} ids"
             )
+        if not 1 <= k <= MOST_CLASSES:
+            raise InputError(f"a LabelSet needs at least one class, and has at most {MOST_CLASSES}, got {k}")
+        for id in (*self.ids, *(() if self.ignore_id is None else (self.ignore_id,))):
+            if isinstance(id, bool) or not isinstance(id, (int, np.integer)) or not 0 <= id <= LARGEST_ID:
+                raise InputError(
+                    f"ids in a LabelSet are whole numbers of zero or more, up to {LARGEST_ID}, got {id!r:.60}"
+                )
+        for color in self.colors:
+            _color(color)
         for what, values in (("name", self.names), ("id", self.ids)):
             if len(set(values)) != k:
-                twice = next(v for v in values if list(values).count(v) > 1)
-                raise InputError(f"every {what} in a LabelSet must be different, got {twice!r} twice")
-        if k == 0 or min(self.ids) < 0:
-            raise InputError("a LabelSet needs at least one class, and ids of zero or more")
+                raise InputError(
+                    f"every {what} in a LabelSet must be different, got {first_twice(values)!r:.60} twice"
+                )
         if self.ignore_id in self.ids:
             name = self.names[self.ids.index(self.ignore_id)]
             raise InputError(
@@ -156,18 +173,14 @@ class LabelSet:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LabelSet:
-        return cls.of(
-            values["names"],
-            colors=values["colors"],
-            ids=values["ids"],
-            ignore_id=values["ignore_id"],
-        )
+        """What `to_dict` gave, read back; InputError for anything else."""
+        return fit(values, cls, "this LabelSet")
 
 
 def _color(values: Sequence[int]) -> Color:
     try:
         r, g, b = (int(v) for v in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"a colour is three numbers from 0 to 255, got {values!r:.40}") from None
     if not all(0 <= v <= 255 for v in (r, g, b)):
         raise InputError(f"a colour is three numbers from 0 to 255, got {(r, g, b)}")

@@ -11,15 +11,24 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise import catalog
+from pixelwise.caches import cache_dir
 from pixelwise.catalog.entry import Entry
 from pixelwise.engines import Engine, open_engine
-from pixelwise.errors import InputError, MissingExtraError, PixelwiseWarning, UnknownNameError
+from pixelwise.errors import (
+    InputError,
+    MissingExtraError,
+    OutputError,
+    PixelwiseError,
+    PixelwiseWarning,
+    UnknownNameError,
+)  # fmt: skip
 from pixelwise.files import writing
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
@@ -302,17 +311,60 @@ def _warn_of_numbers(what: str, said: Said, preprocess: Preprocess) -> None:
 
 
 def _exported(name: str, entry: Entry) -> Path:
-    """The ONNX file of a model of the catalog in the cache, made on first use."""
+    """The ONNX file of a model of the catalog in the cache, made on first use, by one process at a time.
+
+    Its name ends in its SHA-256, which is looked at each time: a file that is not what was written is discarded, with a
+    warning that names it, and made again. Raises OutputError where the cache cannot be written.
+    """
     assert entry.card is not None
     assert entry.card.sha256 is not None
     card = hashlib.sha256(entry.card.to_json().encode()).hexdigest()
-    exported = store.cache_dir() / "onnx" / f"{entry.card.name}-{entry.card.sha256[:8]}-{card[:8]}.onnx"
-    if not exported.exists():
-        network = _trained(name)
-        from pixelwise.export.onnx import export_onnx
+    folder, stem = cache_dir() / "onnx", f"{entry.card.name}-{entry.card.sha256[:8]}-{card[:8]}"
+    if (kept := _kept(folder, stem)) is not None:
+        return kept
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with store.only_one(folder / f"{stem}.part"):
+            if (kept := _kept(folder, stem)) is not None:
+                return kept  # another process made it while this one waited
+            return _export(name, entry.card, folder, stem)
+    except PixelwiseError:  # of which the one for downloads is an OSError too
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"the exported {name} cannot be kept in {folder} ({error.strerror or error}); make room or permission "
+            "there, or name another folder in PIXELWISE_CACHE"
+        ) from error
 
-        export_onnx(network, entry.card, exported)
-    return exported
+
+def _export(name: str, card: Card, folder: Path, stem: str) -> Path:
+    network = _trained(name)
+    from pixelwise.export.onnx import export_onnx
+
+    new = folder / f".{stem}.new.onnx"
+    try:
+        export_onnx(network, card, new)
+        kept = folder / f"{stem}.{store.digest(new)}.onnx"
+        os.replace(new, kept)
+    finally:
+        new.unlink(missing_ok=True)
+    (folder / f"{stem}.onnx").unlink(missing_ok=True)  # as it was called before names had a hash
+    return kept
+
+
+def _kept(folder: Path, stem: str) -> Path | None:
+    """The whole file of that name in the cache; others are removed."""
+    for path in sorted(folder.glob(f"{stem}.*.onnx")):
+        with suppress(OSError):
+            if store.digest(path) == path.name.split(".")[-2]:
+                return path
+            warnings.warn(
+                f"{path} is not the exported model that was written there; it is discarded, and made again",
+                PixelwiseWarning,
+                stacklevel=5,
+            )
+            path.unlink()
+    return None
 
 
 def _trained(name: str) -> nn.Module:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from tempfile import TemporaryDirectory
@@ -33,6 +32,7 @@ from pixelwise.inference.tta import Average, Flip, augmented
 from pixelwise.labels import LabelSet
 from pixelwise.opening import Said, open_model
 from pixelwise.segmentation import Segmentation
+from pixelwise.terminal import note
 from pixelwise.weights.card import Card, Outputs
 
 if TYPE_CHECKING:
@@ -369,7 +369,7 @@ class Segmenter:
             read,
             size_hw,
             self._checked(self.engine),
-            tiling=self._tiling(size_hw, self.engine, replace(options, overlap=share, window="constant")),
+            tiling=self.tiling(size_hw, self.engine, replace(options, overlap=share, window="constant")),
             prepare=prepare or self._normalized,
             align_corners=self.card.align_corners,
             regions=self._overlapping,
@@ -458,7 +458,7 @@ class Segmenter:
         if resume is not None and "auto" in (options.tile, options.overlap):
             tiling = resume.tiling
         else:
-            tiling = self._tiling(size_hw, predict, options)
+            tiling = self.tiling(size_hw, predict, options)
             if options.overlap == "auto":
                 half = _half(tiling)
                 measured = seams(
@@ -466,7 +466,7 @@ class Segmenter:
                     align_corners=aligned, regions=self._overlapping,
                 )  # fmt: skip
                 tiling = replace(tiling, overlap=min(measured.overlap_px(), *half))
-                print(f"pixelwise: {measured}; overlap {tiling.overlap} px", file=sys.stderr)
+                note(f"{measured}; overlap {tiling.overlap} px")
         return stitch(
             read,
             size_hw,
@@ -498,7 +498,7 @@ class Segmenter:
             regions=self._overlapping,
         )
 
-    def _tiling(self, size_hw: tuple[int, int], predict: Predict, options: SegmentOptions) -> Tiling:
+    def tiling(self, size_hw: tuple[int, int], predict: Predict, options: SegmentOptions) -> Tiling:
         """Tiles that this network takes, beginning where its grids of features do: at multiples of its stride, and
         of 32, the deepest stride of most encoders, where the tile is large enough for that."""
         tile = TILE_PX if options.tile is None else options.tile
@@ -510,7 +510,7 @@ class Segmenter:
             tiling = Tiling(sides[0], overlap, options.window, multiple=math.lcm(stride, 32))
             channels = len(self.card.preprocess.mean)
             found = plan(size_hw, predict, tiling=tiling, channels=channels, sides=sides)
-            print(f"pixelwise: {found}", file=sys.stderr)
+            note(found)
             return found.tiling
         sides = fit(*(tile if isinstance(tile, tuple) else (tile, tile)))
         shared = overlap if isinstance(overlap, float) else overlap / min(sides)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pixelwise.checkpoints.making import plausible
 from pixelwise.checkpoints.reading import read
 from pixelwise.checkpoints.smp.config import CLASSES, OLD_NAMES, config_of, origin_from_config
 from pixelwise.checkpoints.smp.folder import read_config, write_folder, write_readme
@@ -43,9 +44,10 @@ from pixelwise.decoders.smp_parts import (
     upsampler,
 )
 from pixelwise.encoders import names
-from pixelwise.errors import InputError, UnknownNameError, WeightsError, suggest
+from pixelwise.errors import InputError, PixelwiseError, UnknownNameError, WeightsError, suggest
 from pixelwise.weights.hub import fetch_folder, is_hub_name
 from pixelwise.weights.origin import Origin, keep_beside, origin_of
+from pixelwise.weights.store import PROMISES, check_kinds
 
 if TYPE_CHECKING:
     from pixelwise.decoders.joined import Joined
@@ -418,8 +420,27 @@ def from_pretrained(
     if kind.lower() not in MODEL_ARCHITECTURES_MAPPING:
         raise UnknownNameError("class of SMP", kind, CLASSES)
     kept = {key: value for key, value in config.items() if not key.startswith("_") and value is not None}
-    model = MODEL_ARCHITECTURES_MAPPING[kind.lower()](**{**kept, "encoder_weights": None, **changes})
-    model.load_state_dict(read(folder), strict=strict)
+    make, arguments = MODEL_ARCHITECTURES_MAPPING[kind.lower()], {**kept, "encoder_weights": None, **changes}
+    tensors = read(folder)
+    try:
+        with torch.device("meta"), plausible(len(tensors)):
+            needed = sum(tensor.nbytes for tensor in make(**arguments).state_dict().values())
+        if needed > PROMISES * sum(tensor.nbytes for tensor in tensors.values()) + 2**20:
+            raise WeightsError(
+                f"config.json in {folder} asks for a network of {needed:,} bytes, and the tensors beside it are of "
+                "another"
+            )
+        model = make(**arguments)
+    except PixelwiseError:
+        raise
+    except Exception as error:  # whatever a builder meets in arguments that nobody has looked at
+        if changes and isinstance(error, TypeError):
+            raise
+        raise WeightsError(
+            f"config.json in {folder} is of a model that cannot be built: "
+            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from error
+    model.load_state_dict(tensors, strict=strict)
     return model.eval()
 
 
@@ -474,6 +495,7 @@ def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: 
         ) from error
     ours |= kept
     keep_beside(model.network, {"tensors": unused})
+    check_kinds(ours, own, "the checkpoint")
     wrong = [key for key in ours if key in own and own[key].shape != ours[key].shape]
     # None: loaded as a part of something, which says what does not fit
     strict = model.__dict__.get("_strict")

@@ -54,10 +54,8 @@ class Family:
         except PixelwiseError:
             raise
         except (
-            TypeError,
-            ValueError,
-            RuntimeError,
-        ) as error:  # a tensor that is measured has other dimensions
+            Exception
+        ) as error:  # a tensor that is measured has other dimensions, a configuration other kinds
             raise WeightsError(
                 f"this looks like {self.says}, but its tensors have other shapes ({error}); nothing was loaded"
             ) from error

@@ -16,7 +16,7 @@ from pixelwise import catalog
 from pixelwise.checkpoints import families as files
 from pixelwise.checkpoints.family import Family, among
 from pixelwise.checkpoints.huggingface import folder as huggingface
-from pixelwise.checkpoints.making import SHOWN_OR_FOR_TRAINING, build, with_defaults
+from pixelwise.checkpoints.making import SHOWN_OR_FOR_TRAINING, build, outline, plausible, with_defaults
 from pixelwise.checkpoints.reading import Source, own_card, own_origin, read
 from pixelwise.checkpoints.smp import state_dict
 from pixelwise.checkpoints.smp import tensors as smp
@@ -68,21 +68,21 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
     origin, said = own_origin(source), "the file"
     folder = huggingface.open_folder(source) if origin is None else None
     tensors = read(source, allow_pickle=allow_pickle)
-    if origin is None:
-        family = _folder_of_smp(source) or recognise(tensors)
-        (origin, tensors), said = family.interpret(tensors), family.says
-        if folder is None:
-            huggingface.say_what_is_open(family.name, origin)
-        else:
-            origin = folder.origin(family.name, said, origin)
     try:
+        if origin is None:
+            family = _folder_of_smp(source) or recognise(tensors)
+            (origin, tensors), said = family.interpret(tensors), family.says
+            if folder is None:
+                huggingface.say_what_is_open(family.name, origin)
+            else:
+                origin = folder.origin(family.name, said, origin)
+        with plausible(len(tensors)):
+            store.fitting(outline(origin), tensors, source=said)  # before memory is taken for it
         network = build(origin)
     except PixelwiseError:
         raise
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise WeightsError(
-            f"{said} is of a network that cannot be built: {str(error).splitlines()[0]}"
-        ) from error
+    except Exception as error:  # whatever a builder meets in arguments that nobody has looked at
+        raise WeightsError(f"{said} is of a network that cannot be built: {_first_line(error)}") from error
     store.load_into(network, tensors, source=said)
     _bring_card(network, source, folder)
     return network.eval()
@@ -146,3 +146,7 @@ def _folder_of_smp(source: Source) -> Family | None:
 
 def _lacks(family: Family, tensors: Tensors) -> str:
     return next(mark for mark in family.marks if not among(mark, tensors))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

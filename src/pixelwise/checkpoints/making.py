@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module
 
 from pixelwise import models
 from pixelwise.catalog import CATALOG
@@ -56,11 +60,16 @@ def build(origin: Origin) -> nn.Module:
     """The network of that origin with random weights; nothing is fetched."""
     arguments = {name: value for name, value in origin.arguments.items() if name not in WEIGHTS_ARGUMENTS}
     for name in TIMM_FETCHES:
-        if name in (arguments.get("encoder_options") or {}):
+        options = arguments.get("encoder_options") or {}
+        if isinstance(options, Mapping) and name in options:
             raise WeightsError(
                 f"the encoder of {origin} would take weights from elsewhere ({name}), which no file may ask for"
             )
-    if arguments.get("encoder") is not None:
+    if (encoder := arguments.get("encoder")) is not None:
+        if not isinstance(encoder, str) or ":" in encoder or "/" in encoder.removeprefix("timm/"):
+            raise WeightsError(
+                f"the encoder of {origin.model} is {encoder!r:.80}, which lies elsewhere; expected a name of an encoder"
+            )
         arguments["encoder_weights"] = None
     network = create_model(origin.model, **arguments)
     if origin.beside:
@@ -91,3 +100,29 @@ def outline(origin: Origin) -> nn.Module:
     """The network of that origin without values: names, shapes and layers, on "meta"."""
     with torch.device("meta"):
         return build(origin)
+
+
+@contextmanager
+def plausible(tensors: int) -> Iterator[None]:
+    """While the block runs, this thread makes no networks with far more parts than there are tensors for them:
+    WeightsError, before time and memory are gone. Those that are put together twice, or cut to a part, are not so
+    many."""
+    most, thread, made = 16 * tensors + 5_000, threading.get_ident(), 0
+
+    def count(*_: Any) -> None:
+        nonlocal made
+        made += threading.get_ident() == thread
+        if made > most:
+            raise WeightsError(
+                f"the network has more than {most:,} parts and the file {tensors:,} tensors; what it says of its "
+                "network is wrong"
+            )
+
+    with ExitStack() as stack:
+        for register in (
+            module.register_module_parameter_registration_hook,
+            module.register_module_buffer_registration_hook,
+            module.register_module_module_registration_hook,
+        ):
+            stack.callback(register(count).remove)
+        yield

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pixelwise import untrusted
 from pixelwise.checkpoints.writing import TORCH_FILES
 from pixelwise.errors import WeightsError
+from pixelwise.untrusted import Sizes
 from pixelwise.weights import store
 from pixelwise.weights.card import CARD_KEY, Card
 from pixelwise.weights.origin import Origin
@@ -29,6 +31,21 @@ that was stopped early. Under the name of one and ".index.json" lies a list of t
 CUT = ".index.json"
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """A list of tensors and the files that they lie in."""
+
+    weight_map: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """How the network of a file of ours is built."""
+
+    model: str
+    arguments: dict[str, Sizes]
 
 
 def read(source: Source, *, allow_pickle: bool = False) -> Tensors:
@@ -62,16 +79,13 @@ def file_of(source: str | os.PathLike[str]) -> Path:
 
 def _read_shards(index: Path, *, allow_pickle: bool) -> Tensors:
     """The tensors of the files that a list names, which lie beside it."""
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(places.values()))
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
-        raise WeightsError(
-            f"{index} does not list tensors and their files under weight_map ({error!r})"
-        ) from error
+    places = untrusted.read(
+        index, _Index, f"the list of files {index}", error=WeightsError, unknown="leave"
+    ).weight_map
+    names = sorted(set(places.values()))
     tensors: Tensors = {}
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not (index.parent / name).is_file():
+        if Path(name).name != name or "\0" in name or not (index.parent / name).is_file():
             raise WeightsError(f"{index} names the file {name!r}, which does not lie beside it")
         tensors |= store.load_state_dict(index.parent / name, allow_pickle=allow_pickle)
     if tensors.keys() != places.keys():
@@ -85,18 +99,10 @@ def own_origin(source: Source) -> Origin | None:
     said = _own(source, ORIGIN_KEY)
     if not said:
         return None
-    try:
-        origin = json.loads(said)
-        model, arguments = origin["model"], origin["arguments"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise WeightsError(
-            f"{source} does not say in its header how its network is built ({error!r})"
-        ) from error
-    if not isinstance(model, str) or not isinstance(arguments, dict):
-        raise WeightsError(
-            f"{source} says in its header {model!r} and {arguments!r}, expected a name and a dictionary"
-        )
-    return Origin(model, arguments)
+    found = untrusted.read(
+        said, _Header, f"what {source} says in its header of its network", error=WeightsError, unknown="leave"
+    )
+    return Origin(found.model, found.arguments)
 
 
 def own_card(source: Source) -> Card | None:
@@ -116,7 +122,10 @@ def _own(source: Source, key: str) -> str | None:
     if path.suffix == ".safetensors" and path.is_file():
         from safetensors import SafetensorError, safe_open
 
-        with suppress(SafetensorError), safe_open(path, "pt") as file:  # reading it will say what is wrong
+        with (
+            suppress(SafetensorError, OSError),
+            safe_open(path, "pt") as file,
+        ):  # reading it will say what is wrong
             said: str | None = (file.metadata() or {}).get(key)
             return said
     if path.suffix in TORCH_FILES and path.is_file():

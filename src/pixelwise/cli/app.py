@@ -10,6 +10,7 @@ import typer
 
 import pixelwise
 from pixelwise.cli.options import Change, with_segment_options
+from pixelwise.corruptions import CORRUPTIONS, FAMILIES
 from pixelwise.datasets import layouts
 from pixelwise.engines import ENGINES
 from pixelwise.outputs.formats import FORMATS
@@ -99,7 +100,23 @@ def segment(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run: leave out what is finished.")
     ] = False,
-    max_pixels: Annotated[int | None, typer.Option(help="Refuse pictures of more pixels.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Refuse pictures and frames of more pixels.")] = None,
+    max_raster_pixels: Annotated[
+        int | None, typer.Option(help="Refuse rasters of more pixels; default: 10,000,000,000.")
+    ] = None,
+    max_memory_mb: Annotated[
+        int | None,
+        typer.Option(
+            help="Refuse rasters that need more to be read and joined; default: half of what is free."
+        ),
+    ] = None,
+    allow_remote: Annotated[
+        bool,
+        typer.Option(
+            "--allow-remote",
+            help="Read what files name elsewhere, on this machine or the network, such as the parts of a VRT.",
+        ),
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -115,7 +132,7 @@ def segment(
         engine,
         threads,
         change,
-        reading(bands, scale, max_pixels),
+        reading(bands, scale, max_pixels, max_raster_pixels, max_memory_mb, allow_remote),
         smooth=smooth,
         seams=seams,
         json=json,
@@ -190,6 +207,30 @@ def check(
 
 
 @app.command()
+def selftest(
+    only: Annotated[
+        list[str] | None, typer.Argument(help="Only checks whose names begin so; default: all.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Make the files of the checks in here, to try its file system.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print a report as JSON, without private names.")
+    ] = False,
+    sbom: Annotated[
+        Path | None,
+        typer.Option(help="Only write a bill of materials (CycloneDX JSON) of what is installed."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bill if it exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Find out in about a minute whether this installation works on this machine; exit code 1 if not."""
+    from pixelwise.cli.selftest import run
+
+    sys.exit(run(only or [], folder, sbom, json, overwrite))
+
+
+@app.command()
 @with_segment_options
 def evaluate(
     *,
@@ -209,6 +250,14 @@ def evaluate(
     mean_over: Annotated[
         str | None, typer.Option(help="Also the mean IoU over these classes, comma separated.")
     ] = None,
+    corrupt: Annotated[
+        str | None,
+        typer.Option(
+            help="Also score corrupted pictures: all, cityscapes-c, imagenet-c, or names, each with a strength from 1 "
+            f"to 5 or without, such as fog,jpeg:3. Names: {', '.join(FAMILIES)}; {', '.join(CORRUPTIONS)}."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of --corrupt: another seed, other noise and weather.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for report.html, report.json, confusion.png and worst/.")
     ] = None,
@@ -220,7 +269,22 @@ def evaluate(
     from pixelwise.cli.evaluate import run
 
     names = [] if mean_over is None else [name.strip() for name in mean_over.split(",")]
-    run(data, format, split, map_ids, model, engine, protocol, change, names, out, json, overwrite)
+    run(
+        data,
+        format,
+        split,
+        map_ids,
+        model,
+        engine,
+        protocol,
+        change,
+        names,
+        corrupt,
+        seed,
+        out,
+        json,
+        overwrite,
+    )
 
 
 def _list_recipes(show: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pixelwise.datasets.doctor import Report, examine
 from pixelwise.datasets.opening import open_data, parse_map
 from pixelwise.datasets.sample import Pair
+from pixelwise.terminal import say
 
 SHOWN = 5
 """Findings of one kind that are printed; the rest is counted (JSON has them all)."""
@@ -25,11 +26,15 @@ def run(
         ignore_id=None if ignore_id < 0 else ignore_id,
         progress=_with_progress,
     )
-    print(jsonlib.dumps(report.to_dict(), indent=1) if json else _text(report))
+    if json:
+        print(jsonlib.dumps(report.to_dict(), indent=1))
+    else:
+        for line in _lines(report):
+            say(line)
     return 0 if report.safe else 1
 
 
-def _text(report: Report) -> str:
+def _lines(report: Report) -> list[str]:
     lines = []
     by_kind: dict[str, int] = {}
     for finding in report.findings:
@@ -48,7 +53,7 @@ def _text(report: Report) -> str:
     shares = ", ".join(f"{i}: {n / total:.2%}" for i, n in report.pixels.items())
     splits = ", ".join(f"{split}: {n}" for split, n in report.splits.items())
     verdict = "safe to train" if report.safe else "not safe to train: mend the errors first"
-    return "\n".join([*lines, f"pictures by split: {splits}", f"pixels by class: {shares}", verdict])
+    return [*lines, f"pictures by split: {splits}", f"pixels by class: {shares}", verdict]
 
 
 def _with_progress(pairs: list[Pair]) -> Iterable[Pair]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pixelwise.errors import MissingExtraError
 from pixelwise.files import check_writable
+from pixelwise.terminal import say
 
 
 def run(source: Path, out: Path, to: str | None, allow_pickle: bool, overwrite: bool) -> None:
@@ -17,4 +18,4 @@ def run(source: Path, out: Path, to: str | None, allow_pickle: bool, overwrite: 
     if to != "smp":  # which writes a folder
         check_writable(out, overwrite=overwrite)
     said = convert_file(source, out, to=to, allow_pickle=allow_pickle, overwrite=overwrite)
-    print(f"{source} -> {out}: {said}")
+    say(f"{source} -> {out}: {said}")

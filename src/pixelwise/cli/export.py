@@ -8,6 +8,7 @@ from pixelwise.cli.options import numbers
 from pixelwise.errors import InputError
 from pixelwise.exporting import export_model
 from pixelwise.files import check_writable
+from pixelwise.terminal import say
 
 
 def run(model: str, out: Path, size: str | None, overwrite: bool) -> None:
@@ -17,4 +18,4 @@ def run(model: str, out: Path, size: str | None, overwrite: bool) -> None:
         raise InputError(f"--size takes a height and a width, such as 512,512, got {size!r}")
     check_writable(out, overwrite=overwrite)
     size_hw = None if sides is None else (sides[0], sides[1])
-    print(f"{model} -> {out}: {export_model(model, out, size_hw=size_hw, overwrite=overwrite)}")
+    say(f"{model} -> {out}: {export_model(model, out, size_hw=size_hw, overwrite=overwrite)}")

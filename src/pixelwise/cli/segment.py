@@ -12,8 +12,9 @@ from typing import Any
 from pixelwise import images, sources
 from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
-from pixelwise.files import check_writable
+from pixelwise.files import check_writable, claimed
 from pixelwise.inference.options import SegmentOptions
+from pixelwise.limits import MAX_RASTER_PIXELS
 from pixelwise.opening import weights_file
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.journal import Journal
@@ -22,6 +23,7 @@ from pixelwise.pipeline.pictures import Job, Outcome
 from pixelwise.pipeline.run import segment_all, settings
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources import Source
+from pixelwise.terminal import note, say
 
 
 def run(
@@ -43,7 +45,6 @@ def run(
     debug: bool,
 ) -> int:
     """Segment every source; the exit code. Whatever can be wrong before the work starts is refused first."""
-    _print_any_name()
     options = change(SegmentOptions())
     formats = None if format is None else list(names(format))
     for name in formats or []:
@@ -70,9 +71,10 @@ def run(
     _check_targets(jobs, overwrite=overwrite or (resume and journal.exists()), can_resume=journal.exists())
     todo = [job for job in jobs if not journal.done(job.source.path, job.files)]
     if len(todo) < len(jobs):
-        _note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
+        note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
         if not todo:
-            return 0
+            with claimed(out, ()):  # which removes what a killed run has left of its claims
+                return 0
     segmenter = Segmenter(model, engine=engine, threads=threads)
     options.cleanup(segmenter.classes)
     for name in masks:
@@ -80,35 +82,42 @@ def run(
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
     failures: list[Outcome] = []
     try:
-        with _progress(todo) as progress:
+        with claimed(out, [file for job in todo for file in job.files.values()]), _progress(todo) as progress:
             for outcome in segment_all(
                 segmenter,
                 todo,
                 options,
                 reading,
-                RunOptions(overwrite or resume, resume, journal if keeps_journal else None, progress, _note),
+                RunOptions(overwrite or resume, resume, journal if keeps_journal else None, progress, note),
                 smooth=smooth,
                 seams=seams,
             ):
                 if outcome.error is None:
-                    print(_line(outcome, json), flush=True)
+                    say(_line(outcome, json))
                     continue
                 if debug or len(jobs) == 1:
                     raise outcome.error
                 failures.append(outcome)
     except KeyboardInterrupt:
         if keeps_journal:
-            _note("what is finished is kept; the same command with --resume goes on from there")
+            note("what is finished is kept; the same command with --resume goes on from there")
         raise
     for failure in failures:
-        _note(str(failure.error))
+        note(str(failure.error))
     if failures:
         kind = "pictures" if all(job.source.kind == "picture" for job in jobs) else "sources"
-        _note(f"{len(failures)} of {len(jobs)} {kind} failed, listed above")
+        note(f"{len(failures)} of {len(jobs)} {kind} failed, listed above")
     return max((failure.error.exit_code for failure in failures if failure.error), default=0)
 
 
-def reading(bands: str | None, scale: str | None, max_pixels: int | None) -> ReadOptions:
+def reading(
+    bands: str | None,
+    scale: str | None,
+    max_pixels: int | None,
+    max_raster_pixels: int | None,
+    max_memory_mb: int | None,
+    allow_remote: bool,
+) -> ReadOptions:
     """How sources are read; what is no number is answered with the form that is expected."""
     low_high = numbers("--scale", scale, float, "two numbers, such as 0,3000")
     if low_high is not None and len(low_high) != 2:
@@ -117,6 +126,9 @@ def reading(bands: str | None, scale: str | None, max_pixels: int | None) -> Rea
         max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
         bands=numbers("--bands", bands, int, "numbers from 1, such as 4,3,2"),
         scale=None if low_high is None else (low_high[0], low_high[1]),
+        allow_remote=allow_remote,
+        max_raster_pixels=MAX_RASTER_PIXELS if max_raster_pixels is None else max_raster_pixels,
+        max_memory=None if max_memory_mb is None else max_memory_mb * 1_000_000,
     )
 
 
@@ -176,10 +188,6 @@ def _line(outcome: Outcome, json: bool) -> str:
     return f"{source.path}: {shares} -> {', '.join(str(file) for file in files.values())}"
 
 
-def _note(sentence: str) -> None:
-    print(f"pixelwise: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
-
-
 @contextmanager
 def _progress(jobs: list[Job]) -> Iterator[Callable[[float], None]]:
     """What takes the number of finished jobs: a bar with the time that is left, when somebody looks on."""
@@ -195,10 +203,3 @@ def _progress(jobs: list[Job]) -> Iterator[Callable[[float], None]]:
     with Progress("Segmenting", *columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task("", total=len(jobs))
         yield lambda jobs_done: bar.update(task, completed=jobs_done)
-
-
-def _print_any_name() -> None:
-    """File names are bytes, of which some are no text: print them as they are."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixelwise import terminal
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.files import writing
 
@@ -27,7 +28,7 @@ def run(
         main = process_state().is_main_process
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr) if main else None  # noqa: E731
+    say: Callable[[str], None] = lambda text: terminal.say(text, file=sys.stderr) if main else None  # noqa: E731
     base = base_of(recipe, config_file)
     experiment = prepared(fields, base, out, resume=resume, check=check, say=say)
     if find_lr or overfit:
@@ -41,7 +42,9 @@ def run(
         return 130
     if card.scores:  # none in the processes that only help
         score = card.scores[0]
-        print(f"{score.metric} {score.value:.4f} on {score.data}; the model and its report are in {out}")
+        terminal.say(
+            f"{score.metric} {score.value:.4f} on {score.data}; the model and its report are in {out}"
+        )
     process_state().destroy_process_group()
     return 0
 

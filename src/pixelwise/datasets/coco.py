@@ -8,7 +8,6 @@ ignored; a training picture needs more than 1000 pixels of annotated area.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import defaultdict
 from functools import partial
@@ -22,6 +21,7 @@ from pixelwise.datasets.sample import Pair
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.images import MAX_PIXELS
 from pixelwise.outputs.coco import decode_rle
+from pixelwise.untrusted import read
 
 COCO_IDS = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 """COCO's category ids of VOC's classes 1 to 20: airplane, bicycle, bird, ..."""
@@ -52,7 +52,7 @@ def _pairs_of(root: Path, split: str, file: Path) -> list[Pair]:
     folders = [root / part, root / "images" / part, root / "images"]
     folder = next((f for f in folders if f.is_dir()), folders[0])
     try:
-        content = json.loads(file.read_bytes())
+        content = read(file, dict[str, Any], "it", most=2**31)
         categories = {c["id"]: c["name"] for c in content["categories"]}
         shapes: dict[int, list[Shape]] = defaultdict(list)
         area: dict[int, float] = defaultdict(float)
@@ -64,14 +64,14 @@ def _pairs_of(root: Path, split: str, file: Path) -> list[Pair]:
         records = sorted(
             (r["id"], Path(r["file_name"]).name, r["height"], r["width"]) for r in content["images"]
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{file} is not a file of COCO's instances ({type(error).__name__}: {error})"
         ) from error
     if categories.get(1) != "person" or categories.get(72) != "tv":
         raise InputError(
-            f"{file} has categories of its own ({', '.join(list(categories.values())[:3])}, ...), expected COCO's 80; "
-            "draw its label maps into masks/ and use the layout `folder`"
+            f"{file} has categories of its own ({', '.join(map(str, list(categories.values())[:3]))}, ...), "
+            "expected COCO's 80; draw its label maps into masks/ and use the layout `folder`"
         )
     pairs = []
     for number, name, height, width in records:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelwise.datasets.opening import DataSet
-from pixelwise.datasets.sample import Pair, read_label_file
+from pixelwise.datasets.sample import Pair
 from pixelwise.errors import ImageError, InputError
+from pixelwise.images import read_values
 from pixelwise.labels import LabelSet, ranges
 
 LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2"}
@@ -162,12 +163,8 @@ def _examine_mask(pair: Pair, report: Report, modes: Counter[str]) -> NDArray[An
             found("unreadable", "error", str(error), "correct the file")
             return None
     try:
-        if pair.mask.suffix == ".npy":
-            values, mode = read_label_file(pair.mask), "npy"
-        else:
-            with Image.open(pair.mask) as opened:
-                values, mode = np.asarray(opened), opened.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        values, mode = read_values(pair.mask)
+    except ImageError as error:
         found("unreadable", "error", f"the label map cannot be read ({error})", "replace the file")
         return None
     modes["colour" if values.ndim == 3 and values.shape[2] >= 3 else "ids"] += 1

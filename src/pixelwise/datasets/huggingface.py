@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 
 from pixelwise.datasets.sample import Ids, Pair
 from pixelwise.errors import ImageError, InputError, MissingExtraError, UnknownNameError
+from pixelwise.images import read
 
 MASK_COLUMNS = ("mask", "annotation", "label", "labels", "segmentation_mask")
 """Names under which label maps are found if none is given."""
@@ -35,20 +38,23 @@ class Rows(Protocol):
 def huggingface_pairs(root: Path) -> list[Pair]:
     """A folder that `save_to_disk` wrote, of one `datasets.Dataset` or of a `datasets.DatasetDict` of splits."""
     try:
+        from datasets import Image as Pictures
         from datasets import load_from_disk
     except ModuleNotFoundError as error:
         raise MissingExtraError("reading Hugging Face data sets", "huggingface") from error
     try:
         found = load_from_disk(str(root))
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{root}: datasets cannot load it ({error})") from error
-    if not isinstance(found, dict):
-        return row_pairs(found, root)
-    return [
-        pair
-        for split, rows in found.items()
-        for pair in row_pairs(rows, root / str(split), SPLITS.get(str(split), str(split)))
-    ]
+    except Exception as error:  # of a damaged folder it raises nearly anything
+        raise InputError(f"{root}: datasets cannot load it ({' '.join(str(error).split())})") from error
+    splits = found if isinstance(found, dict) else {None: found}
+    pairs = []
+    for split, rows in splits.items():
+        for column, kind in rows.features.items():
+            if isinstance(kind, Pictures):  # which would be fetched from whatever address a row names
+                rows = rows.cast_column(column, Pictures(decode=False))
+        place = root if split is None else root / str(split)
+        pairs += row_pairs(rows, place, "all" if split is None else SPLITS.get(str(split), str(split)))
+    return pairs
 
 
 def row_pairs(
@@ -82,7 +88,9 @@ def row_pairs(
 
 def _picture(rows: Rows, index: int, column: str) -> Any:
     try:
-        picture = rows[index][column]
+        picture = _stored(rows[index][column], index)
+        if isinstance(picture, bytes):
+            picture = read(picture)
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"the picture of row {index} cannot be read ({error})") from error
     if picture is None:
@@ -90,8 +98,24 @@ def _picture(rows: Rows, index: int, column: str) -> Any:
     return np.asarray(picture) if isinstance(picture, list) else picture
 
 
+def _stored(value: Any, index: int) -> Any:
+    """The bytes of a picture that was left as it is stored; anything else as it is."""
+    if not isinstance(value, Mapping) or not {"bytes", "path"} <= value.keys():
+        return value
+    if not isinstance(value["bytes"], bytes):
+        raise ImageError(
+            f"the picture of row {index} is not in the data set, which names {value['path']!r}; write it again with "
+            "its pictures: load it with datasets, and call save_to_disk"
+        )
+    return value["bytes"]
+
+
 def _ids(rows: Rows, index: int, column: str) -> Ids:
-    ids = np.asarray(rows[index][column])
+    found = _stored(rows[index][column], index)
+    if isinstance(found, bytes):
+        with Image.open(BytesIO(found)) as opened:
+            found = np.asarray(opened)
+    ids = np.asarray(found)
     if ids.ndim < 2:
         raise InputError(
             f"column {column!r} of row {index} should hold a label map (h, w), got {ids.shape or ids.item()!r}"

@@ -19,10 +19,16 @@ from numpy.typing import NDArray
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
 from pixelwise.datasets.sample import Ids, Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.labels import LabelSet
+from pixelwise.labels import LARGEST_ID, LabelSet
 
 HELD_OUT = 0.2
 """The share of an undivided folder that is its split val."""
+
+MOST_BYTES = 2**20
+"""Of a classes.txt."""
+
+LONGEST_NAME = 200
+"""Letters of a class's name in a classes.txt."""
 
 MapIds = Callable[[Ids], Ids]
 
@@ -191,37 +197,58 @@ def _position(name: str) -> float:
 
 
 def read_classes(root: Path) -> LabelSet | None:
-    """The classes of a folder's classes.txt, lines of an id and a name (or a name alone: numbered from 0)."""
+    """The classes of a folder's classes.txt, lines of an id and a name (or a name alone: numbered from 0).
+
+    Raises InputError, with the file, for what is no such list.
+    """
     path = root / "classes.txt"
     if not path.is_file():
         return None
-    rows = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    split = [re.fullmatch(r"(\d+)[\s,:]+(.+)", row) for row in rows]
-    ids = [i if match is None else int(match[1]) for i, match in enumerate(split)]
-    names = [row if match is None else match[2] for row, match in zip(rows, split, strict=True)]
     try:
-        named = dict(zip(ids, names, strict=True))
-        ignored = next(
-            (i for i, name in named.items() if name.lower() in ("void", "ignore", "ignored")), None
-        )
-        named.pop(-1 if ignored is None else ignored, None)
-        return LabelSet.of(
-            list(named.values()), ids=list(named), ignore_id=255 if ignored is None else ignored
-        )
+        return _classes_of(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no list of classes: it is no UTF-8 at byte {error.start}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _classes_of(data: bytes) -> LabelSet:
+    if len(data) > MOST_BYTES:
+        raise InputError(f"a list of classes has at most {MOST_BYTES:,} bytes, got {len(data):,}")
+    rows = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+    named: dict[int, str] = {}
+    for i, row in enumerate(rows):
+        match = re.fullmatch(r"([0-9]+)[\s,:]+(.+)", row)
+        digits, name = (str(i), row) if match is None else match.groups()
+        if len(digits) > 9:
+            raise InputError(f"an id has at most nine digits, got {digits[:20]}...")
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise InputError(
+                f"a name is at most {LONGEST_NAME} letters without control characters, got {name[:40]!r}"
+            )
+        if int(digits) in named:
+            raise InputError(f"id {digits} is there twice, for {named[int(digits)]!r} and {name!r}")
+        named[int(digits)] = name
+    ignored = next((i for i, name in named.items() if name.lower() in ("void", "ignore", "ignored")), None)
+    named.pop(-1 if ignored is None else ignored, None)
+    return LabelSet.of(list(named.values()), ids=list(named), ignore_id=255 if ignored is None else ignored)
 
 
 def parse_map(text: str) -> MapIds:
     """The function that `--map-ids` names: "1-65535=1,7=255" changes those ids and leaves the others."""
     ranges = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?=(\d+)\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,20})(?:-([0-9]{1,20}))?=([0-9]{1,20})\s*", part)
         if match is None:
             raise InputError(
-                f"ids are changed by parts such as 7=255 or 1-65535=1, separated by commas; got {part!r}"
+                f"ids are changed by parts such as 7=255 or 1-65535=1, separated by commas; got {part!r:.60}"
             )
-        ranges.append((int(match[1]), int(match[2] or match[1]), int(match[3])))
+        low, high, to = (int(digits) for digits in (match[1], match[2] or match[1], match[3]))
+        if max(low, high, to) > LARGEST_ID:
+            raise InputError(f"ids are at most {LARGEST_ID}, got {part!r}")
+        ranges.append((low, high, to))
     return partial(_map_ranges, ranges)
 
 

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pixelwise.errors import InputError
-from pixelwise.images import read
+from pixelwise.images import read, read_values
 
 Ids = NDArray[Any]
 """The numbers of a label file, of any integer type."""
@@ -74,7 +73,7 @@ class Pair:
             raise InputError(f"{self.name} ({self.split}) lacks its label map; see `pixelwise check`")
         try:
             ids = read_label_file(self.mask) if self.ids is None else self.ids()
-        except (OSError, SyntaxError, ValueError, KeyError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, LookupError) as error:  # ValueError: InputError as well
             raise InputError(f"{self.place}: {error}") from error
         if ids.ndim != 2:
             raise InputError(f"{self.place} holds colours, not ids; see `pixelwise check`")
@@ -83,8 +82,4 @@ class Pair:
 
 def read_label_file(path: Path) -> Ids:
     """The values of a picture of ids or of a .npy file, as they are."""
-    if path.suffix == ".npy":
-        values: Ids = np.load(path, allow_pickle=False)
-        return values
-    with Image.open(path) as opened:
-        return np.asarray(opened)
+    return read_values(path)[0]

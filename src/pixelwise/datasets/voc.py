@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from pixelwise.datasets.lists import names_in
 from pixelwise.datasets.sample import Ids, Pair
 from pixelwise.errors import InputError, MissingExtraError
@@ -52,5 +54,12 @@ def _ids_of_mat(path: Path) -> Ids:
         from scipy.io import loadmat
     except ModuleNotFoundError as error:
         raise MissingExtraError("reading SBD's .mat files", "metrics") from error
-    ids: Ids = loadmat(path)["GTcls"][0, 0]["Segmentation"]
+    try:
+        ids: Ids = loadmat(path)["GTcls"][0, 0]["Segmentation"]
+    except Exception as error:  # of a damaged file SciPy raises nearly anything
+        raise InputError(
+            f"it holds no GTcls.Segmentation of MATLAB ({' '.join(str(error).split())})"
+        ) from error
+    if not isinstance(ids, np.ndarray):
+        raise InputError(f"its GTcls.Segmentation should be a label map, got {type(ids).__name__}")
     return ids

@@ -13,9 +13,12 @@ import onnxruntime
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, PixelwiseError
 from pixelwise.inference.measure import check_ratio
 from pixelwise.weights.card import CARD_KEY, Card, CardOf
+
+LARGEST_PICTURE = 2**28
+"""Pixels of the one size that a file may ask for."""
 
 
 class OnnxRuntimeEngine:
@@ -31,7 +34,8 @@ class OnnxRuntimeEngine:
     ) -> None:
         """Load an ONNX file with one input (n, c, h, w) float32; its first output is the coarse logits.
 
-        Raises InputError when the file is missing, is no model, or carries no card and none is given.
+        Raises InputError when the file is missing, is no model, has no input or output, takes pictures of an absurd
+        size, or carries no card and none is given. What its nodes make of a picture is not looked at beforehand.
         """
         if device not in (None, "cpu"):
             raise InputError(
@@ -44,8 +48,13 @@ class OnnxRuntimeEngine:
         self._forked = False
         _engines.add(self)
         self._session = _session(str(path), threads, str(path))
-        self._look(path)
-        text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+        try:
+            self._look(path)
+            text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+        except PixelwiseError:
+            raise
+        except Exception as error:  # names that are no UTF-8, and inputs that are no arrays
+            raise InputError(f"{path} is no network that pixelwise can run ({_first_line(error)})") from error
         if callable(card):
             card = card(self, None if text is None else Card.from_json(text))
         elif card is None and text is None:
@@ -64,8 +73,16 @@ class OnnxRuntimeEngine:
         self._input = self._session.get_inputs()[0].name
         takes, gives = self._session.get_inputs()[0].shape, self._session.get_outputs()[0].shape
         self.channels: int | None = gives[1] if len(gives) > 1 and isinstance(gives[1], int) else None
+        if takes and len(takes) not in (4, 5):
+            raise InputError(
+                f"{path} takes arrays of {len(takes)} dimensions; expected pictures (n, c, h, w)"
+            )
         one = len(takes) == 4 and all(isinstance(side, int) for side in takes[2:])
         self.size_hw: tuple[int, int] | None = (takes[2], takes[3]) if one else None
+        if one and not (min(takes[2:]) > 0 and takes[2] * takes[3] <= LARGEST_PICTURE):
+            raise InputError(
+                f"{path} takes pictures of {takes[2]} x {takes[3]} pixels alone; expected at most {LARGEST_PICTURE:,}"
+            )
         self.stride: int | None = None
 
     def __call__(self, images: Any) -> NDArray[np.float32]:
@@ -154,9 +171,12 @@ def _session(model: str | bytes, threads: int | None, what: str) -> onnxruntime.
     options.intra_op_num_threads = threads or 0
     # Idle threads between runs stay idle
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # Falling back prints lines of its own, to the same and only provider
+        return onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise InputError(
             f"{what} is not a model that ONNX Runtime can load ({_first_line(error)})"

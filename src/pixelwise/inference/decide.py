@@ -19,6 +19,7 @@ from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError
+from pixelwise.exponential import exp_of_negative
 from pixelwise.inference.axis import Axis, axis_of
 
 NUMBA_PAYS_FROM_PIXELS = 3_000_000
@@ -121,14 +122,15 @@ def _with_numpy(
     for i in range(0, len(at_row), step):
         row, column = at_row[i : i + step], at_column[i : i + step]
         y, x, v, u = rows.cell[row], columns.cell[column], rows.weight[row], columns.weight[column]
-        upper = flat[:, y * width + x] * (1 - u) + flat[:, y * width + beside[x]] * u
-        lower = flat[:, below[y] * width + x] * (1 - u) + flat[:, below[y] * width + beside[x]] * u
-        values = upper * (1 - v) + lower * v
+        # In the order of the compiled loops, so that the values are theirs to the last bit.
+        left = flat[:, y * width + x] * (1 - v) + flat[:, below[y] * width + x] * v
+        right = flat[:, y * width + beside[x]] * (1 - v) + flat[:, below[y] * width + beside[x]] * v
+        values = left * (1 - u) + right * u
         winner = values.argmax(axis=0)
         labels[row, column] = winner
         if probability is not None:
             most = values[winner, np.arange(len(row))]
-            probability[row, column] = 1 / np.exp(values - most).sum(axis=0)
+            probability[row, column] = 1 / sum(exp_of_negative(one - most) for one in values)
 
 
 def _with_torch(

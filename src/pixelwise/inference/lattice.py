@@ -27,6 +27,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pixelwise.compiling import compiled
 from pixelwise.errors import InputError
 from pixelwise.kernels import in_bands
 
@@ -180,7 +181,7 @@ def steps(code: NDArray[np.int64]) -> NDArray[np.int64]:
     return along
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _range(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], bool]:
     """The smallest and largest value of each column, and whether all values are finite."""
     low = np.full(features.shape[1], np.float32(np.inf))
@@ -195,7 +196,7 @@ def _range(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[
     return low, high, finite
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _enclose(
     features: NDArray[np.float32],
     scale: NDArray[np.float32],
@@ -273,7 +274,7 @@ def _enclose(
             weight[n, r] = share[r]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _slot(name: np.int64, table: NDArray[np.int32], number: NDArray[np.int64]) -> Any:
     """Where `name` stands in the hash table, or the empty slot where it belongs."""
     mask = len(table) - 1
@@ -284,7 +285,7 @@ def _slot(name: np.int64, table: NDArray[np.int32], number: NDArray[np.int64]) -
     return slot
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _number(
     names: NDArray[np.int64], vertex: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -318,7 +319,7 @@ def _number(
     return table, number[:m].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find_neighbours(
     table: NDArray[np.int32],
     number: NDArray[np.int64],
@@ -336,7 +337,7 @@ def _find_neighbours(
             neighbour[j, v, 1] = right if right >= 0 else m
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _by_vertex(
     vertex: NDArray[np.int32],
     weight: NDArray[np.float32],
@@ -393,7 +394,7 @@ def _softmax(row: NDArray[np.float32]) -> None:
         row[c] *= scale
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _splat(
     rows: NDArray[np.float32],
     start: NDArray[np.int64],
@@ -413,7 +414,7 @@ def _splat(
                 values[v, c] += part * rows[i, c]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _blur(
     values: NDArray[np.float32],
     neighbour: NDArray[np.int32],
@@ -428,7 +429,7 @@ def _blur(
             blurred[v, c] = values[v, c] + half * (values[left, c] + values[right, c])
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _slice(
     values: NDArray[np.float32],
     vertex: NDArray[np.int32],
@@ -453,7 +454,7 @@ def _slice(
             rows[i, c] = row[c]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _softmax_rows(base: NDArray[np.float32], rows: NDArray[np.float32], first: int, end: int) -> None:
     row = np.empty(rows.shape[1], np.float32)
     for i in range(first, end):
@@ -464,7 +465,7 @@ def _softmax_rows(base: NDArray[np.float32], rows: NDArray[np.float32], first: i
             rows[i, c] = row[c]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def interpolate(
     coarse: NDArray[np.float32],
     row: NDArray[np.int64],
@@ -490,7 +491,7 @@ def interpolate(
                 rows[i * width + j, c] = upper * (one - v) + lower * v
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def columns(rows: NDArray[np.float32], out: NDArray[np.float32], first: int, end: int) -> None:
     """out (k, n) = the first k columns of rows."""
     for i in range(first, end):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import threading
 import time
@@ -19,6 +18,7 @@ from pixelwise.errors import InputError
 from pixelwise.inference.decide import decide
 from pixelwise.inference.regions import decide_regions
 from pixelwise.inference.tiling import Predict, Read, Tiling, channels_first, cut
+from pixelwise.limits import free_memory
 
 SIDES = (256, 384, 512, 640, 768, 1024)
 """Tiles that `plan` tries. Larger ones bring little: at 1024 pixels the overlap is cheap and the view is wide."""
@@ -73,7 +73,7 @@ def plan(
     a_pixel = used / fitting[0] ** 2
     while True:
         tile = fitting[-1]
-        around = 0 if on_gpu else _stitching_bytes(replace(tiling, tile=tile), size_hw, channels, k)
+        around = 0 if on_gpu else stitching_bytes(replace(tiling, tile=tile), size_hw, channels, k)
         if len(fitting) > 1 and a_pixel * tile**2 + around > budget:
             fitting.pop()
             continue
@@ -231,24 +231,14 @@ class PeakMemory:
 
 
 def _free(on_gpu: bool) -> int:
-    """Bytes that nobody uses, within what a container allows; 4 GB where the system does not say it."""
-    if on_gpu:
-        import torch
+    if not on_gpu:
+        return free_memory()
+    import torch
 
-        return int(torch.cuda.mem_get_info()[0])
-    free = 4_000_000_000
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        table = Path("/proc/meminfo").read_text()
-        free = int(table.split("MemAvailable:")[1].split()[0]) * 1024
-    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-        group = Path("/sys/fs/cgroup")
-        free = min(
-            free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-        )
-    return max(free, 0)
+    return int(torch.cuda.mem_get_info()[0])
 
 
-def _stitching_bytes(tiling: Tiling, size_hw: tuple[int, int], channels: int, k: int) -> int:
+def stitching_bytes(tiling: Tiling, size_hw: tuple[int, int], channels: int, k: int) -> int:
     """What `stitch` holds: sums of the overlaps, rows of the picture, finished labels."""
     grid = tiling.grid(size_hw)
     (tall, wide), width = grid.tile, size_hw[1]

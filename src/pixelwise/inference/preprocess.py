@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pixelwise.errors import ImageError, InputError
+from pixelwise.untrusted import Between, fit
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+LONGEST_SIDE = 2**20
+"""In pixels, of the sizes that a model may ask for."""
+
+Side = Annotated[int, Between(1, LONGEST_SIDE)]
 
 MAX_ENLARGED = 40_000_000
 """Pixels to which a picture may be enlarged: a line of 1 x 50000 scaled by its shorter side would fill any memory."""
@@ -36,12 +42,22 @@ class Preprocess:
 
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    size: int | tuple[int, int] | None = None
+    size: Side | tuple[Side, Side] | None = None
     side: Literal["shorter", "longer"] = "shorter"
-    multiple: int = 1
+    multiple: Side = 1
     offset: int = 0
 
     def __post_init__(self) -> None:
+        sides = self.size if isinstance(self.size, tuple) else (self.size or 1,)
+        for what, value in (
+            *(("size", side) for side in sides),
+            ("multiple", self.multiple),
+            ("offset", self.offset),
+        ):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value > LONGEST_SIDE:
+                raise InputError(
+                    f"Preprocess {what} is whole pixels, at most {LONGEST_SIDE}, got {value!r:.60}"
+                )
         given = self.size if isinstance(self.size, tuple) else (self.size or 0,) * 2
         if self.size is not None and (len(given) != 2 or min(given) < 1):
             raise InputError(
@@ -110,9 +126,8 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        size = values["size"]
-        read = {"mean": tuple(values["mean"]), "std": tuple(values["std"])}
-        return cls(**{**values, **read, "size": (size[0], size[1]) if isinstance(size, list) else size})
+        """What `to_dict` gave, read back; InputError for anything else."""
+        return fit(values, cls, "this preprocessing")
 
 
 def _resized(image: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
@@ -33,12 +33,16 @@ from numpy.typing import NDArray
 from pixelwise.codes import code_type, highest
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.axis import axis_of
+from pixelwise.untrusted import Between
+from pixelwise.untrusted import read as read_json
 
 Predict = Callable[[Any], Any]
 """float32 (n, c, h, w) to logits (n, k, h', w') of the same field of view: any engine, any wrapper of one."""
 
 Read = Callable[[int, int], Any]
 """read(top, bottom) gives rows of the picture, (bottom - top, w, c), of any type that `prepare` takes."""
+
+Pixels = Annotated[int, Between(0, 2**31)]
 
 Window = Literal["constant", "linear", "gaussian", "spline"]
 
@@ -181,14 +185,25 @@ class Pending:
         """Read back what `save` wrote; InputError for anything else."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                about = json.loads(str(file["about"]))
-                values: dict[str, Any] = {
-                    n: tuple(v) if isinstance(v, list) else v for n, v in about["tiling"].items()
-                }
-                about |= {"size": tuple(about["size"]), "tiling": Tiling(**values)}
-                return cls(sums=file["sums"], **about)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise InputError(f"{path} holds no unfinished work ({error}); start again without it") from error
+                about = read_json(str(file["about"]), _About, "what it is of")
+                sums = file["sums"]
+                if sums.dtype != np.float32 or not np.isfinite(sums).all():
+                    raise ValueError(f"sums should be finite float32, got {sums.dtype}")
+                return cls(sums=sums, **vars(about))
+        except Exception as error:  # zip files are damaged in more ways than zipfile tells
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{path} holds no unfinished work ({line}); start again without it") from error
+
+
+@dataclass(frozen=True)
+class _About:
+    """What stands beside the sums of a `Pending`."""
+
+    band: Pixels
+    top: Pixels
+    size: tuple[Pixels, ...]
+    tiling: Tiling
+    confidence: bool
 
 
 @dataclass(frozen=True)

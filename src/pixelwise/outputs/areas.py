@@ -14,6 +14,7 @@ from pixelwise.codes import has
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
+from pixelwise.terminal import printable
 
 # NumPy counts a copy in 64-bit integers: as many pixels at a time as stay in a core's cache
 _AT_ONCE = 1 << 16
@@ -150,7 +151,8 @@ def areas_csv(
     """A table with a header: class, id, pixels, percent (of all pixels), square_metres, largest class first.
 
     Classes that do not occur are left out; pixels to ignore come last, as class "(ignored)". square_metres is
-    "unknown" where the picture does not tell (see `square_metres_per_pixel`). codes: as in `summary`.
+    "unknown" where the picture does not tell (see `square_metres_per_pixel`). codes: as in `summary`. A class whose
+    name begins with = + - @ has an apostrophe before it, as spreadsheets want it; control characters are escaped.
     """
     counts = dict(sorted(present(labels, classes, codes).items(), key=lambda item: -item[1]))
     names = dict(zip(classes.ids, classes.names, strict=True))
@@ -164,5 +166,11 @@ def areas_csv(
     table.writerow(["class", "id", "pixels", "percent", "square_metres"])
     for id, pixels in counts.items():
         area = "unknown" if metres is None else repr(pixels * metres)
-        table.writerow([names[id], id, pixels, f"{100 * pixels / size:.6g}", area])
+        table.writerow([_cell(names[id]), id, pixels, f"{100 * pixels / size:.6g}", area])
     return text.getvalue()
+
+
+def _cell(name: str) -> str:
+    """A name that no spreadsheet takes for a formula: behind an apostrophe where it begins like one."""
+    name = printable(name)
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pixelwise.errors import InputError
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import mask_of, present
-from pixelwise.outputs.polygons import Polygon, blank, fill, finished, of_each, trace
+from pixelwise.outputs.polygons import Polygon, blank, check_size, fill, finished, of_each, trace
 
 Kind = Literal["rle", "counts", "polygons"]
 
@@ -208,20 +208,29 @@ def labels_from_coco(
         if image_id not in images:
             known = ", ".join(str(number) for number in list(images)[:20])
             raise InputError(f"image_id must name one of the pictures {known}, got {image_id}")
-        labels = blank((images[image_id]["height"], images[image_id]["width"]), classes)
+        size_hw = images[image_id]["height"], images[image_id]["width"]
+        check_size(size_hw)
+        labels = blank(size_hw, classes)
         for annotation in content["annotations"]:
             if annotation["image_id"] != image_id:
                 continue
             id = classes.ids[classes.index(categories[annotation["category_id"]])]
             outline = annotation["segmentation"]
             if isinstance(outline, Mapping):
+                if tuple(outline["size"]) != size_hw:
+                    raise InputError(
+                        f"run lengths are of the size {outline['size']!r:.60}, the picture of {size_hw}"
+                    )
                 labels[decode_rle(outline)] = id
             else:
-                rings = [np.asarray(flat, np.float64).reshape(-1, 2) for flat in outline]
+                flats = [np.asarray(flat, np.float64) for flat in outline]
+                if any(flat.ndim != 1 or not np.isfinite(flat).all() for flat in flats):
+                    raise InputError("a polygon should be [x, y, x, y, ...], finite numbers in one list")
+                rings = [flat.reshape(-1, 2) for flat in flats]
                 fill([Polygon(id, 0, 0, (ring,)) for ring in rings], labels)
     except InputError:
         raise
-    except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"this is not a file of COCO's annotations ({type(error).__name__}: {error})"
         ) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise.errors import InputError
+from pixelwise.untrusted import read
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
     from pixelwise.labels import LabelSet
     from pixelwise.segmentation import Segmentation
+
+
+MAX_LABELS_BYTES = 2**30
+"""Of a file of outlines."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +109,19 @@ def _read_picture(path: Path, classes: LabelSet) -> NDArray[Any]:
     import numpy as np
     from PIL import Image
 
-    with Image.open(path) as image:
+    from pixelwise.images import DECODERS
+
+    with Image.open(path, formats=DECODERS) as image:
         return np.asarray(image)
 
 
 def _read_array(path: Path, classes: LabelSet) -> NDArray[Any]:
     import numpy as np
 
-    array: NDArray[Any] = np.load(path, allow_pickle=False)
-    return array
+    mapped: NDArray[Any] = np.lib.format.open_memmap(
+        path, mode="r"
+    )  # refuses a size that the file does not have
+    return np.array(mapped)
 
 
 def _read_geotiff(path: Path, classes: LabelSet) -> NDArray[Any]:
@@ -124,13 +133,13 @@ def _read_geotiff(path: Path, classes: LabelSet) -> NDArray[Any]:
 def _read_geojson(path: Path, classes: LabelSet) -> NDArray[Any]:
     from pixelwise.outputs.geo import labels_from_geojson
 
-    return labels_from_geojson(json.loads(path.read_bytes()), classes)
+    return labels_from_geojson(read(path, dict[str, Any], "it", most=MAX_LABELS_BYTES), classes)
 
 
 def _read_coco(path: Path, classes: LabelSet) -> NDArray[Any]:
     from pixelwise.outputs.coco import labels_from_coco
 
-    return labels_from_coco(json.loads(path.read_bytes()), classes)
+    return labels_from_coco(read(path, dict[str, Any], "it", most=MAX_LABELS_BYTES), classes)
 
 
 FORMATS = {

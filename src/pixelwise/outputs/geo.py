@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
+from pixelwise.limits import check_memory
 from pixelwise.outputs.areas import Rows, present, projection, square_metres_per_pixel
-from pixelwise.outputs.polygons import Polygon, blank, fill, finished, of_each, simplify, trace
+from pixelwise.outputs.polygons import Polygon, blank, check_size, fill, finished, of_each, simplify, trace
+from pixelwise.sources.gdal import open_dataset
 
 _TILE = 256
 
@@ -68,9 +71,15 @@ def write_geotiff(
 
 
 def read_raster(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """The first band of any raster that rasterio opens, (h, w). Raises MissingExtraError without rasterio."""
-    rasterio = _rasterio("reading a GeoTIFF")
-    with _quiet(), rasterio.open(path) as file:
+    """The first band of a raster, (h, w), as large as half of the free memory at most.
+
+    Raises ImageError for what `sources.gdal.open_dataset` refuses, MissingExtraError without rasterio.
+    """
+    with open_dataset(Path(path)) as file:
+        size = file.height * file.width * np.dtype(file.dtypes[0]).itemsize
+        tall, wide = file.block_shapes[0]
+        needed = size + 3 * tall * wide * sum(np.dtype(kind).itemsize for kind in file.dtypes)
+        check_memory(f"reading {path}", needed, None, "cut it into tiles with GDAL")
         band: NDArray[Any] = file.read(1)
         return band
 
@@ -153,7 +162,8 @@ def labels_from_geojson(
                 "this GeoJSON does not say how large its raster is; pass size_hw and georeference"
             )
         if size_hw is None:
-            size_hw = int(raster["height"]), int(raster["width"])
+            size_hw = raster["height"], raster["width"]
+        check_size(size_hw)
         transform = raster.get("transform", (1, 0, 0, 0, 1, 0))
         place = Georeference(None, tuple(transform)) if georeference is None else georeference
         labels = blank(size_hw, classes)
@@ -167,11 +177,14 @@ def labels_from_geojson(
             coordinates = geometry["coordinates"]
             parts = [coordinates] if geometry["type"] == "Polygon" else coordinates
             for part in parts:
-                rings = [place.to_pixels(np.asarray(ring, np.float64)[:-1, :2]) for ring in part]
+                corners = [np.asarray(ring, np.float64) for ring in part]
+                if any(c.ndim != 2 or c.shape[1] < 2 or not np.isfinite(c).all() for c in corners):
+                    raise InputError("a ring should be corners [x, y], two or more finite numbers each")
+                rings = [place.to_pixels(ring[:-1, :2]) for ring in corners]
                 fill([Polygon(id, 0, 0, tuple(rings))], labels)
     except InputError:
         raise
-    except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"this is not a GeoJSON FeatureCollection ({type(error).__name__}: {error})"
         ) from error

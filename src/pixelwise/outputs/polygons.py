@@ -150,6 +150,10 @@ class _Rings:
         return tops
 
 
+MAX_LABELS = 2**30
+"""Pixels of a label map that is read whole."""
+
+
 def fill(polygons: Iterable[Polygon], labels: NDArray[Any]) -> None:
     """Paint polygons into `labels` (h, w), in place and in order: pixels whose centre lies inside get the id.
 
@@ -170,6 +174,16 @@ def fill(polygons: Iterable[Polygon], labels: NDArray[Any]) -> None:
                 "are its coordinates in the map's CRS?"
             )
         kernels.fill_polygon(labels, corners, ends, labels.dtype.type(polygon.id))
+
+
+def check_size(size_hw: tuple[Any, Any]) -> None:
+    """InputError unless these are the height and width of a label map of at most `MAX_LABELS` pixels."""
+    h, w = size_hw
+    if not (type(h) is type(w) is int and h >= 0 <= w and h * w <= MAX_LABELS):
+        raise InputError(
+            f"a label map of {h!r:.40} x {w!r:.40} pixels cannot be read; expected whole numbers, and at most "
+            f"{MAX_LABELS:,} pixels"
+        )
 
 
 def blank(size_hw: tuple[int, int], classes: LabelSet) -> NDArray[Any]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
 from pixelwise.images import check_file
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.formats import READERS
@@ -27,8 +26,13 @@ def read_labels(path: str | os.PathLike[str], classes: LabelSet) -> NDArray[Any]
         if (read := READERS.get(path.suffix.lower())) is None:
             raise InputError(f"cannot tell what it holds; label maps are read from {', '.join(READERS)}")
         labels = read(path, classes)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except MissingExtraError:
+        raise
+    except PixelwiseError as error:
         raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # decoders of others raise nearly anything for damaged files
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is damaged, or none of its kind ({line[:200]})") from error
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise InputError(f"{path} holds {labels.dtype} {labels.shape}, expected a label map: (h, w) integers")
     return labels

@@ -1,8 +1,10 @@
 """Journal: what a run has finished, in the folder of its results, so that interrupted work continues.
 
-The file is JSON lines. A line with "settings" names settings by their hash; a line with "source" says that this
-file, of this size and time of change, was finished under them and where its results lie. A line is added after its
-results are in place, so whatever an interruption leaves, no line promises too much; a torn last line is ignored.
+The file is JSON lines. A line with "settings" names settings by their hash, and comes before the first result that is
+made under them. A line with "source" says that this file, of this size and time of change, was finished under them and
+where its results lie. It is added after these are in place, synced, so whatever an interruption leaves, no line
+promises too much; a torn last line is ignored. Runs that share the folder add to one journal; that they write no file
+of each other's sees `files.claimed`.
 """
 
 from __future__ import annotations
@@ -12,10 +14,14 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pixelwise.errors import OutputError
+from pixelwise.errors import InputError, OutputError
+from pixelwise.files import make_folder, refuse_link, sync_folder
+from pixelwise.untrusted import Plain, read
 
 JOURNAL = ".pixelwise-journal.jsonl"
 
@@ -35,12 +41,11 @@ class Journal:
         self._lines = _read(self.path)
         self._known = {line["hash"]: line["settings"] for line in self._lines if "settings" in line}
         self._entries = {line["source"]: line for line in self._lines if "source" in line}
-        self._announced = False
         self._adding = threading.Lock()
 
     def exists(self) -> bool:
-        """Whether an earlier run has finished anything here."""
-        return bool(self._entries)
+        """Whether an earlier run has written anything here."""
+        return bool(self._entries or self._known)
 
     def done(self, source: Path, files: Mapping[str, Path]) -> bool:
         """Whether, under resume, these results of this very source are already there.
@@ -48,7 +53,12 @@ class Journal:
         Raises OutputError when they are, but were made under other settings; the message names those.
         """
         entry = self._entries.get(os.path.abspath(source))
-        if not self.resume or entry is None or not source.exists() or entry["file"] != _identity(source):
+        if (
+            not self.resume
+            or entry is None
+            or not source.exists()
+            or entry["file"] != tuple(_identity(source))
+        ):
             return False
         if any(not path.exists() for path in files.values()):
             return False
@@ -68,21 +78,33 @@ class Journal:
             "hash": self.hash,
             "files": names,
         }
+        self.begin()
         with self._adding:
-            if not self._announced and self.hash not in self._known:
-                self._append({"settings": self._settings, "hash": self.hash})
-            self._announced = True
             self._append(entry)
 
+    def begin(self) -> None:
+        """Write down the settings, before the first result is there: whatever lies here from then on may be ours."""
+        with self._adding:
+            if self.hash not in self._known:
+                self._append({"settings": self._settings, "hash": self.hash})
+                self._known[self.hash] = self._settings
+
     def _append(self, line: dict[str, Any]) -> None:
-        """One write of a whole line, after a newline where an interruption tore the last one."""
+        """One write of a whole line, after a newline where an interruption tore the last one; synced, so that what is
+        finished stays so."""
         text = json.dumps(line) + "\n"
+        is_new = not self.path.exists()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            refuse_link(self.path)
             with open(self.path, "ab+") as file:
                 if file.tell() and not _ends_with_newline(file):
                     text = "\n" + text
                 file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            if is_new:
+                sync_folder(self.path.parent)
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
 
@@ -105,8 +127,28 @@ def _identity(source: Path) -> list[int]:
     return [about.st_size, about.st_mtime_ns]
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """A line that says that a source is finished."""
+
+    source: str
+    file: tuple[int, int]
+    hash: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """A line that says which settings a hash is of."""
+
+    settings: dict[str, Plain]
+    hash: str
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
+    """The lines that are whole; whatever else an interruption, or anybody, left there counts for nothing."""
     lines = []
+    refuse_link(path)
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -114,12 +156,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise OutputError(f"cannot read the journal {path}: {error.strerror or error}") from error
     for line in text.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue  # torn by an interruption
-        if isinstance(value, dict) and ({"source", "file", "hash"} <= value.keys() or "settings" in value):
-            lines.append(value)
+        kind: type[Any] = _Settings if '"settings"' in line else _Finished
+        with suppress(InputError):  # names of files that are no UTF-8 have surrogates
+            lines.append(asdict(read(line, kind, "a line", unknown="leave", surrogates=True)))
     return lines
 
 

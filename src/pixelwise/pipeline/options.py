@@ -6,17 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pixelwise import images
+from pixelwise.limits import MAX_RASTER_PIXELS
 from pixelwise.pipeline.journal import Journal
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How sources are read. max_pixels: refuse larger pictures, and rasters that are wanted whole. bands, scale: of
-    rasters, see `sources.raster.open_raster`."""
+    """How sources are read. max_pixels: refuse larger pictures and frames, and rasters that are wanted whole. bands,
+    scale: of rasters, see `sources.raster.open_raster`. allow_remote: what a raster or a video names in other files or
+    on the network may be read. max_raster_pixels: refuse larger rasters. max_memory: bytes that reading and joining a
+    raster may take, None for half of what is free; the network's own come on top."""
 
     max_pixels: int = images.MAX_PIXELS
     bands: tuple[int, ...] | None = None
     scale: tuple[float, float] | None = None
+    allow_remote: bool = False
+    max_raster_pixels: int = MAX_RASTER_PIXELS
+    max_memory: int | None = None
 
     @property
     def as_rasters(self) -> bool:

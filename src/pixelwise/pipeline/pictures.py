@@ -73,9 +73,12 @@ def segment_pictures(
 
     def finish(job: Job, segmentation: Segmentation) -> Outcome:
         try:
+            journal = run.journal if job.source.path != STDIN else None
+            if journal is not None:
+                journal.begin()
             write(segmentation, job.files, overwrite=run.overwrite)
-            if run.journal is not None and job.source.path != STDIN:
-                run.journal.add(job.source.path, job.files)
+            if journal is not None:
+                journal.add(job.source.path, job.files)
             return Outcome(job, segmentation.to_dict())
         except Exception as error:
             return Outcome(job, error=sentence(job, error))
@@ -125,7 +128,7 @@ def write(segmentation: Segmentation, files: Mapping[str, Path], *, overwrite: b
 
 
 def _read(source: Path, channels: int, max_pixels: int) -> NDArray[np.uint8]:
-    given = sys.stdin.buffer.read() if source == STDIN else source
+    given = sys.stdin.buffer if source == STDIN else source
     return images.read(given, channels=channels, max_pixels=max_pixels)
 
 

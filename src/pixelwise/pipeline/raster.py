@@ -7,7 +7,8 @@ where it is asked for, and `codes` where regions overlap), `pending.npz` (the su
 (what it belongs to). A row of tiles is finished when its labels are on disk and, after that, its sums; the renaming of
 `pending.npz` is the moment. Rows of labels beyond it are cut off on resuming, so nothing is lost or doubled whenever
 the power goes. The result is made from `labels` at the end, cleaned up (into `cleaned`) if that is wanted, which is why
-an interrupted run gives the same bytes as one that was not.
+an interrupted run gives the same bytes as one that was not. The run holds a lock beside the folder all the while. What
+is of no use to anybody goes with it: where nothing was finished, or where the source turns out to be damaged.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,19 +34,22 @@ from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise.codes import code_type
-from pixelwise.errors import InputError, OutputError
-from pixelwise.files import held, writing
+from pixelwise.errors import ImageError, InputError, OutputError
+from pixelwise.files import held, make_folder, refuse_link, sync_folder, writing
 from pixelwise.inference.cleanup import clean_bands
-from pixelwise.inference.options import DEFAULTS, SegmentOptions
+from pixelwise.inference.options import DEFAULTS, TILE_PX, SegmentOptions
+from pixelwise.inference.plan import SIDES, stitching_bytes
 from pixelwise.inference.regions import refuse_for_regions
 from pixelwise.inference.tiling import Band, Pending, Predict
 from pixelwise.labels import LabelSet
+from pixelwise.limits import amount, check_disk, check_memory
 from pixelwise.outputs.areas import summary
 from pixelwise.outputs.geo import write_geotiff
 from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import write
 from pixelwise.segmentation import Segmentation
-from pixelwise.sources.raster import Raster, open_raster
+from pixelwise.sources.raster import LOWER, Raster, open_raster
+from pixelwise.untrusted import read
 
 if TYPE_CHECKING:
     from pixelwise.segmenter import Segmenter
@@ -73,7 +77,13 @@ def segment_raster(
     is done, note gets sentences for the user, with seams also how far neighbouring tiles agree.
     """
     raster = open_raster(
-        path, channels=len(segmenter.card.preprocess.mean), bands=reading.bands, scale=reading.scale
+        path,
+        channels=len(segmenter.card.preprocess.mean),
+        bands=reading.bands,
+        scale=reading.scale,
+        allow_remote=reading.allow_remote,
+        max_pixels=reading.max_raster_pixels,
+        max_memory=reading.max_memory,
     )
     try:
         h, w = raster.size_hw
@@ -83,6 +93,7 @@ def segment_raster(
                 f"{path} has {h} x {w} = {h * w:,} pixels, and {', '.join(whole)} need all of them in memory; "
                 "ask for geotiff only, or raise --max-pixels"
             )
+        expected = _expect(segmenter, raster, path, options, reading)
         for sentence in raster.notes:
             run.note(f"{path}: {sentence}")
         classes = segmenter.classes
@@ -101,6 +112,10 @@ def segment_raster(
             confidence="confidence" in files or options.min_confidence > 0,
             codes=code_type(segmenter.card.channels) if overlapping else None,
         )
+        room = work.room(cleaned=options != options.as_decided())
+        check_disk(first, room)
+        if h * w > reading.max_pixels:
+            run.note(f"{path}: {h} x {w} pixels, {expected}, {amount(room)} on disk")
         with held(first.with_name(f".{first.name}.lock"), str(first)):
             if seams:
                 run.note(f"{path}: {segmenter.seams(lambda a, b: raster.read(a, b)[0], (h, w), options)}")
@@ -121,12 +136,18 @@ def segment_raster(
                 for band in finished:
                     work.add(reader.mark(band.labels, band.top, classes), band)
                     run.progress((band.top + len(band.labels)) / h)
+            except ImageError:  # the source is damaged, and mended it is another one
+                work.remove()
+                raise
             finally:
+                work.remove_if_empty()
                 reader.close()
             labels = work.stored("labels", classes.dtype)
             if options != options.as_decided():
                 labels = work.cleaned(options)
             replaces = run.overwrite or run.resume
+            if run.journal is not None:
+                run.journal.begin()
             if "geotiff" in files:
                 with writing(files["geotiff"], overwrite=replaces) as temporary:
                     write_geotiff(temporary, labels, classes, raster.rows.georeference)
@@ -149,6 +170,27 @@ def segment_raster(
             return about
     finally:
         raster.close()
+
+
+def _expect(
+    segmenter: Segmenter, raster: Raster, path: Path, options: SegmentOptions, reading: ReadOptions
+) -> str:
+    """What is expected of the work, in words: how many tiles, and the memory beside the network's.
+
+    Raises InputError where reading and joining need more memory than is allowed.
+    """
+    h, w = raster.size_hw
+    side: Any = TILE_PX if options.tile is None else SIDES[0] if options.tile == "auto" else options.tile
+    rows = min(h, side if isinstance(side, int) else side[0])
+    advice = f"{LOWER}; rows of {rows} pixels are read at a time, which smaller tiles lessen (--tile)"
+    # While the network works on some rows, the next ones are read. Of a raster too wide for that, tiles aren't counted.
+    check_memory(f"reading {path}", raster.needs(2 * rows), reading.max_memory, advice)
+    tiling = segmenter.tiling((h, w), segmenter.engine, replace(options, tile=side))
+    joining = stitching_bytes(tiling, (h, w), len(segmenter.card.preprocess.mean), segmenter.card.channels)
+    needed = raster.needs(2 * rows) + joining
+    check_memory(f"segmenting {path}", needed, reading.max_memory, advice)
+    count = tiling.grid((h, w)).count
+    return f"{count} tile{'s' * (count > 1)}, about {amount(needed)} of memory beside the network's"
 
 
 class _Reader:
@@ -235,29 +277,45 @@ class _Work:
 
     def open(self, *, resume: bool, overwrite: bool) -> Pending | None:
         """Make the folder ready: what to go on with, or None to begin at the top."""
+        self._refuse_links()
         about = self.folder / "work.json"
         goes_on, pending = False, None
         if about.exists() and resume:
             goes_on = self._is_ours(about)
             pending = self._unfinished() if goes_on else None
-        elif about.exists() and not overwrite:
+        elif self._holds_something() and not overwrite:
             raise OutputError(
                 f"{self.folder} holds unfinished work; pass --resume to continue it, or --overwrite to start again"
             )
         with self._writing():
             if not goes_on:
                 shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            about.write_text(json.dumps(self._belongs_to))
+            make_folder(self.folder)
+            with writing(about) as temporary:
+                temporary.write_text(json.dumps(self._belongs_to))
             for name, row_bytes in self._row_bytes.items():
                 with open(self.folder / name, "ab") as file:
                     file.truncate(0 if pending is None else pending.top * row_bytes)
+            sync_folder(self.folder)
         return pending
+
+    def _refuse_links(self) -> None:
+        """Nobody's files elsewhere are written through a folder that looks like ours."""
+        refuse_link(self.folder)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for path in self.folder.iterdir():
+                refuse_link(path)
+
+    def _holds_something(self) -> bool:
+        """Whether there is work that somebody may want to go on with: labels, or answers that lead to them."""
+        places = [self.folder / name for name in ("labels", "answers")]
+        known = (self.folder / "work.json").exists()
+        return known and any(place.is_file() and place.stat().st_size > 0 for place in places)
 
     def _is_ours(self, about: Path) -> bool:
         try:
-            before = json.loads(about.read_text())
-        except ValueError:
+            before = read(about, dict[str, Any], "it", surrogates=True)
+        except InputError:
             return False  # torn when the power went: from the top
         if before != self._belongs_to:
             changed = [name for name in self._belongs_to if before.get(name) != self._belongs_to[name]]
@@ -270,7 +328,10 @@ class _Work:
 
     def _unfinished(self) -> Pending | None:
         with suppress(InputError, OSError, BadZipFile, zlib.error), open(self._pending, "rb") as file:
-            return Pending.load(file)  # type: ignore[arg-type]
+            pending = Pending.load(file)  # type: ignore[arg-type]
+            sizes = {name: (self.folder / name).stat().st_size for name in self._row_bytes}
+            if all(sizes[name] >= pending.top * row_bytes for name, row_bytes in self._row_bytes.items()):
+                return pending  # else rows are missing, as where a run was killed that removed its work
         return None
 
     def remembered(self, predict: Predict) -> Predict:
@@ -288,9 +349,8 @@ class _Work:
                     file.flush()
                     os.fsync(file.fileno())
             if band.pending is not None:
-                temporary = self.folder / "pending.new"
-                band.pending.save(temporary)
-                os.replace(temporary, self._pending)
+                with writing(self._pending) as temporary:
+                    band.pending.save(temporary)
                 self._answers.clear()
 
     def stored(self, name: str, dtype: np.dtype[Any]) -> Stored:
@@ -325,8 +385,22 @@ class _Work:
                 file.write(options.mark_doubtful(ids[after], certain, classes).data)
         return self.stored("cleaned", classes.dtype)
 
+    def room(self, *, cleaned: bool) -> int:
+        """Bytes on disk that the folder will take beyond what it does, its files being as long as the raster is high;
+        cleaned: with the labels once more."""
+        row = sum(self._row_bytes.values()) + self._row_bytes["labels"] * cleaned
+        there = (self.folder / name for name in self._row_bytes)
+        return max(0, row * self._size_hw[0] - sum(file.stat().st_size for file in there if file.exists()))
+
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            sync_folder(self.folder.parent)  # so that it does not come back beside a result that is finished
+
+    def remove_if_empty(self) -> None:
+        """Of a run that failed before anything was finished, nothing is left that asks for --resume."""
+        if not self._holds_something():
+            self.remove()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

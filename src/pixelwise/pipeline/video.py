@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise.errors import InputError
-from pixelwise.files import writing
+from pixelwise.files import held, writing
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
 from pixelwise.segmentation import Segmentation
@@ -75,7 +75,8 @@ def segment_video(
     files: "overlay", an MP4 with as many frames at the same times and no sound, and "json", a line of JSON a frame:
     its number, its time in seconds, and its classes as in `Segmentation.to_dict`. smooth: see `Smoothed`; 0 takes
     each frame alone. run: progress gets the share that is done; a video is not gone on with, so resume does nothing.
-    A camera is read until Ctrl-C. Files appear whole or not at all. Raises ImageError for a video that cannot be read.
+    A camera is read until Ctrl-C. Files appear whole or not at all. Raises ImageError for a video that cannot be read,
+    OutputError where another run is at work on the same files.
     """
     options.refuse_auto("a video", "frames")
     engine = Smoothed(segmenter.engine, smooth)
@@ -84,7 +85,11 @@ def segment_video(
     pixels: Counter[int] = Counter()
     count, seconds, size_hw = 0, Fraction(0), (0, 0)
     with ExitStack() as stack:
-        video = stack.enter_context(Video(path, max_pixels=reading.max_pixels))
+        video = stack.enter_context(
+            Video(path, max_pixels=reading.max_pixels, allow_remote=reading.allow_remote)
+        )
+        first = next(iter(files.values()))
+        stack.enter_context(held(first.with_name(f".{first.name}.lock"), str(first)))
         places = {
             name: stack.enter_context(writing(file, overwrite=run.overwrite)) for name, file in files.items()
         }
@@ -138,6 +143,8 @@ def segment_video(
         encoder.shutdown(wait=True)
         for future in encoding:
             future.result()
+        if run.journal is not None:
+            run.journal.begin()
     total = count * size_hw[0] * size_hw[1]
     classes = segmenter.classes
     found = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from pixelwise import images
 from pixelwise.errors import ImageError, MissingExtraError
+from pixelwise.terminal import note
 
 Kind = Literal["picture", "raster", "video"]
 
@@ -113,7 +113,7 @@ def _bands(path: Path, channels: int, max_pixels: int) -> NDArray[Any]:
                 "raise the limit (max_pixels), or read it in rows (Segmenter.bands)"
             )
         for sentence in raster.notes:
-            print(f"pixelwise: {path}: {sentence}", file=sys.stderr)
+            note(f"{path}: {sentence}")
         values, _ = raster.read(0, height)
         return values
     finally:

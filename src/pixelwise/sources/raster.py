@@ -6,21 +6,21 @@ and axes, through tifffile and zarr. All of them become the same thing, `Raster`
 
 from __future__ import annotations
 
-import warnings
+import logging
+import math
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.errors import ImageError, InputError, MissingExtraError
 from pixelwise.georeference import Georeference
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pixelwise.limits import MAX_RASTER_PIXELS, check_memory
+from pixelwise.sources.gdal import first_line, open_dataset, quiet
 
 SAMPLE = 1000
 """Rows and columns, at most, of what is looked at to find the range of values."""
@@ -29,6 +29,14 @@ SAMPLE = 1000
 CACHE_BYTES = 64_000_000
 """What GDAL may keep of decoded blocks, or two rows of blocks where that is more; its own default is a twentieth of
 the memory, which a large raster would fill."""
+
+A_BLOCK = 1024
+"""Pixels that a block counts as where it is smaller: finding it costs about what so many do."""
+
+AT_ONCE = 10
+"""Chunks that zarr decodes at the same time, by its own default."""
+
+LOWER = "pass --max-memory-mb (max_memory) if the file is to be trusted, or cut it into tiles with GDAL"
 
 
 class Rows(Protocol):
@@ -39,6 +47,12 @@ class Rows(Protocol):
     dtype: np.dtype[Any]
     names: tuple[str, ...]
     georeference: Georeference | None
+    blocks: int
+    """How many pieces the file is stored in, each decoded as a whole."""
+
+    def needs(self, bands: Sequence[int], rows: int, columns: int) -> int:
+        """Bytes, at the peak, for reading so many values of each band; the pieces that are decoded included."""
+        ...
 
     def read(self, bands: Sequence[int], top: int, bottom: int, step: int = 1) -> Any:
         """Bands (from 0) of every step-th row and column: values (rows, w, bands), valid (rows, w) bool or None."""
@@ -82,15 +96,19 @@ class Raster:
                 valid = finite if valid is None else valid & finite
         return values, valid
 
+    def needs(self, rows: int, columns: int | None = None) -> int:
+        """Bytes that `read` takes at its peak for so many rows, its result included."""
+        columns = self.rows.width if columns is None else columns
+        scaling = 0 if self.low is None else 14 * rows * columns * len(self.bands)
+        return self.rows.needs([b - 1 for b in self.bands], rows, columns) + scaling
+
     def close(self) -> None:
         self.rows.close()
 
 
-def count_bands(path: Path) -> int:
+def count_bands(path: Path, *, allow_remote: bool = False) -> int:
     """How many bands a raster has. Raises ImageError for what cannot be opened."""
-    if not path.exists():
-        raise ImageError(f"no such file: {path}")
-    rows = _open_rows(path)
+    rows = _open_rows(path, allow_remote)
     rows.close()
     return len(rows.names)
 
@@ -101,22 +119,68 @@ def open_raster(
     channels: int = 3,
     bands: Sequence[int] | None = None,
     scale: tuple[float, float] | None = None,
+    allow_remote: bool = False,
+    max_pixels: int = MAX_RASTER_PIXELS,
+    max_memory: int | None = None,
 ) -> Raster:
     """Open a raster for a network of `channels` inputs.
 
     bands: which, counted from 1, in the network's order; by default the first ones (a single band is repeated).
     scale: the values to show as 0 and 1. By default uint8 stays as it is, and any other type is stretched between
     the 2nd and the 98th percentile of the chosen bands together, so that colours keep their balance, over at most
-    1000 x 1000 of its pixels that have data; `notes` says which values these are. Raises ImageError for what cannot
-    be opened, InputError for bands that do not exist or do not fit the network.
+    1000 x 1000 of its pixels that have data; `notes` says which values these are. allow_remote: also what the file
+    names in other files or on the network, such as the parts of a VRT. max_pixels: refuse more, a stored piece of less
+    than 1024 counting as 1024. max_memory: bytes that a read, its largest stored piece decoded, may take; None is half
+    of what is free.
+
+    Raises ImageError for what cannot be opened, InputError for bands that do not exist or do not fit the network, and
+    for what is beyond the limits, before anything of its size is allocated.
     """
-    if not path.exists():
-        raise ImageError(f"no such file: {path}")
-    rows = _open_rows(path)
-    if rows.dtype.kind not in "buif":
-        raise ImageError(
-            f"{path} holds {rows.dtype} values, expected integers or real numbers; convert it first"
-        )
+    rows = _open_rows(path, allow_remote)
+    try:
+        if rows.dtype.kind not in "buif":
+            raise ImageError(
+                f"{path} holds {rows.dtype} values, expected integers or real numbers; convert it first"
+            )
+        _check_size(rows, path, max_pixels)
+        chosen, notes = _choose(rows, path, channels, bands)
+        low, high = scale or (None, None)
+        raster = Raster(rows, chosen, low, high, tuple(notes))
+        check_memory(f"reading {path}", raster.needs(1), max_memory, LOWER)
+        if scale is not None and not scale[0] < scale[1]:
+            raise InputError(f"scale needs two values, the smaller first, got {scale[0]:g} and {scale[1]:g}")
+        if scale is None and rows.dtype != np.uint8:
+            low, high = _range(raster, path, max_memory)
+            notes.append(
+                f"values {low:g} to {high:g} (2nd to 98th percentile) are shown as black to white; fix with --scale"
+            )
+            raster = Raster(rows, chosen, low, high, tuple(notes))
+        return raster
+    except BaseException:
+        rows.close()
+        raise
+
+
+def _check_size(rows: Rows, path: Path, max_pixels: int) -> None:
+    h, w = rows.height, rows.width
+    if h * w == 0:
+        raise ImageError(f"{path} has no pixels ({h} x {w})")
+    if h * w > max_pixels:
+        counted = f"{h} x {w} = {h * w:,} pixels"
+    elif rows.blocks * A_BLOCK > max(max_pixels, h * w):
+        counted = f"{h} x {w} pixels in {rows.blocks:,} pieces, which cost as many as {rows.blocks * A_BLOCK:,} would"
+    else:
+        return
+    raise ImageError(
+        f"{path} has {counted}, more than the limit of {max_pixels:,} for rasters; if it is to be trusted, raise the "
+        "limit (max_raster_pixels, --max-raster-pixels)"
+    )
+
+
+def _choose(
+    rows: Rows, path: Path, channels: int, bands: Sequence[int] | None
+) -> tuple[tuple[int, ...], list[str]]:
+    """Which bands are taken, and what the user is told of it."""
     count, notes = len(rows.names), []
     if bands is None:
         if count >= channels:
@@ -137,21 +201,14 @@ def open_raster(
             f"the model takes {channels} bands and {path} has {count}, counted from 1; "
             f"got bands {', '.join(map(str, bands))}"
         )
-    low, high = scale or (None, None)
-    raster = Raster(rows, tuple(bands), low, high, ())
-    if scale is not None and not scale[0] < scale[1]:
-        raise InputError(f"scale needs two values, the smaller first, got {scale[0]:g} and {scale[1]:g}")
-    if scale is None and rows.dtype != np.uint8:
-        low, high = _range(raster, path)
-        notes.append(
-            f"values {low:g} to {high:g} (2nd to 98th percentile) are shown as black to white; fix with --scale"
-        )
-        raster = Raster(rows, tuple(bands), low, high, ())
-    return Raster(raster.rows, raster.bands, raster.low, raster.high, tuple(notes))
+    return tuple(bands), notes
 
 
-def _range(raster: Raster, path: Path) -> tuple[float, float]:
+def _range(raster: Raster, path: Path, max_memory: int | None) -> tuple[float, float]:
     step = max(1, -(-max(raster.size_hw) // SAMPLE))
+    rows, columns = (-(-side // step) for side in raster.size_hw)
+    sorting = 24 * rows * columns * len(raster.bands)
+    check_memory(f"looking at the values of {path}", raster.needs(rows, columns) + sorting, max_memory, LOWER)
     values, valid = raster._values(0, raster.rows.height, step)
     values = values if valid is None else values[valid]
     if values.size == 0:
@@ -162,40 +219,41 @@ def _range(raster: Raster, path: Path) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1)
 
 
-def _open_rows(path: Path) -> Rows:
+def _open_rows(path: Path, allow_remote: bool) -> Rows:
+    if not path.exists():
+        raise ImageError(f"no such file: {path}")
     name = path.name.lower()
-    if name.endswith(".zarr"):
-        return _zarr(path)
-    if name.endswith((".ome.tif", ".ome.tiff")):
-        return _ome(path)
-    return _Gdal(path)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """rasterio warns of every raster that does not say where it lies."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    try:
+        if name.endswith(".zarr"):
+            return _zarr(path)
+        if name.endswith((".ome.tif", ".ome.tiff")) and (ome := _ome(path)) is not None:
+            return ome
+        return _Gdal(path, allow_remote)
+    except MemoryError:
+        raise ImageError(f"opening {path} needs more memory than there is") from None
 
 
 class _Gdal:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, allow_remote: bool) -> None:
+        self._file = open_dataset(path, allow_remote=allow_remote)
         try:
-            import rasterio
-            from rasterio.enums import ColorInterp, MaskFlags
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(f"reading {path.name} as a raster", "raster") from error
+            self._describe(path)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _describe(self, path: Path) -> None:
+        import rasterio
+        from rasterio.enums import ColorInterp, MaskFlags
+
         self._path = path
+        # GDAL opens what lies beside a file late: this may go wrong too.
         try:
-            with _quiet():
-                self._file = rasterio.open(path)
-                rows = self._file.block_shapes[0][0] if self._file.count else 1
-                bands = sum(np.dtype(kind).itemsize for kind in self._file.dtypes)
-                cache = max(CACHE_BYTES, 2 * rows * self._file.width * bands)
-                self._limit = rasterio.Env(GDAL_CACHEMAX=cache)
-        except (rasterio.errors.RasterioError, UnicodeError) as error:
-            raise ImageError(f"{path} is not a raster that GDAL can read ({_first_line(error)})") from error
+            with quiet():
+                flags = self._file.mask_flag_enums
+                interleaved = self._file.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
+        except rasterio.errors.RasterioError as error:
+            raise ImageError(f"{path} is not a raster that GDAL can read ({first_line(error)})") from error
         file = self._file
         color = [i + 1 for i, kind in enumerate(file.colorinterp) if kind != ColorInterp.alpha]
         if not color:
@@ -213,12 +271,26 @@ class _Gdal:
         self.dtype = np.dtype(np.uint8 if self._palette is not None else file.dtypes[color[0] - 1])
         names = [file.descriptions[b - 1] or "" for b in color]
         self.names = ("red", "green", "blue") if self._palette is not None else tuple(names)
-        self._complete = all(MaskFlags.all_valid in file.mask_flag_enums[b - 1] for b in color)
+        self._complete = all(MaskFlags.all_valid in flags[b - 1] for b in color)
+        tall, wide = file.block_shapes[0]
+        across = -(-self.width // wide)
+        self.blocks = -(-self.height // tall) * across * (1 if interleaved else len(color))
+        sizes = [16 if kind.startswith("complex") else np.dtype(kind).itemsize for kind in file.dtypes]
+        a_block = tall * wide * (sum(sizes) if interleaved else max(sizes))
+        whole = self.height * self.width * sum(sizes)
+        cache = max(CACHE_BYTES, 2 * tall * across * wide * sum(sizes))
+        self._limit = rasterio.Env(GDAL_CACHEMAX=cache)
+        # What is decoded passes through a buffer of its own, and what was compressed lies in another.
+        self._held: int = min(cache, whole + a_block) + 2 * a_block
         place = file.transform
         known = file.crs is not None or not place.is_identity
         self.georeference = (
             Georeference(file.crs.to_string() if file.crs else None, tuple(place)[:6]) if known else None
         )
+
+    def needs(self, bands: Sequence[int], rows: int, columns: int) -> int:
+        values = (len(set(bands)) + 2 * len(bands)) * self.dtype.itemsize + (0 if self._complete else 2)
+        return self._held + rows * columns * values
 
     def read(self, bands: Sequence[int], top: int, bottom: int, step: int = 1) -> Any:
         import rasterio
@@ -234,9 +306,9 @@ class _Gdal:
                 valid = (
                     None if self._complete else self._file.dataset_mask(window=window, out_shape=shape) > 0
                 )
-        except rasterio.errors.RasterioError as error:
+        except (rasterio.errors.RasterioError, MemoryError) as error:
             raise ImageError(
-                f"rows {top} to {bottom} of {self._path} cannot be read ({_first_line(error)})"
+                f"rows {top} to {bottom} of {self._path} cannot be read ({first_line(error)})"
             ) from error
         if self._palette is not None:
             return np.ascontiguousarray(self._palette[values[0]][..., list(bands)]), valid
@@ -254,7 +326,13 @@ class _Array:
     def __init__(self, path: Path, array: Any, axes: str, close: Any = None) -> None:
         self.georeference: Georeference | None = None
         self._path, self._array, self._close = path, array, close
-        axes = axes.lower()
+        axes, sides = axes.lower(), tuple(int(side) for side in array.shape)
+        if len(axes) != len(sides) or len(set(axes)) != len(axes):
+            raise ImageError(
+                f"{path} names {len(axes)} axes ({axes}) of an array of {len(sides)}; write it anew"
+            )
+        if 0 in sides:
+            raise ImageError(f"{path} has no pixels: an array of {' x '.join(map(str, sides))}")
         bands = [
             i for i, (name, n) in enumerate(zip(axes, array.shape, strict=True)) if name in "cs" and n > 1
         ]
@@ -266,9 +344,20 @@ class _Array:
             )
         self._axes = axes
         self._band_axis = bands[0] if bands else None
-        self.height, self.width = array.shape[axes.index("y")], array.shape[axes.index("x")]
+        self.height, self.width = sides[axes.index("y")], sides[axes.index("x")]
         self.dtype = np.dtype(array.dtype)
+        chunks = tuple(int(side) for side in array.chunks)
+        if min(chunks) < 1:
+            raise ImageError(f"{path} has no pixels, or chunks of none: shape {sides}, chunks {chunks}")
+        self.blocks = math.prod(-(-side // part) for side, part in zip(sides, chunks, strict=True))
+        # A chunk at the border is stored whole; it is decoded from another buffer, and put into the array from it.
+        self._held: int = 2 * min(AT_ONCE, self.blocks) * math.prod(chunks) * self.dtype.itemsize
         self.names = ("",) * (1 if self._band_axis is None else array.shape[self._band_axis])
+
+    def needs(self, bands: Sequence[int], rows: int, columns: int) -> int:
+        read: int = max(bands) - min(bands) + 1 if self._band_axis is not None else 1
+        values: int = (read + len(bands)) * self.dtype.itemsize
+        return self._held + rows * columns * values
 
     def read(self, bands: Sequence[int], top: int, bottom: int, step: int = 1) -> Any:
         where = [slice(0, 1)] * len(self._axes)
@@ -280,7 +369,7 @@ class _Array:
             values = np.asarray(self._array[tuple(where)])
         except Exception as error:  # codecs and stores raise what they like
             raise ImageError(
-                f"rows {top} to {bottom} of {self._path} cannot be read ({_first_line(error)})"
+                f"rows {top} to {bottom} of {self._path} cannot be read ({first_line(error)})"
             ) from error
         kept = "yx" if self._band_axis is None else "yx" + self._axes[self._band_axis]
         dropped = tuple(i for i, name in enumerate(self._axes) if name not in kept)
@@ -296,28 +385,66 @@ class _Array:
             self._close()
 
 
-def _ome(path: Path) -> _Array:
+def _ome(path: Path) -> _Array | None:
+    """The first picture of an OME-TIFF; None for a TIFF that only has the name of one."""
     try:
         import tifffile
         import zarr
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"reading {path.name}", "raster") from error
+    # It logs what it finds odd, line by line, and Python prints that where nobody listens.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    file = None
     try:
-        file = tifffile.TiffFile(path)
+        # Without _multifile it opens whatever files the description names.
+        file = tifffile.TiffFile(path, _multifile=False)
+        if not file.is_ome:
+            file.close()
+            return None
+        _check_ome(file.ome_metadata or "", len(file.pages), int(file.pages.first.samplesperpixel))
         series = file.series[0]
+        if any(page is None for page in series.pages):
+            raise ValueError("its description names planes that are nowhere")
         array = zarr.open(series.aszarr(level=0), mode="r")
+        return _Array(path, array, series.axes, file.close)
     except Exception as error:
-        raise ImageError(f"{path} is not an OME-TIFF that can be read ({_first_line(error)})") from error
-    return _Array(path, array, series.axes, file.close)
+        if file is not None:
+            file.close()
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{path} is not an OME-TIFF that can be read ({first_line(error)})") from error
+
+
+def _check_ome(description: str, pages: int, samples: int) -> None:
+    """Raise ValueError where an OME-TIFF describes more planes than it has: they would be counted through one by one,
+    and made up."""
+    counts = {"SizeC", "SizeZ", "SizeT", "IFD", "PlaneCount", "NumPlanes", "FirstC", "FirstZ", "FirstT"}
+    root = ElementTree.fromstring(description)
+    for element in root.iter():
+        tag = element.tag.rpartition("}")[2]
+        if tag == "UUID" and (element.text or "").strip() != root.get("UUID"):
+            raise ValueError("its description names planes that are in other files; join them first")
+        if tag.startswith("Modulo"):
+            raise ValueError("it divides an axis further (Modulo); expected rows, columns and bands")
+        sizes = [int(element.get(f"Size{axis}", 1)) for axis in "CZT"]
+        numbers = [int(value) for name, value in element.attrib.items() if name in counts]
+        if tag in ("Pixels", "TiffData") and not all(
+            0 <= n <= pages * samples for n in (*numbers, math.prod(sizes))
+        ):
+            raise ValueError(f"it describes more planes than the {pages} that it has")
 
 
 def _zarr(path: Path) -> _Array:
     try:
         import zarr
+        from zarr.storage import LocalStore
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"reading {path.name}", "raster") from error
+    # A store of our own: zarr takes "::" and "://" in a name for an address.
+    store: Any = None
     try:
-        node: Any = zarr.open(str(path), mode="r")
+        store = LocalStore(path, read_only=True)
+        node: Any = zarr.open(store, mode="r")
         axes = None
         if not hasattr(node, "shape"):
             about = node.attrs.get("ome", node.attrs).get("multiscales")
@@ -330,9 +457,15 @@ def _zarr(path: Path) -> _Array:
                 if len(arrays) != 1:
                     raise ValueError(f"{len(arrays)} arrays and no multiscales; name one of them")
                 node = arrays[0]
-    except Exception as error:
-        raise ImageError(f"{path} is not a Zarr array that can be read ({_first_line(error)})") from error
-    return _Array(path, node, axes or _guess(node.shape))
+        if not 2 <= len(node.shape) <= 8:
+            raise ValueError(f"its shape is {node.shape}; expected rows, columns and bands")
+        return _Array(path, node, axes or _guess(node.shape), store.close)
+    except Exception as error:  # other people's JSON, of any shape
+        if store is not None:
+            store.close()
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{path} is not a Zarr array that can be read ({first_line(error)})") from error
 
 
 def _guess(shape: tuple[int, ...]) -> str:
@@ -340,7 +473,3 @@ def _guess(shape: tuple[int, ...]) -> str:
     singles = len(shape) - 3 if len(shape) > 3 else 0
     names = {2: "yx"}.get(len(shape)) or ("cyx" if shape[singles] < shape[-1] else "yxc")
     return "tzuvw"[:singles] + names
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

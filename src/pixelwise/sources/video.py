@@ -30,6 +30,10 @@ FILES_ONLY = {
 """Kinds of files that hold their own frames. Left out: playlists, which would have other files or addresses read."""
 
 
+WITH_OTHERS = {"protocol_whitelist": "file,crypto,data,http,https,tcp,tls"}
+"""Where what a playlist names may lie, if it may name others."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """image: uint8 RGB (h, w, 3). time: seconds since the first frame."""
@@ -42,21 +46,25 @@ class Video:
     """An open video or camera ("camera:0"); iterate over it for its frames, once. Use it with `with`.
 
     count: how many frames the file announces, or None; what comes may differ. rate: frames a second on average.
-    Raises ImageError for what cannot be opened or decoded, with the frame's number.
+    allow_remote: playlists too, and what they name in other files or on the network. Raises ImageError for what cannot
+    be opened or decoded, with the frame's number, and for frames of more than max_pixels.
     """
 
-    def __init__(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, path: Path, *, max_pixels: int = MAX_PIXELS, allow_remote: bool = False) -> None:
         try:
             import av
         except ModuleNotFoundError as error:
             raise MissingExtraError("reading a video", "video") from error
-        self._av, self.path = av, path
+        self._av, self.path, self._max_pixels = av, path, max_pixels
         self.is_camera = str(path).startswith(CAMERA)
         if not self.is_camera:
             check_file(path)
         try:
             self._file = (
-                self._open_camera() if self.is_camera else av.open(str(path), options=dict(FILES_ONLY))
+                self._open_camera()
+                if self.is_camera
+                # The prefix, because FFmpeg takes a name with a colon for an address.
+                else av.open(f"file:{path}", options=dict(WITH_OTHERS if allow_remote else FILES_ONLY))
             )
         except (av.error.FFmpegError, OSError, UnicodeError) as error:
             reason = "; another program may be using it" if self.is_camera else ""
@@ -65,15 +73,18 @@ class Video:
             kinds = ", ".join(sorted({stream.type for stream in self._file.streams})) or "nothing"
             self._file.close()
             raise ImageError(f"{path} holds no video, only {kinds}")
-        stream = self._file.streams.video[0]
-        stream.thread_type = "AUTO"
-        if stream.width * stream.height > max_pixels:
+        try:
+            stream = self._file.streams.video[0]
+            if stream.codec_context is None:
+                raise ImageError(f"{path} holds a video of a kind that this FFmpeg cannot decode")
+            stream.thread_type = "AUTO"
+            # What the file says of itself may be nothing, or not so: the decoder refuses larger frames by itself.
+            stream.codec_context.options = {"max_pixels": str(max_pixels)}
+            self._refuse_large(stream.codec_context.width, stream.codec_context.height)
+        except BaseException:
             self._file.close()
-            raise ImageError(
-                f"{path} has frames of {stream.width} x {stream.height} pixels, more than the limit of "
-                f"{max_pixels:,}; if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
-            )
-        self._stream = stream
+            raise
+        self._stream: Any = stream
         self.rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.pixel_aspect: Fraction | None = stream.sample_aspect_ratio
         self.count: int | None = stream.frames or None
@@ -94,6 +105,7 @@ class Video:
                 ) from error
             if frame is None:
                 break
+            self._refuse_large(frame.width, frame.height)
             image = frame.to_ndarray(format="rgb24")
             quarter_turns = round(frame.rotation / 90) % 4
             if quarter_turns:
@@ -108,6 +120,13 @@ class Video:
             yield Frame(image, time - first)
         if number == 0:
             raise ImageError(f"{self.path} holds no frames; it is damaged or cut short")
+
+    def _refuse_large(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise ImageError(
+                f"{self.path} has frames of {width} x {height} pixels, more than the limit of {self._max_pixels:,}; "
+                "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
+            )
 
     def __enter__(self) -> Video:
         return self

@@ -6,9 +6,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pixelwise.errors import InputError, suggest
+from pixelwise.errors import InputError
+from pixelwise.untrusted import Between, Plain, fit, read
 
 MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers"})
 """Fields that change no number, and so may differ when a run is resumed."""
@@ -29,12 +31,12 @@ class TrainConfig:
     epochs: float | None = None
     batch_size: int = 8
     accumulate: int = 1  # forward passes a step; gradients are their mean
-    seed: int = 0
+    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
 
     # network
     model: str = ""
     encoder: str | None = None
-    model_options: dict[str, Any] = field(default_factory=dict)
+    model_options: dict[str, Plain] = field(default_factory=dict)
     weights: str | None = None  # of the encoder or backbone: a file, or "imagenet" (fetched); None: random
 
     # data
@@ -44,12 +46,12 @@ class TrainConfig:
     # shorter side of the pictures and side of the crops; None: from the pictures; 0: pictures as they are, and crops of
     # augment's crop_hw
     image_size: int | None = None
-    augment: dict[str, Any] = field(default_factory=dict)  # options of transforms.augment.Augment
+    augment: dict[str, Plain] = field(default_factory=dict)  # options of transforms.augment.Augment
     class_balanced: bool = False  # pictures with rare classes are drawn more often
 
     # loss
     losses: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0})
-    loss_options: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the loss's name
+    loss_options: dict[str, dict[str, Plain]] = field(default_factory=dict)  # by the loss's name
     aux_weight: float = 0.4  # of auxiliary heads
 
     # optimiser
@@ -96,6 +98,16 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise InputError(f"{name} must not be negative, got {value}")
+        for name, most in (
+            ("image_size", 2**16),
+            ("workers", 2**12),
+            ("batch_size", 2**24),
+            ("accumulate", 2**24),
+        ):
+            if (value := getattr(self, name)) is not None and value > most:
+                raise InputError(f"{name} must be at most {most}, got {value}")
+        if not self.losses:
+            raise InputError("losses must name at least one, such as cross_entropy=1")
         for name, hint in _HINTS.items():
             choices = get_args(hint)
             if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:
@@ -146,26 +158,16 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Read back; an unknown key is refused with the nearest known one."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                raise InputError(f"a training configuration has no {key!r}; {suggest(key, known)}")
-        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        try:
-            return cls(**tuples)
-        except TypeError as error:  # a text where a number should be
-            raise InputError(f"this training configuration has a value of the wrong kind: {error}") from error
+        """Read back; an unknown key is refused with the nearest known one, a value of another kind with its name."""
+        return fit(values, cls, "this training configuration")
 
     @classmethod
-    def from_json(cls, text: str) -> TrainConfig:
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"this training configuration is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"a training configuration is a JSON object, got {type(values).__name__}")
-        return cls.from_dict(values)
+    def from_json(cls, text: str | Path) -> TrainConfig:
+        """The same from a text of JSON, or the path of a file of it."""
+        what = (
+            f"the training configuration {text}" if isinstance(text, Path) else "this training configuration"
+        )
+        return read(text, cls, what)
 
     def differs(self, other: TrainConfig) -> str:
         """The fields in which two runs differ, as part of a sentence; "" where they give the same numbers."""

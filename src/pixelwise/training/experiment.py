@@ -238,8 +238,17 @@ def make_network(config: TrainConfig, classes: int, say: Say) -> tuple[nn.Module
             return create_model(config.model, **arguments, **({option: weights} if option else {}))
         except PixelwiseError:
             raise
-        except (TypeError, ValueError) as error:  # an option that the network has not, or of no sense for it
-            raise InputError(str(error)) from error
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+        ) as error:  # an option that it has not, or of no sense for it
+            raise InputError(" ".join(str(error).split())) from error
+        except (RuntimeError, MemoryError) as error:
+            reason = next(iter(str(error).splitlines()), "memory")
+            raise InputError(
+                f"{config.model} with {config.model_options} cannot be built ({reason})"
+            ) from error
 
     if config.weights != "auto":
         return build(config.weights), config

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,13 +23,14 @@ from torch.utils.data import DataLoader
 
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
+from pixelwise.files import held
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.draws import Draws, class_balance
 from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import Batch, LossOf
 from pixelwise.training.optimize import learning_rate, make_optimizer, set_learning_rate, set_mode
 from pixelwise.training.progress import Metrics, Progress
-from pixelwise.training.state import load_state, remove_leftovers, save_state, save_text
+from pixelwise.training.state import load_state, save_state, save_text
 
 __all__ = ["Batch", "TrainConfig", "fit"]
 
@@ -60,10 +62,19 @@ def fit(
     numbers of pixels, that is not the mean over the pixels of all.
 
     Raises InputError for a batch larger than the data and when `out` holds a run of another configuration, network or
-    amount of data; OutputError when a checkpoint cannot be written; PixelwiseError when the loss is no longer a
-    number (the batch is in `out`) or memory runs out.
+    amount of data; OutputError when a checkpoint cannot be written, or another run is at work on it; PixelwiseError
+    when the loss is no longer a number (the batch is in `out`) or memory runs out.
     """
     accelerator = accelerate_with(config, out, unused=bool(getattr(network, "unused_parameters", ())))
+    alone = held(out / ".checkpoint.pt.lock", str(out)) if accelerator.is_main_process else nullcontext()
+    with alone:
+        return _fit(accelerator, network, samples, augment, loss_of, config, out, validate, says)
+
+
+def _fit(
+    accelerator: Any, network: nn.Module, samples: Samples, augment: Callable[[Sample], Batch], loss_of: LossOf,
+    config: TrainConfig, out: Path, validate: Callable[[nn.Module], float] | None, says: Mapping[str, str],
+) -> nn.Module:  # fmt: skip
     processes, main = accelerator.num_processes, accelerator.is_main_process
     steps = config.total_steps(len(samples), processes)
     interval = config.steps_between_validations(len(samples), processes)
@@ -87,15 +98,24 @@ def fit(
     if (out / "checkpoint.pt").is_file():
         state = load_state(out / "checkpoint.pt")
         refuse_another_run(state, config, network, len(samples), processes, out)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        if average is not None:
-            average.load_state_dict(state["average"])
+        try:
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+            if average is not None:
+                average.load_state_dict(state["average"])
+        except Exception as error:  # whatever torch meets in a state that is none of this network's
+            raise InputError(
+                f"{out / 'checkpoint.pt'} is no checkpoint of this run ({str(error)[:120] or type(error).__name__}); "
+                "train into another folder"
+            ) from error
         start, best = state["step"], state["best"]
+        if not 0 <= start <= steps:
+            raise InputError(
+                f"{out / 'checkpoint.pt'} says that {start} of {steps} steps are done: it is damaged, or of another "
+                "run; begin again in another folder"
+            )
     accelerator.wait_for_everyone()
     if main:
-        out.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(out)
         save_text(config.to_json() + "\n", out / "config.json")
 
     weights = class_balance(samples) if config.class_balanced else None
@@ -119,9 +139,26 @@ def fit(
     progress = Progress(steps, start, a_step) if main else None
     since: list[float] = []  # losses since the last validation
     parts: dict[str, float] = {}
-    began, saved = time.monotonic(), -math.inf  # so the first step is kept at once, and may be gone on from
+
+    def keep(done: int) -> None:
+        about = {
+            "network": raw.state_dict(),
+            "average": None if average is None else average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
+            "step": done,
+            "best": best,
+            "samples": len(samples),
+            "processes": processes,
+            "config": config.to_json(),
+        }
+        save_state(about, out / "checkpoint.pt")
+
+    began = saved = time.monotonic()
     batches = iter(loader)
     try:
+        if main and state is None:
+            keep(0)  # so that there is never a result without a checkpoint to go on from
         for step in range(start, steps):
             set_mode(network, config)
             set_mode(raw, config)
@@ -188,18 +225,9 @@ def fit(
                     if main:
                         save_state({"state_dict": candidate.state_dict(), **says}, out / "best.pt")
             if main and (done == steps or time.monotonic() - saved >= 60 * config.save_minutes):
-                state = {
-                    "network": raw.state_dict(),
-                    "average": None if average is None else average.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
-                    "step": done,
-                    "best": best,
-                    "samples": len(samples),
-                    "processes": processes,
-                    "config": config.to_json(),
-                }
-                save_state(state, out / "checkpoint.pt")
+                if metrics is not None:
+                    metrics.sync()
+                keep(done)
                 saved = time.monotonic()
     except (RuntimeError, MemoryError) as error:
         raise_if_out_of_memory(error)
@@ -215,7 +243,7 @@ def fit(
     for name in ("forward", "_original_forward"):  # the autocast that Accelerate put over the class's own
         vars(trained).pop(name, None)
     if (out / "best.pt").is_file():  # on every machine that sees the folder
-        kept = load_state(out / "best.pt")
+        kept = load_state(out / "best.pt", {})
         trained.load_state_dict(kept.get("state_dict", kept))  # bare before it said whose they are
     return trained.eval()
 
@@ -298,9 +326,9 @@ def refuse_another_run(
             raise InputError(f"{out} holds a run over {then} {what}, now there are {now}: {advice}")
     own, theirs = network.state_dict(), state["network"]
     wrong = [
-        k
+        str(k)
         for k in own.keys() | theirs.keys()
-        if k not in own or k not in theirs or own[k].shape != theirs[k].shape
+        if k not in own or k not in theirs or own[k].shape != getattr(theirs[k], "shape", None)
     ]
     if wrong:
         raise InputError(f"{out} holds a run of another network ({min(wrong)} differs): {advice}")

@@ -51,7 +51,8 @@ def estimate(
 ) -> Cost:
     """Time and memory of a step, from the middle of a few; the first, which warms up, is left out.
 
-    Raises PixelwiseError, which names the knobs, when memory runs out.
+    Raises PixelwiseError, which names the knobs, when memory runs out, and InputError for a batch of one picture of
+    which a norm over the batch has a single value.
     """
     probe = _Probe(network, config, loss_of)
     began = time.perf_counter()
@@ -66,6 +67,13 @@ def estimate(
     except (RuntimeError, MemoryError) as error:
         raise_if_out_of_memory(error)
         raise
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"a batch of {config.batch_size} picture is too small for this network at crops of this size: its batch "
+            "norm has a single value a channel; use --batch-size 2 or a larger --image-size"
+        ) from error
     seconds = max(statistics.median(times[1:]), loading) * config.accumulate
     return Cost(seconds, probe.memory())
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pixelwise.errors import InputError
 from pixelwise.files import writing
+from pixelwise.terminal import say
+from pixelwise.untrusted import Between, fit, read
+
+Anything = Annotated[float, Between(nan=True)]
+"""A number, or what became of one."""
 
 EVERY_SECONDS = 15.0
 """How often a line is printed where nobody watches."""
@@ -30,19 +38,36 @@ class Metrics:
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
 
+    def sync(self) -> None:
+        """Make the lines outlive a power cut: before a checkpoint does, which goes on behind them."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         self._file.close()
 
 
+@dataclass(frozen=True)
+class Line:
+    """What is read of a line of metrics.jsonl."""
+
+    step: Annotated[int, Between(0)]
+    loss: Anything | None = None
+    parts: dict[str, Anything] = field(default_factory=dict)
+    score: Anything | None = None
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl up to the first that a kill cut short; none where there is no file."""
+    """The lines of a metrics.jsonl up to the first that a kill, or anybody, left otherwise; none where there is no
+    file."""
     lines: list[dict[str, Any]] = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                lines.append(json.loads(line))
-            except ValueError:
+                values = read(line, dict[str, Any], "a line")
+                fit(values, Line, "a line", unknown="leave")
+            except InputError:
                 break
+            lines.append(values)
     return lines
 
 
@@ -79,12 +104,12 @@ class Progress:
             done == self.steps or time.monotonic() - self._told > EVERY_SECONDS or done == self.first + 1
         ):
             self._told = time.monotonic()
-            print("  ".join(f"{name} {value}" for name, value in self._row.items()), file=sys.stderr)
+            say("  ".join(f"{name} {value}" for name, value in self._row.items()), file=sys.stderr)
 
     def validated(self, done: int, score: float, best: float) -> None:
         self._row.update({"score": f"{score:.4f}", "best": f"{best:.4f}"})
         if self._table is None:
-            print(f"step {done}/{self.steps}  score {score:.4f}  best so far {best:.4f}", file=sys.stderr)
+            say(f"step {done}/{self.steps}  score {score:.4f}  best so far {best:.4f}", file=sys.stderr)
 
     def close(self) -> None:
         if self._table is not None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from pixelwise import terminal
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.saving import header, save
 from pixelwise.errors import InputError, MissingExtraError, OutputError
 from pixelwise.evaluation import Evaluation, evaluate
 from pixelwise.export.embed import count_multiply_adds, embed
-from pixelwise.files import check_writable, writing
+from pixelwise.files import LOCK, check_writable, held, writing
 from pixelwise.report import confusion_picture, page, table, worst_pictures
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.curves import draw_curves
@@ -25,19 +27,27 @@ from pixelwise.training.validation import Validation
 from pixelwise.weights.card import Card, Score
 from pixelwise.weights.origin import origin_of
 
+RESULTS = ("best.pt", "weights.safetensors", "model.onnx")
+"""What a run may not lose to another one."""
+
 
 def refuse_unusable(out: Path, *, resume: bool) -> None:
-    """Raise now for a folder that cannot be written, or holds a run that was not asked to go on."""
+    """Raise now for a folder that cannot be written, or holds a run that was not asked to go on.
+
+    A run that was killed before its first checkpoint has only its config.json, and is resumed from the beginning.
+    """
     check_writable(out / "config.json", overwrite=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {out} ({error.strerror}); choose another --out") from error
-    if resume and not (out / "checkpoint.pt").is_file():
-        raise InputError(f"there is no run in {out} to resume: it has no checkpoint.pt; leave out --resume")
-    earlier = ("checkpoint.pt", "best.pt", "weights.safetensors", "model.onnx")
-    if not resume and any((out / name).exists() for name in earlier):
-        raise OutputError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
+    if (out / "checkpoint.pt").is_file():
+        if not resume:
+            raise OutputError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
+    elif any((out / name).exists() for name in RESULTS):
+        raise OutputError(f"{out} holds a run already, whose checkpoint.pt is gone; choose another --out")
+    elif resume and not (out / "config.json").is_file():
+        raise InputError(f"there is no run in {out} to resume: it has no config.json; leave out --resume")
 
 
 def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say | None = None) -> Card:
@@ -45,10 +55,18 @@ def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say |
 
     checkpoint.pt, best.pt, metrics.jsonl and config.json come from `fit`, and are what resuming needs. At the end:
     weights.safetensors with the card, card.json, curves.png, report.html (scores, confusion matrix, the worst
-    validation pictures), confusion.png, and with `export` model.onnx, scored as users run it.
+    validation pictures), confusion.png, and with `export` model.onnx, scored as users run it. Raises OutputError where
+    another run is at work in `out`.
     """
+    if process_state().is_main_process:
+        with held(out / LOCK, str(out)):
+            return _train(experiment, out, export=export, say=say)
+    return _train(experiment, out, export=export, say=say)
+
+
+def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) -> Card:
     state = process_state()
-    say = say or (lambda text: print(text, file=sys.stderr))
+    say = say or partial(terminal.say, file=sys.stderr)
     tell: Say = say if state.is_main_process else (lambda _: None)
     config, card = experiment.config, experiment.card
     validate = Validation(experiment.held_out, card)

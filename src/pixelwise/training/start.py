@@ -6,9 +6,11 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixelwise import terminal
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
 from pixelwise.training.config import MATTERS_NOT, TrainConfig
 
@@ -48,7 +50,7 @@ def train(
         from pixelwise.training import runner
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
-    say = say or (lambda text: print(text, file=sys.stderr))
+    say = say or partial(terminal.say, file=sys.stderr)
     if config is not None and not isinstance(config, TrainConfig):
         config = read_config(Path(config))
     fields = {"data": os.fspath(data), **fields}
@@ -74,7 +76,8 @@ def prepared(
     data = data_of(config)
     if not resume:
         config = fitted(config, wanted, data)
-    return experiment_of(config, data, check=check and not resume, resume=resume, say=say)
+    kept = resume and (out / "checkpoint.pt").is_file()  # else it begins again, with its first weights
+    return experiment_of(config, data, check=check and not resume, resume=kept, say=say)
 
 
 def changed(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,9 +115,5 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
 
 
 def read_config(path: Path) -> TrainConfig:
-    try:
-        return TrainConfig.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); give the config.json of a run"
-        ) from error
+    """The configuration in a file; InputError, with its name, for what is none."""
+    return TrainConfig.from_json(path)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
 
 from pixelwise.errors import InputError, OutputError
 from pixelwise.files import writing
+from pixelwise.weights.store import refuse_inflated
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+CHECKPOINT = {
+    "network": Mapping, "average": (Mapping, NoneType), "optimizer": Mapping, "scaler": (Mapping, NoneType),
+    "step": int, "best": (int, float), "samples": int, "processes": int, "config": str,
+}  # fmt: skip
+"""What a checkpoint holds, and of what kind."""
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
@@ -45,19 +55,25 @@ def save_text(text: str, path: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values, on the CPU; InputError for a file that is none."""
+def load_state(path: Path, holds: Mapping[str, Any] = CHECKPOINT) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values, on the CPU; InputError for a file that is none. holds: what must be in
+    it, and of what kind.
+    """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        refuse_inflated(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the reader of a damaged file met
         raise InputError(f"{path} is no checkpoint of a training run ({_line(error)})") from error
+    if not isinstance(state, dict):
+        raise InputError(
+            f"{path} is no checkpoint of a training run: it holds a {type(state).__name__}; train into another folder"
+        )
+    for name, kind in holds.items():
+        if not isinstance(state.get(name), kind):
+            raise InputError(
+                f"{path} is no checkpoint of a training run: its {name!r} is none; train into another folder"
+            )
     return state
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete the unfinished files that a killed run left in its folder."""
-    for path in folder.glob(".*.pt"):
-        path.unlink(missing_ok=True)
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -6,11 +6,12 @@ import json
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, LONGEST_SIDE, Preprocess
 from pixelwise.labels import Color, LabelSet
+from pixelwise.untrusted import Between, fit, read
 
 CARD_KEY = "pixelwise.card"
 """The key under which a card travels in the metadata of ONNX and safetensors files."""
@@ -22,13 +23,16 @@ that class is, whatever the others say (sigmoids). In the label map later ones t
 first class is where there is none."""
 
 
+Count = Annotated[int, Between(0, 2**62)]
+
+
 @dataclass(frozen=True)
 class Score:
     """One measured or published figure. value: in the metric's own unit, fractions in [0, 1] for IoU,
     accuracy and Dice. source: who measured it, "measured here" or the publication."""
 
     metric: str
-    value: float
+    value: Annotated[float, Between(nan=True)]
     data: str
     protocol: str
     source: str
@@ -49,13 +53,13 @@ class Card:
     architecture: str
     labels: LabelSet
     preprocess: Preprocess
-    stride: int
+    stride: Annotated[int, Between(1, LONGEST_SIDE)]
     align_corners: bool
-    parameters: int
-    multiply_adds: int | None = None
-    multiply_adds_hw: tuple[int, int] | None = None
+    parameters: Count
+    multiply_adds: Count | None = None
+    multiply_adds_hw: tuple[Count, Count] | None = None
     file: str | None = None
-    file_bytes: int | None = None
+    file_bytes: Count | None = None
     sha256: str | None = None
     licence: str = "unknown"
     origin: str = "unknown"
@@ -144,35 +148,13 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Card:
-        size = values["multiply_adds_hw"]
-        return cls(
-            **{
-                **values,
-                "labels": LabelSet.from_dict(values["labels"]),
-                "preprocess": Preprocess.from_dict(values["preprocess"]),
-                "multiply_adds_hw": None if size is None else (size[0], size[1]),
-                "scores": tuple(Score(**score) for score in values["scores"]),
-                "notes": tuple(values["notes"]),
-            }
-        )
+        """What `to_dict` gave, read back; InputError for anything else."""
+        return fit(values, cls, "this card")
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """Read a card back; a card of a newer or damaged kind is refused in one sentence."""
-        try:
-            return cls.from_dict(json.loads(text))
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            IndexError,
-            OverflowError,
-            RecursionError,
-            AttributeError,
-        ) as error:
-            raise InputError(
-                f"this file's model card cannot be read ({error}); export the model again"
-            ) from error
+        """Read a card back; a card of a newer or damaged kind is refused in one sentence (InputError)."""
+        return read(text, cls, "this file's model card", advice="export the model again")
 
 
 def numbers(what: str, given: Any) -> tuple[float, ...]:

@@ -3,12 +3,16 @@ loaded.
 
 A file is looked for, in this order, in the folder that PIXELWISE_WEIGHTS names, in pixelwise's cache
 (PIXELWISE_CACHE, or the system's place for caches) and in torch hub's cache; then it is downloaded, unless
-PIXELWISE_OFFLINE=1 forbids it. PIXELWISE_MIRROR replaces the folder part of every address by one of your own.
-Whatever is handed out has the right SHA-256; a download gets its name only after that was checked.
+PIXELWISE_OFFLINE=1 forbids it. PIXELWISE_MIRROR replaces the folder part of every address by one of your own, which may
+have a user and password (https://user:password@host/folder); those go to that host only and stand in no message.
+Whatever is handed out has the right SHA-256, which is looked at each time that a file is asked for; a download gets its
+name only after that was checked. Files that others publish without a hash (some of SMP's encoders, and what timm and
+huggingface-hub fetch into caches of their own) are not compared with anything.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import os
@@ -17,16 +21,21 @@ import re
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from pixelwise.caches import cache_dir
 from pixelwise.errors import DownloadError, MissingExtraError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+PROMISES = 8
+"""How many times more bytes a file of weights may promise than it has, for tensors that share their numbers."""
 
 RETRIES = 4
 """Times that a download is tried again in a row without a byte having come."""
@@ -73,7 +82,7 @@ def fetch(file: str, url: str, sha256: str | None, *, progress: bool = True) -> 
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(path.with_name(path.name + ".part")) as part:
+        with only_one(path.with_name(path.name + ".part")) as part:
             if not path.is_file():  # else another process fetched it while this one waited
                 _download(part, url, sha256, progress)
                 if os.name == "nt":
@@ -87,15 +96,6 @@ def fetch(file: str, url: str, sha256: str | None, *, progress: bool = True) -> 
             "make room or permission there, or name another folder in PIXELWISE_CACHE"
         ) from error
     return path
-
-
-def cache_dir() -> Path:
-    """The folder for what can be fetched or made again: PIXELWISE_CACHE, or the system's place for caches."""
-    if chosen := os.environ.get("PIXELWISE_CACHE"):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("pixelwise", appauthor=False))
 
 
 def torch_hub_dir() -> Path:
@@ -140,22 +140,36 @@ def _mirrored(file: str, url: str) -> str:
     mirror = os.environ.get("PIXELWISE_MIRROR")
     if mirror and not mirror.startswith(("http://", "https://")):
         raise DownloadError(
-            f"PIXELWISE_MIRROR must begin with http:// or https://, got {mirror!r}; "
+            f"PIXELWISE_MIRROR must begin with http:// or https://, got {shown(mirror)!r}; "
             "for a folder use PIXELWISE_WEIGHTS"
         )
     return f"{mirror.rstrip('/')}/{file}" if mirror else url
 
 
+def shown(url: str) -> str:
+    """An address without the user and password that may be in it, for messages."""
+    return re.sub(r"^([^/?#]*//)[^/?#]*@", r"\1", url)
+
+
+def _request(url: str, headers: Mapping[str, str]) -> urllib.request.Request:
+    """A request with what is before an @ in the address as its authorization, which no redirection carries on."""
+    request = urllib.request.Request(shown(url), headers=dict(headers))
+    if (who := urllib.parse.urlsplit(url).netloc.rpartition("@")[0]) != "":
+        token = base64.b64encode(urllib.parse.unquote(who).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
+
+
 def _by_hand(url: str) -> str:
     folder = cache_dir() / "weights"
-    return f"get it from {url} and put it into {folder}, or into a folder that you name in PIXELWISE_WEIGHTS"
+    return f"get it from {shown(url)} and put it into {folder}, or into a folder that you name in PIXELWISE_WEIGHTS"
 
 
 # Download ---------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _only_one(part: Path) -> Iterator[BinaryIO]:
+def only_one(part: Path) -> Iterator[BinaryIO]:
     """The unfinished file, open to read and append; a second process waits here until the first is done.
 
     An unfinished file that holds something is kept for the next try, an empty one is removed.
@@ -197,7 +211,7 @@ def _download(part: BinaryIO, url: str, sha256: str | None, progress: bool) -> N
         found = digest(Path(part.name))
         part.truncate(0)
         raise WeightsError(
-            f"{url} gave a file with SHA-256 {found[: max(8, len(sha256 or ''))]}..., expected {sha256}; "
+            f"{shown(url)} gave a file with SHA-256 {found[: max(8, len(sha256 or ''))]}..., expected {sha256}; "
             "nothing was kept, try again later or get the file elsewhere"
         )
     os.fsync(part.fileno())
@@ -221,7 +235,7 @@ def _receive_all(part: BinaryIO, url: str, show: Callable[[int, int | None], Non
             error.close()
             if error.code < 500 and error.code not in (408, 429):
                 raise DownloadError(
-                    f"{url} cannot be fetched (HTTP {error.code} {error.reason}); {_by_hand(url)}"
+                    f"{shown(url)} cannot be fetched (HTTP {error.code} {error.reason}); {_by_hand(url)}"
                 ) from None
             reason = f"HTTP {error.code} {error.reason}"
         except urllib.error.URLError as error:
@@ -234,7 +248,7 @@ def _receive_all(part: BinaryIO, url: str, show: Callable[[int, int | None], Non
                 return
             reason = f"the connection broke off after {size} of {total} bytes"
         failures = 1 if part.seek(0, os.SEEK_END) > before else failures + 1
-    raise DownloadError(f"{url} cannot be fetched ({reason}, {RETRIES + 1} tries); {_by_hand(url)}")
+    raise DownloadError(f"{shown(url)} cannot be fetched ({reason}, {RETRIES + 1} tries); {_by_hand(url)}")
 
 
 def _receive(part: BinaryIO, url: str, show: Callable[[int, int | None], None]) -> int | None:
@@ -242,7 +256,7 @@ def _receive(part: BinaryIO, url: str, show: Callable[[int, int | None], None]) 
     have = part.seek(0, os.SEEK_END)
     headers = {"User-Agent": "pixelwise"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
+        response = urllib.request.urlopen(_request(url, headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
@@ -289,7 +303,12 @@ def _bar(name: str, progress: bool) -> Iterator[Callable[[int, int | None], None
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -353,9 +372,17 @@ def _read_safetensors(path: Path) -> Any:
         raise MissingExtraError("reading safetensors", "torch") from error
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise WeightsError(
-            f"weights {path} are damaged or incomplete ({error}); get the file again"
+    except (
+        SafetensorError,
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
+        raise WeightsError(  # the others: kinds of numbers that torch does not have
+            f"weights {path} are damaged or incomplete ({_first_line(error)}); get the file again"
         ) from error
 
 
@@ -369,6 +396,7 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
     import numpy as np
     import torch
 
+    refuse_inflated(path)
     types = {type(np.dtype(code)) for code in "?bhilqBHILQefd"}
     scalar = np.float64(0).__reduce__()[0]  # moved between NumPy 1 and 2
     data: list[Any] = [argparse.Namespace, np.dtype, *types]
@@ -387,11 +415,30 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
             f"{path} is a pickle that would run code ({found[1]}), expected tensors only; if you trust "
             "its maker, read it with load_state_dict(path, allow_pickle=True) and save it as safetensors"
         ) from error
-    except (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, ImportError) as error:
-        what = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    except Exception as error:  # whatever the reader of a damaged file met
         raise WeightsError(
-            f"weights {path} are damaged or incomplete ({what}); get the file again"
+            f"weights {path} are damaged or incomplete ({_first_line(error)}); get the file again"
         ) from error
+
+
+def refuse_inflated(path: Path) -> None:
+    """WeightsError for a torch file that promises far more bytes than it has; torch writes them uncompressed."""
+    import zipfile
+
+    with open(path, "rb") as stream:
+        if stream.read(4) != b"PK\x03\x04":
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            promised = sum(entry.file_size for entry in archive.infolist())
+    except Exception as error:  # a damaged directory has as many faces as fields
+        raise WeightsError(
+            f"weights {path} are damaged or incomplete ({_first_line(error)}); get the file again"
+        ) from error
+    if promised > PROMISES * path.stat().st_size + 2**20:
+        raise WeightsError(
+            f"{path} has {path.stat().st_size:,} bytes and would unfold to {promised:,}, which no file of weights does"
+        )
 
 
 def unwrap(content: Any, where: object) -> dict[str, Tensor]:
@@ -424,10 +471,22 @@ def unwrap(content: Any, where: object) -> dict[str, Tensor]:
             f"{where} holds no plain state dict: {_few(odd)} {'is' if len(odd) == 1 else 'are'} no tensors; "
             "pass the part that holds the network's state dict"
         )
+    _refuse_empty_promises(tensors, where)
     for prefix in ("module.", "_orig_mod."):  # DistributedDataParallel, torch.compile
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
+
+
+def _refuse_empty_promises(tensors: Mapping[str, Tensor], where: object) -> None:
+    """WeightsError for tensors that together have far more numbers than lie in memory, as strides of 0 make them."""
+    kept = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors.values()}
+    promised = sum(tensor.nbytes for tensor in tensors.values())
+    if promised > PROMISES * sum(kept.values()) + 2**20:
+        raise WeightsError(
+            f"the tensors of {where} would have {promised:,} bytes, and {sum(kept.values()):,} are there; get the file "
+            "again"
+        )
 
 
 def _tensor(value: Any) -> Tensor | None:
@@ -436,7 +495,7 @@ def _tensor(value: Any) -> Tensor | None:
     import torch
 
     if torch.is_tensor(value):
-        return value
+        return value if value.layout is torch.strided and not value.is_quantized else None
     if not isinstance(value, (np.ndarray, np.generic, list, tuple)):
         return None
     try:
@@ -457,8 +516,17 @@ def load_into(
 
     source: what to call the weights in an error. ignore: beginnings of names that the weights may have too
     many, such as "aux_classifier.". Counters of batch norm ("num_batches_tracked") may be missing, as in
-    files from before torch 0.4.1. Raises WeightsError naming missing, surplus and wrong-shaped keys.
+    files from before torch 0.4.1. Floats of another width are converted to the model's, and floats that are whole where
+    the model counts in integers; integers, booleans and complex numbers where floats are expected are refused. Raises
+    WeightsError naming missing, surplus and wrong-shaped keys, and those of another kind.
     """
+    model.load_state_dict(fitting(model, state_dict, source=source, ignore=ignore), strict=True)
+
+
+def fitting(
+    model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str, ignore: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """The tensors that `load_into` copies, for a model that need hold no values yet; raises as that."""
     own = model.state_dict()
     given = {
         name: tensor for name, tensor in state_dict.items() if name in own or not name.startswith(ignore)
@@ -468,8 +536,8 @@ def load_into(
     surplus = [name for name in given if name not in own]
     misshapen = [name for name in own if name in given and own[name].shape != given[name].shape]
     if not (missing or surplus or misshapen):
-        model.load_state_dict(given, strict=True)
-        return
+        check_kinds(given, own, source)
+        return given
     parts = []
     if missing:
         parts.append(f"{len(missing)} keys missing ({_few(missing)})")
@@ -492,6 +560,22 @@ def load_into(
     raise WeightsError(f"{source} does not fit {type(model).__name__}: {', '.join(parts)}; {advice}")
 
 
+def check_kinds(given: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> None:
+    """WeightsError, which names it, for a tensor whose numbers are of a kind that the model's cannot be made of."""
+    for name, tensor in given.items():
+        if name not in own or tensor.dtype == own[name].dtype:
+            continue
+        floats, here = own[name].is_floating_point(), tensor.is_floating_point()
+        if here and not floats and not tensor.is_meta:
+            here = not bool((tensor.float() % 1 == 0).all())  # false for NaN and infinity as well
+        if here != floats or tensor.is_complex():
+            kind, wanted = (str(t.dtype).removeprefix("torch.") for t in (tensor, own[name]))
+            raise WeightsError(
+                f"{source} holds {kind} in {name}, where {wanted} is expected; if they are quantised, take the file "
+                "with floats"
+            )
+
+
 def _classes_of_weights(
     model: nn.Module, misshapen: list[str], given: Mapping[str, Tensor], own: Mapping[str, Tensor]
 ) -> int | None:
@@ -504,6 +588,10 @@ def _classes_of_weights(
         for name in misshapen
     ]
     return rows.pop() if len(rows) == 1 and all(fits) else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _few(names: list[str]) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.checkpoints.huggingface.meaning import labels_of
-from pixelwise.checkpoints.huggingface.values import MOST, SHORT, Values
+from pixelwise.checkpoints.huggingface.values import MOST, Values
 from pixelwise.encoders import convnext, mit, swin
 from pixelwise.errors import WeightsError
+from pixelwise.untrusted import SHORT
 
 ARCHITECTURES = {
     "SegformerForSemanticSegmentation": "segformer",

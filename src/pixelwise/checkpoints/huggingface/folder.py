@@ -17,13 +17,14 @@ from pixelwise import models
 from pixelwise.catalog import CATALOG
 from pixelwise.checkpoints.huggingface.config import Said, read_config
 from pixelwise.checkpoints.huggingface.meaning import PREPROCESSOR, labels_of, preprocess_of
-from pixelwise.checkpoints.huggingface.values import SHORT, Values, read_values
+from pixelwise.checkpoints.huggingface.values import Values, read_values
 from pixelwise.checkpoints.reading import HUB_FILES, Source, file_of
 from pixelwise.encoders import convnext, mit, swin
 from pixelwise.errors import PixelwiseWarning, WeightsError
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
 from pixelwise.models import segformer
+from pixelwise.untrusted import SHORT
 from pixelwise.weights.card import Card, Outputs
 from pixelwise.weights.origin import Origin
 

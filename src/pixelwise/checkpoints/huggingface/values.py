@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pixelwise import untrusted
 from pixelwise.errors import WeightsError
-
-MAX_BYTES = 2**24
-"""Of a configuration; those of 150 classes have 10 KB."""
+from pixelwise.untrusted import SHORT, Plain
 
 MOST = 2**16
 """The largest whole number that a configuration may hold."""
-
-SHORT = reprlib.Repr()
-SHORT.maxlist = SHORT.maxtuple = SHORT.maxdict = 8
-SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 60
-"""Of values in sentences."""
 
 
 class Values:
@@ -113,12 +105,4 @@ def is_number(value: Any) -> bool:
 
 def read_values(path: Path) -> dict[str, Any]:
     """The object in a JSON file; WeightsError for anything else."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise WeightsError(f"{path} has {path.stat().st_size:,} bytes, expected a configuration of a few")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise WeightsError(f"{path} is no JSON ({str(error).splitlines()[0]})") from error
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path} holds {SHORT.repr(values)}, expected an object of keys and values")
-    return values
+    return untrusted.read(path, dict[str, Plain], str(path), error=WeightsError)

@@ -10,11 +10,13 @@ from typing import Any
 
 from torch import nn
 
+from pixelwise import untrusted
 from pixelwise.checkpoints.smp.config import config_of
 from pixelwise.checkpoints.smp.tensors import to_theirs
 from pixelwise.checkpoints.writing import TENSOR_FILES, write_tensors
 from pixelwise.errors import WeightsError
 from pixelwise.files import writing
+from pixelwise.untrusted import Sizes
 from pixelwise.weights.origin import origin_of
 from pixelwise.weights.renames import Tensors
 
@@ -26,11 +28,8 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = Path(folder) / "config.json"
     if not path.is_file():
         return None
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise WeightsError(f"{path} is no JSON: {error}") from error
-    return config if isinstance(config, dict) and "_model_class" in config else None
+    config = untrusted.read(path, dict[str, Sizes], os.fspath(path), error=WeightsError)
+    return config if "_model_class" in config else None
 
 
 def write(network: nn.Module, out: str | os.PathLike[str], *, overwrite: bool = False) -> str:

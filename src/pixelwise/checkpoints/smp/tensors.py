@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pixelwise.checkpoints.making import plausible
 from pixelwise.checkpoints.smp import encoders
 from pixelwise.checkpoints.smp.config import origin_from_config
 from pixelwise.checkpoints.smp.encoders import flat, own_names, renamed_back, timm_whole
@@ -29,14 +30,15 @@ def read(config: Mapping[str, Any], tensors: Tensors) -> tuple[Origin, Tensors]:
     """
     origin = origin_from_config(config)
     try:
-        wanted = own_names(origin)
-    except PixelwiseError:
+        with plausible(len(tensors)):
+            wanted = own_names(origin)
+            ours, unused = to_ours(origin, tensors, wanted)
+    except (PixelwiseError, KeyError, IndexError, StopIteration):
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever a builder meets in arguments that nobody has looked at
         raise WeightsError(
-            f"the encoder of {origin} cannot be built as config.json asks: {str(error).splitlines()[0]}"
+            f"the encoder of {origin} cannot be built as config.json asks: {str(error)[:200] or type(error).__name__}"
         ) from error
-    ours, unused = to_ours(origin, tensors, wanted)
     _check_classes(ours, origin.arguments["num_classes"])
     kept = {key: config[key] for key in ("activation", "upsampling") if key in config}
     return replace(origin, beside={"tensors": unused, "config": kept}), ours

@@ -1,0 +1,42 @@
+"""What is printed for people: one line each, in which the name of a file can do nothing to the terminal."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import sys
+from typing import TextIO
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, line separators, and what turns the direction of the text that follows."""
+
+
+def printable(text: object) -> str:
+    """`text` on one line: what would control the terminal, end the line or turn it round becomes its escape (\\x1b)."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def say(line: object, *, file: TextIO | None = None) -> None:
+    """Print one line of results on standard output, or on `file`, at once."""
+    print(printable(line), file=file or sys.stdout, flush=True)
+
+
+def note(sentence: object) -> None:
+    """Print a sentence about the work, not its result, on standard error: "pixelwise: ..."."""
+    say(f"pixelwise: {' '.join(str(sentence).split())}", file=sys.stderr)
+
+
+def print_any_name() -> None:
+    """From now on names that are bytes and no text are printed as those bytes, and what the terminal has no sign for
+    as an escape; printing never fails for a name."""
+    codecs.register_error("pixelwise", _as_bytes)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="pixelwise")
+
+
+def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)

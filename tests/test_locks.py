@@ -1,0 +1,257 @@
+"""Two runs at once never write in one place: the second says who is at work there, and a dead one holds nobody up."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from drawn import draw_folder
+from pixelwise import files, locks
+from pixelwise.cli.app import app
+from pixelwise.errors import InputError, OutputError, PixelwiseWarning
+from pixelwise.files import LOCK, claimed, held
+from pixelwise.pipeline.journal import JOURNAL
+from pixelwise.segmenter import Segmenter
+from test_leftovers import labels, noise, unfinished
+from tiny import quadrants
+
+HOLD = "import sys; from pathlib import Path; from pixelwise.files import held, claimed\n"
+posix = pytest.mark.skipif(os.name != "posix", reason="of Unix")
+
+
+def started(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process that runs the code."""
+    run = [sys.executable, "-c", HOLD + code, *map(str, arguments)]
+    return subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def at_work(code: str, *arguments: object) -> Iterator[int]:
+    """Run the code in a process that says "at work"; its id. It is killed in the end."""
+    with started(code, *arguments) as process:
+        assert process.stdout.readline() == "at work\n"
+        yield process.pid
+        process.kill()
+
+
+def command(*arguments: object) -> Exception | None:
+    """What a command raises; None where it does its work."""
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    return None if result.exit_code == 0 else result.exception
+
+
+def test_who_holds_a_lock_is_said_to_a_process_and_to_a_thread(tmp_path):
+    waits = "with held(Path(sys.argv[1]), 'it'): print('at work', flush=True); sys.stdin.read()"
+    with at_work(waits, tmp_path / "lock") as process:
+        says = f"it is being worked on by another run .process {process}.; wait"
+        with pytest.raises(OutputError, match=says), held(tmp_path / "lock", "it"):
+            pass
+    assert (tmp_path / "lock").exists()
+    found = []
+
+    def try_it():
+        try:
+            with held(tmp_path / "lock", "it"):
+                found.append("got it")
+        except OutputError as error:
+            found.append(str(error))
+
+    with held(tmp_path / "lock", "it"):  # at once, whatever the dead one has left
+        thread = threading.Thread(target=try_it)
+        thread.start()
+        thread.join()
+    try_it()
+    assert f"process {os.getpid()}" in found[0]
+    assert found[1] == "got it"
+    assert not list(tmp_path.iterdir())
+
+
+@posix
+def test_what_was_forked_off_does_not_hold_what_its_parent_held(tmp_path):
+    """As the processes that load pictures for a training run, which outlive a kill by some seconds."""
+    forks = """
+import os
+ready, say = os.pipe()
+with held(Path(sys.argv[1]), 'it'):
+    child = os.fork()
+    if not child:
+        os.write(say, b'.')
+        sys.stdin.read()
+        os._exit(0)
+    os.read(ready, 1)
+    print(child, flush=True)
+    sys.stdin.read()
+"""
+    with started(forks, tmp_path / "lock") as process:
+        child = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        os.kill(child, 0)  # it is still there
+        with held(tmp_path / "lock", "it"):
+            pass
+        process.stdin.close()
+
+
+@posix
+def test_a_lock_that_is_a_link_is_refused_and_nothing_is_written_through_it(tmp_path):
+    other = tmp_path / "mine.txt"
+    other.write_text("mine")
+    for target in (other, tmp_path / "not there"):
+        (tmp_path / "lock").symlink_to(target)
+        with pytest.raises(OutputError, match="lock: it is a link; remove it"):
+            held(tmp_path / "lock", "it").__enter__()
+        (tmp_path / "lock").unlink()
+    assert other.read_text() == "mine"
+    assert not (tmp_path / "not there").exists()
+
+
+@posix
+def test_a_disc_without_locks_is_warned_of_and_used(tmp_path, monkeypatch):
+    import fcntl
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.warns(PixelwiseWarning, match=f"{tmp_path} lies on a disc that knows no locks"):  # noqa: SIM117
+        with held(tmp_path / "lock", "it"), files.writing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("whole")
+    with pytest.warns(PixelwiseWarning, match="no locks"), claimed(tmp_path, [tmp_path / "b.txt"]):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_other_trouble_with_a_lock_is_one_sentence(tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(locks, "take", read_only)
+    for attempt in (held(tmp_path / "lock", "it"), claimed(tmp_path, []), files.writing(tmp_path / "a.txt")):
+        with pytest.raises(OutputError, match=r"cannot write .*Read-only file system; choose"):
+            attempt.__enter__()
+
+
+CLAIM = (
+    "with claimed(Path(sys.argv[1]), map(Path, sys.argv[2:])): print('at work', flush=True); sys.stdin.read()"
+)
+
+
+def test_runs_share_a_folder_as_long_as_they_write_no_file_of_each_other(colors_model, tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        Image.fromarray(quadrants()).save(tmp_path / name / f"{name}.png")
+    out, more = tmp_path / "out", ["--model", colors_model, "--out", tmp_path / "out", "--format", "npy"]
+    with at_work(CLAIM, out, out / "a.npy", out / "b.npy") as process:
+        for sources in (["b"], ["c", "b"]):
+            error = command("segment", *(tmp_path / source for source in sources), *more)
+            assert isinstance(error, OutputError), error
+            assert f"b.npy is being worked on by another run (process {process})" in str(error)
+        assert not list(out.glob("*.npy"))
+        assert command("segment", tmp_path / "c", *more) is None
+    assert list(out.glob(".pixelwise-run-*"))
+    assert command("segment", tmp_path / "b", *more) is None
+    assert {path.name for path in out.iterdir()} == {"b.npy", "c.npy"}
+
+
+def test_of_many_that_claim_a_file_at_once_one_gets_it(tmp_path):
+    races = """
+sys.stdin.readline()
+try:
+    with claimed(Path(sys.argv[1]), [Path(sys.argv[1], 'it')]):
+        print('got it', flush=True)
+        sys.stdin.read()
+except Exception as error:
+    print(error, flush=True)
+"""
+    processes = [started(races, tmp_path) for _ in range(4)]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    lines = [process.stdout.readline().strip() for process in processes]
+    for process in processes:
+        process.communicate()
+    (first,) = (process for process, line in zip(processes, lines, strict=True) if line == "got it")
+    assert sum(f"it is being worked on by another run (process {first.pid})" in line for line in lines) == 3
+
+
+def test_nothing_is_left_of_a_claim_where_nothing_was_written(colors_model, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "worse.png").write_bytes(b"no picture")
+    sources = [tmp_path / "bad.png", tmp_path / "worse.png"]
+    assert command("segment", *sources, "--model", colors_model, "--out", tmp_path / "out") is not None
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def train(tmp_path):
+    """The arguments of a short run in the folder `out`."""
+    config = {"steps": 1, "batch_size": 2, "model": "unet", "model_options": {"width": 4}, "image_size": 64}
+    data = str(draw_folder(tmp_path / "data", 4))
+    (tmp_path / "wanted.json").write_text(json.dumps({**config, "workers": 0, "data": data}))
+    return ["train", "--config", tmp_path / "wanted.json", "--out", tmp_path / "out"]
+
+
+def test_of_two_evaluations_in_one_folder_the_second_says_who_is_at_work(colors_model, tmp_path):
+    data, out = draw_folder(tmp_path / "data", 2), tmp_path / "out"
+    with held(out / LOCK, "it"):
+        error = command("evaluate", "--data", data, "--model", colors_model, "--out", out)
+        assert isinstance(error, InputError), error
+        assert f"out is being worked on by another run (process {os.getpid()})" in str(error)
+        assert [path.name for path in out.iterdir()] == [LOCK]
+
+
+@pytest.mark.slow
+def test_of_two_trainings_in_one_folder_the_second_says_who_is_at_work(train, tmp_path):
+    run, says = tmp_path / "out", f"out is being worked on by another run (process {os.getpid()})"
+    for lock in (LOCK, ".checkpoint.pt.lock"):  # the latter is held by `fit`, where it is called by itself
+        with held(run / lock, "it"):
+            assert says in str(command(*train))
+            assert not (run / "checkpoint.pt").exists()
+    assert command(*train) is None
+    with held(run / LOCK, "it"):
+        assert says in str(command("train", "--out", run, "--resume"))
+
+
+def test_a_video_is_written_by_one_run_at_a_time(colors_model, tmp_path):
+    pytest.importorskip("av")
+    from fractions import Fraction
+
+    from pixelwise.sources.video import VideoWriter
+
+    with VideoWriter(tmp_path / "v.mp4", (40, 60), Fraction(10)) as writer:
+        writer.add(np.zeros((40, 60, 3), np.uint8), Fraction(0))
+    run = ["segment", tmp_path / "v.mp4", "--model", colors_model, "--out", tmp_path / "out"]
+    with held(tmp_path / "out" / ".v.overlay.mp4.lock", "it"):
+        assert f"v.overlay.mp4 is being worked on by another run (process {os.getpid()})" in str(
+            command(*run)
+        )
+    assert command(*run) is None
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["v.overlay.mp4"]
+
+
+@pytest.mark.slow
+def test_of_runs_that_resume_one_raster_at_once_none_writes_beside_another(
+    colors_model, tmp_path, monkeypatch
+):
+    """As typed, and all started together: one is at work at a time, whichever, and the map is what one alone writes."""
+    run, _ = unfinished(tmp_path, colors_model, monkeypatch)
+    start = [sys.executable, "-m", "pixelwise", *map(str, run), "--resume"]
+    processes = [subprocess.Popen(start, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [process.communicate()[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert 0 in codes, said
+    for code, words in zip(codes, said, strict=True):
+        assert code == 0 or (code == 2 and "is being worked on by another run (process " in words), words
+    np.testing.assert_array_equal(labels(tmp_path / "out"), Segmenter(colors_model)(noise(), tile=64).labels)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {JOURNAL, "map.labels.tif"}
