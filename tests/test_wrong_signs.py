@@ -21,7 +21,7 @@ from pixelwise import LabelSet, Segmenter, SegmentOptions
 from pixelwise.cli import app
 from pixelwise.datasets.sample import Sample
 from pixelwise.errors import InputError, PixelwiseError
-from pixelwise.inference.plan import plan
+from pixelwise.inference.plan import plan, seams
 from pixelwise.inference.preprocess import Preprocess, normalize
 from pixelwise.inference.tiling import Tiling
 from pixelwise.inference.tta import augmented
@@ -33,7 +33,7 @@ from pixelwise.pipeline.raster import segment_raster
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import usual_workers
 from pixelwise.training.loop import fit
-from pixelwise.training.optimize import learning_rate
+from pixelwise.training.optimize import learning_rate, make_optimizer
 from pixelwise.transforms.augment import Augment
 from pixelwise.transforms.torchvision import joint
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
@@ -153,6 +153,18 @@ def test_the_memory_of_a_plan_is_the_networks_and_that_of_stitching(monkeypatch)
     sums = 4 * (4 + 1) * (down * 200 + across * 32 + 32 * 32)
     assert made.memory_bytes == 7_000_000 + sums + 200 * (2 * 3 * 32 + 5 * 32)
     assert (made.tiles, made.seconds) == (grid.count, 0.5 * grid.count)
+
+
+@pytest.mark.parametrize("overlap", [(16, 2), (2, 16)])
+def test_seams_are_compared_where_neighbours_share_more_in_one_direction_than_in_the_other(overlap):
+    picture = noise(90, 90)
+    found = seams(
+        lambda top, bottom: picture[top:bottom], (90, 90), lambda images: images, tiling=Tiling(32, overlap)
+    )
+    grid = Tiling(32, overlap).grid((90, 90))
+    assert len(found.by_depth) == -(-max(grid.overlap(0), grid.overlap(1)) // 2)
+    assert (found.different, found.share) == (0, 0)  # which sees one pixel at a time
+    assert found.pixels > 0
 
 
 # Augmentation
@@ -285,6 +297,23 @@ def test_the_warm_up_rises_in_equal_steps_to_the_peak_and_not_from_nothing():
     assert [learning_rate(step, 8, cosine) for step in (0, 2, 4, 6)] == pytest.approx(
         [2, 1 + 0.5**0.5, 1, 1 - 0.5**0.5]
     )
+
+
+def test_the_optimiser_is_the_one_that_was_asked_for():
+    """By gradients of 1 both move by the learning rate, and again at the second step, where SGD's momentum adds."""
+    for name, kind, second in (("sgd", torch.optim.SGD, 1.5), ("adamw", torch.optim.AdamW, 1.0)):
+        network = torch.nn.Conv2d(1, 1, 1, bias=False)
+        network.weight.data.fill_(1)
+        config = TrainConfig(steps=2, optimizer=name, peak_lr=0.1, momentum=0.5, weight_decay=0.0)
+        optimizer = make_optimizer(network, config)
+        assert type(optimizer) is kind
+        moved = []
+        for _ in range(2):
+            before = float(network.weight.detach())
+            network.weight.grad = torch.ones_like(network.weight)
+            optimizer.step()
+            moved.append(before - float(network.weight.detach()))
+        assert moved == pytest.approx([0.1, 0.1 * second], rel=1e-4)
 
 
 def test_a_step_takes_batch_times_accumulate_times_processes():

@@ -47,7 +47,7 @@ MATCHING = {
     for package, files in (
         (
             "inference",
-            "tta tiling decide preprocess segmenter cleanup options crf meaning segmentation sources cli",
+            "tta tiling decide preprocess segmenter cleanup options crf meaning opening segmentation sources cli",
         ),
         ("metrics", "metrics boundary_scores calibration membranes evaluate"),
         ("losses", "losses loss_values training"),
