@@ -23,6 +23,7 @@ from pixelwise.errors import ImageError, InputError, OutputError, PixelwiseError
 from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.segmenter import Segmenter
+from pixelwise.sources.raster import open_raster
 from test_sources import land, rasterio, tifffile, write_tiff, zarr
 from tiny import write_colors_model
 
@@ -229,6 +230,9 @@ RASTERS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a quarter of a million rows": (
         lambda d: sparse(d / "a.tif", 250_000, 250_000, tiled=True, blockxsize=16384, blockysize=16384,
                          compress="deflate"), "62,500,000,000 pixels.*--max-raster-pixels"),
+    "tiles that are not there": (
+        lambda d: sparse(d / "a.tif", 100_000, 100_000, tiled=True, blockxsize=512, blockysize=512),
+        "most of it is not there.*--max-raster-pixels"),
     "one strip of all rows": (
         lambda d: sparse(d / "a.tif", 60_000, 60_000, blockysize=60_000, dtype="uint16", compress="deflate"),
         "GB of memory.*--max-memory-mb"),
@@ -388,6 +392,22 @@ def test_what_a_large_raster_will_take_is_said_before_the_first_tile(segmenter, 
     assert any(" 200 x 170 pixels, 30 tiles, about " in note and "34 kB on disk" in note for note in notes), (
         notes
     )
+
+
+def test_a_raster_that_is_mostly_empty_is_read_where_the_limit_that_is_named_is_passed(tmp_path):
+    path = sparse(tmp_path / "a.tif", 4000, 3000, tiled=True, blockxsize=2048, blockysize=2048)
+    with pytest.raises(InputError, match="most of it is not there") as error:
+        open_raster(path, max_pixels=1_000_000_000)
+    raster = open_raster(path, max_pixels=int(re.findall(r"the limit to (\d+)", str(error.value))[0]))
+    assert raster.size_hw == (4000, 3000)
+    raster.close()
+    full = tmp_path / "full.tif"
+    with (
+        rasterio.open(path) as file,
+        rasterio.open(full, "w", **{**file.profile, "compress": "deflate"}) as copy,
+    ):
+        copy.write(np.zeros((3, 4000, 3000), np.uint8))
+    open_raster(full, max_pixels=1_000_000_000).close()  # a thousandth of its values, but all there
 
 
 def test_a_label_file_that_declares_too_much_is_refused(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 
 from hostile.cases import KINDS, Case, every
 from hostile.guard import Guard
-from hostile.waiting import WAITING
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX")
 
@@ -18,8 +17,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of a pro
 def parameters() -> Iterator[object]:
     for kind, case in every():
         marks = [pytest.mark.slow] if case.slow else []
-        if case.name in WAITING.get(kind, ()):
-            marks.append(pytest.mark.xfail(strict=True, reason="not yet mended"))
         yield pytest.param(kind, case, id=f"{kind}-{case.name}", marks=marks)
 
 

@@ -6,6 +6,7 @@ and axes, through tifffile and zarr. All of them become the same thing, `Raster`
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 from collections.abc import Sequence
@@ -29,6 +30,12 @@ SAMPLE = 1000
 CACHE_BYTES = 64_000_000
 """What GDAL may keep of decoded blocks, or two rows of blocks where that is more; its own default is a twentieth of
 the memory, which a large raster would fill."""
+
+MOSTLY_EMPTY = 100
+"""Of a raster that is nearly empty so many times fewer pixels are allowed."""
+
+COMPRESSED = 10_000
+"""Times that the values of a raster may be larger than its file; deflate reaches 1032."""
 
 A_BLOCK = 1024
 """Pixels that a block counts as where it is smaller: finding it costs about what so many do."""
@@ -130,8 +137,8 @@ def open_raster(
     the 2nd and the 98th percentile of the chosen bands together, so that colours keep their balance, over at most
     1000 x 1000 of its pixels that have data; `notes` says which values these are. allow_remote: also what the file
     names in other files or on the network, such as the parts of a VRT. max_pixels: refuse more, a stored piece of less
-    than 1024 counting as 1024. max_memory: bytes that a read, its largest stored piece decoded, may take; None is half
-    of what is free.
+    than 1024 counting as 1024, and of a file that is nearly empty more than a hundredth.
+    max_memory: bytes that a read, its largest stored piece decoded, may take; None is half of what is free.
 
     Raises ImageError for what cannot be opened, InputError for bands that do not exist or do not fit the network, and
     for what is beyond the limits, before anything of its size is allocated.
@@ -147,6 +154,8 @@ def open_raster(
         low, high = scale or (None, None)
         raster = Raster(rows, chosen, low, high, tuple(notes))
         check_memory(f"reading {path}", raster.needs(1), max_memory, LOWER)
+        if not allow_remote:  # whose parts lie elsewhere
+            _check_stored(rows, path, max_pixels)
         if scale is not None and not scale[0] < scale[1]:
             raise InputError(f"scale needs two values, the smaller first, got {scale[0]:g} and {scale[1]:g}")
         if scale is None and rows.dtype != np.uint8:
@@ -174,6 +183,24 @@ def _check_size(rows: Rows, path: Path, max_pixels: int) -> None:
     raise ImageError(
         f"{path} has {counted}, more than the limit of {max_pixels:,} for rasters; if it is to be trusted, raise the "
         "limit (max_raster_pixels, --max-raster-pixels)"
+    )
+
+
+def _check_stored(rows: Rows, path: Path, max_pixels: int) -> None:
+    """Refuse a raster of many pixels and hardly any bytes: tiles that are not there cost as much as others."""
+    h, w = rows.height, rows.width
+    if h * w * MOSTLY_EMPTY <= max_pixels:
+        return
+    least = h * w * len(rows.names) * rows.dtype.itemsize // COMPRESSED
+    stored = 0
+    for file in path.rglob("*") if path.is_dir() else path.parent.glob(f"{glob.escape(path.stem)}.*"):
+        stored += file.stat().st_size if file.is_file() else 0
+        if stored >= least:
+            return
+    raise ImageError(
+        f"{path} has {h} x {w} = {h * w:,} pixels in {stored:,} bytes, so most of it is not there, and of such a "
+        f"raster {max_pixels // MOSTLY_EMPTY:,} pixels are allowed; cut out what is there (gdal_translate -projwin), "
+        f"or, if you trust it, raise the limit to {h * w * MOSTLY_EMPTY} (--max-raster-pixels, max_raster_pixels)"
     )
 
 
