@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import io
+import os
 import re
 import struct
 import sys
@@ -97,6 +98,25 @@ class Failed(Exception):
         self.code = code
 
 
+@contextlib.contextmanager
+def own_stderr() -> Iterator[list[str]]:
+    """The process's own standard error, as a command has it; what is written there, also by libraries in C."""
+    said = [""]
+    kept, place = os.dup(2), os.memfd_create("stderr")
+    os.dup2(place, 2)
+    assert sys.__stderr__ is not None
+    try:
+        with contextlib.redirect_stderr(sys.__stderr__):
+            yield said
+    finally:
+        sys.__stderr__.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        with open(place, "rb") as file:
+            file.seek(0)
+            said[0] = file.read().decode("utf-8", "replace")
+
+
 def typed(*words: str) -> Callable[[Place], Answer]:
     """`pixelwise WORDS`, in the folder of the case; "{outside}" and "{address}" stand for those of the place.
 
@@ -110,19 +130,16 @@ def typed(*words: str) -> Callable[[Place], Answer]:
             "pixelwise", *(w.format(outside=place.outside, address=place.address) for w in words)
         ]  # fmt: skip
         out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
-        said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
         code = 0
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+            with contextlib.redirect_stdout(out), own_stderr() as said:
                 main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         finally:
             sys.argv = before
-        texts = []
-        for stream in (out, said):
-            stream.flush()
-            texts.append(stream.buffer.getvalue().decode("utf-8", "replace"))  # type: ignore[attr-defined]
+        out.flush()
+        texts = [out.buffer.getvalue().decode("utf-8", "replace"), said[0]]  # type: ignore[attr-defined]
         if words[0] == "train":  # which also says how it goes
             texts[1] = "".join(line for line in texts[1].splitlines(True) if line.startswith("pixelwise: "))
         if code and texts[1]:
