@@ -108,7 +108,7 @@ def kill_at_every_write(out: Path) -> list:
             lambda point=point: die_at(point, out / "died_in", lambda: saving.save_state(new, path))
         )
         code = ended(child)
-        state = saving.load_state(path)
+        state = saving.load_state(path, {"weights": torch.Tensor, "step": int})
         assert (state["weights"] == state["step"]).all()
         if code == 0:
             return seen

@@ -24,7 +24,7 @@ from pixelwise.labels import LabelSet
 from pixelwise.limits import check_memory
 from pixelwise.outputs.areas import Rows, present, projection, square_metres_per_pixel
 from pixelwise.outputs.polygons import Polygon, blank, check_size, fill, finished, of_each, simplify, trace
-from pixelwise.sources.gdal import open_dataset
+from pixelwise.sources.gdal import open_dataset, told
 
 _TILE = 256
 
@@ -75,7 +75,7 @@ def read_raster(path: str | os.PathLike[str]) -> NDArray[Any]:
 
     Raises ImageError for what `sources.gdal.open_dataset` refuses, MissingExtraError without rasterio.
     """
-    with open_dataset(Path(path)) as file:
+    with open_dataset(Path(path)) as file, told(f"{path} cannot be read"):
         size = file.height * file.width * np.dtype(file.dtypes[0]).itemsize
         tall, wide = file.block_shapes[0]
         needed = size + 3 * tall * wide * sum(np.dtype(kind).itemsize for kind in file.dtypes)

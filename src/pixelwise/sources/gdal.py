@@ -57,20 +57,19 @@ def open_dataset(path: Path, *, allow_remote: bool = False) -> Any:
         driver = None if allow_remote else _driver(path)
         for beside in () if allow_remote else _opened_besides(path):
             _check_besides(beside)
-        with quiet():
+        with quiet(), told(f"{path} is not a raster that GDAL can read"):
             # The whole path, because rasterio takes a folder named "http:" or "zip:" for the beginning of an address.
             dataset = rasterio.open(os.path.abspath(path), driver=driver)
     except OSError as error:
-        if isinstance(error, rasterio.errors.RasterioError):
-            raise ImageError(f"{path} is not a raster that GDAL can read ({first_line(error)})") from error
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (rasterio.errors.RasterioError, UnicodeError, ValueError) as error:
-        if isinstance(error, ImageError):
-            raise
+    except ImageError:
+        raise
+    except (UnicodeError, ValueError) as error:
         raise ImageError(f"{path} is not a raster that GDAL can read ({first_line(error)})") from error
     try:
         if not allow_remote:
-            _refuse_others(dataset, path)
+            with told(f"{path} is not a raster that GDAL can read"):
+                _refuse_others(dataset, path)
     except BaseException:
         dataset.close()
         raise
@@ -142,6 +141,18 @@ def _refuse_others(dataset: Any, path: Path) -> None:
     for file in dataset.files:
         if os.path.dirname(os.path.abspath(file)) != folder:
             raise ImageError(f"{path} has {file} read, {ELSEWHERE}")
+
+
+@contextmanager
+def told(says: str) -> Iterator[None]:
+    """What GDAL finds wrong is an ImageError that begins so. rasterio lets some of GDAL's own errors through."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError) as error:
+        raise ImageError(f"{says} ({first_line(error)})") from error
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pixelwise.errors import ImageError, InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.limits import MAX_RASTER_PIXELS, check_memory
-from pixelwise.sources.gdal import first_line, open_dataset, quiet
+from pixelwise.sources.gdal import first_line, open_dataset, quiet, told
 
 SAMPLE = 1000
 """Rows and columns, at most, of what is looked at to find the range of values."""
@@ -264,7 +264,8 @@ class _Gdal:
     def __init__(self, path: Path, allow_remote: bool) -> None:
         self._file = open_dataset(path, allow_remote=allow_remote)
         try:
-            self._describe(path)
+            with quiet(), told(f"{path} is not a raster that GDAL can read"):
+                self._describe(path)
         except BaseException:
             self._file.close()
             raise
@@ -275,12 +276,8 @@ class _Gdal:
 
         self._path = path
         # GDAL opens what lies beside a file late: this may go wrong too.
-        try:
-            with quiet():
-                flags = self._file.mask_flag_enums
-                interleaved = self._file.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
-        except rasterio.errors.RasterioError as error:
-            raise ImageError(f"{path} is not a raster that GDAL can read ({first_line(error)})") from error
+        flags = self._file.mask_flag_enums
+        interleaved = self._file.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
         file = self._file
         color = [i + 1 for i, kind in enumerate(file.colorinterp) if kind != ColorInterp.alpha]
         if not color:
@@ -320,23 +317,21 @@ class _Gdal:
         return self._held + rows * columns * values
 
     def read(self, bands: Sequence[int], top: int, bottom: int, step: int = 1) -> Any:
-        import rasterio
         from rasterio.windows import Window
 
         window = Window(0, top, self.width, bottom - top)
         shape = (-(-(bottom - top) // step), -(-self.width // step))
         wanted = [1] if self._palette is not None else [self._bands[b] for b in bands]
         different = sorted(set(wanted))
+        what = f"rows {top} to {bottom} of {self._path} cannot be read"
         try:
-            with self._limit:
+            with told(what), self._limit:
                 values = self._file.read(different, window=window, out_shape=(len(different), *shape))
                 valid = (
                     None if self._complete else self._file.dataset_mask(window=window, out_shape=shape) > 0
                 )
-        except (rasterio.errors.RasterioError, MemoryError) as error:
-            raise ImageError(
-                f"rows {top} to {bottom} of {self._path} cannot be read ({first_line(error)})"
-            ) from error
+        except MemoryError as error:
+            raise ImageError(f"{what} ({first_line(error)})") from error
         if self._palette is not None:
             return np.ascontiguousarray(self._palette[values[0]][..., list(bands)]), valid
         order = [different.index(b) for b in wanted]
