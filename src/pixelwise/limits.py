@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import shutil
 from pathlib import Path
 
-from pixelwise.errors import InputError, OutputError
+from pixelwise.errors import ImageError, InputError, OutputError
 
 MAX_RASTER_PIXELS = 10_000_000_000
 """Default limit on the pixels of a raster, 100,000 x 100,000: hours of work."""
+
+
+MOSTLY_EMPTY = 100
+"""Of a raster that is nearly empty so many times fewer pixels are allowed."""
+
+COMPRESSED = 10_000
+"""Times that the values of a raster may be larger than its file; deflate reaches 1032."""
 
 
 def free_memory() -> int:
@@ -37,6 +45,26 @@ def check_memory(task: str, needed: int, allowed: int | None, advice: str) -> No
         raise InputError(
             f"{task} needs about {amount(needed)} of memory, more than {whose}, {amount(limit)}; {advice}"
         )
+
+
+def check_stored(path: Path, size_hw: tuple[int, int], declared: int, max_pixels: int, advice: str) -> None:
+    """Raise ImageError for a raster of many pixels and hardly any bytes: tiles that are not there cost as others do.
+
+    declared: bytes of its values, which it stores compressed or not at all. max_pixels: of rasters; of one that is
+    nearly empty a hundredth. advice: ends the sentence.
+    """
+    h, w = size_hw
+    if h * w * MOSTLY_EMPTY <= max_pixels:
+        return
+    stored = 0
+    for file in path.rglob("*") if path.is_dir() else path.parent.glob(f"{glob.escape(path.stem)}.*"):
+        stored += file.stat().st_size if file.is_file() else 0
+        if stored * COMPRESSED >= declared:
+            return
+    raise ImageError(
+        f"{path} has {h} x {w} = {h * w:,} pixels in {stored:,} bytes, so most of it is not there, and of such a "
+        f"raster {max_pixels // MOSTLY_EMPTY:,} pixels are allowed; cut out what is there (gdal_translate -projwin), {advice}"
+    )
 
 
 def check_disk(file: Path, needed: int) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet
-from pixelwise.limits import check_memory
+from pixelwise.limits import MAX_RASTER_PIXELS, check_memory, check_stored
 from pixelwise.outputs.areas import Rows, present, projection, square_metres_per_pixel
 from pixelwise.outputs.polygons import Polygon, blank, check_size, fill, finished, of_each, simplify, trace
 from pixelwise.sources.gdal import open_dataset, told
@@ -80,6 +80,14 @@ def read_raster(path: str | os.PathLike[str]) -> NDArray[Any]:
         tall, wide = file.block_shapes[0]
         needed = size + 3 * tall * wide * sum(np.dtype(kind).itemsize for kind in file.dtypes)
         check_memory(f"reading {path}", needed, None, "cut it into tiles with GDAL")
+        declared = size * file.count
+        check_stored(
+            Path(path),
+            file.shape,
+            declared,
+            MAX_RASTER_PIXELS,
+            "or fill it (gdal_translate -co SPARSE_OK=NO)",
+        )
         band: NDArray[Any] = file.read(1)
         return band
 

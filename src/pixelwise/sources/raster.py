@@ -6,7 +6,6 @@ and axes, through tifffile and zarr. All of them become the same thing, `Raster`
 
 from __future__ import annotations
 
-import glob
 import logging
 import math
 from collections.abc import Sequence
@@ -20,8 +19,10 @@ from numpy.typing import NDArray
 
 from pixelwise.errors import ImageError, InputError, MissingExtraError
 from pixelwise.georeference import Georeference
-from pixelwise.limits import MAX_RASTER_PIXELS, check_memory
+from pixelwise.limits import MAX_RASTER_PIXELS, MOSTLY_EMPTY, check_memory, check_stored
 from pixelwise.sources.gdal import first_line, open_dataset, quiet, told
+
+RASTER_OPTION = "--max-raster-pixels, max_raster_pixels"
 
 SAMPLE = 1000
 """Rows and columns, at most, of what is looked at to find the range of values."""
@@ -30,12 +31,6 @@ SAMPLE = 1000
 CACHE_BYTES = 64_000_000
 """What GDAL may keep of decoded blocks, or two rows of blocks where that is more; its own default is a twentieth of
 the memory, which a large raster would fill."""
-
-MOSTLY_EMPTY = 100
-"""Of a raster that is nearly empty so many times fewer pixels are allowed."""
-
-COMPRESSED = 10_000
-"""Times that the values of a raster may be larger than its file; deflate reaches 1032."""
 
 A_BLOCK = 1024
 """Pixels that a block counts as where it is smaller: finding it costs about what so many do."""
@@ -155,7 +150,10 @@ def open_raster(
         raster = Raster(rows, chosen, low, high, tuple(notes))
         check_memory(f"reading {path}", raster.needs(1), max_memory, LOWER)
         if not allow_remote:  # whose parts lie elsewhere
-            _check_stored(rows, path, max_pixels)
+            h, w = rows.height, rows.width
+            declared = h * w * len(rows.names) * rows.dtype.itemsize
+            advice = f"or, if you trust it, raise the limit to {h * w * MOSTLY_EMPTY} ({RASTER_OPTION})"
+            check_stored(path, (h, w), declared, max_pixels, advice)
         if scale is not None and not scale[0] < scale[1]:
             raise InputError(f"scale needs two values, the smaller first, got {scale[0]:g} and {scale[1]:g}")
         if scale is None and rows.dtype != np.uint8:
@@ -182,25 +180,7 @@ def _check_size(rows: Rows, path: Path, max_pixels: int) -> None:
         return
     raise ImageError(
         f"{path} has {counted}, more than the limit of {max_pixels:,} for rasters; if it is to be trusted, raise the "
-        "limit (max_raster_pixels, --max-raster-pixels)"
-    )
-
-
-def _check_stored(rows: Rows, path: Path, max_pixels: int) -> None:
-    """Refuse a raster of many pixels and hardly any bytes: tiles that are not there cost as much as others."""
-    h, w = rows.height, rows.width
-    if h * w * MOSTLY_EMPTY <= max_pixels:
-        return
-    least = h * w * len(rows.names) * rows.dtype.itemsize // COMPRESSED
-    stored = 0
-    for file in path.rglob("*") if path.is_dir() else path.parent.glob(f"{glob.escape(path.stem)}.*"):
-        stored += file.stat().st_size if file.is_file() else 0
-        if stored >= least:
-            return
-    raise ImageError(
-        f"{path} has {h} x {w} = {h * w:,} pixels in {stored:,} bytes, so most of it is not there, and of such a "
-        f"raster {max_pixels // MOSTLY_EMPTY:,} pixels are allowed; cut out what is there (gdal_translate -projwin), "
-        f"or, if you trust it, raise the limit to {h * w * MOSTLY_EMPTY} (--max-raster-pixels, max_raster_pixels)"
+        f"limit ({RASTER_OPTION})"
     )
 
 
