@@ -63,7 +63,8 @@ def check_stored(path: Path, size_hw: tuple[int, int], declared: int, max_pixels
             return
     raise ImageError(
         f"{path} has {h} x {w} = {h * w:,} pixels in {stored:,} bytes, so most of it is not there, and of such a "
-        f"raster {max_pixels // MOSTLY_EMPTY:,} pixels are allowed; cut out what is there (gdal_translate -projwin), {advice}"
+        f"raster {max_pixels // MOSTLY_EMPTY:,} pixels are allowed; cut out what is there (gdal_translate -projwin), "
+        f"{advice}"
     )
 
 
