@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,6 +80,39 @@ def test_a_compiled_loop_is_kept_for_its_user_alone_and_made_again_where_it_is_n
             assert calls() == 0
         assert kept.stat().st_mode & 0o777 == 0o700
         assert [calls(), list(kept.iterdir())] == [1, [file]]
+
+
+def test_loops_of_other_types_another_processor_source_or_numba_are_not_taken_for_these(kept, monkeypatch):
+    def path(types: str = "int64(int64)", processor: str = "haswell") -> Path:
+        codegen = SimpleNamespace(magic_tuple=lambda: ("x86_64", processor))
+        return compiling._Kept(doubled)._path(types, codegen)
+
+    paths = [path(), path(types="int8(int8)"), path(processor="skylake")]
+    for of, name, value in (
+        (compiling, "_source", lambda file: "0" * 64),
+        (compiling.numba, "__version__", "9"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(of, name, value)
+            paths.append(path())
+    assert len(set(paths)) == 5
+    assert path() == paths[0]
+
+
+def test_constants_from_other_files_are_of_the_source(kept):
+    """They are frozen into the machine code."""
+    from pixelwise import kernels
+    from pixelwise.inference import lattice
+
+    names = [{Path(file).name for file in compiling._files(module)} for module in (kernels, lattice)]
+    assert names == [{"kernels.py", "exponential.py"}, {"lattice.py"}]
+
+
+def test_code_that_is_of_this_process_alone_is_not_kept(kept):
+    for lifted, dynamic in (((), True), ((1,), False)):  # addresses that it holds; loops of it outside of it
+        code = SimpleNamespace(lifted=lifted, library=SimpleNamespace(has_dynamic_globals=dynamic))
+        compiling._Kept(doubled).save_overload("int64(int64)", code)
+    assert not kept.exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links")

@@ -17,6 +17,7 @@ from torch import nn
 
 import pixelwise
 from pixelwise import create_model, from_checkpoint, load_checkpoint, models
+from pixelwise.checkpoints import loading
 from pixelwise.checkpoints.loading import families, recognise
 from pixelwise.checkpoints.making import outline
 from pixelwise.checkpoints.saving import convert_file
@@ -206,6 +207,11 @@ def test_a_network_whose_layers_were_changed_is_not_written_as_it_was_built(tmp_
         ('{"model": "unet", "arguments": {"num_classes": "x"}}', "cannot be built"),
         ('{"model": "unet", "arguments": {"nim_classes": 2}}', "cannot be built"),
         ('{"model": "unit", "arguments": {}}', "Unknown model 'unit'"),
+        ('{"model": "unet", "arguments": {"width": 65537}}', "expected whole numbers from -65536 to 65536"),
+        ('{"model": "unet", "arguments": {"encoder": "local-dir:/x"}}', "'local-dir:/x', which lies elsewhere"),
+        ('{"model": "unet", "arguments": {"encoder": "somebody/resnet18"}}', "which lies elsewhere"),
+        ('{"model": "unet", "arguments": {"encoder": "timm/somebody/resnet18"}}', "which lies elsewhere"),
+        ('{"model": "unet", "arguments": {"encoder": ["resnet18"]}}', "which lies elsewhere"),
         ('{"model": "unet", "arguments": {"encoder": "tu-test_resnet", "encoder_options": {"pretrained": true}}}',
          r"take weights from elsewhere \(pretrained\)"),
         ('{"model": "unet", "arguments": {"encoder": "tu-test_resnet", "encoder_options": {"checkpoint_path": "/x"}}}',
@@ -216,6 +222,25 @@ def test_a_header_that_was_edited_is_told_in_one_sentence_and_fetches_nothing(sa
     file = tmp_path / "it.safetensors"
     save_file(create_model("unet", width=2).state_dict(), file, metadata={"pixelwise.plan": said})
     with pytest.raises(PixelwiseError, match=why):
+        from_checkpoint(file)
+
+
+def test_a_network_that_its_tensors_do_not_fit_is_not_built(tmp_path, monkeypatch):
+    """Its arguments may be anybody's, and ask for all of the memory."""
+    file, said = tmp_path / "it.safetensors", '{"model": "unet", "arguments": {"width": 4}}'
+    save_file(create_model("unet", width=2).state_dict(), file, metadata={"pixelwise.plan": said})
+    monkeypatch.setattr(loading, "build", lambda origin: pytest.fail("memory was taken for it"))
+    with pytest.raises(WeightsError, match="tensors of another shape"):
+        from_checkpoint(file)
+
+
+def test_a_network_of_far_more_parts_than_there_are_tensors_is_given_up_while_it_is_made(tmp_path):
+    file, said = (
+        tmp_path / "it.safetensors",
+        '{"model": "segformer_b0", "arguments": {"depths": [3000, 2, 2, 2]}}',
+    )
+    save_file(create_model("unet", width=2).state_dict(), file, metadata={"pixelwise.plan": said})
+    with pytest.raises(WeightsError, match=r"network has more than [\d,]+ parts and the file [\d,]+ tensors"):
         from_checkpoint(file)
 
 

@@ -451,6 +451,29 @@ def test_another_name_or_seed_is_another_draw_where_there_is_chance(photo, name)
         assert (one == other).all() == (name in CERTAIN)
 
 
+PUBLISHED = {
+    "gaussian_noise": "0.08/0.12/0.18/0.26/0.38", "shot_noise": "60/25/12/5/3",
+    "impulse_noise": "0.03/0.06/0.09/0.17/0.27", "speckle_noise": "0.15/0.2/0.35/0.45/0.6",
+    "defocus_blur": "3 0.1/4 0.5/6 0.5/8 0.5/10 0.5", "glass_blur": "0.7 1 2/0.9 2 1/1 2 3/1.1 3 2/1.5 4 2",
+    "motion_blur": "10 3/15 5/15 8/15 12/20 15", "zoom_blur": "0.01 1.11/0.01 1.16/0.02 1.21/0.02 1.26/0.03 1.31",
+    "gaussian_blur": "1/2/3/4/6",
+    "snow": "0.1 0.3 3 0.5 10 4 0.8/0.2 0.3 2 0.5 12 4 0.7/0.55 0.3 4 0.9 12 8 0.7/0.55 0.3 4.5 0.85 12 8 0.65/"
+            "0.55 0.3 2.5 0.85 12 12 0.55",
+    "frost": "1 0.4/0.8 0.6/0.7 0.7/0.65 0.7/0.6 0.75", "fog": "1.5 2/2 2/2.5 1.7/2.5 1.5/3 1.4",
+    "spatter": "0.65 0.3 4 0.69 0.6 0/0.65 0.3 3 0.68 0.6 0/0.65 0.3 2 0.68 0.5 0/0.65 0.3 1 0.65 1.5 1/"
+               "0.67 0.4 1 0.65 1.5 1",
+    "brightness": "0.1/0.2/0.3/0.4/0.5", "contrast": "0.4/0.3/0.2/0.1/0.05",
+    "saturate": "0.3 0/0.1 0/2 0/5 0.1/20 0.2", "pixelate": "0.6/0.5/0.4/0.3/0.25", "jpeg": "25/18/15/10/7",
+}  # fmt: skip
+"""As in the function of each name in imagecorruptions/corruptions.py, a strength after the other."""
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_strengths_are_the_published_ones(name):
+    published = tuple(tuple(map(float, of.split())) for of in PUBLISHED[name].split("/"))
+    assert CORRUPTIONS[name].strengths == published
+
+
 def test_sets_are_those_of_the_papers():
     assert len(SETS["all"]) == 18
     assert len(SETS["imagenet-c"]) == 15 - 1  # elastic transform

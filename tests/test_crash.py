@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,21 @@ def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
     with pytest.raises(InputError, match="is no checkpoint of a training run"):
         load_state(tmp_path / "checkpoint.pt")
+
+
+def test_a_checkpoint_that_unfolds_to_far_more_than_it_has_is_not_read(tmp_path):
+    torch.save({"step": torch.zeros(10_000_000)}, tmp_path / "whole.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "small.pt", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for name in whole.namelist():
+            small.writestr(name, whole.read(name))
+    assert (tmp_path / "small.pt").stat().st_size < 100_000
+    with pytest.raises(
+        InputError, match=r"small\.pt is no checkpoint of a training run .*would unfold to 40,"
+    ):
+        load_state(tmp_path / "small.pt")
 
 
 def test_a_line_that_was_cut_short_is_left_out_of_the_metrics(tmp_path):

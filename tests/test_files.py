@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 import pytest
 
 from pixelwise.errors import OutputError
-from pixelwise.files import check_writable, writing
+from pixelwise.files import check_writable, sync_folder, writing
 
 
 def test_a_file_appears_only_when_the_block_succeeds(tmp_path):
@@ -62,3 +63,35 @@ def test_on_a_mac_the_drive_is_asked_to_keep_what_the_system_has_written(tmp_pat
     monkeypatch.undo()
     assert (tmp_path / "file").read_text() == "whole"
     assert asked == [((tmp_path / "file").stat().st_ino, 51), (tmp_path.stat().st_ino, 51)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_a_result_may_be_read_by_whom_the_user_lets_and_the_umask_stays(tmp_path):
+    before = os.umask(0o027)
+    try:
+        for name in "ab":
+            with writing(tmp_path / name) as temporary:
+                assert temporary.stat().st_mode & 0o777 == 0o600
+                temporary.write_text("whole")
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o640
+    finally:
+        assert os.umask(before) == 0o027
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders that are synced")
+def test_a_folder_that_cannot_be_synced_is_passed_over_and_one_that_fails_is_not(tmp_path, monkeypatch):
+    def failing(number):
+        def fails(*_):
+            raise OSError(number, os.strerror(number))
+
+        return fails
+
+    for name, passed_over in (("fsync", errno.EINVAL), ("fsync", errno.ENOTSUP), ("open", errno.EACCES)):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, name, failing(passed_over))
+            sync_folder(tmp_path)
+    for name in ("fsync", "open"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, name, failing(errno.EIO))
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                sync_folder(tmp_path)

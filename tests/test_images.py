@@ -51,6 +51,14 @@ def test_exif_orientation_is_applied(orientation, picture):
     np.testing.assert_array_equal(images.read(data), picture)
 
 
+def test_a_picture_in_memory_stays_as_the_caller_has_it(picture):
+    image = Image.fromarray(picture)
+    image.getexif()[0x0112] = 6
+    np.testing.assert_array_equal(images.read(image), np.rot90(picture, -1))
+    assert image.getexif()[0x0112] == 6
+    np.testing.assert_array_equal(np.asarray(image), picture)
+
+
 def test_transparency_is_laid_over_white(picture):
     alpha = np.zeros(picture.shape[:2], np.uint8)
     alpha[:, :45] = 255
@@ -94,6 +102,8 @@ def test_cmyk_is_converted():
 def test_float_tiff():
     values = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
     read = images.read(encoded(Image.fromarray(values), "TIFF"))
+    np.testing.assert_array_equal(read[..., 0], np.round(values * 255))
+    read = images.read(encoded(Image.fromarray(values * 255), "TIFF"))
     np.testing.assert_array_equal(read[..., 0], np.round(values * 255))
     values[0, 0] = np.nan
     with pytest.raises(ImageError, match="NaN"):

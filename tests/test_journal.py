@@ -50,15 +50,24 @@ def test_a_finished_source_is_known_and_a_changed_one_is_not(tmp_path):
     files["npy"].touch()
     assert not Journal(tmp_path / "out", settings, resume=False).done(path, files)
     assert Journal(tmp_path / "out", settings, resume=True).done(path, files)
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes() + b"more, under the old time, as an archive or `cp -p` leaves it")
+    os.utime(path, ns=times)
+    assert not Journal(tmp_path / "out", settings, resume=True).done(path, files)
+    journal.add(path, files)
+    assert Journal(tmp_path / "out", settings, resume=True).done(path, files)
     os.utime(path, ns=(1, 1))
     assert not Journal(tmp_path / "out", settings, resume=True).done(path, files)
 
 
 def test_results_that_are_gone_are_made_again(tmp_path):
     (path,) = pictures(tmp_path, 1)
-    files = {"npy": tmp_path / "00.npy"}
+    files = {"npy": tmp_path / "00.npy", "labels": tmp_path / "00.labels.png"}
     Journal(tmp_path, {}, resume=False).add(path, files)
-    assert not Journal(tmp_path, {}, resume=True).done(path, files)
+    for there in ((), ("npy",), ("labels",), ("npy", "labels")):
+        for kind, file in files.items():
+            file.touch() if kind in there else file.unlink(missing_ok=True)
+        assert Journal(tmp_path, {}, resume=True).done(path, files) == (len(there) == 2)
 
 
 def test_other_settings_are_refused_by_name(tmp_path):

@@ -20,6 +20,7 @@ from PIL import Image
 
 from pixelwise import SegmentOptions, images, limits
 from pixelwise.errors import ImageError, InputError, OutputError, PixelwiseError
+from pixelwise.outputs.geo import read_raster
 from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.segmenter import Segmenter
@@ -365,6 +366,19 @@ def test_limits_are_refused_with_the_option_that_raises_them(segmenter, tmp_path
     segment(max_memory=1_000_000_000)
 
 
+def test_free_memory_is_what_a_container_has_left(tmp_path, monkeypatch):
+    places = {"/proc/meminfo": tmp_path / "meminfo", "/sys/fs/cgroup": tmp_path}
+    monkeypatch.setattr(limits, "Path", lambda path: places[path])
+    assert limits.free_memory() == 4_000_000_000
+    (tmp_path / "meminfo").write_text("MemTotal:  9000000 kB\nMemFree:  1000 kB\nMemAvailable:  8000000 kB\n")
+    (tmp_path / "memory.current").write_text("700000000\n")
+    for allowed, free in (("max", 8_192_000_000), ("1000000000", 300_000_000), ("600000000", 0)):
+        (tmp_path / "memory.max").write_text(f"{allowed}\n")
+        assert limits.free_memory() == free
+    (tmp_path / "memory.max").write_text("90000000000\n")
+    assert limits.free_memory() == 8_192_000_000
+
+
 def test_room_on_disk_is_looked_at_before_the_work(segmenter, tmp_path, monkeypatch):
     path = write_tiff(tmp_path / "a.tif", land())
     out = tmp_path / "out" / "a.tif"
@@ -408,6 +422,14 @@ def test_a_raster_that_is_mostly_empty_is_read_where_the_limit_that_is_named_is_
     ):
         copy.write(np.zeros((3, 4000, 3000), np.uint8))
     open_raster(full, max_pixels=1_000_000_000).close()  # a thousandth of its values, but all there
+
+
+def test_a_label_map_of_one_large_piece_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    path = write_tiff(tmp_path / "a.tif", land(20, 30)[..., 0], tiled=True, blockxsize=4096, blockysize=4096)
+    assert read_raster(path).shape == (20, 30)
+    monkeypatch.setattr(limits, "free_memory", lambda: 90_000_000)  # of which half; the piece takes 50 MB
+    with pytest.raises(InputError, match="needs about 50 MB of memory, more than half of the free memory"):
+        read_raster(path)
 
 
 def test_a_label_file_that_declares_too_much_is_refused(tmp_path):

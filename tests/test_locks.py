@@ -104,6 +104,41 @@ with held(Path(sys.argv[1]), 'it'):
 
 
 @posix
+def test_what_was_forked_off_lets_nobody_into_what_its_parent_holds(tmp_path):
+    """It leaves the block too, as a process that ends by an exception does."""
+    forks = """
+import os
+with held(Path(sys.argv[1]), 'it'):
+    if child := os.fork():
+        print(os.waitpid(child, 0)[1], Path(sys.argv[1]).exists(), flush=True)
+"""
+    with started(forks, tmp_path / "lock") as process:
+        assert process.stdout.readline() == "0 True\n"
+
+
+@posix
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_lock_whose_file_was_removed_while_one_waited_for_it_is_taken_anew(
+    made_anew, tmp_path, monkeypatch
+):
+    path, lock = tmp_path / "lock", locks._lock
+
+    def slow(handle, wait):
+        monkeypatch.undo()
+        path.unlink()
+        if made_anew:
+            path.touch()
+        return lock(handle, wait)
+
+    monkeypatch.setattr(locks, "_lock", slow)
+    handle = locks.take(path)
+    assert os.path.samestat(os.fstat(handle), path.stat())
+    assert locks.take(path) is None
+    locks.release(handle, path)
+    assert not list(tmp_path.iterdir())
+
+
+@posix
 def test_a_lock_that_is_a_link_is_refused_and_nothing_is_written_through_it(tmp_path):
     other = tmp_path / "mine.txt"
     other.write_text("mine")

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixelwise import LabelSet, Segmentation
+from pixelwise import LabelSet, Segmentation, outputs
 from pixelwise.errors import ImageError, InputError, MissingExtraError, UnknownNameError
 from pixelwise.georeference import Georeference
+from pixelwise.outputs import polygons
 from pixelwise.outputs.areas import areas_csv, count_ids, present, square_metres_per_pixel
 from pixelwise.outputs.coco import compress, decode_rle, decompress, encode_rle, labels_from_coco, to_coco
 from pixelwise.outputs.formats import FORMATS
@@ -419,6 +421,23 @@ def test_geojson_of_other_tools_is_read_at_the_size_and_place_asked_for():
     feature["properties"] = {"name": "horse"}
     with pytest.raises(UnknownNameError, match="did you mean 'house'"):
         labels_from_geojson(content, SMALL, size_hw=(3, 4))
+
+
+def test_a_size_of_more_pixels_than_are_read_is_refused_before_there_is_a_map(monkeypatch):
+    classes, labels = LabelSet.of(["a", "b"]), np.zeros((2, 3), np.uint8)
+    coco, geojson = to_coco(labels, classes), to_geojson(labels, classes)
+    monkeypatch.setattr(polygons, "MAX_LABELS", 6)
+    assert labels_from_coco(coco, classes).shape == labels_from_geojson(geojson, classes).shape == (2, 3)
+    for module in (outputs.coco, outputs.geo):
+        monkeypatch.setattr(module, "blank", lambda *_: pytest.fail("memory was taken for it"))
+    for height, width in ((2, 4), (7, 1), (-2, -3), (-1, 0), (True, 3), (2.0, 3), ("2", "3")):
+        for size in (coco["images"][0], geojson["raster"]):
+            size.update(height=height, width=width)
+        for read in (partial(labels_from_coco, coco), partial(labels_from_geojson, geojson)):
+            with pytest.raises(InputError, match="at most 6 pixels"):
+                read(classes)
+    with pytest.raises(InputError, match="a label map of 2 x 4 pixels cannot be read"):
+        labels_from_geojson(geojson, classes, size_hw=(2, 4))
 
 
 def test_a_crs_that_geojson_cannot_name_is_refused(tmp_path):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -138,6 +139,30 @@ def test_an_engine_that_computes_something_else_is_named(monkeypatch):
     assert re.match(
         r"logits differ from the definition by 0\.0\d+ of their range, allowed is 0\.0001", result.says
     )
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf])
+def test_logits_and_confidences_that_are_no_numbers_are_not_equal_to_anything(factor, monkeypatch):
+    pytest.importorskip("torch", reason="the engine is patched after it was opened")
+    from pixelwise.engines.onnxruntime import OnnxRuntimeEngine
+    from pixelwise.segmenter import Segmenter
+
+    right = OnnxRuntimeEngine.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            OnnxRuntimeEngine, "__call__", lambda self, images: right(self, images) * np.float32(factor)
+        )
+        assert "are not all finite numbers" in only("engine onnxruntime").says
+    with monkeypatch.context() as patch:
+        answer = Segmenter.__call__
+
+        def doubtful(self, image, **options):
+            found = answer(self, image, **options)
+            return replace(found, confidence=np.full(found.labels.shape, factor, np.float32))
+
+        patch.setattr(Segmenter, "__call__", doubtful)
+        result = only("model nuclei")
+        assert (result.outcome, "mean confidence is" in result.says) == ("failed", True), result.says
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -292,6 +317,17 @@ def test_a_cache_in_which_others_may_write_is_named(below, tmp_path, monkeypatch
     assert (tmp_path / "open" / below / "kernels").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs to give a folder away")
+@pytest.mark.parametrize("below", [".", "cache"])
+def test_a_cache_in_the_folder_of_another_user_is_named(below, tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 12345, 12345)
+    monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path / "theirs" / below))
+    result = only("caches")
+    assert result.outcome == "failed"
+    assert "belongs to another user; name a folder of your own" in result.says
+
+
 def test_a_folder_for_compiled_loops_that_cannot_be_used_is_named(tmp_path, monkeypatch):
     (tmp_path / "kernels").write_text("no folder")
     monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path))
@@ -340,13 +376,15 @@ def test_a_run_that_is_killed_and_gone_on_with_gives_the_same_files():
 
 
 @pytest.mark.slow
-def test_a_file_that_differs_after_a_kill_is_named(monkeypatch):
+@pytest.mark.parametrize("how", ["changed", "gone"])
+def test_a_file_that_differs_after_a_kill_is_named(how, monkeypatch):
     ran = checks._child
 
     def careless(bench, module, *arguments, **more):
         done = ran(bench, module, *arguments, **more)
         if "--resume" in arguments:
-            (Path(arguments[arguments.index("--out") + 1]) / "3.json").write_text("{}")
+            file = Path(arguments[arguments.index("--out") + 1]) / "3.json"
+            file.write_text("{}") if how == "changed" else file.unlink()
         return done
 
     monkeypatch.setattr(checks, "_child", careless)

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from pixelwise.pipeline.journal import JOURNAL, Journal
 from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.segmenter import Segmenter
+from pixelwise.sources import gdal
 from pixelwise.sources.raster import open_raster
 from test_cleanup import plain
 from tiny import quadrant_labels, quadrants
@@ -96,6 +99,14 @@ def test_a_geotiff_is_a_raster_big_or_small_and_so_is_what_pictures_cannot_hold(
     assert sources.kind_of(plain, max_pixels=63) == "raster"
     five = write_tiff(tmp_path / "five.tif", np.zeros((8, 8, 5), np.uint8), place=None)
     assert sources.kind_of(five) == "raster"
+    turned = rasterio.Affine(2, 1, 5, 1, -2, 7)
+    for told in ({"nodata": 7}, {"transform": turned}, {"transform": rasterio.Affine(2, 0, 5, 0, -2, 7)}):
+        assert sources.kind_of(write_tiff(tmp_path / "b.tif", land(8, 8), place=None, **told)) == "raster"
+    for order in "<>":
+        tifffile.imwrite(
+            tmp_path / "order.tif", land(8, 8), byteorder=order, photometric="rgb", metadata=None
+        )
+        assert sources.kind_of(tmp_path / "order.tif") == "picture"
     (tmp_path / "cut.tif").write_bytes(plain.read_bytes()[:6])
     assert sources.kind_of(tmp_path / "cut.tif") == "picture"
 
@@ -233,6 +244,28 @@ def test_missing_values_do_not_count_in_the_range_and_are_marked(tmp_path):
     empty = write_tiff(tmp_path / "empty.tif", np.full((5, 5), -9999, np.float32), nodata=-9999)
     with pytest.raises(ImageError, match="holds no data"):
         open_raster(empty)
+
+
+@pytest.mark.parametrize("suffix", [".bil", ".img", ".asc"])
+def test_a_kind_that_is_known_by_its_suffix_is_opened_as_that_and_no_other(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"P5 4 4 255\n" + bytes(16))  # some other kind, as are those that name addresses
+    with pytest.raises(ImageError, match=f"a{suffix} is not a raster that GDAL can read"):
+        open_raster(path)
+
+
+def test_a_file_of_any_other_folder_is_not_read_with_a_raster(tmp_path):
+    (tmp_path / "maps").mkdir()
+    path = write_tiff(tmp_path / "maps" / "a.tif", land(8, 8))
+    for other, refused in (
+        ("a.tif.aux.xml", False),
+        ("below/b", True),
+        ("../b", True),
+        ("../maps_2/b", True),
+    ):
+        dataset = SimpleNamespace(tags=lambda ns: {}, files=[str(path), str(path.parent / other)])
+        with pytest.raises(ImageError, match=r"a\.tif has .*b read, which") if refused else nullcontext():
+            gdal._refuse_others(dataset, path)
 
 
 def test_what_is_no_raster_gets_a_sentence(tmp_path):
@@ -542,6 +575,21 @@ def test_torn_work_begins_again(segmenter, tmp_path):
     segment_raster(segmenter, path, files, IN_TILES, run=RunOptions(resume=True))
     with rasterio.open(files["geotiff"]) as file:
         np.testing.assert_array_equal(file.read(1), segmenter(land(), **TILES).labels)
+
+
+@pytest.mark.parametrize("file", ["labels", "confidence"])
+def test_work_of_which_rows_are_missing_begins_again(file, segmenter, tmp_path):
+    path = write_tiff(tmp_path / "a.tif", land())
+    files = {"geotiff": tmp_path / "labels.tif", "confidence": tmp_path / "confidence.png"}
+    with pytest.raises(Stop):
+        segment_raster(counting(segmenter, 9)[0], path, files, IN_TILES)
+    work = tmp_path / ".labels.tif.unfinished"
+    (work / file).write_bytes((work / file).read_bytes()[:-1])
+    segment_raster(segmenter, path, files, IN_TILES, run=RunOptions(resume=True))
+    expected = segmenter(land(), confidence=True, **TILES)
+    with rasterio.open(files["geotiff"]) as labels, Image.open(files["confidence"]) as confidence:
+        np.testing.assert_array_equal(labels.read(1), expected.labels)
+        np.testing.assert_array_equal(np.asarray(confidence), np.round(expected.confidence * 255))
 
 
 @pytest.mark.parametrize("damage", ["torn", "spoilt", "none"])

@@ -52,6 +52,7 @@ class Server(ThreadingHTTPServer):
     ranges = True  # honours Range
     cut: list[int]  # for each coming request: bytes after which the connection is dropped
     statuses: list[int]  # for each coming request: an error status
+    other_part = False  # answers Range with all of it, as a part that begins at 0
     tell_length = True
     asked: list[tuple[str, str | None]]  # path and Range of each request
     authorized: list[str | None]  # Authorization of each request
@@ -82,6 +83,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(body)}")
                 return self.end_headers()
+            start = 0 if self.server.other_part else start
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         else:
@@ -207,6 +209,12 @@ def test_a_server_that_ignores_ranges_sends_it_all_again(server: Server, weights
     server.ranges, server.cut = False, [4_000_000]
     path = store.fetch(FILE, server.url + FILE, sha256, progress=False)
     assert path.read_bytes() == weights.read_bytes()
+    assert len(server.asked) == 2
+
+
+def test_a_server_that_sends_another_part_than_was_asked_for(server: Server, weights: Path):
+    server.other_part, server.cut = True, [1_000_000]
+    assert store.fetch(FILE, server.url + FILE, None, progress=False).read_bytes() == weights.read_bytes()
     assert len(server.asked) == 2
 
 
@@ -491,6 +499,42 @@ def test_weights_that_fit_are_copied(state: dict[str, torch.Tensor]):
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     store.load_into(network, old, source="from before torch 0.4.1")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "right"),
+    [
+        (torch.float16, torch.float32, True),
+        (torch.float64, torch.float32, True),
+        (torch.int8, torch.float32, False),  # quantised: their scale is not in them
+        (torch.bool, torch.float32, False),
+        (torch.complex64, torch.float32, False),
+        (torch.float32, torch.int64, True),
+        (torch.int32, torch.int64, True),
+        (torch.complex64, torch.int64, False),
+    ],
+)
+def test_numbers_of_a_kind_that_weights_are_not_are_refused(theirs, ours, right):
+    network = nn.Module()
+    network.register_buffer("x", torch.zeros(2, dtype=ours))
+    given = {"x": torch.ones(2).to(theirs)}
+    if right:
+        store.load_into(network, given, source="some.pth")
+        assert network.x.tolist() == [1, 1]
+    else:
+        with pytest.raises(
+            WeightsError, match=rf"holds {theirs} in x, where {ours} is".replace("torch.", "")
+        ):
+            store.load_into(network, given, source="some.pth")
+        assert network.x.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("number", [0.5, float("nan"), float("inf")])
+def test_floats_that_are_not_whole_are_no_counters(number):
+    network = nn.Module()
+    network.register_buffer("x", torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(WeightsError, match="holds float32 in x, where int64 is expected"):
+        store.load_into(network, {"x": torch.tensor([number])}, source="some.pth")
 
 
 def test_missing_surplus_and_wrong_shapes_are_named(state: dict[str, torch.Tensor]):

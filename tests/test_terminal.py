@@ -25,6 +25,7 @@ EVIL = "a\x1b]0;owned\x07\r\nhttps:\u202egnp\u2028.png"
         ("\x9b31m\x7f", r"\x9b31m\x7f"),
         ("exe\u202egnp", r"exe\u202egnp"),
         ("a\u2028b\u2066c", r"a\u2028b\u2066c"),
+        ("a\u200eb\u200fc\u061c", r"a\u200eb\u200fc\u061c"),
         ("raw byte \udcff", "raw byte \udcff"),
     ],
 )

@@ -94,12 +94,22 @@ def test_what_is_not_is_told_by_its_place(changes: dict[str, Any], says: str):
         ("[" * 100_000, "nested too deeply"),
         ('{"name": "x", "name": "y"}', "the key 'name' is there twice"),
         ("1" * 5000, "no JSON"),
+        (r'{"a": "\ud800"}', "half a character"),
+        (r'{"a": "\uDC00"}', "half a character"),
+        (r'{"a": ["\udfff"]}', "half a character"),
         ('{"a": "' + "x" * 200 + '"}', "more than 100 bytes"),
     ],
 )
 def test_texts_that_are_not_read_at_all(text: str | bytes, says: str):
     with pytest.raises(InputError, match=says):
         read(text, dict[str, Plain], "this", most=100 if "bytes" in says else 10**6)
+
+
+def test_what_equals_an_expected_value_and_is_of_another_type_is_not_it():
+    assert read("1", Literal[1, "a"], "this") == 1
+    for text in ("true", "1.0"):
+        with pytest.raises(InputError, match="expected one of 1, 'a'"):
+            read(text, Literal[1, "a"], "this")
 
 
 def test_a_file_is_read_no_further_than_its_limit_and_need_not_be_there(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -17,7 +19,7 @@ from pixelwise.errors import ImageError, InputError, OutputError
 from pixelwise.pipeline.options import ReadOptions
 from pixelwise.pipeline.video import Smoothed, segment_video
 from pixelwise.segmenter import Segmenter
-from pixelwise.sources.video import Video, VideoWriter
+from pixelwise.sources.video import FILES_ONLY, Video, VideoWriter
 from tiny import quadrants, write_colors_model
 
 av = pytest.importorskip("av", reason="videos need av (pixelwise[video])")
@@ -200,6 +202,17 @@ def test_every_frame_is_cleaned_up(segmenter, tmp_path):
         assert counts[name] == expected
     assert all(any(c["name"] == "green" for c in frame) for frame in counts["as it is"])
     assert not any(c["name"] == "green" for frame in counts["cleaned"] for c in frame)
+
+
+def test_what_a_video_names_is_asked_for_on_no_network():
+    """No kind of file that is read by default names others; if one did, FFmpeg would not go there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for protocol in ("http", "tcp"):
+            with pytest.raises((av.error.FFmpegError, OSError)):
+                av.open(
+                    f"{protocol}://127.0.0.1:{server.getsockname()[1]}", options=dict(FILES_ONLY), timeout=2
+                )
+        assert select.select([server], [], [], 0)[0] == []
 
 
 def test_what_is_no_video_gets_a_sentence_and_leaves_nothing(segmenter, tmp_path):

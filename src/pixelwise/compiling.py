@@ -2,7 +2,7 @@
 
 What is kept is machine code in pickles, so it lies in a folder that only this user can write (`kernels` in
 `caches.cache_dir`, mode 0700), or in the one that NUMBA_CACHE_DIR names, which is taken as it is. Each file holds the
-code of one loop for one set of types and its SHA-256, and its name says of which source, types, processor and version
+code of one loop for one set of types and its SHA-256, and its name says of which sources, types, processor and version
 of numba; so processes that write at once do not disturb each other, and a file that is not what was written is
 discarded, with a warning that names it, and made again. numba's own cache has an index for the files of a loop, which
 two processes may overwrite for each other, and checks nothing.
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -84,7 +85,7 @@ class _Kept(NullCache):  # type: ignore[misc]  # numba has no types
     def _path(self, sig: Any, codegen: Any) -> Path:
         """Where the code for these types lies; OSError where it cannot be kept."""
         function = self._function
-        source = _source(inspect.getfile(function))
+        source = "".join(_source(file) for file in sorted(_files(sys.modules[function.__module__])))
         key = (numba.__version__, sys.version_info[:2], source, repr(sig), codegen.magic_tuple())
         name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
         return _folder() / f"{name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}{ENDING}"
@@ -93,6 +94,20 @@ class _Kept(NullCache):  # type: ignore[misc]  # numba has no types
 def _folder() -> Path:
     chosen = numba.config.CACHE_DIR
     return Path(chosen) / "pixelwise" if chosen else private_folder(cache_dir() / "kernels")
+
+
+@cache
+def _files(module: ModuleType) -> frozenset[str]:
+    """The file of a module of loops, and those of the loops and of the constants that it takes from elsewhere in the
+    package: all of them are in the machine code."""
+    files = {inspect.getfile(module)}
+    for value in vars(module).values():
+        other = value if isinstance(value, ModuleType) else None
+        if hasattr(value, "py_func"):
+            other = sys.modules[value.py_func.__module__]
+        if other is not None and other is not module and other.__name__.startswith("pixelwise."):
+            files |= _files(other)
+    return frozenset(files)
 
 
 @cache

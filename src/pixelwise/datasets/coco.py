@@ -75,6 +75,8 @@ def _pairs_of(root: Path, split: str, file: Path) -> list[Pair]:
         )
     pairs = []
     for number, name, height, width in records:
+        if type(number) not in (int, str):
+            raise InputError(f"{file} has a picture with the id {number!r}, expected a number")
         if not (type(height) is type(width) is int and height > 0 < width and height * width <= MAX_PIXELS):
             raise InputError(
                 f"{file} says that picture {number!r} has {height!r} x {width!r} pixels; expected whole numbers from 1 "

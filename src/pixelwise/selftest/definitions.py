@@ -38,7 +38,8 @@ def labels_and_confidence() -> str | None:
             different = int(((labels != full.argmax(axis=0)) & (first - second > 1e-4)).sum())
             if different:
                 return f"{different} of {labels.size} pixels have another class"
-            if confidence is not None and (far := float(np.abs(confidence - share).max())) > 1e-4:
+            far = 0.0 if confidence is None else float(np.abs(confidence - share).max())
+            if not far <= 1e-4:  # NaN is not
                 return f"the confidence differs by {far:.2g}"
     return None
 
