@@ -175,6 +175,25 @@ def test_classes_in_another_order_and_protocols_of_another_size_score_corrupted_
         )
 
 
+def test_a_class_that_only_a_corruption_brings_is_no_class_of_the_mean(colors_model):
+    """Else a stronger corruption that brings no such class would look better than a weaker one."""
+    from tiny import quadrant_labels, quadrants
+
+    image, truth = quadrants(), quadrant_labels().astype(np.int64)
+    truth[truth == 3] = (
+        255  # nothing of it is labelled, and parts of the others are answered as it under noise
+    )
+    found = evaluate(Segmenter(colors_model), [Sample(image, truth, "q")], corrupt="impulse_noise", seed=1)
+    said = found.to_dict()["corrupted"]
+    assert said["classes"] == list(COLORS.names[:3])
+    for strength in range(1, 6):
+        confusion = found.robustness.corrupted["impulse_noise", strength].confusion
+        expected = np.mean(confusion.iou()[:3])
+        assert said["corruptions"]["impulse_noise"]["strengths"][str(strength)]["mean_iou"] == expected
+    assert confusion.matrix[:3, 3].sum() > 0
+    assert confusion.mean_iou() != expected
+
+
 def test_pixels_without_an_answer_are_said_for_each_corruption(folder, colors_model):
     options = SegmentOptions(min_confidence=0.43)
     samples, segmenter = open_samples(folder, split="all"), Segmenter(colors_model)

@@ -164,8 +164,12 @@ class Evaluation:
             **({"answered": self.answered} if self.protocol.options.min_confidence else {}),
             "published": [asdict(score) for score in self.card.scores],
             "confusion_matrix": confusion.matrix.tolist(),
-            **({"corrupted": self.robustness.to_dict()} if self.robustness else {}),
+            **({"corrupted": self._corrupted(self.robustness)} if self.robustness else {}),
         }
+
+    def _corrupted(self, robustness: Robustness) -> dict[str, Any]:
+        names = [self.classes.names[i] for i in robustness.classes]
+        return robustness.to_dict() | {"classes": names}
 
     def _mean_of(self) -> dict[str, Any]:
         value = self.confusion.mean_iou([self.classes.index(name) for name in self.mean_over])
@@ -194,9 +198,9 @@ def evaluate(
     says. mean_over: see `Evaluation`. progress: wraps the samples, to draw a bar.
 
     corrupt: also score each picture corrupted by these, such as "all" or "fog,jpeg:3" (`corruptions.parse`): mean IoU
-    (of the classes of mean_over if given), what share of that of the clean pictures is left, calibration and
-    risk-coverage, in `Evaluation.robustness`. Everything else stays as without. seed: of the corruptions, which follow
-    from it and from the samples' names.
+    (of the classes of mean_over, else of those that the labels hold, the same for every corruption), what share of that
+    of the clean pictures is left, calibration and risk-coverage, in `Evaluation.robustness`. Everything else stays as
+    without. seed: of the corruptions, which follow from it and from the samples' names.
 
     Raises InputError for what the samples raise, for a mask with an unknown id, and for a model of other classes;
     UnknownNameError for a corruption.
@@ -239,7 +243,7 @@ def evaluate(
     if not clean.confusion.matrix.any():
         why = ", or no answer reaches min_confidence" if clean.unanswered else ""
         raise InputError(f"there is nothing to score: no pictures, or every labelled pixel is void{why}")
-    of = tuple(classes.index(name) for name in mean_over) or None
+    of = tuple(classes.index(name) for name in mean_over) or clean.there()
     return Evaluation(
         clean.confusion,
         classes,
@@ -249,7 +253,7 @@ def evaluate(
         samples,
         mean_over,
         clean.answered,
-        Robustness(clean, corrupted, seed, of, doubts) if wanted else None,
+        Robustness(clean, corrupted, of, seed, doubts) if wanted else None,
     )
 
 

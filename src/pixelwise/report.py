@@ -126,7 +126,10 @@ def _corrupted_rows(found: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _what_corrupted_means(evaluation: Evaluation, found: dict[str, Any]) -> str:
     """What the columns are, and what others would report."""
-    over = f" of {', '.join(evaluation.mean_over)}" if evaluation.mean_over else ""
+    names = [evaluation.classes.names[i] for i in found["classes"]]
+    over = (
+        f" of {', '.join(names)}" if len(names) <= 8 else f" of the {len(names)} classes that the labels hold"
+    )
     says = (
         f"IoU: mean IoU{over}; retained: its share of that of the clean pictures, mean over strengths; ECE: expected "
         f"calibration error; risk: area under the risk-coverage curve; seed {found['seed']}"

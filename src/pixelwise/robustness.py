@@ -45,6 +45,10 @@ class Counts:
         if self.calibration is not None:
             self.calibration.update(confidence, given, target)
 
+    def there(self) -> tuple[int, ...]:
+        """The classes that the labels hold."""
+        return tuple(np.flatnonzero(self.confusion.matrix.sum(axis=1)).tolist())
+
     @property
     def answered(self) -> float:
         """The share of the labelled pixels that got an answer; NaN where none is labelled."""
@@ -54,13 +58,16 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class Robustness:
-    """Scores of pictures as they are (clean) and corrupted, by (corruption, strength). classes: those whose mean IoU is
-    meant, None for all. seed: that of the corruptions. answered: whether to say what share of the pixels was."""
+    """Scores of pictures as they are (clean) and corrupted, by (corruption, strength).
+
+    classes: those whose mean IoU is meant, the same everywhere: a class that is only answered under a corruption would
+    change what is compared. seed: that of the corruptions. answered: whether to say what share of the pixels was.
+    """
 
     clean: Counts
     corrupted: Mapping[tuple[str, int], Counts]
+    classes: tuple[int, ...]
     seed: int = 0
-    classes: tuple[int, ...] | None = None
     answered: bool = False
 
     def retention(self, corruption: str, strengths: Iterable[int] | None = None) -> float:
@@ -99,6 +106,7 @@ class Robustness:
             name: _plain(value)
             for name, value in {
                 "seed": self.seed,
+                "classes": list(self.classes),
                 "clean": self._scores(self.clean),
                 "corruptions": rows,
                 "families": {family: _means(those) for family, those in families.items() if those},

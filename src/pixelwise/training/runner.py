@@ -128,7 +128,8 @@ def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
 
 def write_report(evaluation: Evaluation, segmenter: Segmenter, card: Card, out: Path, tell: Say) -> None:
     """card.json, report.html, confusion.png and curves.png; the table of scores goes to `tell`."""
-    tell(table(evaluation))
+    for line in table(evaluation).splitlines():
+        tell(line)
     with writing(out / "card.json") as temporary:
         temporary.write_text(json.dumps(card.to_dict(), indent=1) + "\n", encoding="utf-8")
     with writing(out / "confusion.png") as temporary:
