@@ -166,6 +166,13 @@ def test_that_is_what_gdal_does_with_them(name, server, tmp_path):
     assert server.asked
 
 
+def test_what_is_offline_stays_so_whatever_is_allowed(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIXELWISE_OFFLINE", "1")
+    with pytest.raises(PixelwiseError, match="PIXELWISE_OFFLINE forbids"):
+        open_raster(RASTERS["vrt of an address"](tmp_path, server.url), allow_remote=True)
+    assert server.asked == []
+
+
 def test_a_netcdf_of_hdf5_may_have_any_file_read_and_is_refused(tmp_path):
     (tmp_path / "a.nc").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600))
     with pytest.raises(PixelwiseError, match=r"HDF5.*--allow-remote"):

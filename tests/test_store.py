@@ -152,7 +152,7 @@ def test_no_message_shows_the_password_of_an_address(
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1") as error:
         store.fetch(FILE, "http://unused.invalid/" + FILE, None, progress=False)
     assert "secret" not in str(error.value)
-    monkeypatch.setenv("PIXELWISE_MIRROR", "ftp://me:secret@host/")
+    monkeypatch.setenv("PIXELWISE_MIRROR", "ftp://me:secret@host/?token=secret")
     with pytest.raises(DownloadError, match="must begin with") as error:
         store.fetch(FILE, "http://unused.invalid/" + FILE, None, progress=False)
     assert "secret" not in str(error.value)

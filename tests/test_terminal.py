@@ -27,6 +27,7 @@ EVIL = "a\x1b]0;owned\x07\r\nhttps:\u202egnp\u2028.png"
         ("a\u2028b\u2066c", r"a\u2028b\u2066c"),
         ("a\u200eb\u200fc\u061c", r"a\u200eb\u200fc\u061c"),
         ("raw byte \udcff", "raw byte \udcff"),
+        ("\udc9b31m and \U000e0041", r"\udc9b31m and \U000e0041"),
     ],
 )
 def test_controls_become_escapes_and_letters_stay(raw, shown):
@@ -89,3 +90,21 @@ def test_a_terminal_without_these_letters_gets_escapes(colors_model, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(rb"\u5199\u771f.png: dark 25.0%, red 25.0%")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [["segment", "{}"], ["segment", "photo.png", "--model", "{}"], ["segment", "{}", "--allow-remote"]],
+)
+def test_addresses_are_not_fetched_and_their_passwords_not_shown(typed, tmp_path):
+    Image.fromarray(quadrants()).save(tmp_path / "photo.png")
+    address = "https://me:secret@127.0.0.1:1/x.png?token=abc"
+    done = subprocess.run(
+        [sys.executable, "-m", "pixelwise", *(word.format(address) for word in typed)],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "https://127.0.0.1:1/x.png is an address" in done.stderr
+    assert "secret" not in done.stderr
+    assert "abc" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1

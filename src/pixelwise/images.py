@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import threading
 import warnings
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pixelwise.errors import ImageError
+from pixelwise.terminal import without_secrets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +81,7 @@ def read(source: ImageLike, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_bytes(source, "the picture", channels, max_pixels)
     if isinstance(source, (str, os.PathLike)):
+        refuse_address(source)
         path = Path(source)
         return _open(path, lambda file: _decode(file, str(path), channels, max_pixels), max_pixels)
     if is_torch_array(source):
@@ -187,6 +190,16 @@ def _from_bytes(
     return _decode(io.BytesIO(data), name, channels, max_pixels)
 
 
+def refuse_address(given: str | os.PathLike[str]) -> None:
+    """Raise ImageError for the address of something elsewhere."""
+    if (
+        isinstance(given, str)
+        and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", given)
+        and not os.path.exists(given)
+    ):
+        raise ImageError(f"{without_secrets(given)} is an address, and only files are read; fetch it first")
+
+
 def check_file(path: Path) -> None:
     """Raise ImageError when there is no file to read at `path`."""
     try:
@@ -214,6 +227,7 @@ def find(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Path]]:
     """
     found: dict[Path, Path] = {}
     for given in inputs:
+        refuse_address(given)
         path = Path(given)
         if path.is_dir():
             inside = sorted(_inside(path))

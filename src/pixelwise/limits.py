@@ -81,7 +81,7 @@ def check_disk(file: Path, needed: int) -> None:
 
 def amount(count: int) -> str:
     """Bytes for people: 310 kB, 4.2 GB."""
-    size = float(count)
+    size = float(min(count, 10**300))
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if size >= 10 or unit == "bytes" else f"{size:.1f} {unit}"

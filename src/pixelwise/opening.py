@@ -33,6 +33,7 @@ from pixelwise.files import writing
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
+from pixelwise.terminal import without_secrets
 from pixelwise.weights import store
 from pixelwise.weights.card import Card, Outputs, numbers, sides
 from pixelwise.weights.hub import fetch_folder, is_hub_name
@@ -217,6 +218,10 @@ def located(model: str | os.PathLike[str]) -> Entry | Path:
             return path
     except OSError as error:
         raise InputError(f"{text[:200]} cannot be opened ({error.strerror})") from error
+    if isinstance(model, str) and "://" in text:
+        raise InputError(
+            f"{without_secrets(text)} is an address; fetch the model first, or name one of the Hub: owner/name"
+        )
     if isinstance(model, str) and is_hub_name(text):
         return fetch_folder(text)
     if not isinstance(model, str) or path.suffix or path.name != text:

@@ -7,13 +7,21 @@ import re
 import sys
 from typing import TextIO
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Control characters, line separators, and what turns the direction of the text that follows."""
+CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\udc80-\udc9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
+)
+"""Control characters, also as bytes that are no text, line separators, what turns the direction of the text that
+follows, and letters that nobody sees."""
 
 
 def printable(text: object) -> str:
     """`text` on one line: what would control the terminal, end the line or turn it round becomes its escape (\\x1b)."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def without_secrets(url: str) -> str:
+    """An address for messages: without the user and password, and the query, that may be in it."""
+    return re.sub(r"[?#].*", "", re.sub(r"^([^/?#]*//)[^/?#]*@", r"\1", url))
 
 
 def say(line: object, *, file: TextIO | None = None) -> None:

@@ -483,7 +483,9 @@ def main() -> None:
     parser.add_argument(
         "--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="changes at a time"
     )
-    parser.add_argument("--only", default="", help="changes of files whose path begins so")
+    parser.add_argument(
+        "--only", default="", help="changes of files whose path begins so, such as src/pixelwise/losses"
+    )
     parser.add_argument("--again", action="store_true", help="try survivors again, whatever is known of them")
     parser.add_argument(
         "--root", type=Path, default=ROOT, help="of the repository; results are in its .mutants"
@@ -505,6 +507,8 @@ def main() -> None:
     chosen = [
         m for m in drawn(files, options.draw, options.seed, options.least) if m.path.startswith(options.only)
     ]
+    if not chosen:
+        sys.exit(f"no change is drawn of files whose path in {root} begins with {options.only!r}")
     whole = sorted(
         path for path in (root / "src" / "pixelwise").rglob("*") if path.suffix in (".py", ".onnx")
     )

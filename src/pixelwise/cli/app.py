@@ -106,14 +106,16 @@ def segment(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run: leave out what is finished.")
     ] = False,
-    max_pixels: Annotated[int | None, typer.Option(help="Refuse pictures and frames of more pixels.")] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse pictures and frames of more pixels.")
+    ] = None,
     max_raster_pixels: Annotated[
-        int | None, typer.Option(help="Refuse rasters of more pixels; default: 10,000,000,000.")
+        int | None, typer.Option(min=1, help="Refuse rasters of more pixels; default: 10,000,000,000.")
     ] = None,
     max_memory_mb: Annotated[
         int | None,
         typer.Option(
-            help="Refuse rasters that need more to be read and joined; default: half of what is free."
+            min=1, help="Refuse rasters that need more to be read and joined; default: half of what is free."
         ),
     ] = None,
     allow_remote: Annotated[

@@ -9,11 +9,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from pixelwise.datasets.lists import names_in
+from pixelwise.datasets.matlab import read_field
 from pixelwise.datasets.sample import Ids, Pair
-from pixelwise.errors import InputError, MissingExtraError
+from pixelwise.errors import InputError
 
 
 def voc_pairs(root: Path) -> list[Pair]:
@@ -51,15 +50,6 @@ def sbd_pairs(root: Path) -> list[Pair]:
 
 def _ids_of_mat(path: Path) -> Ids:
     try:
-        from scipy.io import loadmat
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("reading SBD's .mat files", "metrics") from error
-    try:
-        ids: Ids = loadmat(path)["GTcls"][0, 0]["Segmentation"]
-    except Exception as error:  # of a damaged file SciPy raises nearly anything
-        raise InputError(
-            f"it holds no GTcls.Segmentation of MATLAB ({' '.join(str(error).split())})"
-        ) from error
-    if not isinstance(ids, np.ndarray):
-        raise InputError(f"its GTcls.Segmentation should be a label map, got {type(ids).__name__}")
-    return ids
+        return read_field(path.read_bytes(), "GTcls", "Segmentation")
+    except ValueError as error:
+        raise InputError(f"it holds no GTcls.Segmentation of MATLAB ({error})") from error

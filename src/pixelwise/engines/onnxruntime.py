@@ -99,8 +99,12 @@ class OnnxRuntimeEngine:
                     f"{self._path} takes pictures of {'x'.join(map(str, takes))} pixels and no others, got "
                     f"{'x'.join(map(str, images.shape[2:]))}; use tile={tuple(takes)}, or export it for any size"
                 ) from error
+            size = f"{images.shape[2]}x{images.shape[3]}"
+            advice = (
+                "; it may be too small for this network: enlarge it" if min(images.shape[2:]) < 32 else ""
+            )
             raise InputError(
-                f"{self._path} fails at a picture of {images.shape[2]}x{images.shape[3]} ({_first_line(error)})"
+                f"{self._path} fails at a picture of {size} ({_first_line(error)}){advice}"
             ) from error
         if self.stride is not None:
             check_ratio(images, logits, self.stride, str(self._path), align_corners=self.card.align_corners)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.errors import ImageError, MissingExtraError
+from pixelwise.weights.store import offline
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 IMAGINE = b"EHFA_HEADER_TAG"
@@ -54,6 +55,8 @@ def open_dataset(path: Path, *, allow_remote: bool = False) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"reading {path.name} as a raster", "raster") from error
     try:
+        if allow_remote:
+            refuse_offline(path)
         driver = None if allow_remote else _driver(path)
         for beside in () if allow_remote else _opened_besides(path):
             _check_besides(beside)
@@ -74,6 +77,15 @@ def open_dataset(path: Path, *, allow_remote: bool = False) -> Any:
         dataset.close()
         raise
     return dataset
+
+
+def refuse_offline(path: Path) -> None:
+    """Raise ImageError where PIXELWISE_OFFLINE forbids what allow_remote allows."""
+    if offline():
+        raise ImageError(
+            f"{path} is to be read with whatever it names elsewhere (--allow-remote, allow_remote=True), and "
+            "PIXELWISE_OFFLINE forbids the network; unset one of them"
+        )
 
 
 def _driver(path: Path) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pixelwise.errors import ImageError, MissingExtraError, OutputError
 from pixelwise.images import MAX_PIXELS, check_file
 from pixelwise.sources import CAMERA
+from pixelwise.sources.gdal import refuse_offline
 
 ENCODERS = {"libx264": {"crf": "20", "preset": "veryfast"}, "h264": {}, "mpeg4": {"qscale": "3"}}
 """What overlay videos are encoded with: the first that is there. H.264 plays everywhere."""
@@ -59,6 +60,8 @@ class Video:
         self.is_camera = str(path).startswith(CAMERA)
         if not self.is_camera:
             check_file(path)
+        if allow_remote:
+            refuse_offline(path)
         try:
             self._file = (
                 self._open_camera()

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pixelwise.caches import cache_dir
 from pixelwise.errors import DownloadError, MissingExtraError, WeightsError
+from pixelwise.terminal import without_secrets
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -140,20 +141,15 @@ def _mirrored(file: str, url: str) -> str:
     mirror = os.environ.get("PIXELWISE_MIRROR")
     if mirror and not mirror.startswith(("http://", "https://")):
         raise DownloadError(
-            f"PIXELWISE_MIRROR must begin with http:// or https://, got {shown(mirror)!r}; "
+            f"PIXELWISE_MIRROR must begin with http:// or https://, got {without_secrets(mirror)!r}; "
             "for a folder use PIXELWISE_WEIGHTS"
         )
     return f"{mirror.rstrip('/')}/{file}" if mirror else url
 
 
-def shown(url: str) -> str:
-    """An address without the user and password that may be in it, for messages."""
-    return re.sub(r"^([^/?#]*//)[^/?#]*@", r"\1", url)
-
-
 def _request(url: str, headers: Mapping[str, str]) -> urllib.request.Request:
     """A request with what is before an @ in the address as its authorization, which no redirection carries on."""
-    request = urllib.request.Request(shown(url), headers=dict(headers))
+    request = urllib.request.Request(re.sub(r"^([^/?#]*//)[^/?#]*@", r"\1", url), headers=dict(headers))
     if (who := urllib.parse.urlsplit(url).netloc.rpartition("@")[0]) != "":
         token = base64.b64encode(urllib.parse.unquote(who).encode()).decode()
         request.add_unredirected_header("Authorization", f"Basic {token}")
@@ -162,7 +158,8 @@ def _request(url: str, headers: Mapping[str, str]) -> urllib.request.Request:
 
 def _by_hand(url: str) -> str:
     folder = cache_dir() / "weights"
-    return f"get it from {shown(url)} and put it into {folder}, or into a folder that you name in PIXELWISE_WEIGHTS"
+    place = f"{folder}, or into a folder that you name in PIXELWISE_WEIGHTS"
+    return f"get it from {without_secrets(url)} and put it into {place}"
 
 
 # Download ---------------------------------------------------------------------------------------------------
@@ -211,8 +208,8 @@ def _download(part: BinaryIO, url: str, sha256: str | None, progress: bool) -> N
         found = digest(Path(part.name))
         part.truncate(0)
         raise WeightsError(
-            f"{shown(url)} gave a file with SHA-256 {found[: max(8, len(sha256 or ''))]}..., expected {sha256}; "
-            "nothing was kept, try again later or get the file elsewhere"
+            f"{without_secrets(url)} gave a file with SHA-256 {found[: max(8, len(sha256 or ''))]}..., expected "
+            f"{sha256}; nothing was kept, try again later or get the file elsewhere"
         )
     os.fsync(part.fileno())
 
@@ -235,7 +232,7 @@ def _receive_all(part: BinaryIO, url: str, show: Callable[[int, int | None], Non
             error.close()
             if error.code < 500 and error.code not in (408, 429):
                 raise DownloadError(
-                    f"{shown(url)} cannot be fetched (HTTP {error.code} {error.reason}); {_by_hand(url)}"
+                    f"{without_secrets(url)} cannot be fetched (HTTP {error.code} {error.reason}); {_by_hand(url)}"
                 ) from None
             reason = f"HTTP {error.code} {error.reason}"
         except urllib.error.URLError as error:
@@ -248,7 +245,9 @@ def _receive_all(part: BinaryIO, url: str, show: Callable[[int, int | None], Non
                 return
             reason = f"the connection broke off after {size} of {total} bytes"
         failures = 1 if part.seek(0, os.SEEK_END) > before else failures + 1
-    raise DownloadError(f"{shown(url)} cannot be fetched ({reason}, {RETRIES + 1} tries); {_by_hand(url)}")
+    raise DownloadError(
+        f"{without_secrets(url)} cannot be fetched ({reason}, {RETRIES + 1} tries); {_by_hand(url)}"
+    )
 
 
 def _receive(part: BinaryIO, url: str, show: Callable[[int, int | None], None]) -> int | None:
