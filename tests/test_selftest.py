@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import platform
@@ -106,7 +107,33 @@ def test_a_package_that_is_too_old_is_named(monkeypatch):
 
 
 def test_a_file_that_is_not_the_wheels_is_named(monkeypatch, tmp_path):
-    """As pip leaves them: the package and a record of its files' hashes."""
+    about, _ = as_pip_leaves_it(tmp_path, monkeypatch)
+    hash = "OjXXzsULnAbrMU4-SYA5RH6fCe7rICoJD2V85PSKEHQ"  # of neither
+    (about / "RECORD").write_text(f"pixelwise/a.py,sha256={hash},6\npixelwise/c.py,sha256={hash},6\n")
+    result = only("installation")
+    assert result.outcome == "failed"
+    assert (
+        "2 files of pixelwise are not those of the wheel (pixelwise/a.py, pixelwise/c.py); run: pip"
+        in result.says
+    )
+
+
+@pytest.mark.parametrize("record", [None, "", "pixelwise/a.py,,\npixelwise-1.0.dist-info/RECORD,,\n"])
+def test_an_installation_whose_list_of_files_is_gone_is_named(record, monkeypatch, tmp_path):
+    about, _ = as_pip_leaves_it(tmp_path, monkeypatch)
+    if record is not None:
+        (about / "RECORD").write_text(record)
+    result = only("installation")
+    assert result.outcome == "failed"
+    assert re.search(r"\(RECORD in its .dist-info folder\) is missing .* run: pip install", result.says)
+    monkeypatch.setattr(checks, "_package", lambda: tmp_path / "elsewhere" / "pixelwise")
+    result = only("installation")
+    assert result.outcome == "ok"
+    assert result.says.endswith("installed in place (editable), so no file was compared with a hash")
+
+
+def as_pip_leaves_it(tmp_path, monkeypatch) -> tuple[Path, Path]:
+    """The folder of its metadata, without a record of its files' hashes, and the package."""
     package = tmp_path / "pixelwise"
     package.mkdir()
     (package / "a.py").write_text("a = 1\n")
@@ -116,16 +143,9 @@ def test_a_file_that_is_not_the_wheels_is_named(monkeypatch, tmp_path):
     (about / "METADATA").write_text(
         "Metadata-Version: 2.4\nName: pixelwise\nVersion: 1.0\nRequires-Dist: numpy>=1.26\n"
     )
-    hash = "OjXXzsULnAbrMU4-SYA5RH6fCe7rICoJD2V85PSKEHQ"  # of neither
-    (about / "RECORD").write_text(f"pixelwise/a.py,sha256={hash},6\npixelwise/c.py,sha256={hash},6\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(checks, "_package", lambda: package)
-    result = only("installation")
-    assert result.outcome == "failed"
-    assert (
-        "2 files of pixelwise are not those of the wheel (pixelwise/a.py, pixelwise/c.py); run: pip"
-        in result.says
-    )
+    return about, package
 
 
 def test_an_engine_that_computes_something_else_is_named(monkeypatch):
@@ -167,20 +187,46 @@ def test_logits_and_confidences_that_are_no_numbers_are_not_equal_to_anything(fa
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_model_in_the_package_has_a_stored_answer_and_gives_it(name):
-    assert only(f"model {name}").says == "192 pixels have the stored classes"
+    assert only(f"model {name}").says == "the file has the stored hash, 192 pixels have the stored classes"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_stored_hash_is_that_of_the_models_file(name):
+    path = Path(str(resources.files("pixelwise"))) / "assets" / ROWS[name].asset
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == answers.ANSWERS[name].sha256
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_model_with_one_flipped_byte_is_named(name, monkeypatch, tmp_path):
+    """Though the answers of such a file are well within what other processors may differ by."""
+    copy = another_asset(name, monkeypatch, tmp_path)
+    content = bytearray(copy.read_bytes())
+    content[len(content) // 2] ^= 1
+    copy.write_bytes(content)
+    result = only(f"model {name}")
+    assert (result.name, result.outcome) == (f"model {name}", "failed")
+    assert re.search(rf"{name}.onnx has the SHA-256 .*; run: pip install --force-reinstall", result.says)
+    copy.unlink()
+    assert re.search(rf"{name}.onnx cannot be read \(.*\); run: pip install", only(f"model {name}").says)
+
+
+def another_asset(name, monkeypatch, tmp_path) -> Path:
+    """A copy of a model's file, which is opened in its place."""
+    (tmp_path / "assets").mkdir()
+    asset = Path(str(resources.files("pixelwise"))) / "assets" / f"{name}.onnx"
+    monkeypatch.setattr(opening.resources, "files", lambda package: tmp_path)
+    return Path(shutil.copy(asset, tmp_path / "assets"))
 
 
 def test_a_model_whose_weights_are_damaged_is_named(monkeypatch, tmp_path):
-    """A file that opens and runs all the same."""
-    (tmp_path / "assets").mkdir()
-    copy = Path(
-        shutil.copy(Path(str(resources.files("pixelwise"))) / "assets" / "nuclei.onnx", tmp_path / "assets")
-    )
+    """A file that opens and runs all the same, and whose hash is the stored one."""
+    copy = another_asset("nuclei", monkeypatch, tmp_path)
     content = bytearray(copy.read_bytes())
     middle = len(content) // 2 // 4 * 4
     content[middle : middle + 40_000] = bytes(40_000)
     copy.write_bytes(content)
-    monkeypatch.setattr(opening.resources, "files", lambda package: tmp_path)
+    stored = replace(answers.ANSWERS["nuclei"], sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(answers.ANSWERS, "nuclei", stored)
     result = only("model nuclei")
     assert (result.name, result.outcome) == ("model nuclei", "failed")
     assert "of the pixels have another class than stored" in result.says
