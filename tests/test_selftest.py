@@ -60,9 +60,34 @@ def test_a_check_that_fails_is_named_and_the_exit_code_is_1(tmp_path):
     assert done.returncode == 1, done.stderr
     installation, caches, last = done.stdout.splitlines()
     assert installation.startswith("installation           ok ")
-    assert re.match(r"caches +failed +cannot write .*PIXELWISE_CACHE", caches)
+    assert re.match(r"caches +failed +cannot write .*PIXELWISE_CACHE names it", caches)
+    assert str(tmp_path / "file" / "below") in caches, "one must see which folder to mend"
+    assert "<" not in caches
     assert last.startswith("1 ok, 1 failed, 0 skipped in ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that Windows does not have")
+def test_a_folder_on_the_terminal_cannot_control_it(tmp_path):
+    (tmp_path / "red\x1b[31m\n").write_text("no folder")
+    done = command("caches", PIXELWISE_CACHE=str(tmp_path / "red\x1b[31m\n" / "below"))
+    assert done.returncode == 1, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert f"{tmp_path}/red\\x1b[31m\\n/below" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_a_cache_that_no_variable_names_is_not_said_to_be_named_by_one(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.delenv("PIXELWISE_CACHE", raising=False)
+    monkeypatch.setattr(checks, "cache_dir", lambda: tmp_path / "file" / "below")
+    report = run(["caches"])
+    (result,) = report.results
+    assert result.outcome == "failed"
+    assert re.search(r"or name another in PIXELWISE_CACHE$", result.says)
+    assert "PIXELWISE_CACHE names it" not in result.says
+    assert str(tmp_path) in result.local
+    assert str(tmp_path) not in result.says + repr(report) + json.dumps(report.to_dict())
 
 
 @pytest.mark.slow
@@ -377,7 +402,17 @@ def test_a_cache_in_the_folder_of_another_user_is_named(below, tmp_path, monkeyp
 def test_a_folder_for_compiled_loops_that_cannot_be_used_is_named(tmp_path, monkeypatch):
     (tmp_path / "kernels").write_text("no folder")
     monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path))
-    assert "for compiled loops, cannot be used" in only("caches").says
+    assert "for compiled loops, cannot be used (it is no folder); remove it" in only("caches").says
+
+
+def test_a_link_in_place_of_the_folder_for_compiled_loops_is_said_to_be_one(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    try:
+        (tmp_path / "kernels").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links")
+    monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path))
+    assert "cannot be used (it is a link, not a folder of its own); remove it" in only("caches").says
 
 
 @pytest.mark.slow

@@ -268,7 +268,12 @@ def caches(bench: Bench) -> str:
             temporary.write_bytes(b"written")
         probe.unlink()
     except OutputError as error:
-        raise Failed(f"{error}; PIXELWISE_CACHE names it") from error
+        advice = (
+            "PIXELWISE_CACHE names it: make it one that can be written, or name another"
+            if os.environ.get("PIXELWISE_CACHE")
+            else "it is for caches: make it one that can be written, or name another in PIXELWISE_CACHE"
+        )
+        raise Failed(f"{error}; {advice}") from error
     try:
         loops = private_folder(folder / "kernels")
     except OSError as error:
