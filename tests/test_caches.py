@@ -120,7 +120,9 @@ def test_without_a_folder_of_ones_own_loops_work_and_a_sentence_says_what_to_do(
     compiling._warn_once.cache_clear()
     kept.parent.mkdir()
     kept.symlink_to(tmp_path)
-    with pytest.warns(PixelwiseWarning, match=r"cannot be kept \(it is no folder\).*PIXELWISE_CACHE"):
+    with pytest.warns(
+        PixelwiseWarning, match=r"cannot be kept \(it is a link, not a folder of its own\).*PIXELWISE_CACHE"
+    ):
         assert calls() == 0
     assert list(tmp_path.iterdir()) == [kept.parent]
     assert calls() == 0  # said once

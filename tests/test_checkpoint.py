@@ -5,6 +5,8 @@ from __future__ import annotations
 import fractions
 import functools
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import nn
+from typer.testing import CliRunner
 
 import pixelwise
 from pixelwise import create_model, from_checkpoint, load_checkpoint, models
@@ -22,6 +25,7 @@ from pixelwise.checkpoints.loading import families, recognise
 from pixelwise.checkpoints.making import outline
 from pixelwise.checkpoints.saving import convert_file
 from pixelwise.checkpoints.smp.tensors import to_theirs as smp_names
+from pixelwise.cli.app import app
 from pixelwise.decoders import DECODERS
 from pixelwise.errors import (
     InputError,
@@ -372,6 +376,19 @@ def test_a_pickle_that_is_trusted_is_read_under_any_name(theirs, tmp_path):
         with pytest.raises(WeightsError, match="would run code"):
             from_checkpoint(tmp_path / name)
         same_logits(from_checkpoint(tmp_path / name, allow_pickle=True), theirs)
+
+
+def test_what_the_refusal_of_a_pickle_says_to_do_works(theirs, tmp_path):
+    path = tmp_path / "of a friend.pt"
+    torch.save({"state_dict": theirs.state_dict(), "rate": fractions.Fraction(1, 2)}, path)
+    with pytest.raises(WeightsError) as refused:
+        from_checkpoint(path)
+    found = re.search(r"run: pixelwise (convert .* --allow-pickle), or open it with", str(refused.value))
+    done = CliRunner().invoke(app, shlex.split(found[1]))
+    assert done.exit_code == 0, done.exception
+    same_logits(from_checkpoint(path.with_suffix(".safetensors")), theirs)
+    assert "from_checkpoint(path, allow_pickle=True)" in str(refused.value)
+    same_logits(from_checkpoint(path, allow_pickle=True), theirs)
 
 
 FILES: dict[str, tuple[str, dict[str, object]]] = {

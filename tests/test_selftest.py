@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import platform
@@ -59,9 +60,34 @@ def test_a_check_that_fails_is_named_and_the_exit_code_is_1(tmp_path):
     assert done.returncode == 1, done.stderr
     installation, caches, last = done.stdout.splitlines()
     assert installation.startswith("installation           ok ")
-    assert re.match(r"caches +failed +cannot write .*PIXELWISE_CACHE", caches)
+    assert re.match(r"caches +failed +cannot write .*PIXELWISE_CACHE names it", caches)
+    assert str(tmp_path / "file" / "below") in caches, "one must see which folder to mend"
+    assert "<" not in caches
     assert last.startswith("1 ok, 1 failed, 0 skipped in ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that Windows does not have")
+def test_a_folder_on_the_terminal_cannot_control_it(tmp_path):
+    (tmp_path / "red\x1b[31m\n").write_text("no folder")
+    done = command("caches", PIXELWISE_CACHE=str(tmp_path / "red\x1b[31m\n" / "below"))
+    assert done.returncode == 1, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert f"{tmp_path}/red\\x1b[31m\\n/below" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_a_cache_that_no_variable_names_is_not_said_to_be_named_by_one(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.delenv("PIXELWISE_CACHE", raising=False)
+    monkeypatch.setattr(checks, "cache_dir", lambda: tmp_path / "file" / "below")
+    report = run(["caches"])
+    (result,) = report.results
+    assert result.outcome == "failed"
+    assert re.search(r"or name another in PIXELWISE_CACHE$", result.says)
+    assert "PIXELWISE_CACHE names it" not in result.says
+    assert str(tmp_path) in result.local
+    assert str(tmp_path) not in result.says + repr(report) + json.dumps(report.to_dict())
 
 
 @pytest.mark.slow
@@ -106,7 +132,33 @@ def test_a_package_that_is_too_old_is_named(monkeypatch):
 
 
 def test_a_file_that_is_not_the_wheels_is_named(monkeypatch, tmp_path):
-    """As pip leaves them: the package and a record of its files' hashes."""
+    about, _ = as_pip_leaves_it(tmp_path, monkeypatch)
+    hash = "OjXXzsULnAbrMU4-SYA5RH6fCe7rICoJD2V85PSKEHQ"  # of neither
+    (about / "RECORD").write_text(f"pixelwise/a.py,sha256={hash},6\npixelwise/c.py,sha256={hash},6\n")
+    result = only("installation")
+    assert result.outcome == "failed"
+    assert (
+        "2 files of pixelwise are not those of the wheel (pixelwise/a.py, pixelwise/c.py); run: pip"
+        in result.says
+    )
+
+
+@pytest.mark.parametrize("record", [None, "", "pixelwise/a.py,,\npixelwise-1.0.dist-info/RECORD,,\n"])
+def test_an_installation_whose_list_of_files_is_gone_is_named(record, monkeypatch, tmp_path):
+    about, _ = as_pip_leaves_it(tmp_path, monkeypatch)
+    if record is not None:
+        (about / "RECORD").write_text(record)
+    result = only("installation")
+    assert result.outcome == "failed"
+    assert re.search(r"\(RECORD in its .dist-info folder\) is missing .* run: pip install", result.says)
+    monkeypatch.setattr(checks, "_package", lambda: tmp_path / "elsewhere" / "pixelwise")
+    result = only("installation")
+    assert result.outcome == "ok"
+    assert result.says.endswith("installed in place (editable), so no file was compared with a hash")
+
+
+def as_pip_leaves_it(tmp_path, monkeypatch) -> tuple[Path, Path]:
+    """The folder of its metadata, without a record of its files' hashes, and the package."""
     package = tmp_path / "pixelwise"
     package.mkdir()
     (package / "a.py").write_text("a = 1\n")
@@ -116,16 +168,9 @@ def test_a_file_that_is_not_the_wheels_is_named(monkeypatch, tmp_path):
     (about / "METADATA").write_text(
         "Metadata-Version: 2.4\nName: pixelwise\nVersion: 1.0\nRequires-Dist: numpy>=1.26\n"
     )
-    hash = "OjXXzsULnAbrMU4-SYA5RH6fCe7rICoJD2V85PSKEHQ"  # of neither
-    (about / "RECORD").write_text(f"pixelwise/a.py,sha256={hash},6\npixelwise/c.py,sha256={hash},6\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(checks, "_package", lambda: package)
-    result = only("installation")
-    assert result.outcome == "failed"
-    assert (
-        "2 files of pixelwise are not those of the wheel (pixelwise/a.py, pixelwise/c.py); run: pip"
-        in result.says
-    )
+    return about, package
 
 
 def test_an_engine_that_computes_something_else_is_named(monkeypatch):
@@ -167,20 +212,46 @@ def test_logits_and_confidences_that_are_no_numbers_are_not_equal_to_anything(fa
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_model_in_the_package_has_a_stored_answer_and_gives_it(name):
-    assert only(f"model {name}").says == "192 pixels have the stored classes"
+    assert only(f"model {name}").says == "the file has the stored hash, 192 pixels have the stored classes"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_stored_hash_is_that_of_the_models_file(name):
+    path = Path(str(resources.files("pixelwise"))) / "assets" / ROWS[name].asset
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == answers.ANSWERS[name].sha256
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_model_with_one_flipped_byte_is_named(name, monkeypatch, tmp_path):
+    """Though the answers of such a file are well within what other processors may differ by."""
+    copy = another_asset(name, monkeypatch, tmp_path)
+    content = bytearray(copy.read_bytes())
+    content[len(content) // 2] ^= 1
+    copy.write_bytes(content)
+    result = only(f"model {name}")
+    assert (result.name, result.outcome) == (f"model {name}", "failed")
+    assert re.search(rf"{name}.onnx has the SHA-256 .*; run: pip install --force-reinstall", result.says)
+    copy.unlink()
+    assert re.search(rf"{name}.onnx cannot be read \(.*\); run: pip install", only(f"model {name}").says)
+
+
+def another_asset(name, monkeypatch, tmp_path) -> Path:
+    """A copy of a model's file, which is opened in its place."""
+    (tmp_path / "assets").mkdir()
+    asset = Path(str(resources.files("pixelwise"))) / "assets" / f"{name}.onnx"
+    monkeypatch.setattr(opening.resources, "files", lambda package: tmp_path)
+    return Path(shutil.copy(asset, tmp_path / "assets"))
 
 
 def test_a_model_whose_weights_are_damaged_is_named(monkeypatch, tmp_path):
-    """A file that opens and runs all the same."""
-    (tmp_path / "assets").mkdir()
-    copy = Path(
-        shutil.copy(Path(str(resources.files("pixelwise"))) / "assets" / "nuclei.onnx", tmp_path / "assets")
-    )
+    """A file that opens and runs all the same, and whose hash is the stored one."""
+    copy = another_asset("nuclei", monkeypatch, tmp_path)
     content = bytearray(copy.read_bytes())
     middle = len(content) // 2 // 4 * 4
     content[middle : middle + 40_000] = bytes(40_000)
     copy.write_bytes(content)
-    monkeypatch.setattr(opening.resources, "files", lambda package: tmp_path)
+    stored = replace(answers.ANSWERS["nuclei"], sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(answers.ANSWERS, "nuclei", stored)
     result = only("model nuclei")
     assert (result.name, result.outcome) == ("model nuclei", "failed")
     assert "of the pixels have another class than stored" in result.says
@@ -331,7 +402,17 @@ def test_a_cache_in_the_folder_of_another_user_is_named(below, tmp_path, monkeyp
 def test_a_folder_for_compiled_loops_that_cannot_be_used_is_named(tmp_path, monkeypatch):
     (tmp_path / "kernels").write_text("no folder")
     monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path))
-    assert "for compiled loops, cannot be used" in only("caches").says
+    assert "for compiled loops, cannot be used (it is no folder); remove it" in only("caches").says
+
+
+def test_a_link_in_place_of_the_folder_for_compiled_loops_is_said_to_be_one(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    try:
+        (tmp_path / "kernels").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links")
+    monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path))
+    assert "cannot be used (it is a link, not a folder of its own); remove it" in only("caches").says
 
 
 @pytest.mark.slow

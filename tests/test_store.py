@@ -425,13 +425,39 @@ def test_checkpoints_of_training_scripts_are_unwrapped(tmp_path: Path, wrapper: 
 def test_code_in_a_pickle_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"weight": torch.zeros(2), "x": Code()}, "code.pth")
-    with pytest.raises(WeightsError, match=r"would run code \(\w+\.mkdir\).*allow_pickle=True"):
+    with pytest.raises(
+        WeightsError, match=r"would run code \(\w+\.mkdir\).*from_checkpoint\(path, allow_pickle=True"
+    ):
         store.load_state_dict("code.pth")
     assert not Path("ran").exists()
     torch.save(nn.Linear(3, 2), "network.pth")
     with pytest.raises(WeightsError, match=r"would run code \(torch.nn.modules.linear.Linear\)"):
         store.load_state_dict("network.pth")
     assert store.load_state_dict("network.pth", allow_pickle=True).keys() == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_a_plain_pickle_would_run_is_named(protocol, beside, tmp_path: Path, monkeypatch):
+    """Whatever its protocol, and whatever harmless things it holds before; torch reads none of them, allowed or not."""
+    monkeypatch.chdir(tmp_path)
+    before = {"a": np.zeros(3, np.float32), "b": np.float64(1), "c": "words"} if beside else {}
+    Path("plain.pt").write_bytes(pickle.dumps({**before, "w": Code(), "again": Code()}, protocol))
+    with pytest.raises(WeightsError, match=r"torch did not write .* would run code \(\w+\.mkdir\), expected"):
+        store.load_state_dict("plain.pt")
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_torchs_pickle_of_a_new_protocol_would_run_is_named(zipped, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = {"weight": torch.zeros(2), "x": Code()}
+    torch.save(content, "it.pt", pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        WeightsError, match=r"would run code \(\w+\.mkdir\).*pixelwise convert it.pt it.safetensors"
+    ):
+        store.load_state_dict("it.pt")
+    assert not Path("ran").exists()
 
 
 def test_files_that_are_no_weights(tmp_path: Path, weights: Path):

@@ -21,7 +21,7 @@ from drawn import draw_folder
 from pixelwise.checkpoints.loading import from_checkpoint
 from pixelwise.cli.app import app
 from pixelwise.datasets.opening import split_by_name
-from pixelwise.errors import DownloadError, InputError
+from pixelwise.errors import DownloadError, InputError, WeightsError
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import experiment_of
@@ -143,6 +143,27 @@ def test_a_finished_run_is_neither_overwritten_nor_mixed_up(done, folder, tmp_pa
     refused(train("--out", tmp_path / "elsewhere", "--resume"), "no run", "leave out --resume")
     assert train("--out", done, "--resume", "--workers", 0).exit_code == 0
     assert [line["loss"] for line in read_metrics(done / "metrics.jsonl") if "loss" in line] == losses
+
+
+def test_a_run_whose_weights_are_cut_in_half_says_so_and_what_it_says_to_do_helps(done, folder):
+    weights = done / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    command = ("segment", folder / "images", "--model", done, "--out", done / "out")
+    refused(
+        CliRunner().invoke(app, [str(word) for word in command]),
+        f"{weights} are damaged or incomplete",
+        "--resume",
+    )
+    with pytest.raises(WeightsError, match=r"incomplete .*; go on with the run, .* --out \S+ --resume$"):
+        from_checkpoint(done)
+    (done / "checkpoint.pt").rename(done / "kept")
+    with pytest.raises(WeightsError, match=r"incomplete .*; get the file again$"):
+        from_checkpoint(done)
+    (done / "kept").rename(done / "checkpoint.pt")
+    assert train("--out", done, "--resume", "--workers", 0).exit_code == 0
+    assert weights.read_bytes() == whole
+    from_checkpoint(done)
 
 
 def test_going_on_with_a_run_fetches_no_weights(folder, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -22,8 +23,11 @@ def private_folder(folder: Path) -> Path:
     Raises OSError where it cannot be made, is a link, or is somebody else's.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):  # which says nothing of what is there
+        folder.mkdir(mode=0o700)
     about = os.lstat(folder)
+    if stat.S_ISLNK(about.st_mode):
+        raise NotADirectoryError(0, "it is a link, not a folder of its own")
     if not stat.S_ISDIR(about.st_mode):
         raise NotADirectoryError(0, "it is no folder")
     if hasattr(os, "geteuid"):  # elsewhere the folder of the user's caches is the user's own

@@ -316,7 +316,7 @@ def _decoded(
     try:
         if file.read(6) == b"\x93NUMPY":
             file.seek(0)
-            return of_array(_load_npy(file))
+            return of_array(_load_npy(file, name))
         file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large and odd files; the limit below decides
@@ -336,8 +336,16 @@ def _decoded(
         raise ImageError(f"{name} is damaged or cut short ({str(error).rstrip('.')})") from error
 
 
-def _load_npy(file: Any) -> NDArray[Any]:
-    values: NDArray[Any] = np.load(file, allow_pickle=False)
+def _load_npy(file: Any, name: str) -> NDArray[Any]:
+    try:
+        values: NDArray[Any] = np.load(file, allow_pickle=False)
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise ImageError(
+            f"{name} holds Python objects, which are not read because they can run code; save its numbers as an "
+            "array of uint8 (h, w, 3)"
+        ) from None
     return values
 
 

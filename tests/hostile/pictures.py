@@ -160,7 +160,7 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "nan.tif": (nan_tiff, "NaN"),
     "hdr.tif": (lambda: encoded(np.full(SIZE, 4000, np.float32), "TIFF"), "4000"),
     "below_zero.tif": (lambda: encoded(np.full(SIZE, -3, np.float32), "TIFF"), "-3"),
-    "pickle.png": (lambda: npy(np.array([{"a": 1}], dtype=object)), "allow_pickle"),
+    "pickle.png": (lambda: npy(np.array([{"a": 1}], dtype=object)), "holds Python objects, which are not read"),
     "volume.png": (lambda: npy(np.zeros((4, 5, 6, 3), np.uint8)), "one picture"),
     "no_pixels.npy": (lambda: npy(np.zeros((0, 5, 3), np.uint8)), "no pixels"),
     "words.npy": (lambda: npy(np.full(SIZE, "a")), "is|holds"),

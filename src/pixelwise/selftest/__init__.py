@@ -26,13 +26,15 @@ from pixelwise.selftest.checks import Bench, Check, Failed, all_checks
 @dataclass(frozen=True)
 class Result:
     """One check. says: what was found, or what is wrong and what to do, without anything private. seconds: it took.
-    trace: places in pixelwise where an unforeseen exception came from."""
+    trace: places in pixelwise where an unforeseen exception came from. local: the same as `says` with folders and names
+    as they are, for whoever sits at this machine; in no report."""
 
     name: str
     outcome: Literal["ok", "failed", "skipped"]
     says: str
     seconds: float
     trace: tuple[str, ...] = ()
+    local: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without names of people, machines and folders, and without the environment."""
-        return {"ok": self.ok, **asdict(self)}
+        content = {"ok": self.ok, **asdict(self)}
+        for result in content["results"]:
+            del result["local"]
+        return content
 
 
 def run(
@@ -91,22 +96,22 @@ def run(
 
 
 def _result(check: Check, bench: Bench) -> Result:
-    """The result of one check, with what is private taken out."""
+    """The result of one check, in which what is private is in `local` alone."""
     began = time.perf_counter()
     outcome: Literal["ok", "failed", "skipped"] = "failed"
     trace: tuple[str, ...] = ()
     try:
         if check.possible:
-            outcome, says = "ok", check.run(bench)
+            outcome, local = "ok", check.run(bench)
         else:
-            outcome, says = "skipped", str(MissingExtraError("this check", check.extra or ""))
+            outcome, local = "skipped", str(MissingExtraError("this check", check.extra or ""))
     except Failed as error:
-        says = str(error)
+        local = str(error)
     except Exception as error:
-        says = f"{type(error).__name__}: {error}"
+        local = f"{type(error).__name__}: {error}"
         trace = _places(error)
-    says = " ".join(machine.scrubbed(says.replace(str(bench.folder), "<folder>")).split())
-    return Result(check.name, outcome, says, round(time.perf_counter() - began, 2), trace)
+    says = " ".join(machine.scrubbed(local.replace(str(bench.folder), "<folder>")).split())
+    return Result(check.name, outcome, says, round(time.perf_counter() - began, 2), trace, local)
 
 
 def _places(error: BaseException) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import metadata
+from importlib import metadata, resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ FAR = 1e-4
 
 PARTS = {"torch": "torch", "raster": "rasterio", "video": "av"}
 """Extras that a check may need, and what is there when they are."""
+
+
+REINSTALL = "run: pip install --force-reinstall --no-deps pixelwise"
+"""What to do where a file of pixelwise is not what it was."""
 
 
 class Failed(Exception):
@@ -110,10 +114,18 @@ def installation(bench: Bench) -> str:
     if changed:
         raise Failed(
             f"{len(changed)} files of pixelwise are not those of the wheel ({', '.join(changed[:3])}); "
-            "run: pip install --force-reinstall --no-deps pixelwise"
+            f"{REINSTALL}"
         )
     words = f"{sum(version is not None for version in versions.values())} packages are new enough"
-    return f"{words}, {count} files are those of the wheel" if count else f"{words}; it is installed in place"
+    if count:
+        return f"{words}, {count} files are those of the wheel"
+    if not _in_place():
+        raise Failed(
+            "the list of pixelwise's files (RECORD in its .dist-info folder) is missing or has no hash of them, "
+            "expected one of a wheel, so that no file can be compared; run: pip install --ignore-installed --no-deps "
+            "pixelwise"
+        )
+    return f"{words}; it is installed in place (editable), so no file was compared with a hash"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -132,6 +144,11 @@ def _changed_files() -> tuple[list[str], int]:
         if not path.is_file() or digest(path) != _hexadecimal(file.hash.value):
             changed.append(file.as_posix())
     return changed, count
+
+
+def _in_place() -> bool:
+    """Whether the package lies elsewhere than an installed wheel has it: an editable installation, or PYTHONPATH."""
+    return Path(str(metadata.distribution("pixelwise").locate_file("pixelwise"))).resolve() != _package()
 
 
 def _hexadecimal(hash: str) -> str:
@@ -172,10 +189,11 @@ def engine(name: str, bench: Bench) -> str:
 
 
 def embedded(name: str, bench: Bench) -> str:
-    """The answer for a picture made by code is the one that is stored."""
+    """The file is the one that was stored, byte by byte, and so is the answer for a picture made by code."""
     stored = answers.ANSWERS.get(name)
     if stored is None:
         raise Failed("there is no stored answer for this model; add one to selftest/answers.py")
+    _same_file(str(ROWS[name].asset), stored.sha256)
     found = Segmenter(name, threads=1)(answers.picture(), confidence=True)
     rows = answers.sampled(found.labels)
     pairs = [
@@ -189,12 +207,29 @@ def embedded(name: str, bench: Bench) -> str:
     if share > answers.SHARE or not far <= answers.CONFIDENCE:  # NaN is not
         raise Failed(
             f"{share:.1%} of the pixels have another class than stored, the mean confidence is {far:.4f} off; allowed "
-            f"are {answers.SHARE:.0%} and {answers.CONFIDENCE}; if the engine's check passes, the model's file is "
-            "damaged: reinstall pixelwise"
+            f"are {answers.SHARE:.0%} and {answers.CONFIDENCE}, though its file is right; reinstall the "
+            "engine, or report it"
         )
-    return (
+    found_out = (
         f"{len(pairs)} pixels have the stored classes" if share == 0 else f"{share:.1%} of the pixels differ"
     )
+    return f"the file has the stored hash, {found_out}"
+
+
+def _same_file(asset: str, sha256: str) -> None:
+    """Raise Failed where the file of a model in the package is not there, or another one than was stored."""
+    with resources.as_file(resources.files("pixelwise") / "assets" / asset) as path:
+        try:
+            found = digest(path)
+        except OSError as error:
+            raise Failed(
+                f"the model's file {path} cannot be read ({error.strerror or error}); {REINSTALL}"
+            ) from error
+        if found != sha256:
+            raise Failed(
+                f"the model's file {path} has the SHA-256 {found[:8]}..., expected {sha256[:8]}...: it is damaged or "
+                f"was changed; {REINSTALL}"
+            )
 
 
 def kernels(bench: Bench) -> str:
@@ -233,7 +268,12 @@ def caches(bench: Bench) -> str:
             temporary.write_bytes(b"written")
         probe.unlink()
     except OutputError as error:
-        raise Failed(f"{error}; PIXELWISE_CACHE names it") from error
+        advice = (
+            "PIXELWISE_CACHE names it: make it one that can be written, or name another"
+            if os.environ.get("PIXELWISE_CACHE")
+            else "it is for caches: make it one that can be written, or name another in PIXELWISE_CACHE"
+        )
+        raise Failed(f"{error}; {advice}") from error
     try:
         loops = private_folder(folder / "kernels")
     except OSError as error:

@@ -18,6 +18,7 @@ import http.client
 import os
 import pickle
 import re
+import shlex
 import sys
 import time
 import urllib.error
@@ -405,19 +406,87 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
             warnings.simplefilter("ignore")  # about pickle protocols: they are read or refused
             return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found is None:
-            raise WeightsError(
-                f"{path} is a damaged file or a pickle that torch did not write; get it again"
-            ) from error
-        raise WeightsError(
-            f"{path} is a pickle that would run code ({found[1]}), expected tensors only; if you trust "
-            "its maker, read it with load_state_dict(path, allow_pickle=True) and save it as safetensors"
-        ) from error
+        raise WeightsError(_refusal(path, str(error))) from error
     except Exception as error:  # whatever the reader of a damaged file met
         raise WeightsError(
             f"weights {path} are damaged or incomplete ({_first_line(error)}); get the file again"
         ) from error
+
+
+def _refusal(path: Path, error: str) -> str:
+    """Why torch would not read a pickle, and what to do; error: what it says."""
+    ours, imports = _imports(path)
+    said = re.search(r"GLOBAL ([\w.]+)", error)
+    named = next((name for name in imports if name not in _HARMLESS), None)
+    if said and (
+        ours or named is None
+    ):  # torch says what it refused first, which in a file of its own is what matters
+        named = said[1]
+    if named is None:
+        return f"{path} is a damaged file or a pickle that torch did not write; get it again"
+    if not ours:  # which torch does not read, whatever it is allowed to
+        return (
+            f"{path} is a pickle that torch did not write and that would run code ({named}), expected safetensors or a "
+            "torch checkpoint with tensors only; get the weights as one of these"
+        )
+    new = shlex.quote(str(path.with_suffix(".safetensors")))
+    return (
+        f"{path} is a pickle that would run code ({named}), expected tensors only; if you trust its maker, run: "
+        f"pixelwise convert {shlex.quote(str(path))} {new} --allow-pickle, or open it with "
+        "from_checkpoint(path, allow_pickle=True)"
+    )
+
+
+_HARMLESS = {
+    "collections.OrderedDict", "_codecs.encode", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter",
+    "numpy.ndarray", "numpy.dtype",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
+    *(f"torch.{kind}Storage" for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Bool", "Byte")),
+}  # fmt: skip
+"""What pickles of tensors and arrays import, which is not named as what would run."""
+
+_MOST_PICKLE = 2**20
+"""Bytes of a pickle that are looked at for what it imports."""
+
+
+def _imports(path: Path) -> tuple[bool, list[str]]:
+    """Whether torch wrote the file, and what its pickle imports, in order; nothing of it is run."""
+    import io
+    import pickletools
+    import zipfile
+
+    import torch
+
+    content, ours = b"", False
+    with suppress(Exception), zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        with archive.open(name) as member:
+            content, ours = member.read(_MOST_PICKLE), True
+    if not ours:
+        with open(path, "rb") as file:
+            content = file.read(_MOST_PICKLE)
+    imports: list[str] = []
+    texts: list[Any] = ["", ""]  # the strings before, of which the last two are the module and the name
+    memo: dict[Any, Any] = {}
+    stream = io.BytesIO(content)
+    with suppress(Exception):  # it ends, or is damaged
+        while True:  # old files of torch are several pickles
+            for code, argument, _ in pickletools.genops(stream):
+                ours = ours or argument == torch.serialization.MAGIC_NUMBER
+                if code.name.endswith(("UNICODE", "UNICODE8", "STRING")):
+                    texts.append(argument)
+                elif code.name == "MEMOIZE":
+                    memo[len(memo)] = texts[-1]
+                elif code.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                    memo[argument] = texts[-1]
+                elif code.name in ("GET", "BINGET", "LONG_BINGET"):
+                    texts.append(memo.get(argument, ""))
+                elif code.name in ("GLOBAL", "INST"):
+                    imports.append(str(argument).replace(" ", "."))
+                elif code.name == "STACK_GLOBAL":
+                    imports.append(f"{texts[-2]}.{texts[-1]}")
+    return ours, [name for name in imports if re.fullmatch(r"[\w.]{1,200}", name)]
 
 
 def refuse_inflated(path: Path) -> None:

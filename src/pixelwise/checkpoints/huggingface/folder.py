@@ -27,6 +27,7 @@ from pixelwise.models import segformer
 from pixelwise.untrusted import SHORT
 from pixelwise.weights.card import Card, Outputs
 from pixelwise.weights.origin import Origin
+from pixelwise.weights.store import load_content
 
 CONFIG = "config.json"
 
@@ -132,6 +133,7 @@ def open_folder(source: Source) -> Folder | None:
     if (
         whole and "peak_lr" in values
     ):  # a run of ours, whose weights say themselves whose they are, but for old ones
+        _refuse_damaged(path)
         raise WeightsError(
             f"{file_of(path)} does not say which network it is of, as those of unfinished runs once did not; go on "
             f"with the run: pixelwise train --out {path} --resume"
@@ -140,6 +142,19 @@ def open_folder(source: Source) -> Folder | None:
     preprocess, reduced = preprocess_of(path, said.shown["in_channels"][1])
     labels, outputs = labels_of(Values(values, where), reduced=reduced)
     return Folder(path, said, labels, outputs, preprocess)
+
+
+def _refuse_damaged(run: Path) -> None:
+    """WeightsError, with what to do, where the weights of a run do not say whose they are because they are damaged."""
+    try:
+        load_content(file_of(run))
+    except WeightsError as error:
+        if not (run / "checkpoint.pt").is_file():
+            raise
+        what = str(error).removesuffix("; get the file again")
+        raise WeightsError(
+            f"{what}; go on with the run, which writes them again: pixelwise train --out {run} --resume"
+        ) from error
 
 
 def say_what_is_open(family: str, origin: Origin) -> None:
