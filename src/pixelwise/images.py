@@ -343,8 +343,8 @@ def _load_npy(file: Any, name: str) -> NDArray[Any]:
         if "Object arrays" not in str(error):
             raise
         raise ImageError(
-            f"{name} holds Python objects, which are not read because they can run code; save its numbers as an "
-            "array of uint8 (h, w, 3)"
+            f"{name} holds Python objects, which are not read because they can run code; save it as an array "
+            "of numbers"
         ) from None
     return values
 

@@ -51,7 +51,12 @@ def _cases() -> Iterator[Case]:
     yield one(
         "a volume", "x.npy", lambda p: npy(np.zeros((2, 3, 4), np.uint8)), Refused(r"x\.npy.*\(2, 3, 4\)")
     )
-    yield one("a pickle", "x.npy", lambda p: npy(np.array([[{}]], object)))
+    yield one(
+        "a pickle",
+        "x.npy",
+        lambda p: npy(np.array([[{}]], object)),
+        Refused("holds Python objects, which are not"),
+    )
     yield one(
         "a header that is a program", "x.npy", lambda p: npy_with("__import__('os').system('touch came')")
     )

@@ -118,9 +118,16 @@ def _read_picture(path: Path, classes: LabelSet) -> NDArray[Any]:
 def _read_array(path: Path, classes: LabelSet) -> NDArray[Any]:
     import numpy as np
 
-    mapped: NDArray[Any] = np.lib.format.open_memmap(
-        path, mode="r"
-    )  # refuses a size that the file does not have
+    try:
+        mapped: NDArray[Any] = np.lib.format.open_memmap(
+            path, mode="r"
+        )  # refuses a size that the file does not have
+    except ValueError as error:
+        if "Python objects" not in str(error):
+            raise
+        raise InputError(
+            "it holds Python objects, which are not read because they can run code; save it as an array of numbers"
+        ) from None
     return np.array(mapped)
 
 
