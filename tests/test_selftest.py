@@ -278,10 +278,16 @@ def test_a_model_without_a_stored_answer_is_named(monkeypatch):
     ],
 )
 def test_a_compiled_loop_that_gives_something_else_is_named(patched, what, monkeypatch):
-    """Each loop is replaced by one that leaves its arrays as they are."""
+    """Each loop is replaced by one that leaves zeros in its arrays: what is in them before may be any number, which the
+    next loop would look up."""
 
     def nothing(*arguments):
-        return right(*copied(arguments))
+        worked = copied(arguments)
+        result = right(*worked)
+        for given, done in zip(arguments, worked, strict=True):
+            if isinstance(given, np.ndarray) and not np.array_equal(given, done):
+                given[...] = 0
+        return result
 
     def copied(value):
         if isinstance(value, tuple):
