@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from pixelwise.errors import InputError, OutputError, PixelwiseWarning
 from pixelwise.files import LOCK, claimed, held
 from pixelwise.pipeline.journal import JOURNAL
 from pixelwise.segmenter import Segmenter
-from test_leftovers import labels, noise, unfinished
+from test_leftovers import labels, noise, unfinished, write_map
 from tiny import quadrants
 
 HOLD = "import sys; from pathlib import Path; from pixelwise.files import held, claimed\n"
@@ -151,14 +153,72 @@ def test_a_lock_that_is_a_link_is_refused_and_nothing_is_written_through_it(tmp_
     assert not (tmp_path / "not there").exists()
 
 
+def locks_of(kind: str, place: Path, user: Path) -> None:
+    """Put something at `place` that is no lock of ours; `user` is the name of a file elsewhere."""
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "hard link":
+        user.write_text("123")
+        os.link(user, place)
+    else:
+        place.write_bytes({"text": b"precious\n", "digits": b"12 monkeys", "zeros": bytes(5000)}[kind])
+
+
+@posix
+@pytest.mark.parametrize("no_locks", [False, True])
+@pytest.mark.parametrize("name", [".pixelwise-run-lock", ".a.labels.tif.lock"])
+@pytest.mark.parametrize("kind", ["text", "digits", "zeros", "pipe", "hard link"])
+def test_what_is_no_lock_of_ours_is_refused_and_stays(
+    kind, name, no_locks, colors_model, tmp_path, monkeypatch
+):
+    if no_locks:
+        monkeypatch.setattr("fcntl.flock", none)
+    out, user = tmp_path / "out", tmp_path / "user.txt"
+    out.mkdir()
+    write_map(tmp_path / "a.tif", noise())
+    locks_of(kind, out / name, user)
+    before = os.lstat(out / name), None if kind == "pipe" else (out / name).read_bytes()
+    run = ["segment", tmp_path / "a.tif", "--model", colors_model, "--out", out, "--tile", "64"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PixelwiseWarning)
+        error = command(*run)
+        assert isinstance(error, OutputError), error
+        assert f"{out / name} lies where a lock belongs and is none of pixelwise's; move it away" in str(
+            error
+        )
+        assert [path.name for path in out.iterdir()] == [name]
+        assert os.lstat(out / name).st_mtime_ns == before[0].st_mtime_ns
+        assert before[1] is None or (out / name).read_bytes() == before[1]
+        (out / name).rename(tmp_path / "away")  # what the sentence says to do
+        assert command(*run) is None
+    assert {path.name for path in out.iterdir()} == {JOURNAL, "a.labels.tif"}
+
+
+def test_what_becomes_somebodys_while_it_is_held_stays(tmp_path):
+    with held(tmp_path / "lock", "it"):
+        (tmp_path / "lock").rename(tmp_path / "away")
+        (tmp_path / "lock").write_text("mine")
+    assert (tmp_path / "lock").read_text() == "mine"
+    with held(tmp_path / "other", "it"):
+        (tmp_path / "other").write_text("mine")
+    assert (tmp_path / "other").read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", [b"", b"123", b"123\n", b"pixelwise 123\n", bytes(14)])
+def test_a_lock_that_a_killed_process_of_any_version_left_is_taken(left, tmp_path):
+    (tmp_path / "lock").write_bytes(left)
+    with held(tmp_path / "lock", "it"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def none(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
 @posix
 def test_a_disc_without_locks_is_warned_of_and_used(tmp_path, monkeypatch):
-    import fcntl
-
-    def none(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", none)
+    monkeypatch.setattr("fcntl.flock", none)
     with pytest.warns(PixelwiseWarning, match=f"{tmp_path} lies on a disc that knows no locks"):  # noqa: SIM117
         with held(tmp_path / "lock", "it"), files.writing(tmp_path / "a.txt") as temporary:
             temporary.write_text("whole")

@@ -59,8 +59,9 @@ def held(path: str | os.PathLike[str], what: str, *, wait: bool = False) -> Iter
     """Hold the lock file `path` while the block runs, so that no two runs share unfinished work; a process that dies
     lets go of it. what: said in the error. wait: for whoever holds it.
 
-    Raises OutputError when somebody else holds it, or it cannot be made, or is a link. A disc that knows no locks is
-    warned of, and the block runs. A folder that had to be made goes again where nothing was written into it.
+    Raises OutputError when somebody else holds it, or it cannot be made, or is a link or anything else that is no lock
+    of ours. A disc that knows no locks is warned of, and the block runs. A folder that had to be made goes again where
+    nothing was written into it.
     """
     path = Path(path)
     handle: int | None = None
@@ -70,14 +71,13 @@ def held(path: str | os.PathLike[str], what: str, *, wait: bool = False) -> Iter
         handle = locks.take(path, wait=wait)
         if handle is None:
             raise busy(what, _read(path))
-        _write(handle, str(os.getpid()))
+        _write(handle, f"{_OWNER}{os.getpid()}\n")
     except OSError as error:
         if handle is not None:
             locks.release(handle, path)
         if error.errno not in locks.NO_LOCKS:
             raise _cannot(path, error) from error
         _warn_of_no_locks(path)
-        path.unlink(missing_ok=True)
     try:
         yield
     finally:
@@ -103,7 +103,7 @@ def claimed(folder: Path, files: Iterable[Path]) -> Iterator[None]:
             for other in folder.glob(f"{_CLAIM}*-*"):
                 _refuse_claim(other, names)
             try:
-                handle = locks.take(path)
+                handle = locks.take(path, wait=True, says=_claim_says(str(os.getpid())))
                 assert handle is not None  # nobody else knows its name
                 _write(handle, "\n".join((str(os.getpid()), *names)))
             except OSError as error:
@@ -125,21 +125,32 @@ def _remove_if_new(folder: Path, is_new: bool) -> None:
 
 def _refuse_claim(path: Path, names: Mapping[str, Path]) -> None:
     """Raise if a living run has claimed one of `names`; remove what a dead one left."""
-    if path.is_symlink():
+    ours = _CLAIM_NAME.fullmatch(path.name)
+    if not ours or path.is_symlink():
         return
-    with suppress(OSError):
-        handle = locks.take(path)
+    try:
+        handle = locks.take(path, says=_claim_says(ours[1]))
         if handle is not None:
             locks.release(handle, path)
             return
+    except locks.NoLock:  # it stays, and holds nobody up
+        return
+    except OSError:
+        pass
     who, *claims = _read(path).split("\n")
     if both := names.keys() & set(claims):
         raise busy(str(names[min(both)]), who)
 
 
+def _claim_says(process: str) -> re.Pattern[bytes]:
+    """What a claim of that process says: its number as in every lock, and the files."""
+    return re.compile(rb"((pixelwise )?%s(\n.*)?)?" % process.encode(), re.DOTALL)
+
+
 def busy(what: str, who: str) -> OutputError:
     """What is said to the second run. who: the process of the first, where it is known."""
-    by = f" (process {who})" if who.isdecimal() else ""
+    who = who.removeprefix(_OWNER)
+    by = f" (process {who})" if who.isdecimal() and len(who) <= 20 else ""
     return OutputError(f"{what} is being worked on by another run{by}; wait for it, or choose another place")
 
 
@@ -205,6 +216,9 @@ def sync_folder(folder: Path) -> None:
 
 _OURS = re.compile(r"(\.pixelwise-[0-9a-f]{8}\.)(lock|part\..*)", re.DOTALL)
 _CLAIM = ".pixelwise-run-"
+_CLAIM_NAME = re.compile(re.escape(_CLAIM) + "([0-9]+)-[0-9a-f]{8}")
+_OWNER = "pixelwise "
+"""The beginning of every lock, before the number of the process."""
 
 
 @contextmanager
@@ -231,7 +245,6 @@ def _temporary(path: Path) -> Iterator[Path]:
             locks.release(handle, lock)
         elif handle < 0:
             temporary.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
 
 
 _looked_through: set[Path] = set()
@@ -280,6 +293,11 @@ def _warn_of_no_locks(path: Path) -> None:
 
 
 def _cannot(path: Path, error: OSError) -> OutputError:
+    if isinstance(error, locks.NoLock):
+        return OutputError(
+            f"{error.filename} lies where a lock belongs and is none of pixelwise's; move it away, or choose another "
+            "place"
+        )
     if error.errno == errno.ELOOP and path.is_symlink():
         return OutputError(f"cannot write {path}: it is a link; remove it, or choose another place")
     return OutputError(f"cannot write {path}: {error.strerror or error}; choose another place")
