@@ -259,6 +259,104 @@ def test_runs_share_a_folder_as_long_as_they_write_no_file_of_each_other(colors_
     assert {path.name for path in out.iterdir()} == {"b.npy", "c.npy"}
 
 
+@pytest.mark.parametrize("first", ["above", "below", "beside"])
+def test_runs_whose_folders_lie_in_each_other_write_no_file_of_each_other(first, colors_model, tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("a", "sub/q", "sub/r"):
+        Image.fromarray(quadrants()).save(tmp_path / "in" / f"{name}.png")
+    out, more = tmp_path / "out", ["--model", colors_model, "--format", "npy", "--overwrite", "--out"]
+    above = ["segment", tmp_path / "in", *more, out]
+    below = ["segment", tmp_path / "in" / "sub" / "q.png", *more, out / "sub"]
+    place, second = {"above": (out, below), "below": (out / "sub", above), "beside": (out, below)}[first]
+    file = "sub/r.npy" if first == "beside" else "sub/q.npy"
+    with at_work(CLAIM, place, out / "a.npy" if first == "above" else out / file, out / file) as process:
+        error = command(*second)
+        if first == "beside":
+            assert error is None
+        else:
+            assert isinstance(error, OutputError), error
+            assert f"{out / file} is being worked on by another run (process {process})" in str(error)
+            assert not list(out.rglob("*.npy"))
+    assert command(*above) is None  # at once, whatever the dead one has left
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {JOURNAL, "a.npy", "q.npy", "r.npy"}
+
+
+@posix
+@pytest.mark.parametrize("name", [b"a\nb", b" a", b"a ", b"\xff", b'"a\\'])
+def test_a_claim_holds_for_any_name(name, colors_model, tmp_path):
+    name = os.fsdecode(name)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(quadrants()).save(tmp_path / "in" / f"{name}.png")
+    out = tmp_path / "out"
+    run = ["segment", tmp_path / "in", "--model", colors_model, "--format", "npy", "--out", out]
+    with at_work(CLAIM, out, out / f"{name}.npy") as process:
+        assert f".npy is being worked on by another run (process {process})" in str(command(*run))
+        assert not list(out.glob("*.npy"))
+    with claimed(out, [out / f"{name}.npy"]):  # at once, whatever the dead one has left
+        pass
+    assert not out.exists() or not list(out.iterdir())
+
+
+@posix
+def test_what_is_no_claim_of_ours_stays_and_holds_nobody_up(colors_model, tmp_path):
+    out, user = tmp_path / "out", tmp_path / "user.txt"
+    out.mkdir()
+    mine = {
+        "123-0123abcd": "text",
+        "12-00000000": "digits",
+        "123-00000000": "hard link",
+        "1-00000000": "pipe",
+    }
+    for name, kind in {**mine, "notes-mine": "text"}.items():
+        locks_of(kind, out / f".pixelwise-run-{name}", user)
+    user.write_text("123 is mine")
+    before = sorted(out.iterdir())
+    Image.fromarray(quadrants()).save(tmp_path / "a.png")
+    run = ["segment", tmp_path / "a.png", "--model", colors_model, "--format", "npy", "--out", out]
+    assert command(*run) is None
+    assert sorted(out.iterdir()) == [*before, out / "a.npy"]
+    assert user.read_text() == "123 is mine"
+    assert (out / ".pixelwise-run-123-0123abcd").read_text() == "precious\n"
+
+
+@posix
+def test_more_folders_than_files_may_be_open_are_claimed_as_far_as_possible(tmp_path, monkeypatch):
+    many = """
+import resource, warnings
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[2])))
+folders = [Path(sys.argv[1], str(i)) for i in range(100)]
+with warnings.catch_warnings(record=True) as said, claimed(Path(sys.argv[1]), [f / 'a' for f in folders]):
+    print(len(list(Path(sys.argv[1]).rglob('.pixelwise-run-*'))), *{str(w.message) for w in said}, flush=True)
+"""
+    for limit, expected in (
+        (64, "32 the results go into 100 folders, and only 32 can be kept"),
+        (1024, "100\n"),
+    ):
+        with started(many, tmp_path / "out", limit) as process:
+            assert process.stdout.readline().startswith(expected)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("attempt", [held, claimed, files.writing])
+def test_a_folder_that_another_run_removes_before_the_lock_is_made_again(attempt, tmp_path, monkeypatch):
+    make, calls, out = files.make_folder, [], tmp_path / "out"
+
+    def removed_at_once(folder):
+        make(folder)
+        if folder == out:
+            calls.append(folder)
+            if len(calls) <= 2:
+                folder.rmdir()
+
+    monkeypatch.setattr(files, "make_folder", removed_at_once)
+    arguments = {held: (out / "lock", "it"), claimed: (out, [out / "a"]), files.writing: (out / "a",)}[
+        attempt
+    ]
+    with attempt(*arguments):
+        (out / "a").write_text("whole")
+    assert [path.name for path in out.iterdir()] == ["a"]
+
+
 def test_of_many_that_claim_a_file_at_once_one_gets_it(tmp_path):
     races = """
 sys.stdin.readline()
