@@ -259,6 +259,23 @@ def test_runs_share_a_folder_as_long_as_they_write_no_file_of_each_other(colors_
     assert {path.name for path in out.iterdir()} == {"b.npy", "c.npy"}
 
 
+def test_whoever_meets_results_of_a_run_at_work_is_told_of_it_and_not_to_resume(colors_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("in/a", "in/b", "c"):
+        Image.fromarray(quadrants()).save(tmp_path / f"{name}.png")
+    out, more = tmp_path / "out", ["--model", colors_model, "--format", "npy", "--out", tmp_path / "out"]
+    run, alone = ["segment", tmp_path / "in", *more], ["segment", tmp_path / "c.png", *more]
+    assert command(*run) is None
+    assert command(*alone) is None
+    other_settings = [*run, "--resume", "--flip", "horizontal"]
+    with at_work(CLAIM, out, *(out / f"{name}.npy" for name in "abc")) as process:
+        for second in (run, alone, other_settings):
+            assert f".npy is being worked on by another run (process {process})" in str(command(*second))
+    assert "a.npy exists already; pass --resume" in str(command(*run))
+    assert "c.npy exists already; pass --resume" in str(command(*alone))
+    assert "holds results of other settings" in str(command(*other_settings))
+
+
 @pytest.mark.parametrize("first", ["above", "below", "beside"])
 def test_runs_whose_folders_lie_in_each_other_write_no_file_of_each_other(first, colors_model, tmp_path):
     (tmp_path / "in" / "sub").mkdir(parents=True)
