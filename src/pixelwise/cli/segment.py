@@ -45,6 +45,10 @@ def run(
     debug: bool,
 ) -> int:
     """Segment every source; the exit code. Whatever can be wrong before the work starts is refused first."""
+    if overwrite and resume:
+        raise InputError(
+            "--resume keeps what is finished and --overwrite replaces it, got both; give the one that you mean"
+        )
     options = change(SegmentOptions())
     formats = None if format is None else list(names(format))
     for name in formats or []:

@@ -72,7 +72,7 @@ class Journal:
         if entry["hash"] != self.hash:
             raise OutputError(
                 f"{self.path.parent} holds results of other settings ({self._differences(entry['hash'])}); "
-                "resume with those, pass --overwrite to replace them, or choose another --out"
+                "resume with those, pass --overwrite in place of --resume to replace them, or choose another --out"
             )
         return True
 
