@@ -199,6 +199,14 @@ def test_resume_does_what_is_left_and_refuses_other_settings(colors_model, tmp_p
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "c.npy"), quadrant_labels())
 
 
+def test_to_resume_and_to_overwrite_contradict_each_other(colors_model, tmp_path):
+    pictures(tmp_path / "in", 2)
+    both = segment(tmp_path, colors_model, "--resume", "--overwrite")
+    assert both.returncode == 2
+    assert "--resume keeps what is finished and --overwrite replaces it, got both" in both.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs Unix signals")
 def test_control_c_leaves_nothing_half_written_and_resume_finishes(colors_model, tmp_path):
     (tmp_path / "in").mkdir()

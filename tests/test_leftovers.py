@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from drawn import draw_folder
 from pixelwise.cli.app import app
 from pixelwise.errors import OutputError, PixelwiseError
 from pixelwise.files import writing
-from pixelwise.pipeline.journal import JOURNAL
+from pixelwise.pipeline.journal import JOURNAL, Journal
 from pixelwise.segmenter import Segmenter
 from tiny import quadrants
 
@@ -140,6 +141,67 @@ def test_a_journal_that_is_a_link_is_refused(target, colors_model, tmp_path):
     assert target == "nothing" or (tmp_path / "file").read_text() == "mine\n"
     (tmp_path / "out" / JOURNAL).unlink()  # what the sentence says to do
     assert command(*run) is None
+
+
+@LINKS
+@pytest.mark.parametrize(
+    ("what", "says"), [("pipe", "is no file"), ("folder", "is no file"), ("huge", "bytes")]
+)
+def test_a_journal_that_would_never_end_is_refused(what, says, colors_model, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    journal = out / JOURNAL
+    if what == "pipe":
+        os.mkfifo(journal)
+    elif what == "folder":
+        journal.mkdir()
+    else:
+        journal.touch()
+        os.truncate(journal, 7 * 2**30)  # of which the disk holds nothing
+    run = ["segment", pictures(tmp_path / "in"), "--model", colors_model, "--out", out, "--format", "npy"]
+    for more in ([], ["--resume"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "pixelwise", *map(str, run), *more],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 2, done.stderr
+        assert JOURNAL in done.stderr
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert names(out) == {JOURNAL}
+    journal.rename(tmp_path / "away")  # what the sentence says to do
+    assert command(*run) is None
+
+
+def test_lines_of_a_journal_that_are_none_of_ours_cost_no_memory_and_no_finished_source(
+    colors_model, tmp_path
+):
+    run = ["segment", pictures(tmp_path / "in"), "--model", colors_model, "--out", tmp_path / "out"]
+    run += ["--format", "npy"]
+    assert command(*run) is None
+    journal = tmp_path / "out" / JOURNAL
+    settings, first, second = journal.read_bytes().splitlines(keepends=True)
+    zeros = bytes(2**24)
+    for long in (b"x" * (2**24 - 1), zeros, zeros + b"\n", zeros * 3 + second, zeros * 7 + b"y"):
+        end = b"" if long.endswith(b"\n") else b"\n"
+        journal.write_bytes(settings + long + end + first + long + end + second[:-1])
+        assert _peak(lambda: Journal(tmp_path / "out", {}, resume=True)) < 2**24 * 4.5
+        said = CliRunner().invoke(app, [*map(str, run), "--resume"])
+        assert "2 of 2 were finished before" in said.stderr
+    journal.write_bytes(settings + zeros + second + first)  # one line, and so not of ours
+    assert "1 of 2 were finished before" in CliRunner().invoke(app, [*map(str, run), "--resume"]).stderr
+
+
+def _peak(work) -> int:
+    """The bytes that it takes at most at a time."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_was_written_before_the_first_source_of_a_journal_is_gone_on_with(colors_model, tmp_path):

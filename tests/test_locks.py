@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from pixelwise.errors import InputError, OutputError, PixelwiseWarning
 from pixelwise.files import LOCK, claimed, held
 from pixelwise.pipeline.journal import JOURNAL
 from pixelwise.segmenter import Segmenter
-from test_leftovers import labels, noise, unfinished
+from test_leftovers import labels, noise, unfinished, write_map
 from tiny import quadrants
 
 HOLD = "import sys; from pathlib import Path; from pixelwise.files import held, claimed\n"
@@ -151,14 +153,72 @@ def test_a_lock_that_is_a_link_is_refused_and_nothing_is_written_through_it(tmp_
     assert not (tmp_path / "not there").exists()
 
 
+def locks_of(kind: str, place: Path, user: Path) -> None:
+    """Put something at `place` that is no lock of ours; `user` is the name of a file elsewhere."""
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "hard link":
+        user.write_text("123")
+        os.link(user, place)
+    else:
+        place.write_bytes({"text": b"precious\n", "digits": b"12 monkeys", "zeros": bytes(5000)}[kind])
+
+
+@posix
+@pytest.mark.parametrize("no_locks", [False, True])
+@pytest.mark.parametrize("name", [".pixelwise-run-lock", ".a.labels.tif.lock"])
+@pytest.mark.parametrize("kind", ["text", "digits", "zeros", "pipe", "hard link"])
+def test_what_is_no_lock_of_ours_is_refused_and_stays(
+    kind, name, no_locks, colors_model, tmp_path, monkeypatch
+):
+    if no_locks:
+        monkeypatch.setattr("fcntl.flock", none)
+    out, user = tmp_path / "out", tmp_path / "user.txt"
+    out.mkdir()
+    write_map(tmp_path / "a.tif", noise())
+    locks_of(kind, out / name, user)
+    before = os.lstat(out / name), None if kind == "pipe" else (out / name).read_bytes()
+    run = ["segment", tmp_path / "a.tif", "--model", colors_model, "--out", out, "--tile", "64"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PixelwiseWarning)
+        error = command(*run)
+        assert isinstance(error, OutputError), error
+        assert f"{out / name} lies where a lock belongs and is none of pixelwise's; move it away" in str(
+            error
+        )
+        assert [path.name for path in out.iterdir()] == [name]
+        assert os.lstat(out / name).st_mtime_ns == before[0].st_mtime_ns
+        assert before[1] is None or (out / name).read_bytes() == before[1]
+        (out / name).rename(tmp_path / "away")  # what the sentence says to do
+        assert command(*run) is None
+    assert {path.name for path in out.iterdir()} == {JOURNAL, "a.labels.tif"}
+
+
+def test_what_becomes_somebodys_while_it_is_held_stays(tmp_path):
+    with held(tmp_path / "lock", "it"):
+        (tmp_path / "lock").rename(tmp_path / "away")
+        (tmp_path / "lock").write_text("mine")
+    assert (tmp_path / "lock").read_text() == "mine"
+    with held(tmp_path / "other", "it"):
+        (tmp_path / "other").write_text("mine")
+    assert (tmp_path / "other").read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", [b"", b"123", b"123\n", b"pixelwise 123\n", bytes(14)])
+def test_a_lock_that_a_killed_process_of_any_version_left_is_taken(left, tmp_path):
+    (tmp_path / "lock").write_bytes(left)
+    with held(tmp_path / "lock", "it"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def none(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
 @posix
 def test_a_disc_without_locks_is_warned_of_and_used(tmp_path, monkeypatch):
-    import fcntl
-
-    def none(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", none)
+    monkeypatch.setattr("fcntl.flock", none)
     with pytest.warns(PixelwiseWarning, match=f"{tmp_path} lies on a disc that knows no locks"):  # noqa: SIM117
         with held(tmp_path / "lock", "it"), files.writing(tmp_path / "a.txt") as temporary:
             temporary.write_text("whole")
@@ -197,6 +257,121 @@ def test_runs_share_a_folder_as_long_as_they_write_no_file_of_each_other(colors_
     assert list(out.glob(".pixelwise-run-*"))
     assert command("segment", tmp_path / "b", *more) is None
     assert {path.name for path in out.iterdir()} == {"b.npy", "c.npy"}
+
+
+def test_whoever_meets_results_of_a_run_at_work_is_told_of_it_and_not_to_resume(colors_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("in/a", "in/b", "c"):
+        Image.fromarray(quadrants()).save(tmp_path / f"{name}.png")
+    out, more = tmp_path / "out", ["--model", colors_model, "--format", "npy", "--out", tmp_path / "out"]
+    run, alone = ["segment", tmp_path / "in", *more], ["segment", tmp_path / "c.png", *more]
+    assert command(*run) is None
+    assert command(*alone) is None
+    other_settings = [*run, "--resume", "--flip", "horizontal"]
+    with at_work(CLAIM, out, *(out / f"{name}.npy" for name in "abc")) as process:
+        for second in (run, alone, other_settings):
+            assert f".npy is being worked on by another run (process {process})" in str(command(*second))
+    assert "a.npy exists already; pass --resume" in str(command(*run))
+    assert "c.npy exists already; pass --resume" in str(command(*alone))
+    assert "holds results of other settings" in str(command(*other_settings))
+
+
+@pytest.mark.parametrize("first", ["above", "below", "beside"])
+def test_runs_whose_folders_lie_in_each_other_write_no_file_of_each_other(first, colors_model, tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("a", "sub/q", "sub/r"):
+        Image.fromarray(quadrants()).save(tmp_path / "in" / f"{name}.png")
+    out, more = tmp_path / "out", ["--model", colors_model, "--format", "npy", "--overwrite", "--out"]
+    above = ["segment", tmp_path / "in", *more, out]
+    below = ["segment", tmp_path / "in" / "sub" / "q.png", *more, out / "sub"]
+    place, second = {"above": (out, below), "below": (out / "sub", above), "beside": (out, below)}[first]
+    file = "sub/r.npy" if first == "beside" else "sub/q.npy"
+    with at_work(CLAIM, place, out / "a.npy" if first == "above" else out / file, out / file) as process:
+        error = command(*second)
+        if first == "beside":
+            assert error is None
+        else:
+            assert isinstance(error, OutputError), error
+            assert f"{out / file} is being worked on by another run (process {process})" in str(error)
+            assert not list(out.rglob("*.npy"))
+    assert command(*above) is None  # at once, whatever the dead one has left
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {JOURNAL, "a.npy", "q.npy", "r.npy"}
+
+
+@posix
+@pytest.mark.parametrize("name", [b"a\nb", b" a", b"a ", b"\xff", b'"a\\'])
+def test_a_claim_holds_for_any_name(name, colors_model, tmp_path):
+    name = os.fsdecode(name)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(quadrants()).save(tmp_path / "in" / f"{name}.png")
+    out = tmp_path / "out"
+    run = ["segment", tmp_path / "in", "--model", colors_model, "--format", "npy", "--out", out]
+    with at_work(CLAIM, out, out / f"{name}.npy") as process:
+        assert f".npy is being worked on by another run (process {process})" in str(command(*run))
+        assert not list(out.glob("*.npy"))
+    with claimed(out, [out / f"{name}.npy"]):  # at once, whatever the dead one has left
+        pass
+    assert not out.exists() or not list(out.iterdir())
+
+
+@posix
+def test_what_is_no_claim_of_ours_stays_and_holds_nobody_up(colors_model, tmp_path):
+    out, user = tmp_path / "out", tmp_path / "user.txt"
+    out.mkdir()
+    mine = {
+        "123-0123abcd": "text",
+        "12-00000000": "digits",
+        "123-00000000": "hard link",
+        "1-00000000": "pipe",
+    }
+    for name, kind in {**mine, "notes-mine": "text"}.items():
+        locks_of(kind, out / f".pixelwise-run-{name}", user)
+    user.write_text("123 is mine")
+    before = sorted(out.iterdir())
+    Image.fromarray(quadrants()).save(tmp_path / "a.png")
+    run = ["segment", tmp_path / "a.png", "--model", colors_model, "--format", "npy", "--out", out]
+    assert command(*run) is None
+    assert sorted(out.iterdir()) == [*before, out / "a.npy"]
+    assert user.read_text() == "123 is mine"
+    assert (out / ".pixelwise-run-123-0123abcd").read_text() == "precious\n"
+
+
+@posix
+def test_more_folders_than_files_may_be_open_are_claimed_as_far_as_possible(tmp_path, monkeypatch):
+    many = """
+import resource, warnings
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[2])))
+folders = [Path(sys.argv[1], str(i)) for i in range(100)]
+with warnings.catch_warnings(record=True) as said, claimed(Path(sys.argv[1]), [f / 'a' for f in folders]):
+    print(len(list(Path(sys.argv[1]).rglob('.pixelwise-run-*'))), *{str(w.message) for w in said}, flush=True)
+"""
+    for limit, expected in (
+        (64, "32 the results go into 100 folders, and only 32 can be kept"),
+        (1024, "100\n"),
+    ):
+        with started(many, tmp_path / "out", limit) as process:
+            assert process.stdout.readline().startswith(expected)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("attempt", [held, claimed, files.writing])
+def test_a_folder_that_another_run_removes_before_the_lock_is_made_again(attempt, tmp_path, monkeypatch):
+    make, calls, out = files.make_folder, [], tmp_path / "out"
+
+    def removed_at_once(folder):
+        make(folder)
+        if folder == out:
+            calls.append(folder)
+            if len(calls) <= 2:
+                folder.rmdir()
+
+    monkeypatch.setattr(files, "make_folder", removed_at_once)
+    arguments = {held: (out / "lock", "it"), claimed: (out, [out / "a"]), files.writing: (out / "a",)}[
+        attempt
+    ]
+    with attempt(*arguments):
+        (out / "a").write_text("whole")
+    assert [path.name for path in out.iterdir()] == ["a"]
 
 
 def test_of_many_that_claim_a_file_at_once_one_gets_it(tmp_path):

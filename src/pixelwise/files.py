@@ -7,17 +7,19 @@ gone, the next one cleans up, and nothing that is somebody else's is ever touche
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pixelwise import locks
-from pixelwise.errors import OutputError, PixelwiseWarning
+from pixelwise.errors import InputError, OutputError, PixelwiseWarning
+from pixelwise.untrusted import read
 
 LOCK = ".pixelwise.lock"
 """What a run holds in a folder that is all its own."""
@@ -59,25 +61,24 @@ def held(path: str | os.PathLike[str], what: str, *, wait: bool = False) -> Iter
     """Hold the lock file `path` while the block runs, so that no two runs share unfinished work; a process that dies
     lets go of it. what: said in the error. wait: for whoever holds it.
 
-    Raises OutputError when somebody else holds it, or it cannot be made, or is a link. A disc that knows no locks is
-    warned of, and the block runs. A folder that had to be made goes again where nothing was written into it.
+    Raises OutputError when somebody else holds it, or it cannot be made, or is a link or anything else that is no lock
+    of ours. A disc that knows no locks is warned of, and the block runs. A folder that had to be made goes again where
+    nothing was written into it.
     """
     path = Path(path)
     handle: int | None = None
     is_new = not path.parent.exists()
     try:
-        make_folder(path.parent)
-        handle = locks.take(path, wait=wait)
+        handle = _take(path, wait=wait)
         if handle is None:
             raise busy(what, _read(path))
-        _write(handle, str(os.getpid()))
+        _write(handle, f"{_OWNER}{os.getpid()}\n")
     except OSError as error:
         if handle is not None:
             locks.release(handle, path)
         if error.errno not in locks.NO_LOCKS:
             raise _cannot(path, error) from error
         _warn_of_no_locks(path)
-        path.unlink(missing_ok=True)
     try:
         yield
     finally:
@@ -88,33 +89,85 @@ def held(path: str | os.PathLike[str], what: str, *, wait: bool = False) -> Iter
 
 @contextmanager
 def claimed(folder: Path, files: Iterable[Path]) -> Iterator[None]:
-    """Hold a claim on `files`, which a run is to write into `folder`, while the block runs. Runs may share a folder as
-    long as no file is of two of them.
+    """Hold a claim on `files`, which a run is to write into `folder` and those below, while the block runs. Runs may
+    share folders, or lie in each other's, as long as no file is of two of them: a claim lies in each folder of files.
 
-    Raises OutputError, naming the file and the process, where another run has claimed one. `folder` is made, and where
-    nothing was written into it removed again.
+    Raises OutputError, naming the file and the process, where another run has claimed one. Folders are made, and where
+    nothing was written into them removed again. Of more folders than files may be open a warning says so.
     """
-    names = {os.path.normcase(os.path.relpath(file, folder)): file for file in files}
-    is_new = not folder.exists()
+    names = _by_folder(files)
+    most = _claims_at_most(len(names))
+    if most < len(names):
+        warnings.warn(
+            f"the results go into {len(names)} folders, and only {most} can be kept from other runs, as so many files "
+            "may be open; raise the limit (`ulimit -n`), or see to it that no other run works there",
+            PixelwiseWarning,
+            stacklevel=3,
+        )
+    places = {*sorted(names)[:most]}
+    with ExitStack() as stack:
+        for place in sorted({folder, *names}):  # in one order, so that of any two runs one gets all
+            stack.enter_context(_claim(place, names.get(place, {}), holds=place in places))
+        yield
+
+
+def refuse_claimed(files: Iterable[Path]) -> None:
+    """Raise OutputError, naming the file and the process, where a run that is at work has claimed one of `files`."""
+    for folder, names in _by_folder(files).items():
+        _refuse_claims(folder, names)
+
+
+def _by_folder(files: Iterable[Path]) -> dict[Path, dict[str, Path]]:
+    """The files by their folder and their name in it."""
+    names: dict[Path, dict[str, Path]] = {}
+    for file in files:
+        names.setdefault(file.parent, {})[os.path.normcase(file.name)] = file
+    return names
+
+
+@contextmanager
+def _claim(folder: Path, names: Mapping[str, Path], *, holds: bool) -> Iterator[None]:
+    """The same in one folder; what killed runs have left there is removed. holds: make a claim, and not only respect
+    those of others."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     path, handle = folder / f"{_CLAIM}{os.getpid()}-{os.urandom(4).hex()}", None
     try:
         with held(folder / f"{_CLAIM}lock", str(folder), wait=True):
             _remove_leftovers(folder)
-            for other in folder.glob(f"{_CLAIM}*-*"):
-                _refuse_claim(other, names)
+            _refuse_claims(folder, names)
             try:
-                handle = locks.take(path)
-                assert handle is not None  # nobody else knows its name
-                _write(handle, "\n".join((str(os.getpid()), *names)))
+                if holds:
+                    handle = locks.take(path, wait=True, says=_claim_says(str(os.getpid())))
+                    assert handle is not None  # it waits for those who look whether it is held
+                    _write(handle, f"{_OWNER}{os.getpid()}\n{json.dumps([*names])}\n")
             except OSError as error:
-                if error.errno not in locks.NO_LOCKS:
+                if error.errno not in locks.NO_LOCKS:  # of which `held` has warned
                     raise _cannot(path, error) from error
-                path.unlink(missing_ok=True)  # of which `held` has warned
         yield
     finally:
         if handle is not None:
             locks.release(handle, path)
-        _remove_if_new(folder, is_new)
+        for place in made:
+            _remove_if_new(place, True)
+
+
+def _claims_at_most(count: int) -> int:
+    """How many of so many claims may be held, each an open file, with room for all else; as many as are allowed."""
+    if sys.platform == "win32":
+        return min(count, 4096)
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or count <= max(soft // 2, soft - _OTHER_FILES):
+        return count
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    with suppress(OSError, ValueError):
+        if wanted > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return min(count, max(soft // 2, soft - _OTHER_FILES))
 
 
 def _remove_if_new(folder: Path, is_new: bool) -> None:
@@ -123,23 +176,50 @@ def _remove_if_new(folder: Path, is_new: bool) -> None:
             folder.rmdir()
 
 
-def _refuse_claim(path: Path, names: Mapping[str, Path]) -> None:
-    """Raise if a living run has claimed one of `names`; remove what a dead one left."""
-    if path.is_symlink():
-        return
-    with suppress(OSError):
-        handle = locks.take(path)
+def _refuse_claims(folder: Path, names: Mapping[str, Path]) -> None:
+    """Raise if a living run has claimed one of `names`; remove what dead ones left."""
+    for path in folder.glob(f"{_CLAIM}*-*"):
+        if ours := _CLAIM_NAME.fullmatch(path.name):
+            who, claims = _claims(path, ours[1])
+            if both := names.keys() & claims:
+                raise busy(str(names[min(both)]), who)
+
+
+def _claims(path: Path, process: str) -> tuple[str, set[str]]:
+    """Who has claimed which names; of a dead one the claim is removed, and what is no claim of ours counts for none."""
+    try:
+        handle = locks.take(path, says=_claim_says(process))
         if handle is not None:
             locks.release(handle, path)
-            return
-    who, *claims = _read(path).split("\n")
-    if both := names.keys() & set(claims):
-        raise busy(str(names[min(both)]), who)
+            return "", set()
+    except OSError as error:
+        if isinstance(error, locks.NoLock) or error.errno == errno.ELOOP:
+            return "", set()
+    who, _, text = _read(path).partition("\n")
+    try:
+        return who, {*read(text, list[str], "a claim", most=_CLAIM_BYTES, surrogates=True)}
+    except InputError:
+        return who, {*text.split("\n")}  # as it was written before it was JSON
+
+
+def _take(path: Path, *, wait: bool = False) -> int | None:
+    """`locks.take` in a folder that is made, and made again where a run that leaves it empty removes it meanwhile."""
+    for _ in range(100):
+        with suppress(FileNotFoundError):
+            make_folder(path.parent)
+            return locks.take(path, wait=wait)
+    return locks.take(path, wait=wait)
+
+
+def _claim_says(process: str) -> re.Pattern[bytes]:
+    """What a claim of that process says: its number as in every lock, and the files."""
+    return re.compile(rb"((pixelwise )?%s(\n.*)?)?" % process.encode(), re.DOTALL)
 
 
 def busy(what: str, who: str) -> OutputError:
     """What is said to the second run. who: the process of the first, where it is known."""
-    by = f" (process {who})" if who.isdecimal() else ""
+    who = who.removeprefix(_OWNER)
+    by = f" (process {who})" if who.isdecimal() and len(who) <= 20 else ""
     return OutputError(f"{what} is being worked on by another run{by}; wait for it, or choose another place")
 
 
@@ -205,6 +285,11 @@ def sync_folder(folder: Path) -> None:
 
 _OURS = re.compile(r"(\.pixelwise-[0-9a-f]{8}\.)(lock|part\..*)", re.DOTALL)
 _CLAIM = ".pixelwise-run-"
+_CLAIM_NAME = re.compile(re.escape(_CLAIM) + "([0-9]+)-[0-9a-f]{8}")
+_CLAIM_BYTES = 2**28
+_OTHER_FILES = 200
+_OWNER = "pixelwise "
+"""The beginning of every lock, before the number of the process."""
 
 
 @contextmanager
@@ -214,7 +299,7 @@ def _temporary(path: Path) -> Iterator[Path]:
         head = f".pixelwise-{os.urandom(4).hex()}."
         lock = path.with_name(f"{head}lock")
         try:
-            handle = locks.take(lock)
+            handle = _take(lock)
         except OSError as error:
             if error.errno not in locks.NO_LOCKS:
                 raise
@@ -231,7 +316,6 @@ def _temporary(path: Path) -> Iterator[Path]:
             locks.release(handle, lock)
         elif handle < 0:
             temporary.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
 
 
 _looked_through: set[Path] = set()
@@ -280,6 +364,11 @@ def _warn_of_no_locks(path: Path) -> None:
 
 
 def _cannot(path: Path, error: OSError) -> OutputError:
+    if isinstance(error, locks.NoLock):
+        return OutputError(
+            f"{error.filename} lies where a lock belongs and is none of pixelwise's; move it away, or choose another "
+            "place"
+        )
     if error.errno == errno.ELOOP and path.is_symlink():
         return OutputError(f"cannot write {path}: it is a link; remove it, or choose another place")
     return OutputError(f"cannot write {path}: {error.strerror or error}; choose another place")

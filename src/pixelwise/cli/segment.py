@@ -12,7 +12,7 @@ from typing import Any
 from pixelwise import images, sources
 from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
-from pixelwise.files import check_writable, claimed
+from pixelwise.files import check_writable, claimed, refuse_claimed
 from pixelwise.inference.options import SegmentOptions
 from pixelwise.limits import MAX_RASTER_PIXELS
 from pixelwise.opening import weights_file
@@ -45,6 +45,10 @@ def run(
     debug: bool,
 ) -> int:
     """Segment every source; the exit code. Whatever can be wrong before the work starts is refused first."""
+    if overwrite and resume:
+        raise InputError(
+            "--resume keeps what is finished and --overwrite replaces it, got both; give the one that you mean"
+        )
     options = change(SegmentOptions())
     formats = None if format is None else list(names(format))
     for name in formats or []:
@@ -67,9 +71,15 @@ def run(
         "engine": engine,
         **settings(options, reading, smooth),
     }
-    journal = Journal(out, decides, resume=resume)
-    _check_targets(jobs, overwrite=overwrite or (resume and journal.exists()), can_resume=journal.exists())
-    todo = [job for job in jobs if not journal.done(job.source.path, job.files)]
+    try:
+        journal = Journal(out, decides, resume=resume)
+        _check_targets(
+            jobs, overwrite=overwrite or (resume and journal.exists()), can_resume=journal.exists()
+        )
+        todo = [job for job in jobs if not journal.done(job.source.path, job.files)]
+    except OutputError:
+        refuse_claimed(_files(jobs))  # what is there may be of a run that is at it, and is to be waited for
+        raise
     if len(todo) < len(jobs):
         note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
         if not todo:
@@ -82,7 +92,7 @@ def run(
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
     failures: list[Outcome] = []
     try:
-        with claimed(out, [file for job in todo for file in job.files.values()]), _progress(todo) as progress:
+        with claimed(out, _files(todo)), _progress(todo) as progress:
             for outcome in segment_all(
                 segmenter,
                 todo,
@@ -149,6 +159,10 @@ def _targets(out: Path, source: Source, formats: list[str] | None, masks: list[s
         )
     targets = {name: stem.with_name(stem.name + endings[name]) for name in chosen}
     return targets | {f"mask of {name}": stem.with_name(f"{stem.name}.{name}.png") for name in masks}
+
+
+def _files(jobs: list[Job]) -> list[Path]:
+    return [file for job in jobs for file in job.files.values()]
 
 
 def _check_targets(jobs: list[Job], *, overwrite: bool, can_resume: bool) -> None:

@@ -13,17 +13,20 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pixelwise.errors import InputError, OutputError
 from pixelwise.files import make_folder, refuse_link, sync_folder
-from pixelwise.untrusted import Plain, read
+from pixelwise.untrusted import MAX_BYTES, Plain, read
 
 JOURNAL = ".pixelwise-journal.jsonl"
+
+MAX_JOURNAL_BYTES = 2**30
+"""A source takes some 250."""
 
 
 class Journal:
@@ -38,9 +41,13 @@ class Journal:
         self.hash = fingerprint(settings)
         self.resume = resume
         self._settings = dict(settings)
-        self._lines = _read(self.path)
-        self._known = {line["hash"]: line["settings"] for line in self._lines if "settings" in line}
-        self._entries = {line["source"]: line for line in self._lines if "source" in line}
+        self._known: dict[str, Any] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
+        for line in _read(self.path):
+            if "settings" in line:
+                self._known[line["hash"]] = line["settings"]
+            else:
+                self._entries[line["source"]] = line
         self._adding = threading.Lock()
 
     def exists(self) -> bool:
@@ -65,7 +72,7 @@ class Journal:
         if entry["hash"] != self.hash:
             raise OutputError(
                 f"{self.path.parent} holds results of other settings ({self._differences(entry['hash'])}); "
-                "resume with those, pass --overwrite to replace them, or choose another --out"
+                "resume with those, pass --overwrite in place of --resume to replace them, or choose another --out"
             )
         return True
 
@@ -96,7 +103,7 @@ class Journal:
         is_new = not self.path.exists()
         try:
             make_folder(self.path.parent)
-            refuse_link(self.path)
+            _refuse_other_kinds(self.path)
             with open(self.path, "ab+") as file:
                 if file.tell() and not _ends_with_newline(file):
                     text = "\n" + text
@@ -145,21 +152,44 @@ class _Settings:
     hash: str
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path) -> Iterator[dict[str, Any]]:
     """The lines that are whole; whatever else an interruption, or anybody, left there counts for nothing."""
-    lines = []
-    refuse_link(path)
+    _refuse_other_kinds(path)
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_JOURNAL_BYTES:
+                raise OutputError(
+                    f"the journal {path} has {size:,} bytes, expected at most {MAX_JOURNAL_BYTES:,}; remove it, or "
+                    "choose another --out"
+                )
+            for text in _lines(file):
+                kind: type[Any] = _Settings if '"settings"' in text else _Finished
+                with suppress(InputError):  # names of files that are no UTF-8 have surrogates
+                    yield asdict(read(text, kind, "a line", unknown="leave", surrogates=True))
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return
     except OSError as error:
         raise OutputError(f"cannot read the journal {path}: {error.strerror or error}") from error
-    for line in text.splitlines():
-        kind: type[Any] = _Settings if '"settings"' in line else _Finished
-        with suppress(InputError):  # names of files that are no UTF-8 have surrogates
-            lines.append(asdict(read(line, kind, "a line", unknown="leave", surrogates=True)))
-    return lines
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """The lines, one in memory at a time, without those that are longer than any of ours."""
+    is_rest = False  # of a line whose beginning was too long
+    while line := file.readline(MAX_BYTES):
+        ends = line.endswith(b"\n")
+        if not is_rest and (ends or len(line) < MAX_BYTES):
+            yield line.decode("utf-8", errors="replace")
+        is_rest = not ends
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise OutputError for a link, and for a pipe or a device, which may never end."""
+    refuse_link(path)
+    if path.exists() and not path.is_file():
+        raise OutputError(
+            f"{path} is no file, expected the journal of earlier runs; remove it, or choose another --out"
+        )
 
 
 def _ends_with_newline(file: Any) -> bool:

@@ -322,7 +322,7 @@ class _Work:
             what = "other settings" if changed == ["settings"] else "another source or an older version of it"
             raise OutputError(
                 f"{self.folder} holds unfinished work of {what}; resume with what it was begun with, or pass "
-                "--overwrite without --resume to start again"
+                "--overwrite in place of --resume to start again"
             )
         return True
 
