@@ -86,11 +86,11 @@ def vrt(source: object) -> str:
     return f'<VRTDataset rasterXSize="32" rasterYSize="32">{bands}</VRTDataset>'
 
 
-def tiff_that_names(path: Path, overviews: str) -> Path:
+def tiff_that_names(path: Path, overviews: str, key: str = "OVERVIEW_FILE") -> Path:
     rasterio = pytest.importorskip("rasterio", reason="rasters need rasterio (pixelwise[raster])")
     write_tiff(path, BANDS)
     with rasterio.open(path, "r+") as file:
-        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=overviews)
+        file.update_tags(ns="OVERVIEWS", **{key: overviews})
     return path
 
 
@@ -132,6 +132,15 @@ RASTERS: dict[str, Callable[[Path, str], Path]] = {
     "mask beside": lambda d, url: beside(d / "a.tif", ".msk", vrt(f"/vsicurl/{url}/a.tif")),
     "aux.xml": lambda d, url: beside(d / "a.tif", ".aux.xml", PAM.format(f"/vsicurl/{url}/a.tif")),
     "tag": lambda d, url: tiff_that_names(d / "a.tif", f"/vsicurl/{url}/a.tif"),
+    "tag in small letters": lambda d, url: tiff_that_names(
+        d / "a.tif", f"/vsicurl/{url}/a.tif", "overview_file"
+    ),
+    "aux.xml in other letters": lambda d, url: beside(
+        d / "a.tif", ".aux.xml", PAM.replace("OVERVIEW_FILE", "Overview_File").format(f"/vsicurl/{url}/a.tif")
+    ),
+    "aux.xml, the domain in small letters": lambda d, url: beside(
+        d / "a.tif", ".aux.xml", PAM.replace("OVERVIEWS", "overviews").format(f"/vsicurl/{url}/a.tif")
+    ),
     "tag without vsicurl": lambda d, url: tiff_that_names(d / "a.tif", f"{url}/a.tif"),
     "tag of the overviews beside": lambda d, url: write_tiff(
         tiff_that_names(d / "a.tif.ovr", f"/vsicurl/{url}/a.tif").with_name("a.tif"), BANDS
@@ -171,6 +180,23 @@ def test_what_is_offline_stays_so_whatever_is_allowed(server, tmp_path, monkeypa
     with pytest.raises(PixelwiseError, match="PIXELWISE_OFFLINE forbids"):
         open_raster(RASTERS["vrt of an address"](tmp_path, server.url), allow_remote=True)
     assert server.asked == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe shows whether it was opened")
+def test_overviews_on_this_machine_are_not_opened_either(tmp_path):
+    """A pipe takes a writer who does not wait only where somebody reads it."""
+    pipe = tmp_path / "elsewhere" / "ov.tif"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    path = tiff_that_names(tmp_path / "a.tif", str(pipe), "overview_file")
+    code = (
+        "import sys; from pathlib import Path; from pixelwise.sources.raster import open_raster\n"
+        "open_raster(Path(sys.argv[1]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert "names another file for its overviews" in result.stderr
 
 
 def test_a_netcdf_of_hdf5_may_have_any_file_read_and_is_refused(tmp_path):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import re
 import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +32,7 @@ from pixelwise.sources.raster import open_raster
 from test_sources import land, rasterio, tifffile, write_tiff, zarr
 from tiny import write_colors_model
 
+numcodecs = pytest.importorskip("numcodecs", reason="Zarr needs numcodecs (pixelwise[raster])")
 on_linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak from /proc")
 
 MEASURE = """
@@ -226,6 +231,70 @@ def zarr_of(path: Path, sides: tuple[int, ...], chunks: tuple[int, ...], **chang
     return path
 
 
+def shard(inner: tuple[int, ...], **changes: object) -> list[dict[str, object]]:
+    about = {"chunk_shape": inner, "codecs": [{"name": "bytes"}], "index_location": "start",
+             "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]}  # fmt: skip
+    return [{"name": "sharding_indexed", "configuration": about | changes}]
+
+
+BOMB = bytes(100_000_000)
+"""What a chunk of 64 x 64 bytes unfolds to."""
+
+
+def zstd_without_size(blocks: int) -> bytes:
+    """Blocks that repeat a byte 2^17 times, and a header that does not say how many."""
+    block = int.to_bytes(2**17 << 3 | 1 << 1, 3, "little") + b"\0"
+    return b"\x28\xb5\x2f\xfd\0\x38" + block * blocks + b"\1\0\0"
+
+
+FOLDED: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "gzip": ("gzip", lambda: gzip.compress(BOMB)),
+    "gzip in two parts": ("gzip", lambda: gzip.compress(b"") + gzip.compress(BOMB)),
+    "zlib": ("numcodecs.zlib", lambda: zlib.compress(BOMB)),
+    "bz2": ("numcodecs.bz2", lambda: bz2.compress(BOMB)),
+    "lzma": ("numcodecs.lzma", lambda: lzma.compress(BOMB)),
+    "lz4": ("numcodecs.lz4", lambda: numcodecs.get_codec({"id": "lz4"}).encode(BOMB)),
+    "blosc": ("blosc", lambda: numcodecs.get_codec({"id": "blosc"}).encode(BOMB)),
+    "zstd": ("zstd", lambda: numcodecs.get_codec({"id": "zstd"}).encode(BOMB)),
+    "zstd without its size": ("zstd", lambda: zstd_without_size(800)),
+}
+"""A codec, and a chunk that it would unfold to far more than a chunk."""
+
+
+def with_chunk(path: Path, make: Callable[[Path], None]) -> Path:
+    """A zarr with its only chunk."""
+    (path / "c" / "0").mkdir(parents=True)
+    make(path / "c" / "0" / "0")
+    return path
+
+
+def folded(path: Path, name: str) -> Path:
+    codec, make = FOLDED[name]
+    about = {"gzip": {"level": 1}, "zstd": {"level": 1, "checksum": False}}.get(codec, {})
+    if codec == "blosc":
+        about = {"typesize": 1, "cname": "lz4", "clevel": 5, "shuffle": "noshuffle", "blocksize": 0}
+    codecs = [{"name": "bytes"}, {"name": codec, "configuration": about}]
+    return with_chunk(
+        zarr_of(path, (64, 64), (64, 64), codecs=codecs), lambda p: p.write_bytes(make()) and None
+    )
+
+
+def folded_in_a_shard(path: Path, size_hw: tuple[int, int]) -> Path:
+    """The shard is read as a whole where all of it is asked for, and in parts elsewhere."""
+    codecs = shard((64, 64), codecs=[{"name": "bytes"}, {"name": "gzip", "configuration": {"level": 1}}])
+    data, count = gzip.compress(BOMB), size_hw[0] * size_hw[1] // 64**2
+    index = struct.pack("<QQ", 16 * count, len(data)) * count
+    return with_chunk(
+        zarr_of(path, size_hw, size_hw, codecs=codecs), lambda p: p.write_bytes(index + data) and None
+    )
+
+
+def description(path: Path, make: Callable[[Path], None]) -> Path:
+    path.mkdir()
+    make(path / "zarr.json")
+    return path
+
+
 RASTERS: dict[str, tuple[Callable[[Path], Path], str]] = {
     # name: what makes it, and what is said; all of them are a few kilobytes
     "a quarter of a million rows": (
@@ -256,6 +325,32 @@ RASTERS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a zarr of a terapixel": (lambda d: zarr_of(d / "a.zarr", (2**20, 2**20), (64, 64)), "--max-raster-pixels"),
     "a chunk for each pixel": (
         lambda d: zarr_of(d / "a.zarr", (30_000, 30_000), (1, 1)), "900,000,000 pieces.*--max-raster-pixels"),
+    "a chunk for each pixel, in a shard": (
+        lambda d: zarr_of(d / "a.zarr", (1024, 1024), (1024, 1024), codecs=shard((1, 1))),
+        "1,048,576 pieces.*--max-raster-pixels"),
+    "the index of a shard": (
+        lambda d: zarr_of(d / "a.zarr", (64, 64), (40_000, 40_000), codecs=shard((1, 1))), "GB of memory"),
+    **{f"a chunk that unfolds, {name}": (
+        lambda d, name=name: folded(d / "a.zarr", name), "0/0 .*more than (the )?270,336")
+        for name in FOLDED},
+    "a shard whose only chunk unfolds": (
+        lambda d: folded_in_a_shard(d / "a.zarr", (64, 64)), "0/0 .*more than (the )?270,336"),
+    "a shard of chunks that unfold": (
+        lambda d: folded_in_a_shard(d / "a.zarr", (128, 128)), "0/0 .*more than (the )?270,336"),
+    "a chunk that is a link": (
+        lambda d: with_chunk(zarr_of(d / "a.zarr", (64, 64), (64, 64)), lambda p: p.symlink_to("/dev/zero")),
+        "0/0 is a link that leads out.*--allow-remote"),
+    "a chunk that is a pipe": (
+        lambda d: with_chunk(zarr_of(d / "a.zarr", (64, 64), (64, 64)), os.mkfifo), "0/0 is a pipe"),
+    "a description that is a pipe": (lambda d: description(d / "a.zarr", os.mkfifo), "zarr.json is a pipe"),
+    "a description that is a link": (
+        lambda d: description(d / "a.zarr", lambda p: p.symlink_to("/dev/zero")), "zarr.json is a link that leads out"),
+    "a description without end": (
+        lambda d: description(d / "a.zarr", lambda p: p.write_bytes(b"") or os.truncate(p, 6 << 30)),
+        "zarr.json has 6,442,450,944 bytes, more than the 16,777,216"),
+    "a codec outside of the one that unfolds": (
+        lambda d: zarr_of(d / "a.zarr", (64, 64), (64, 64), codecs=[{"name": "bytes"}, *[
+            {"name": "gzip", "configuration": {"level": 1}}] * 2]), "compressed twice"),
     "no pixels": (lambda d: zarr_of(d / "a.zarr", (0, 5), (1, 1)), "no pixels"),
     "a chunk of nothing": (lambda d: zarr_of(d / "a.zarr", (5, 5), (0, 0)), "not a Zarr array|no pixels"),
     "five bands of one row": (lambda d: zarr_of(d / "a.zarr", (5,), (5,)), "expected rows, columns and bands"),
@@ -288,6 +383,60 @@ for path in map(Path, sys.argv[1:]):
 """
 
 
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs")
+def test_zarr_of_every_codec_and_in_shards_is_read(tmp_path):
+    """What is looked at before zarr gets it is all there."""
+    import zarr.codecs.numcodecs as others
+    from zarr import codecs
+
+    values = np.random.default_rng(0).integers(0, 9, (500, 300, 3), np.uint8)
+    compressors: list[tuple[int, object, object]] = [
+        (2, numcodecs.get_codec({"id": name}), None)
+        for name in ("zlib", "gzip", "bz2", "lzma", "zstd", "blosc", "lz4")
+    ]
+    for codec in (
+        [],
+        codecs.GzipCodec(),
+        codecs.ZstdCodec(),
+        codecs.BloscCodec(),
+        others.LZMA(),
+        others.LZ4(),
+    ):
+        for shards in (None, (400, 400, 3)):
+            compressors.append((3, codec, shards))
+            if codec != []:
+                compressors.append((3, [codec, codecs.Crc32cCodec()], shards))
+    for i, (version, codec, shards) in enumerate(compressors):
+        path = tmp_path / f"{i}.zarr"
+        zarr.create_array(
+            str(path),
+            data=values,
+            chunks=(200, 100, 3),
+            shards=shards,
+            zarr_format=version,
+            compressors=codec,
+        )
+        raster = open_raster(path)
+        np.testing.assert_array_equal(raster.read(0, 500)[0], values)
+        np.testing.assert_array_equal(raster.read(199, 203)[0], values[199:203])
+        raster.close()
+
+
+def test_a_link_out_of_a_zarr_is_followed_with_the_option_it_names(tmp_path):
+    zarr.create_array(str(tmp_path / "a.zarr"), data=land(), chunks=land().shape)
+    chunk = next(p for p in (tmp_path / "a.zarr" / "c").rglob("*") if p.is_file())
+    chunk.rename(tmp_path / "chunk").is_file() and chunk.symlink_to(tmp_path / "chunk")
+    with pytest.raises(ImageError, match="leads out"):
+        open_raster(tmp_path / "a.zarr").read(0, 1)
+    raster = open_raster(tmp_path / "a.zarr", allow_remote=True)
+    np.testing.assert_array_equal(raster.read(0, 9)[0], land()[:9])
+    inside = tmp_path / "a.zarr" / "elsewhere"
+    chunk.unlink()
+    (tmp_path / "chunk").rename(inside)
+    chunk.symlink_to(inside)
+    np.testing.assert_array_equal(open_raster(tmp_path / "a.zarr").read(0, 9)[0], land()[:9])
+
+
 @on_linux
 def test_what_declares_too_much_is_refused_before_it_is_allocated(tmp_path):
     """All in one process of 4 GB, whose peak stays that of a small raster."""
@@ -297,7 +446,7 @@ def test_what_declares_too_much_is_refused_before_it_is_allocated(tmp_path):
         folder.mkdir()
         paths[name] = make(folder)
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        assert size < 2**20 or "columns" in name, (name, size)
+        assert size < 2**20 or "columns" in name or "without end" in name, (name, size)
     result = subprocess.run(
         [sys.executable, "-c", MEASURE + REFUSE, *map(str, paths.values())], capture_output=True, text=True
     )

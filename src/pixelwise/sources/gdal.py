@@ -146,9 +146,13 @@ def _check_besides(path: Path) -> None:
 
 
 def _refuse_others(dataset: Any, path: Path) -> None:
-    """Raise ImageError where the file, now open, has GDAL read others: nothing else was asked of it before."""
-    if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
-        raise ImageError(f"{path} names another file for its overviews, {ELSEWHERE}")
+    """Raise ImageError where the file, now open, has GDAL read others: nothing else was asked of it before, since even
+    the list of its files has its overviews opened. To GDAL capitals are as small letters in domains and keys."""
+    for domain in dataset.tag_namespaces():
+        if domain.lower() == "overviews" and any(
+            key.strip().lower().startswith("overview_file") for key in dataset.tags(ns=domain)
+        ):
+            raise ImageError(f"{path} names another file for its overviews, {ELSEWHERE}")
     folder = os.path.abspath(path.parent)
     for file in dataset.files:
         if os.path.dirname(os.path.abspath(file)) != folder:

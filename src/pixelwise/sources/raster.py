@@ -35,6 +35,12 @@ the memory, which a large raster would fill."""
 A_BLOCK = 1024
 """Pixels that a block counts as where it is smaller: finding it costs about what so many do."""
 
+A_CHUNK = 128 * 128
+"""The same of chunks of zarr, each of which is an object to it, and often a file."""
+
+CHUNK_BYTES = 2560
+"""What zarr keeps in memory for each chunk that it reads."""
+
 AT_ONCE = 10
 """Chunks that zarr decodes at the same time, by its own default."""
 
@@ -51,6 +57,8 @@ class Rows(Protocol):
     georeference: Georeference | None
     blocks: int
     """How many pieces the file is stored in, each decoded as a whole."""
+    a_block: int
+    """Pixels that each counts as, at least."""
 
     def needs(self, bands: Sequence[int], rows: int, columns: int) -> int:
         """Bytes, at the peak, for reading so many values of each band; the pieces that are decoded included."""
@@ -132,7 +140,7 @@ def open_raster(
     the 2nd and the 98th percentile of the chosen bands together, so that colours keep their balance, over at most
     1000 x 1000 of its pixels that have data; `notes` says which values these are. allow_remote: also what the file
     names in other files or on the network, such as the parts of a VRT. max_pixels: refuse more, a stored piece of less
-    than 1024 counting as 1024, and of a file that is nearly empty more than a hundredth.
+    than 1024 (a chunk of Zarr: 16384) counting as so many, and of a file that is nearly empty more than a hundredth.
     max_memory: bytes that a read, its largest stored piece decoded, may take; None is half of what is free.
 
     Raises ImageError for what cannot be opened, InputError for bands that do not exist or do not fit the network, and
@@ -174,8 +182,8 @@ def _check_size(rows: Rows, path: Path, max_pixels: int) -> None:
         raise ImageError(f"{path} has no pixels ({h} x {w})")
     if h * w > max_pixels:
         counted = f"{h} x {w} = {h * w:,} pixels"
-    elif rows.blocks * A_BLOCK > max(max_pixels, h * w):
-        counted = f"{h} x {w} pixels in {rows.blocks:,} pieces, which cost as many as {rows.blocks * A_BLOCK:,} would"
+    elif (cost := rows.blocks * rows.a_block) > max(max_pixels, h * w):
+        counted = f"{h} x {w} pixels in {rows.blocks:,} pieces, which cost as many as {cost:,} would"
     else:
         return
     raise ImageError(
@@ -232,7 +240,7 @@ def _open_rows(path: Path, allow_remote: bool) -> Rows:
     name = path.name.lower()
     try:
         if name.endswith(".zarr"):
-            return _zarr(path)
+            return _zarr(path, allow_remote)
         if name.endswith((".ome.tif", ".ome.tiff")) and (ome := _ome(path)) is not None:
             return ome
         return _Gdal(path, allow_remote)
@@ -241,6 +249,8 @@ def _open_rows(path: Path, allow_remote: bool) -> Rows:
 
 
 class _Gdal:
+    a_block = A_BLOCK
+
     def __init__(self, path: Path, allow_remote: bool) -> None:
         self._file = open_dataset(path, allow_remote=allow_remote)
         try:
@@ -325,6 +335,8 @@ class _Array:
     """An array that is read where it is sliced (zarr's), whose axes are named: y, x, at most one of c or s for the
     bands, and others of length 1."""
 
+    a_block = A_CHUNK
+
     def __init__(self, path: Path, array: Any, axes: str, close: Any = None) -> None:
         self.georeference: Georeference | None = None
         self._path, self._array, self._close = path, array, close
@@ -354,11 +366,18 @@ class _Array:
         self.blocks = math.prod(-(-side // part) for side, part in zip(sides, chunks, strict=True))
         # A chunk at the border is stored whole; it is decoded from another buffer, and put into the array from it.
         self._held: int = 2 * min(AT_ONCE, self.blocks) * math.prod(chunks) * self.dtype.itemsize
+        # Of a shard, a file of many chunks, the index is read, and the whole where all of it is asked for.
+        shards = getattr(array, "shards", None)
+        self._sharded = shards is not None
+        self._held += CHUNK_BYTES * self.blocks
+        if shards is not None:
+            # Of a chunk the index has 16 bytes, and there are three of it while it is looked at.
+            self._held += min(AT_ONCE, self.blocks) * 48 * (math.prod(shards) // math.prod(chunks))
         self.names = ("",) * (1 if self._band_axis is None else array.shape[self._band_axis])
 
     def needs(self, bands: Sequence[int], rows: int, columns: int) -> int:
         read: int = max(bands) - min(bands) + 1 if self._band_axis is not None else 1
-        values: int = (read + len(bands)) * self.dtype.itemsize
+        values: int = (read * (3 if self._sharded else 1) + len(bands)) * self.dtype.itemsize
         return self._held + rows * columns * values
 
     def read(self, bands: Sequence[int], top: int, bottom: int, step: int = 1) -> Any:
@@ -369,6 +388,8 @@ class _Array:
             where[self._band_axis] = slice(min(bands), max(bands) + 1)
         try:
             values = np.asarray(self._array[tuple(where)])
+        except ImageError:
+            raise
         except Exception as error:  # codecs and stores raise what they like
             raise ImageError(
                 f"rows {top} to {bottom} of {self._path} cannot be read ({first_line(error)})"
@@ -436,38 +457,45 @@ def _check_ome(description: str, pages: int, samples: int) -> None:
             raise ValueError(f"it describes more planes than the {pages} that it has")
 
 
-def _zarr(path: Path) -> _Array:
+def _zarr(path: Path, allow_remote: bool) -> _Array:
     try:
         import zarr
-        from zarr.storage import LocalStore
+
+        from pixelwise.sources.zarr_store import Store
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"reading {path.name}", "raster") from error
     # A store of our own: zarr takes "::" and "://" in a name for an address.
     store: Any = None
     try:
-        store = LocalStore(path, read_only=True)
-        node: Any = zarr.open(store, mode="r")
-        axes = None
-        if not hasattr(node, "shape"):
-            about = node.attrs.get("ome", node.attrs).get("multiscales")
-            if about:
-                first = about[0]
-                axes = "".join(str(axis["name"]) for axis in first.get("axes", ())) or None
-                node = node[first["datasets"][0]["path"]]
-            else:
-                arrays = [array for _, array in node.arrays()]
-                if len(arrays) != 1:
-                    raise ValueError(f"{len(arrays)} arrays and no multiscales; name one of them")
-                node = arrays[0]
+        store = Store(path, allow_remote=allow_remote)
+        with quiet():  # zarr warns of codecs that other programs may not know
+            node, axes = _node(zarr.open(store, mode="r"))
         if not 2 <= len(node.shape) <= 8:
             raise ValueError(f"its shape is {node.shape}; expected rows, columns and bands")
-        return _Array(path, node, axes or _guess(node.shape), store.close)
+        array = _Array(path, node, axes or _guess(node.shape), store.close)
+        store.expect(node)
+        return array
     except Exception as error:  # other people's JSON, of any shape
         if store is not None:
             store.close()
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"{path} is not a Zarr array that can be read ({first_line(error)})") from error
+
+
+def _node(node: Any) -> tuple[Any, str | None]:
+    """The array, and its axes where they are named; of a pyramid the largest."""
+    if hasattr(node, "shape"):
+        return node, None
+    about = node.attrs.get("ome", node.attrs).get("multiscales")
+    if about:
+        first = about[0]
+        axes = "".join(str(axis["name"]) for axis in first.get("axes", ())) or None
+        return node[first["datasets"][0]["path"]], axes
+    arrays = [array for _, array in node.arrays()]
+    if len(arrays) != 1:
+        raise ValueError(f"{len(arrays)} arrays and no multiscales; name one of them")
+    return arrays[0], None
 
 
 def _guess(shape: tuple[int, ...]) -> str:
