@@ -298,6 +298,23 @@ def test_runs_whose_folders_lie_in_each_other_write_no_file_of_each_other(first,
     assert {path.name for path in out.rglob("*") if path.is_file()} == {JOURNAL, "a.npy", "q.npy", "r.npy"}
 
 
+@pytest.mark.parametrize("left", ["", "a.npy"])
+def test_claims_that_a_killed_run_left_go_also_where_all_is_finished(left, colors_model, tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("a", "sub/q"):
+        Image.fromarray(quadrants()).save(tmp_path / "in" / f"{name}.png")
+    out = tmp_path / "out"
+    run = ["segment", tmp_path / "in", "--model", colors_model, "--format", "npy", "--out", out]
+    assert command(*run) is None
+    with at_work(CLAIM, out, out / "a.npy", out / "sub" / "q.npy"):
+        assert len(list(out.rglob(".pixelwise-run-*"))) == 2
+    (out / "sub" / ".pixelwise-run-lock").touch()
+    if left:
+        (out / left).unlink()
+    assert command(*run, "--resume") is None
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {JOURNAL, "a.npy", "q.npy"}
+
+
 @posix
 @pytest.mark.parametrize("name", [b"a\nb", b" a", b"a ", b"\xff", b'"a\\'])
 def test_a_claim_holds_for_any_name(name, colors_model, tmp_path):

@@ -88,14 +88,17 @@ def held(path: str | os.PathLike[str], what: str, *, wait: bool = False) -> Iter
 
 
 @contextmanager
-def claimed(folder: Path, files: Iterable[Path]) -> Iterator[None]:
+def claimed(folder: Path, files: Iterable[Path], *, finished: Iterable[Path] = ()) -> Iterator[None]:
     """Hold a claim on `files`, which a run is to write into `folder` and those below, while the block runs. Runs may
     share folders, or lie in each other's, as long as no file is of two of them: a claim lies in each folder of files.
+    finished: files that are not written any more, in whose folders a killed run may have left its claims.
 
     Raises OutputError, naming the file and the process, where another run has claimed one. Folders are made, and where
     nothing was written into them removed again. Of more folders than files may be open a warning says so.
     """
     names = _by_folder(files)
+    for place in {file.parent for file in finished} - {folder, *names}:
+        _remove_dead_claims(place)
     most = _claims_at_most(len(names))
     if most < len(names):
         warnings.warn(
@@ -176,6 +179,14 @@ def _remove_if_new(folder: Path, is_new: bool) -> None:
             folder.rmdir()
 
 
+def _remove_dead_claims(folder: Path) -> None:
+    _refuse_claims(folder, {})
+    lock = folder / f"{_CLAIM}lock"
+    with suppress(OSError):
+        if lock.exists() and (handle := locks.take(lock)) is not None:
+            locks.release(handle, lock)
+
+
 def _refuse_claims(folder: Path, names: Mapping[str, Path]) -> None:
     """Raise if a living run has claimed one of `names`; remove what dead ones left."""
     for path in folder.glob(f"{_CLAIM}*-*"):
@@ -212,8 +223,8 @@ def _take(path: Path, *, wait: bool = False) -> int | None:
 
 
 def _claim_says(process: str) -> re.Pattern[bytes]:
-    """What a claim of that process says: its number as in every lock, and the files."""
-    return re.compile(rb"((pixelwise )?%s(\n.*)?)?" % process.encode(), re.DOTALL)
+    """What a claim of that process says: its number as in every lock, and the files; or zeros, where the power went."""
+    return re.compile(rb"((pixelwise )?%s(\n.*)?)?|\0*" % process.encode(), re.DOTALL)
 
 
 def busy(what: str, who: str) -> OutputError:

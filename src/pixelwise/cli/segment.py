@@ -83,7 +83,7 @@ def run(
     if len(todo) < len(jobs):
         note(f"{len(jobs) - len(todo)} of {len(jobs)} were finished before")
         if not todo:
-            with claimed(out, ()):  # which removes what a killed run has left of its claims
+            with claimed(out, (), finished=_files(jobs)):  # removes what a killed run has left of its claims
                 return 0
     segmenter = Segmenter(model, engine=engine, threads=threads)
     options.cleanup(segmenter.classes)
@@ -92,7 +92,7 @@ def run(
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
     failures: list[Outcome] = []
     try:
-        with claimed(out, _files(todo)), _progress(todo) as progress:
+        with claimed(out, _files(todo), finished=_files(jobs)), _progress(todo) as progress:
             for outcome in segment_all(
                 segmenter,
                 todo,
