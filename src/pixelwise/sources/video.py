@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.errors import ImageError, MissingExtraError, OutputError
-from pixelwise.images import MAX_PIXELS, check_file
+from pixelwise.images import MAX_PIXELS, check_file, check_regular
 from pixelwise.sources import CAMERA
 
 ENCODERS = {"libx264": {"crf": "20", "preset": "veryfast"}, "h264": {}, "mpeg4": {"qscale": "3"}}
@@ -59,6 +59,7 @@ class Video:
         self.is_camera = str(path).startswith(CAMERA)
         if not self.is_camera:
             check_file(path)
+            check_regular(path)
         try:
             self._file = (
                 self._open_camera()
