@@ -155,7 +155,7 @@ def test_a_pipe_without_a_writer_and_one_that_never_ends_are_given_up(tmp_path, 
     monkeypatch.setattr(images, "PIPE_WAIT_S", 60)
 
     def write() -> None:
-        with open(pipe, "wb") as file:
+        with open(pipe, "wb", buffering=0) as file:
             try:
                 while True:
                     file.write(b"\x89PNG" + bytes(2**16))
