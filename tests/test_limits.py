@@ -155,7 +155,7 @@ def test_a_pipe_without_a_writer_and_one_that_never_ends_are_given_up(tmp_path, 
     monkeypatch.setattr(images, "PIPE_WAIT_S", 60)
 
     def write() -> None:
-        with open(pipe, "wb") as file:
+        with open(pipe, "wb", buffering=0) as file:
             try:
                 while True:
                     file.write(b"\x89PNG" + bytes(2**16))
@@ -167,6 +167,37 @@ def test_a_pipe_without_a_writer_and_one_that_never_ends_are_given_up(tmp_path, 
     with pytest.raises(ImageError, match=r"pipe goes on after .* raise the limit"):
         images.read(pipe, max_pixels=1000)
     writer.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["a.img", "a.vrt", "a.nc", "a.zarr", "a.ome.tif", "a.mp4", "a.tif"])
+def test_a_pipe_is_no_raster_and_no_video_and_nobody_waits_for_it(name, tmp_path):
+    """A TIFF that is a pipe is a picture, for which one waits a minute."""
+    os.mkfifo(tmp_path / name)
+    code = (
+        "from pixelwise import images; images.PIPE_WAIT_S = 0.1\n"
+        "from pixelwise.cli import main; import sys; sys.exit(main())"
+    )
+    model = write_colors_model(tmp_path / "colors.onnx")
+    run = [sys.executable, "-c", code, "segment", name, "--model", str(model), "--out", "out"]
+    result = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert f"{name} is a pipe" in result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("ending", [".tif.aux.xml", ".tfw", ".tif.ovr"])
+def test_a_pipe_beside_a_raster_is_not_waited_for(ending, tmp_path):
+    write_tiff(tmp_path / "a.tif", land(), place=None)
+    os.mkfifo(tmp_path / f"a{ending}")
+    code = (
+        "import sys; from pathlib import Path; from pixelwise.sources.raster import open_raster\n"
+        "open_raster(Path(sys.argv[1]))"
+    )
+    run = [sys.executable, "-c", code, str(tmp_path / "a.tif")]
+    result = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    assert f"a{ending} is a pipe or a device, expected a file" in result.stderr
 
 
 class Endless(io.RawIOBase):
@@ -289,6 +320,28 @@ def folded_in_a_shard(path: Path, size_hw: tuple[int, int]) -> Path:
     )
 
 
+def folded_ome(path: Path, compression: int, data: bytes, order: int = 1) -> Path:
+    """Of 64 x 64 pixels in one strip."""
+    text = (
+        b'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        b'<Pixels ID="P:0" DimensionOrder="XYCZT" Type="uint8" SizeX="64" SizeY="64" SizeC="1" SizeZ="1" SizeT="1">'
+        b'<TiffData IFD="0" PlaneCount="1"/></Pixels></Image></OME>\0'
+    )
+    place = 8 + 2 + 12 * 10 + 4
+    tags = [(256, 64), (257, 64), (258, 8), (259, compression), (262, 1), (266, order), (270, place),
+            (273, place + len(text)), (278, 64), (279, len(data))]  # fmt: skip
+    rows = b"".join(
+        struct.pack("<HHII", tag, 2 if tag == 270 else 4, len(text) if tag == 270 else 1, value)
+        for tag, value in tags
+    )
+    path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + rows + bytes(4) + text + data)
+    return path
+
+
+def turned_bits(data: bytes) -> bytes:
+    return data.translate(bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256)))
+
+
 def description(path: Path, make: Callable[[Path], None]) -> Path:
     path.mkdir()
     make(path / "zarr.json")
@@ -325,6 +378,16 @@ RASTERS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a zarr of a terapixel": (lambda d: zarr_of(d / "a.zarr", (2**20, 2**20), (64, 64)), "--max-raster-pixels"),
     "a chunk for each pixel": (
         lambda d: zarr_of(d / "a.zarr", (30_000, 30_000), (1, 1)), "900,000,000 pieces.*--max-raster-pixels"),
+    "a strip that unfolds": (
+        lambda d: folded_ome(d / "a.ome.tif", 8, zlib.compress(BOMB)), "strip .* unfolds to more than the 270,336"),
+    "a strip that unfolds, of the old number": (
+        lambda d: folded_ome(d / "a.ome.tif", 32946, zlib.compress(BOMB)), "strip .* unfolds to more than the 270,336"),
+    "a strip that unfolds, its bits turned": (
+        lambda d: folded_ome(d / "a.ome.tif", 8, turned_bits(zlib.compress(BOMB)), 2), "unfolds to more than"),
+    "a strip of LZMA that unfolds": (
+        lambda d: folded_ome(d / "a.ome.tif", 34925, lzma.compress(BOMB)), "strip .* unfolds to more than the 270,336"),
+    "a strip that is too long": (
+        lambda d: folded_ome(d / "a.ome.tif", 1, bytes(500_000)), "more bytes than it may have"),
     "a chunk for each pixel, in a shard": (
         lambda d: zarr_of(d / "a.zarr", (1024, 1024), (1024, 1024), codecs=shard((1, 1))),
         "1,048,576 pieces.*--max-raster-pixels"),
@@ -419,6 +482,22 @@ def test_zarr_of_every_codec_and_in_shards_is_read(tmp_path):
         raster = open_raster(path)
         np.testing.assert_array_equal(raster.read(0, 500)[0], values)
         np.testing.assert_array_equal(raster.read(199, 203)[0], values[199:203])
+        raster.close()
+
+
+def test_an_ome_tiff_of_every_compression_that_comes_with_python_is_read(tmp_path):
+    values = np.random.default_rng(0).integers(0, 9, (500, 300, 3), np.uint8)
+    for i, (compression, more) in enumerate(
+        (compression, more)
+        for compression in (None, "zlib", "lzma")
+        for more in ({}, {"tile": (128, 128)}, {"rowsperstrip": 64}, {"rowsperstrip": 500})
+    ):
+        path = tmp_path / f"{i}.ome.tif"
+        tifffile.imwrite(
+            path, values, metadata={"axes": "YXS"}, photometric="rgb", compression=compression, **more
+        )
+        raster = open_raster(path)
+        np.testing.assert_array_equal(raster.read(0, 500)[0], values)
         raster.close()
 
 

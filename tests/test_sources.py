@@ -263,7 +263,9 @@ def test_a_file_of_any_other_folder_is_not_read_with_a_raster(tmp_path):
         ("../b", True),
         ("../maps_2/b", True),
     ):
-        dataset = SimpleNamespace(tags=lambda ns: {}, files=[str(path), str(path.parent / other)])
+        dataset = SimpleNamespace(
+            tags=lambda ns: {}, tag_namespaces=list, files=[str(path), str(path.parent / other)]
+        )
         with pytest.raises(ImageError, match=r"a\.tif has .*b read, which") if refused else nullcontext():
             gdal._refuse_others(dataset, path)
 

@@ -217,6 +217,19 @@ def check_file(path: Path) -> None:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def check_regular(path: Path) -> None:
+    """Raise ImageError for a pipe, a device or a socket, for which a reader of files may wait without end.
+    What is not there is left to others."""
+    try:
+        other = path.exists() and not path.is_file() and not path.is_dir()
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+    if other:
+        raise ImageError(
+            f"{path} is a pipe or a device, expected a file; write what it gives to a file first"
+        )
+
+
 def find(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Path]]:
     """The pictures that `inputs` name: (path, its name below the input), sorted within each folder.
 

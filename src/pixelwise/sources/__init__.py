@@ -126,8 +126,11 @@ GEOGRAPHIC_TAGS = {33550, 33922, 34264, 34735, 42113}
 
 
 def _is_raster_tiff(path: Path, max_pixels: int) -> bool:
-    """From the tags of the first directory alone; whatever cannot be read is left to the picture's decoder."""
+    """From the tags of the first directory alone; whatever cannot be read, and pipes, are left to the picture's
+    decoder."""
     try:
+        if not path.is_file():
+            return False
         with open(path, "rb") as file:
             order = {b"II": "<", b"MM": ">"}[file.read(2)]
             (version,) = struct.unpack(order + "H", file.read(2))

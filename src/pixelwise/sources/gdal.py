@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.errors import ImageError, MissingExtraError
+from pixelwise.images import check_regular
 from pixelwise.weights.store import offline
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -54,6 +55,7 @@ def open_dataset(path: Path, *, allow_remote: bool = False) -> Any:
         import rasterio
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"reading {path.name} as a raster", "raster") from error
+    check_regular(path)
     try:
         if allow_remote:
             refuse_offline(path)
@@ -121,7 +123,12 @@ def _opened_besides(path: Path) -> Iterator[Path]:
     names = {f"{path.name}.ovr".lower(), f"{path.name}.msk".lower()}
     names |= {f"{path.name}.aux".lower(), f"{path.stem}.aux".lower()}
     with os.scandir(path.parent) as entries:
-        found = [path.parent / entry.name for entry in entries if entry.name.lower() in names]
+        about = tuple(f"{path.stem}{mark}".lower() for mark in "._")
+        of_it = [entry for entry in entries if entry.name.lower().startswith(about)]
+    for entry in of_it:  # headers, world files and more: GDAL would wait for a pipe
+        if not entry.is_file():
+            check_regular(path.parent / entry.name)
+    found = [path.parent / entry.name for entry in of_it if entry.name.lower() in names]
     for file in sorted(found):
         if file.name == path.name or not file.is_file():
             continue

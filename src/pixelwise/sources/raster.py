@@ -7,6 +7,7 @@ and axes, through tifffile and zarr. All of them become the same thing, `Raster`
 from __future__ import annotations
 
 import logging
+import lzma
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 
 from pixelwise.errors import ImageError, InputError, MissingExtraError
 from pixelwise.georeference import Georeference
+from pixelwise.images import check_regular
 from pixelwise.limits import MAX_RASTER_PIXELS, MOSTLY_EMPTY, check_memory, check_stored
 from pixelwise.sources.gdal import first_line, open_dataset, quiet, told
+from pixelwise.sources.unfolding import DAMAGE, OF_TIFF, SLACK, unfolds_to
 
 RASTER_OPTION = "--max-raster-pixels, max_raster_pixels"
 
@@ -237,6 +240,7 @@ def _range(raster: Raster, path: Path, max_memory: int | None) -> tuple[float, f
 def _open_rows(path: Path, allow_remote: bool) -> Rows:
     if not path.exists():
         raise ImageError(f"no such file: {path}")
+    check_regular(path)
     name = path.name.lower()
     try:
         if name.endswith(".zarr"):
@@ -428,6 +432,11 @@ def _ome(path: Path) -> _Array | None:
         series = file.series[0]
         if any(page is None for page in series.pages):
             raise ValueError("its description names planes that are nowhere")
+        for keyframe in {id(page.keyframe): page.keyframe for page in (*series.pages, series)}.values():
+            _bound(keyframe, path)
+        for page in series.pages:
+            if max(page.databytecounts, default=0) > _most(page.keyframe):
+                raise ValueError("a strip or tile has more bytes than it may have")
         array = zarr.open(series.aszarr(level=0), mode="r")
         return _Array(path, array, series.axes, file.close)
     except Exception as error:
@@ -436,6 +445,38 @@ def _ome(path: Path) -> _Array | None:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"{path} is not an OME-TIFF that can be read ({first_line(error)})") from error
+
+
+def _most(page: Any) -> int:
+    """Bytes that a strip or tile of tifffile's page may have and unfold to; what is not compressed is one piece."""
+    rows = page.chunks[0] if page.is_tiled else min(page.chunks[0], page.imagelength)
+    pixels = page.size if page.compression == 1 else rows * math.prod(page.chunks[1:])
+    return int(2 * pixels * page.dtype.itemsize + SLACK)
+
+
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _bound(page: Any, path: Path) -> None:
+    """Have tifffile's page look to how much a strip or tile unfolds before it is decoded."""
+    codec, decode, most = OF_TIFF.get(page.compression, ""), page.decode, _most(page)
+    config = {"format": lzma.FORMAT_AUTO}
+
+    def bounded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
+        if data is not None:
+            try:
+                stream = bytes(data).translate(REVERSED) if page.fillorder == 2 else bytes(data)
+                size = unfolds_to(codec, config, stream, most)
+            except DAMAGE as error:
+                raise ImageError(f"a strip or tile of {path} is damaged ({error}); write it anew") from error
+            if size > most:
+                raise ImageError(
+                    f"a strip or tile of {path} unfolds to more than the {most:,} bytes that it may; write it anew"
+                )
+        return decode(data, *arguments, **options)
+
+    if codec:
+        page.decode = bounded
 
 
 def _check_ome(description: str, pages: int, samples: int) -> None:

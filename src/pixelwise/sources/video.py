@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.errors import ImageError, MissingExtraError, OutputError
-from pixelwise.images import MAX_PIXELS, check_file
+from pixelwise.images import MAX_PIXELS, check_file, check_regular
 from pixelwise.sources import CAMERA
 from pixelwise.sources.gdal import refuse_offline
 
@@ -60,6 +60,7 @@ class Video:
         self.is_camera = str(path).startswith(CAMERA)
         if not self.is_camera:
             check_file(path)
+            check_regular(path)
         if allow_remote:
             refuse_offline(path)
         try:

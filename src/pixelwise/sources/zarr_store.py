@@ -7,13 +7,9 @@ looked at before zarr gets it. Codecs of which that cannot be known beforehand a
 from __future__ import annotations
 
 import asyncio
-import bz2
-import lzma
 import math
 import os
 import stat
-import struct
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,29 +20,16 @@ from zarr.core.buffer.core import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from pixelwise.errors import ImageError
+from pixelwise.sources.unfolding import DAMAGE, SLACK, UNFOLD, unfolds_to
 from pixelwise.untrusted import MAX_BYTES
 
 DESCRIPTIONS = frozenset(("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"))
-
-UNFOLD = frozenset(("gzip", "zlib", "bz2", "lzma", "zstd", "blosc", "lz4"))
-"""Codecs of which it is found out what a chunk unfolds to."""
 
 PLAIN = frozenset(
     "bytes transpose crc32c crc32 adler32 fletcher32 jenkins_lookup3 delta shuffle bitround quantize fixedscaleoffset "
     "astype packbits".split()
 )
 """Codecs that change the size of a chunk by no more than an item's."""
-
-SLACK = 2**18
-"""Bytes that a chunk may unfold to besides: two blocks of zstd, which does not always say more exactly."""
-
-DECODER_BYTES = 2**28
-"""What a decoder of LZMA may ask for; its strongest preset takes a quarter."""
-
-A_PART = 2**20
-
-DAMAGE = (ValueError, EOFError, OSError, IndexError, zlib.error, lzma.LZMAError, struct.error)
-"""What decoders raise."""
 
 
 class Store(LocalStore):  # type: ignore[misc]  # of a package without types
@@ -183,92 +166,6 @@ class _Chunk:
         """Raise ValueError where a chunk unfolds to more than it may, or cannot be unfolded."""
         if self._checksum:
             data = data[: -self._checksum]
-        size = _unfolds_to(self._codec, self._config, data, self.most) if self._codec else len(data)
+        size = unfolds_to(self._codec, self._config, data, self.most) if self._codec else len(data)
         if size > self.most:
             raise ValueError(f"a chunk unfolds to more than {self.most:,} bytes")
-
-
-def _unfolds_to(codec: str, config: dict[str, Any], data: bytes, most: int) -> int:
-    """Bytes; where these are more than `most` any number that is."""
-    if codec == "blosc":
-        whole, block = struct.unpack("<II", data[4:12])
-        return max(int(whole), int(block))
-    if codec == "lz4":
-        size: int = struct.unpack("<I", data[:4])[0]
-        return size
-    if codec == "zstd":
-        return _zstd(data)
-    if codec == "lzma" and config.get("format", lzma.FORMAT_XZ) not in (lzma.FORMAT_XZ, lzma.FORMAT_ALONE):
-        raise ValueError("LZMA without a header")
-    size = 0
-    while data:
-        if codec in ("gzip", "zlib"):
-            more, data = inflated(data, most - size, 31 if codec == "gzip" else 15)
-            size += more
-        else:
-            decoder: Any = bz2.BZ2Decompressor() if codec == "bz2" else None
-            decoder = decoder or lzma.LZMADecompressor(config.get("format", lzma.FORMAT_XZ), DECODER_BYTES)
-            part = decoder.decompress(data, A_PART)
-            size += len(part)
-            while not decoder.eof and size <= most and (part or not decoder.needs_input):
-                part = decoder.decompress(b"", A_PART)
-                size += len(part)
-            data = decoder.unused_data if decoder.eof else b""
-        data = b"" if codec == "zlib" else data.lstrip(b"\0")
-        if size > most:
-            break
-    return size
-
-
-def inflated(data: bytes, most: int, window: int = 15) -> tuple[int, bytes]:
-    """How many bytes a stream of deflate unfolds to, or a number above `most`, and what follows it."""
-    decoder, size = zlib.decompressobj(window), 0
-    for start in range(0, len(data), A_PART // 16):
-        part = data[start : start + A_PART // 16]
-        while part:
-            size += len(decoder.decompress(part, A_PART))
-            if size > most:
-                return size, b""
-            if decoder.eof:
-                return size, decoder.unused_data + data[start + A_PART // 16 :]
-            part = decoder.unconsumed_tail
-    while more := len(decoder.decompress(decoder.unconsumed_tail, A_PART)):
-        size += more
-        if size > most:
-            break
-    return size, b""
-
-
-def _zstd(data: bytes) -> int:
-    """What the headers of frames and blocks say at most."""
-    size = at = 0
-    while len(data) - at >= 5:
-        magic = struct.unpack_from("<I", data, at)[0]
-        if magic & 0xFFFFFFF0 == 0x184D2A50:  # to be skipped
-            at += 8 + struct.unpack_from("<I", data, at + 4)[0]
-            continue
-        if magic != 0xFD2FB528:
-            raise ValueError("no zstd")
-        about = data[at + 4]
-        at += 5
-        single, declares = bool(about & 32), about >> 6
-        block = 2**17
-        if not single:
-            window = 2 ** (10 + (data[at] >> 3))
-            block = min(block, window + window // 8 * (data[at] & 7))
-            at += 1
-        at += (0, 1, 2, 4)[about & 3]
-        wide = (int(single), 2, 4, 8)[declares]
-        declared = int.from_bytes(data[at : at + wide], "little") + (256 if wide == 2 else 0)
-        at += wide
-        blocks, last = 0, False
-        while not last:
-            head = int.from_bytes(data[at : at + 3], "little")
-            if at + 3 > len(data):
-                raise ValueError("zstd that is cut short")
-            last, kind, length = bool(head & 1), head >> 1 & 3, head >> 3
-            blocks += block if kind == 2 else length
-            at += 3 + (1 if kind == 1 else length)
-        at += 4 if about & 4 else 0
-        size += declared if wide else blocks
-    return size
