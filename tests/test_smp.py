@@ -424,3 +424,14 @@ def test_dpt_on_dinov2_whose_patches_have_14_pixels():
     with torch.inference_mode():
         assert model(picture(140, 168)).shape == (1, 1, 140, 168)
         assert model(picture(150, 133)).shape == (1, 1, 150, 133)
+
+
+def test_tensors_of_another_model_than_the_configuration_names_are_one_sentence(tmp_path):
+    ours.FPN("resnet18", encoder_weights=None, classes=2).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "decoder_pyramid_channels": 200}))
+    with pytest.raises(WeightsError, match=r"size mismatch for decoder\.p5\.weight.* more like it") as error:
+        ours.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+    with pytest.warns(UserWarning, match="left as they are, because shapes differ"):
+        ours.from_pretrained(tmp_path, strict=False)

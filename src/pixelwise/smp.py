@@ -440,7 +440,15 @@ def from_pretrained(
             f"config.json in {folder} is of a model that cannot be built: "
             f"{(str(error).splitlines() or [type(error).__name__])[0]}"
         ) from error
-    model.load_state_dict(tensors, strict=strict)
+    try:
+        model.load_state_dict(tensors, strict=strict)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        more = f", and {len(lines) - 2} more like it" if len(lines) > 2 else ""
+        raise WeightsError(
+            f"the tensors in {folder} are not those of the model that its config.json names: "
+            f"{' '.join(lines[:2][-1].split()).rstrip('. ')}{more}; strict=False leaves out what does not fit"
+        ) from error
     return model.eval()
 
 

@@ -146,8 +146,9 @@ def open_folder(source: Source) -> Folder | None:
 
 def _refuse_damaged(run: Path) -> None:
     """WeightsError, with what to do, where the weights of a run do not say whose they are because they are damaged."""
+    file = file_of(run)  # or it says that there is none yet
     try:
-        load_content(file_of(run))
+        load_content(file)
     except WeightsError as error:
         if not (run / "checkpoint.pt").is_file():
             raise
