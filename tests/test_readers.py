@@ -340,7 +340,7 @@ def test_label_files_that_promise_more_than_there_is_are_refused_by_name(file, c
 def test_names_of_classes_that_are_no_utf8_are_told_with_their_file(tmp_path):
     (tmp_path / "classes.txt").write_bytes("0 Straße\n".encode("latin-1"))
     with pytest.raises(
-        InputError, match=r"classes\.txt is no list of classes: it is no UTF-8 at byte 6; save it so"
+        InputError, match=r"classes\.txt is no list of classes: it is no UTF-8 at byte 6; save it as UTF-8"
     ):
         read_classes(tmp_path)
     (tmp_path / "classes.txt").write_text("0 Straße\n", encoding="utf-8-sig")

@@ -117,6 +117,11 @@ def words_for(key: str, known: Collection[str]) -> str:
     return " or ".join(f"{word}=" for word in WORDS.get(key, ()) if word in known)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, for the brackets of a sentence: its first line, or its class."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: the names nearest to `name`, or all of them when they are few."""
     names = sorted(known)

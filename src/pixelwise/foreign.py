@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, first_line
 from pixelwise.inference.measure import Measured, check_ratio, measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.layers import Network, behind, enlarge_like, evaluating
@@ -76,7 +76,7 @@ def as_network(
         except InputError:
             raise
         except Exception as error:  # whatever a network of anyone's may raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise InputError(
                 f"{what} failed at a picture {tuple(image.shape)} ({reason}); if it takes other channels "
                 "or sizes, say which: mean and std with a number a channel, size=(height, width), multiple= of "

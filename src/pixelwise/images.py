@@ -94,20 +94,24 @@ def read(source: ImageLike, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
     )
 
 
-def read_values(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[Any], str]:
-    """The numbers in a picture or a .npy file as they are, (h, w) or (h, w, c), and Pillow's mode, or "npy".
+def read_values(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[Any], str]:
+    """The numbers in a picture or a .npy file, or in its bytes, as they are, (h, w) or (h, w, c), and Pillow's mode, or
+    "npy".
 
     For label maps: nothing is scaled or turned, and of a palette the indices count. Raises ImageError as `read` does.
     """
 
+    name = "the label map" if isinstance(source, bytes) else str(source)
+
     def of_image(image: Image.Image) -> tuple[NDArray[Any], str]:
-        _check_size(image, str(path), max_pixels)
+        _check_size(image, name, max_pixels)
         return np.asarray(image), image.mode
 
-    return _open(
-        path,
-        lambda file: _decoded(file, str(path), max_pixels, lambda values: (values, "npy"), of_image),
-        max_pixels,
+    def values_of(file: Any) -> tuple[NDArray[Any], str]:
+        return _decoded(file, name, max_pixels, lambda values: (values, "npy"), of_image)
+
+    return (
+        values_of(io.BytesIO(source)) if isinstance(source, bytes) else _open(source, values_of, max_pixels)
     )
 
 

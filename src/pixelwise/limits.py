@@ -12,7 +12,6 @@ from pixelwise.errors import ImageError, InputError, OutputError
 MAX_RASTER_PIXELS = 10_000_000_000
 """Default limit on the pixels of a raster, 100,000 x 100,000: hours of work."""
 
-
 MOSTLY_EMPTY = 100
 """Of a raster that is nearly empty so many times fewer pixels are allowed."""
 

@@ -44,7 +44,7 @@ from pixelwise.decoders.smp_parts import (
     upsampler,
 )
 from pixelwise.encoders import names
-from pixelwise.errors import InputError, PixelwiseError, UnknownNameError, WeightsError, suggest
+from pixelwise.errors import InputError, PixelwiseError, UnknownNameError, WeightsError, first_line, suggest
 from pixelwise.weights.hub import fetch_folder, is_hub_name
 from pixelwise.weights.origin import Origin, keep_beside, origin_of
 from pixelwise.weights.store import PROMISES, check_kinds
@@ -437,8 +437,7 @@ def from_pretrained(
         if changes and isinstance(error, TypeError):
             raise
         raise WeightsError(
-            f"config.json in {folder} is of a model that cannot be built: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
+            f"config.json in {folder} is of a model that cannot be built: {first_line(error)}"
         ) from error
     try:
         model.load_state_dict(tensors, strict=strict)

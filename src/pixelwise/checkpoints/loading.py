@@ -21,7 +21,7 @@ from pixelwise.checkpoints.reading import Source, own_card, own_origin, read
 from pixelwise.checkpoints.smp import state_dict
 from pixelwise.checkpoints.smp import tensors as smp
 from pixelwise.checkpoints.smp.folder import read_config
-from pixelwise.errors import PixelwiseError, WeightsError
+from pixelwise.errors import PixelwiseError, WeightsError, first_line
 from pixelwise.weights import store
 from pixelwise.weights.origin import Origin, keep_beside
 from pixelwise.weights.renames import Tensors
@@ -82,7 +82,7 @@ def from_checkpoint(source: Source, *, allow_pickle: bool = False) -> nn.Module:
     except PixelwiseError:
         raise
     except Exception as error:  # whatever a builder meets in arguments that nobody has looked at
-        raise WeightsError(f"{said} is of a network that cannot be built: {_first_line(error)}") from error
+        raise WeightsError(f"{said} is of a network that cannot be built: {first_line(error)}") from error
     store.load_into(network, tensors, source=said)
     _bring_card(network, source, folder)
     return network.eval()
@@ -146,7 +146,3 @@ def _folder_of_smp(source: Source) -> Family | None:
 
 def _lacks(family: Family, tensors: Tensors) -> str:
     return next(mark for mark in family.marks if not among(mark, tensors))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from pixelwise.datasets.sample import Ids, Pair
 from pixelwise.errors import ImageError, InputError, MissingExtraError, UnknownNameError
-from pixelwise.images import read
+from pixelwise.images import read, read_values
 
 MASK_COLUMNS = ("mask", "annotation", "label", "labels", "segmentation_mask")
 """Names under which label maps are found if none is given."""
@@ -113,8 +111,7 @@ def _stored(value: Any, index: int) -> Any:
 def _ids(rows: Rows, index: int, column: str) -> Ids:
     found = _stored(rows[index][column], index)
     if isinstance(found, bytes):
-        with Image.open(BytesIO(found)) as opened:
-            found = np.asarray(opened)
+        found, _ = read_values(found)
     ids = np.asarray(found)
     if ids.ndim < 2:
         raise InputError(

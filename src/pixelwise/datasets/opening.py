@@ -210,7 +210,7 @@ def read_classes(root: Path) -> LabelSet | None:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path} is no list of classes: it is no UTF-8 at byte {error.start}; save it so"
+            f"{path} is no list of classes: it is no UTF-8 at byte {error.start}; save it as UTF-8"
         ) from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

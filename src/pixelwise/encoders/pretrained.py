@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pixelwise.errors import DownloadError, WeightsError
+from pixelwise.errors import DownloadError, WeightsError, first_line
 from pixelwise.layers import with_input_channels
 from pixelwise.weights import store
 
@@ -51,7 +51,7 @@ def fetching(what: str) -> Iterator[None]:
     except DownloadError:
         raise
     except (OSError, RuntimeError) as error:  # the client's own are OSErrors; timm's are RuntimeErrors
-        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise DownloadError(
             f"{what} could not be fetched{offline}: {line}; pass weights=None for random ones, or the path of a file"

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pixelwise.encoders.names import SMP
 from pixelwise.encoders.pretrained import Weights, fetching, for_input_channels, tensors_of
-from pixelwise.errors import UnknownNameError, WeightsError, suggest
+from pixelwise.errors import UnknownNameError, WeightsError, first_line, suggest
 from pixelwise.weights import store
 
 
@@ -334,7 +334,7 @@ def _survey(name: str, options: Mapping[str, Any]) -> Survey:
         raise _no_option(name, options, error) from error
     except (AttributeError, AssertionError, NotImplementedError, RuntimeError) as error:
         raise ValueError(
-            f"timm's {name} gives no features ({_first_line(error)}); choose another encoder"
+            f"timm's {name} gives no features ({first_line(error)}); choose another encoder"
         ) from error
     return Survey(tuple(info.reduction()), tuple(info.out_indices), tuple(info.module_name()), len(info.info))
 
@@ -357,7 +357,7 @@ def _create(
         except (AssertionError, NotImplementedError) as error:
             if "output_stride" in asked:
                 raise _not_dilated(name.partition(".")[0], 32, asked["output_stride"]) from error
-            raise ValueError(f"timm cannot build {name} with {asked}: {_first_line(error)}") from error
+            raise ValueError(f"timm cannot build {name} with {asked}: {first_line(error)}") from error
         if prepare is not None:
             prepare(model)
         return model
@@ -476,7 +476,7 @@ def _no_option(name: str, options: Mapping[str, Any], error: TypeError) -> TypeE
 
     unknown = next((key for key in options if f"'{key}'" in str(error)), None)
     if unknown is None:
-        return TypeError(f"timm cannot build {name}: {_first_line(error)}")
+        return TypeError(f"timm cannot build {name}: {first_line(error)}")
     home = inspect.getmodule(model_entrypoint(name.partition(".")[0]))
     known = {
         parameter
@@ -486,7 +486,3 @@ def _no_option(name: str, options: Mapping[str, Any], error: TypeError) -> TypeE
     }
     ours = {"in_channels", "output_stride", "depth", "weights", "drop_path", "taps"}
     return TypeError(f"{name} has no option {unknown!r}; {suggest(unknown, (known | ours) - {unknown})}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

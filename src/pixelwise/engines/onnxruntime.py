@@ -13,7 +13,7 @@ import onnxruntime
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
-from pixelwise.errors import InputError, PixelwiseError
+from pixelwise.errors import InputError, PixelwiseError, first_line
 from pixelwise.inference.measure import check_ratio
 from pixelwise.weights.card import CARD_KEY, Card, CardOf
 
@@ -54,7 +54,7 @@ class OnnxRuntimeEngine:
         except PixelwiseError:
             raise
         except Exception as error:  # names that are no UTF-8, and inputs that are no arrays
-            raise InputError(f"{path} is no network that pixelwise can run ({_first_line(error)})") from error
+            raise InputError(f"{path} is no network that pixelwise can run ({first_line(error)})") from error
         if callable(card):
             card = card(self, None if text is None else Card.from_json(text))
         elif card is None and text is None:
@@ -104,7 +104,7 @@ class OnnxRuntimeEngine:
                 "; it may be too small for this network: enlarge it" if min(images.shape[2:]) < 32 else ""
             )
             raise InputError(
-                f"{self._path} fails at a picture of {size} ({_first_line(error)}){advice}"
+                f"{self._path} fails at a picture of {size} ({first_line(error)}){advice}"
             ) from error
         if self.stride is not None:
             check_ratio(images, logits, self.stride, str(self._path), align_corners=self.card.align_corners)
@@ -182,9 +182,7 @@ def _session(model: str | bytes, threads: int | None, what: str) -> onnxruntime.
             model, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-        raise InputError(
-            f"{what} is not a model that ONNX Runtime can load ({_first_line(error)})"
-        ) from error
+        raise InputError(f"{what} is not a model that ONNX Runtime can load ({first_line(error)})") from error
 
 
 def _written(path: Path) -> tuple[int, int] | None:
@@ -194,7 +192,3 @@ def _written(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

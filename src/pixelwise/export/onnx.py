@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.catalog import of_network
-from pixelwise.errors import ExportError, InputError
+from pixelwise.errors import ExportError, InputError, first_line
 from pixelwise.files import writing
 from pixelwise.foreign import as_network
 from pixelwise.weights.card import CARD_KEY, Card
@@ -162,4 +162,4 @@ def _reason(error: BaseException) -> str:
     """The first line of what went wrong at the bottom of it; the exporter wraps it several times."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)

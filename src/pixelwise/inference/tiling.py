@@ -31,7 +31,7 @@ from array_api_compat import array_namespace, device, is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise.codes import code_type, highest
-from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.errors import InputError, UnknownNameError, first_line
 from pixelwise.inference.axis import axis_of
 from pixelwise.untrusted import Between
 from pixelwise.untrusted import read as read_json
@@ -191,7 +191,7 @@ class Pending:
                     raise ValueError(f"sums should be finite float32, got {sums.dtype}")
                 return cls(sums=sums, **vars(about))
         except Exception as error:  # zip files are damaged in more ways than zipfile tells
-            line = (str(error).splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             raise InputError(f"{path} holds no unfinished work ({line}); start again without it") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
+from pixelwise.errors import InputError, MissingExtraError, PixelwiseError, first_line
 from pixelwise.images import check_file
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.formats import READERS
@@ -31,7 +31,7 @@ def read_labels(path: str | os.PathLike[str], classes: LabelSet) -> NDArray[Any]
     except PixelwiseError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # decoders of others raise nearly anything for damaged files
-        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise InputError(f"{path} is damaged, or none of its kind ({line[:200]})") from error
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise InputError(f"{path} holds {labels.dtype} {labels.shape}, expected a label map: (h, w) integers")

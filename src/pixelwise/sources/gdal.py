@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pixelwise.errors import ImageError, MissingExtraError
+from pixelwise.errors import ImageError, MissingExtraError, first_line
 from pixelwise.images import check_regular
 from pixelwise.weights.store import offline
 
@@ -70,7 +70,9 @@ def open_dataset(path: Path, *, allow_remote: bool = False) -> Any:
     except ImageError:
         raise
     except (UnicodeError, ValueError) as error:
-        raise ImageError(f"{path} is not a raster that GDAL can read ({first_line(error)})") from error
+        raise ImageError(
+            f"{path} is not a raster that GDAL can read ({first_line(error).rstrip('.')})"
+        ) from error
     try:
         if not allow_remote:
             with told(f"{path} is not a raster that GDAL can read"):
@@ -168,14 +170,17 @@ def _refuse_others(dataset: Any, path: Path) -> None:
 
 @contextmanager
 def told(says: str) -> Iterator[None]:
-    """What GDAL finds wrong is an ImageError that begins so. rasterio lets some of GDAL's own errors through."""
+    """What GDAL finds wrong is an ImageError that begins so, and its warnings are no lines on standard error. rasterio
+    lets some of GDAL's own errors through."""
+    import rasterio
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 
     try:
-        yield
+        with rasterio.Env():
+            yield
     except (RasterioError, CPLE_BaseError) as error:
-        raise ImageError(f"{says} ({first_line(error)})") from error
+        raise ImageError(f"{says} ({first_line(error).rstrip('.')})") from error
 
 
 @contextmanager
@@ -184,7 +189,3 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

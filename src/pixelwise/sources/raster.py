@@ -18,11 +18,11 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelwise.errors import ImageError, InputError, MissingExtraError
+from pixelwise.errors import ImageError, InputError, MissingExtraError, first_line
 from pixelwise.georeference import Georeference
 from pixelwise.images import check_regular
 from pixelwise.limits import MAX_RASTER_PIXELS, MOSTLY_EMPTY, check_memory, check_stored
-from pixelwise.sources.gdal import first_line, open_dataset, quiet, told
+from pixelwise.sources.gdal import open_dataset, quiet, told
 from pixelwise.sources.unfolding import DAMAGE, OF_TIFF, SLACK, unfolds_to
 
 RASTER_OPTION = "--max-raster-pixels, max_raster_pixels"
@@ -325,7 +325,7 @@ class _Gdal:
                     None if self._complete else self._file.dataset_mask(window=window, out_shape=shape) > 0
                 )
         except MemoryError as error:
-            raise ImageError(f"{what} ({first_line(error)})") from error
+            raise ImageError(f"{what} ({first_line(error).rstrip('.')})") from error
         if self._palette is not None:
             return np.ascontiguousarray(self._palette[values[0]][..., list(bands)]), valid
         order = [different.index(b) for b in wanted]
@@ -396,7 +396,7 @@ class _Array:
             raise
         except Exception as error:  # codecs and stores raise what they like
             raise ImageError(
-                f"rows {top} to {bottom} of {self._path} cannot be read ({first_line(error)})"
+                f"rows {top} to {bottom} of {self._path} cannot be read ({first_line(error).rstrip('.')})"
             ) from error
         kept = "yx" if self._band_axis is None else "yx" + self._axes[self._band_axis]
         dropped = tuple(i for i, name in enumerate(self._axes) if name not in kept)
@@ -444,7 +444,9 @@ def _ome(path: Path) -> _Array | None:
             file.close()
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{path} is not an OME-TIFF that can be read ({first_line(error)})") from error
+        raise ImageError(
+            f"{path} is not an OME-TIFF that can be read ({first_line(error).rstrip('.')})"
+        ) from error
 
 
 def _most(page: Any) -> int:
@@ -521,7 +523,9 @@ def _zarr(path: Path, allow_remote: bool) -> _Array:
             store.close()
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{path} is not a Zarr array that can be read ({first_line(error)})") from error
+        raise ImageError(
+            f"{path} is not a Zarr array that can be read ({first_line(error).rstrip('.')})"
+        ) from error
 
 
 def _node(node: Any) -> tuple[Any, str | None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pixelwise.errors import InputError, OutputError
+from pixelwise.errors import InputError, OutputError, first_line
 from pixelwise.files import writing
 from pixelwise.weights.store import refuse_inflated
 
@@ -63,7 +63,7 @@ def load_state(path: Path, holds: Mapping[str, Any] = CHECKPOINT) -> dict[str, A
         refuse_inflated(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the reader of a damaged file met
-        raise InputError(f"{path} is no checkpoint of a training run ({_line(error)})") from error
+        raise InputError(f"{path} is no checkpoint of a training run ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise InputError(
             f"{path} is no checkpoint of a training run: it holds a {type(state).__name__}; train into another folder"
@@ -82,7 +82,3 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, dict):
         return [tensor for inner in value.values() for tensor in _tensors(inner)]
     return [tensor for inner in value for tensor in _tensors(inner)] if isinstance(value, list) else []
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pixelwise.caches import cache_dir
-from pixelwise.errors import DownloadError, MissingExtraError, WeightsError
+from pixelwise.errors import DownloadError, MissingExtraError, WeightsError, first_line
 from pixelwise.terminal import without_secrets
 
 if TYPE_CHECKING:
@@ -382,7 +382,7 @@ def _read_safetensors(path: Path) -> Any:
         RuntimeError,
     ) as error:
         raise WeightsError(  # the others: kinds of numbers that torch does not have
-            f"weights {path} are damaged or incomplete ({_first_line(error)}); get the file again"
+            f"weights {path} are damaged or incomplete ({first_line(error)[:120]}); get the file again"
         ) from error
 
 
@@ -409,7 +409,7 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
         raise WeightsError(_refusal(path, str(error))) from error
     except Exception as error:  # whatever the reader of a damaged file met
         raise WeightsError(
-            f"weights {path} are damaged or incomplete ({_first_line(error)}); get the file again"
+            f"weights {path} are damaged or incomplete ({first_line(error)[:120]}); get the file again"
         ) from error
 
 
@@ -501,7 +501,7 @@ def refuse_inflated(path: Path) -> None:
             promised = sum(entry.file_size for entry in archive.infolist())
     except Exception as error:  # a damaged directory has as many faces as fields
         raise WeightsError(
-            f"weights {path} are damaged or incomplete ({_first_line(error)}); get the file again"
+            f"weights {path} are damaged or incomplete ({first_line(error)[:120]}); get the file again"
         ) from error
     if promised > PROMISES * path.stat().st_size + 2**20:
         raise WeightsError(
@@ -656,10 +656,6 @@ def _classes_of_weights(
         for name in misshapen
     ]
     return rows.pop() if len(rows) == 1 and all(fits) else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _few(names: list[str]) -> str:
