@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.draw import VOID_COLOR
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.labels import ADE20K, APART, CAMVID, CITYSCAPES, VOC, LabelSet
 from seeing import least_difference
 
