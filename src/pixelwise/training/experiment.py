@@ -48,7 +48,7 @@ from pixelwise.labels import LabelSet
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.objective import Batch, LossOf, make_loss
 from pixelwise.transforms.augment import Augment
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import TRAINED_HERE, Card
 
 Say = Callable[[str], None]
 
@@ -147,7 +147,7 @@ def experiment_of(
         multiply_adds=None,
         licence="that of the data it was trained on, and of the weights it started from",
         origin=(
-            f"trained with pixelwise: {what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
+            f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
             f"of {Path(config.data).resolve().name}"
         ),
     )

@@ -23,6 +23,9 @@ that class is, whatever the others say (sigmoids). In the label map later ones t
 first class is where there is none."""
 
 
+TRAINED_HERE = "trained with pixelwise: "
+"""How the origin of a card begins whose model a run of `pixelwise train` made."""
+
 Count = Annotated[int, Between(0, 2**62)]
 
 
