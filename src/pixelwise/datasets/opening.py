@@ -227,13 +227,16 @@ def _position(name: str) -> float:
 
 
 def read_classes(root: Path) -> LabelSet | None:
-    """The classes of a folder's classes.txt, lines of an id and a name (or a name alone: numbered from 0).
+    """The classes of a folder's classes.txt, see `read_class_list`; None where there is none."""
+    path = root / "classes.txt"
+    return read_class_list(path) if path.is_file() else None
+
+
+def read_class_list(path: Path) -> LabelSet:
+    """The classes of a file, lines of an id and a name (or a name alone: numbered from 0).
 
     Raises InputError, with the file, for what is no such list.
     """
-    path = root / "classes.txt"
-    if not path.is_file():
-        return None
     try:
         return _classes_of(path.read_bytes())
     except OSError as error:
