@@ -325,6 +325,35 @@ def test_misspelt_names(folder, tmp_path):
     refused(train(*out, "--precision", "half"), "precision is 'half', expected one of 'float32'")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"losses": {"dicee": 1.0}}, "did you mean 'dice'"),
+        (
+            {"loss_options": {"dice": {"smoth": 1.0}}},
+            "the loss dice has no option 'smoth'; did you mean 'smooth'",
+        ),
+        ({"loss_options": {"dice": {"over": "imag"}}}, "did you mean 'image'"),
+        ({"model": "unett"}, "did you mean 'unet'"),
+        ({"model": "fpn", "model_options": {}, "encoder": "resnet43"}, "did you mean 'resnet34'"),
+        ({"model_options": {"widht": 4}}, "did you mean 'width'"),
+        ({"augment": {"flipp": 0}}, "did you mean 'flip'"),
+        ({"format": "vocc"}, "did you mean 'voc'"),
+        ({"trackers": ["tensorbord"]}, "the tracker 'tensorbord' is not installed or not known"),
+        ({"model": "everyday"}, "say --model"),
+        (
+            {"model": "fpn", "model_options": {}, "encoder": "resnet18", "weights": "no/such.pth"},
+            "there is no file no/such.pth",
+        ),
+    ],
+)
+def test_a_misspelt_name_is_found_before_data_are_read_and_weights_fetched(wrong, says, tmp_path):
+    """The folder is not there, which would be said first, and with `weights` imagenet so would that no one answers."""
+    changes = {"weights": "imagenet" if wrong.get("encoder") else None, "losses": {"dice": 1.0}, **wrong}
+    config = configured(tmp_path, tmp_path / "nowhere", **changes)
+    refused(train("--config", config, "--out", tmp_path / "run"), says)
+
+
 @pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart(folder, tmp_path):
     result = train(
