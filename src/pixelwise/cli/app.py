@@ -92,7 +92,10 @@ def segment(
     ] = None,
     scale: Annotated[
         str | None,
-        typer.Option(help="MIN,MAX: the values of a raster to show as black and white. Default: see docs."),
+        typer.Option(
+            help="LOW,HIGH: the values to show as black and white, of rasters and of pictures of more than 8 bits. "
+            "Default: the model's, else percentiles of each."
+        ),
     ] = None,
     smooth: Annotated[
         float,

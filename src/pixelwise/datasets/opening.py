@@ -21,6 +21,7 @@ from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
 from pixelwise.datasets.manifest import Manifest, read_manifest
 from pixelwise.datasets.sample import Ids, Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.images import ValueRange
 from pixelwise.labels import LARGEST_ID, LabelSet
 
 HELD_OUT = 0.2
@@ -132,10 +133,18 @@ def open_samples(
 
 
 class PairSamples:
-    """Samples read from `pairs` when asked for; `classes` says what their ids mean, `split` what part they are."""
+    """Samples read from `pairs` when asked for; `classes` says what their ids mean, `split` what part they are.
+    value_range: of pictures of more than 8 bits a channel, as in `images.read`."""
 
-    def __init__(self, pairs: Sequence[Pair], classes: LabelSet | None = None, split: str = "all") -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        classes: LabelSet | None = None,
+        split: str = "all",
+        value_range: ValueRange | None = None,
+    ) -> None:
         self.pairs, self.classes, self.split = list(pairs), classes, split
+        self.value_range = value_range
 
     @property
     def names(self) -> list[str]:
@@ -149,7 +158,9 @@ class PairSamples:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        return to_sample(pair.read_image(), pair.read_ids(), self.classes, pair.name, pair.place)
+        return to_sample(
+            pair.read_image(self.value_range), pair.read_ids(), self.classes, pair.name, pair.place
+        )
 
 
 def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:
