@@ -45,7 +45,7 @@ def run(
         gallery = None if out is None else Gallery(classes)
         result = evaluate(
             segmenter,
-            PairSamples(samples.pairs, classes, samples.split),
+            PairSamples(samples.pairs, classes, samples.split, segmenter.card.preprocess.value_range),
             classes=classes,
             protocol=protocol,
             options=options,
@@ -72,27 +72,29 @@ def run(
 def scored(data: DataSet, split: str | None, card: Card) -> tuple[PairSamples, str, str]:
     """The pictures that are scored; which of the data those are, in words; and what else could be, "" for nothing.
 
-    Of a folder that is not divided those that the model's run held out, where its card says that it was trained on this
-    folder; else all of them.
+    Of a folder in which nobody keeps any back those that the model's run held out, where its card says that it was
+    trained on this folder; else all of them.
     """
-    divided = any(pair.split != "all" for pair in data.pairs)
+    splits = {pair.split for pair in data.pairs}
     trained_on = (
-        not divided and card.origin.startswith(TRAINED_HERE) and card.name == data.root.resolve().name
+        not splits & {"val", "test"}
+        and card.origin.startswith(TRAINED_HERE)
+        and card.name == data.root.resolve().name
     )
-    samples = data.samples("val" if trained_on and split is None else split)
+    samples = data.samples("val" if trained_on and split is None else split, card.border)
     count, total = len(samples), len(data.pairs)
     part = f"all {total} pictures" if count == total else f"{count} of {total} pictures"
     if not trained_on:
         return samples, part if samples.split == "all" else f"{part}, the split {samples.split}", ""
     if samples.split == "val":
-        hint = (
-            "" if split else "only those are scored that the model was not trained on; --split all scores all"
-        )
+        hint = f"--split {splits.pop()} scores all"
+        hint = "" if split else f"only those are scored that the model was not trained on; {hint}"
         return samples, f"{part}, those that were held out when the model was trained on this folder", hint
-    learned = total - len(data.samples("val"))
-    of = f"{learned} of which" if samples.split == "all" else "which"
+    kept = set(data.samples("val", card.border).names)
+    learned = sum(name not in kept for name in samples.names)
+    of = "all" if learned == count else f"{learned}"
     hint = "--split val scores those that the model was not trained on"
-    return samples, f"{part}, {of} the model was trained on: their scores flatter it", hint
+    return samples, f"{part}, {of} of the part that the model was trained on: their scores flatter it", hint
 
 
 def _with_progress(samples: Samples) -> Iterable[Sample]:
