@@ -110,7 +110,7 @@ def test_of_two_classes_the_object_comes_first(vessels, tmp_path):
     dice, iou = 2 * hit / (hit + true), hit / true
     first = page.texts.index("Dice of vessel")
     assert page.texts[first - 1] == f"{dice:.3f}"
-    assert page.texts[first + 1].startswith("95 % interval over pictures ")
+    assert page.texts[first + 1].startswith("95% interval over pictures ")
     assert page.texts[page.texts.index("IoU of vessel") - 1] == f"{iou:.3f}"
     assert page.texts[page.texts.index("precision of vessel") - 1] == "1.000"
     assert page.texts[page.texts.index("recall of vessel") - 1] == f"{iou:.3f}"
@@ -140,7 +140,7 @@ def test_of_more_classes_the_mean_iou_comes_first_with_its_interval(colors_model
     low, high = result.to_dict()["mean_iou_95_percent"]
     place = page.texts.index("mean IoU")
     assert page.texts[place - 1] == f"{result.confusion.mean_iou():.3f}"
-    assert page.texts[place + 1] == f"95 % interval over pictures {low:.3f} to {high:.3f}"
+    assert page.texts[place + 1] == f"95% interval over pictures {low:.3f} to {high:.3f}"
     assert page.after("The most frequent mistakes, by pixels.", 8)[4:] == ["blue", "red", "300", "20.0%"]
     assert "Published: mean IoU 1.0000 on drawn pictures; as they are (by construction)" in page.texts
 
@@ -292,9 +292,9 @@ def test_alt_texts_say_what_the_pictures_show(vessels, tmp_path):
     alts = [i["alt"] for i in page.of("img")]
     assert alts[:4] == [
         "drawn 1: the picture, 60 by 40 pixels",
-        "drawn 1: the truth, background 60 %, vessel 40 %",
-        "drawn 1: the model's answer, background 67 %, vessel 33 %",
-        "drawn 1: where it errs, of its pixels 6.7 % missed",
+        "drawn 1: the truth, background 60%, vessel 40%",
+        "drawn 1: the model's answer, background 67%, vessel 33%",
+        "drawn 1: where it errs, of its pixels 6.7% missed",
     ]
     assert alts[-1] == "drawn 0: the picture and its mistakes"
     captions = [

@@ -103,13 +103,14 @@ def _mistakes(evaluation: Evaluation) -> str:
         if count := int(wrong[i, j]):
             rows.append(
                 f'<tr><th scope="row">{swatched(classes, i)}</th><td class="left">{swatched(classes, j)}</td>'
-                f"<td>{count:,}</td><td>{count / totals[i]:.1%}</td></tr>"
+                f'<td class="extra">{count:,}</td><td>{count / totals[i]:.1%}</td></tr>'
             )
     if not rows:
         return "<p>There is no mistake.</p>"
     return (
         '<div class="wide" tabindex="0" role="region" aria-label="Most frequent mistakes"><table class="often">'
         "<caption>The most frequent mistakes, by pixels.</caption><thead><tr>"
-        '<th scope="col" class="left">truth</th><th scope="col" class="left">taken for</th><th scope="col">pixels</th>'
+        '<th scope="col" class="left">truth</th><th scope="col" class="left">taken for</th>'
+        '<th scope="col" class="extra">pixels</th>'
         f'<th scope="col">of the class</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )

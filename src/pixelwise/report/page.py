@@ -112,7 +112,7 @@ def _headline(evaluation: Evaluation, scores: dict[str, Any], found: PictureScor
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"95 % interval over pictures {low:.3f} to {high:.3f}"
+    return "" if math.isnan(low) else f"95% interval over pictures {low:.3f} to {high:.3f}"
 
 
 def _what(evaluation: Evaluation, made: Mapping[str, str]) -> str:

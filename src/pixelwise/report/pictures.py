@@ -139,7 +139,7 @@ def _colored(indices: NDArray[Any], classes: LabelSet) -> Image.Image:
 
 
 def _areas(indices: NDArray[Any], classes: LabelSet, most: int = 4) -> str:
-    """ "vessel 12 %, background 88 %": the classes that cover most, with their shares."""
+    """ "vessel 12%, background 88%": the classes that cover most, with their shares."""
     known = indices[indices < len(classes)]
     counts = np.bincount(known.ravel(), minlength=len(classes))
     largest = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
@@ -162,10 +162,10 @@ def _shares(found: NDArray[np.uint8]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent, with as many digits as one reads: 12 %, 1.2 %, below 0.1 %."""
+    """A share in percent, with as many digits as one reads: 12%, 1.2%, below 0.1%."""
     if 0 < share < 0.001:
-        return "below 0.1 %"
-    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.1f} %"
+        return "below 0.1%"
+    return f"{100 * share:.0f}%" if share >= 0.1 or share == 0 else f"{100 * share:.1f}%"
 
 
 class Gallery:
