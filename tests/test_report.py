@@ -508,6 +508,11 @@ set("least", ""); set("most", ""); set("part", "WN 1"); said.part = shown();
 set("part", ""); set("of", "0"); said.of = shown();
 const tab = [...document.querySelectorAll("select, input, summary, [tabindex='0']")];
 said.named = tab.every((e) => e.closest("label") || e.getAttribute("aria-label") || e.textContent.trim());
+const wide = () => document.querySelector(".large img").getBoundingClientRect().width;
+said.before = wide();
+document.querySelector(".large button").click();
+said.larger = wide();
+said.over += root.scrollWidth - root.clientWidth;
 parent.postMessage(JSON.stringify(said), "*");
 }"""
 
@@ -545,6 +550,7 @@ def test_the_page_in_a_browser(width, dark, vessels, tmp_path):
     assert said["contrast"] > 4.5
     assert said["form"]
     assert said["named"]
+    assert said["larger"] > 1.5 * said["before"] > 100
     scores = {f"drawn {i}": 2 * 800 / (800 + 800 + 40 * (0, 4, 6, 8)[i]) for i in range(4)}
     rows = [f"{name} {score:.3f}" for name, score in sorted(scores.items(), key=lambda item: item[1])]
     empty = f"{'e' * 190} no score"

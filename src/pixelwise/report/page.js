@@ -1,5 +1,13 @@
-// Sorts and filters the list of pictures. Without it the list is there too, in the order in which it was written.
+// Sorts and filters the list of pictures, and enlarges those that are shown large. Without it everything is there too,
+// the list in the order in which it was written.
 "use strict";
+for (const button of document.querySelectorAll(".large button")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const large = button.closest(".large").classList.toggle("larger");
+    button.setAttribute("aria-pressed", String(large));
+  });
+}
 const form = document.querySelector("form.choose");
 const list = document.querySelector("ol.all");
 const said = document.querySelector("#said");

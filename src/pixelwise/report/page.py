@@ -225,7 +225,9 @@ def _large(one: Large, found: PictureScores) -> str:
     width, height = one.panels[0].image.size
     return (
         f'<article class="large"><header><h3>{text(one.place)}: {text(one.name)}</h3>'
-        f"<p>{text(found.called)} {cell(one.score)}. {text(one.says)}</p></header>"
+        f"<p>{text(found.called)} {cell(one.score)}. {text(one.says)}</p>"
+        f'<button type="button" hidden aria-pressed="false" aria-label="Enlarge {text(one.name)}">Enlarge</button>'
+        "</header>"
         f'<div class="panels{" broad" if width > 2 * height else ""}">{figures}</div></article>'
     )
 
