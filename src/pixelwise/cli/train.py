@@ -22,7 +22,7 @@ def run(
     """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
     try:
         from pixelwise.training.loop import process_state
-        from pixelwise.training.runner import train
+        from pixelwise.training.runner import kept, train
         from pixelwise.training.start import prepared
 
         main = process_state().is_main_process
@@ -30,15 +30,13 @@ def run(
         raise MissingExtraError("training", "train") from error
     say: Callable[[str], None] = lambda text: terminal.say(text, file=sys.stderr) if main else None  # noqa: E731
     base = base_of(recipe, config_file)
-    experiment = prepared(fields, base, out, resume=resume, check=check, say=say)
-    if find_lr or overfit:
-        return probe(experiment, out, say, overfit=overfit)
     try:
+        experiment = prepared(fields, base, out, resume=resume, check=check, say=say)
+        if find_lr or overfit:
+            return probe(experiment, out, say, overfit=overfit)
         card = train(experiment, out, export=export, say=say)
     except KeyboardInterrupt:
-        kept = (out / "checkpoint.pt").is_file()
-        how = f"go on with pixelwise train --out {out} --resume" if kept else "nothing is kept yet"
-        say(f"pixelwise: stopped; {how}")
+        say(f"pixelwise: stopped; {kept(out, export=export)}")
         return 130
     if card.scores:  # none in the processes that only help
         score = card.scores[0]

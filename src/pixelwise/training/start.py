@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
-from pixelwise.training.config import MATTERS_NOT, TrainConfig
+from pixelwise.training.config import LENGTH, MATTERS_NOT, TrainConfig
 
 if TYPE_CHECKING:
     from pixelwise.training.experiment import Experiment
@@ -103,17 +103,20 @@ def new_run(wanted: Mapping[str, Any]) -> TrainConfig:
 
 
 def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
-    """The configuration of the run in `out`. What says otherwise is refused, unless it changes no number."""
+    """The configuration of the run in `out`, with another number of steps or epochs where that is asked for. What else
+    says otherwise is refused, unless it changes no number."""
     config = read_config(out / CONFIG)
     for name, value in wanted.items():
         was = getattr(config, name)
         # What was left open was settled by the run itself
-        was_open = (name, value) in (("weights", "auto"), ("image_size", None))
-        if name not in MATTERS_NOT and value != was and not was_open:
+        was_open = (name, value) in (("weights", "auto"), ("image_size", None), ("split_at", None))
+        if name not in MATTERS_NOT | LENGTH and value != was and not was_open:
             raise InputError(
                 f"{out} holds a run with {name} {was!r}, not {value!r}: leave that out to resume it, or choose another "
                 "--out"
             )
+    if length := {name: value for name, value in wanted.items() if name in LENGTH}:
+        config = TrainConfig.from_dict(changed(config.to_dict(), length))
     return config.replace(**{name: value for name, value in wanted.items() if name in MATTERS_NOT})
 
 

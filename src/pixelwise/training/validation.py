@@ -15,17 +15,20 @@ from pixelwise.weights.card import Card
 
 
 class Validation:
-    """network -> mean IoU over `samples`, each picture whole and scored at its own size.
+    """network -> its scores over `samples`, by name, each picture whole and scored at its own size: the mean IoU, by
+    which the best is chosen, and of two classes the Dice of the second.
 
     Every process looks at its share, none at a picture twice; the counts are added, so that the score does not
     depend on how many they are. `confusion` holds the counts of the last call, for all pictures, in every process.
     """
 
+    metric = "mean IoU"
+
     def __init__(self, samples: Samples, card: Card) -> None:
         self.samples, self.card = samples, card
         self.confusion = self._empty()
 
-    def __call__(self, network: nn.Module) -> float:
+    def __call__(self, network: nn.Module) -> dict[str, float]:
         segmenter = Segmenter(network, engine="pytorch", card=self.card)
         mine = self._empty()
         with process_state().split_between_processes(list(range(len(self.samples)))) as share:
@@ -34,8 +37,10 @@ class Validation:
                 answer = segmenter.classes.to_indices(segmenter(sample.image).labels)
                 mine.update(answer, sample.mask, sample.name)
         self.confusion = self._empty().merge(*gather_object([mine]))
-        score = self.confusion.mean_iou()
-        return score if np.isfinite(score) else 0.0
+        names, dice = self.card.labels.names, self.confusion.dice()
+        of_object = {f"Dice of {names[1]}": float(dice[1])} if len(names) == 2 else {}
+        scores = {self.metric: self.confusion.mean_iou(), **of_object}
+        return {name: score if np.isfinite(score) else 0.0 for name, score in scores.items()}
 
     def _empty(self) -> ConfusionMatrix:
         classes = self.card.labels
