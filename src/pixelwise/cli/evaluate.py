@@ -41,7 +41,7 @@ def run(
         classes = samples.classes or segmenter.classes
         result = evaluate(
             segmenter,
-            PairSamples(samples.pairs, classes, samples.split),
+            PairSamples(samples.pairs, classes, samples.split, segmenter.card.preprocess.value_range),
             classes=classes,
             protocol=protocol,
             options=options,

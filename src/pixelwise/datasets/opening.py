@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelwise.datasets.folder import region_pairs
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
+from pixelwise.datasets.manifest import Manifest, read_manifest
 from pixelwise.datasets.sample import Ids, Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.images import ValueRange
 from pixelwise.labels import LARGEST_ID, LabelSet
 
 HELD_OUT = 0.2
@@ -40,19 +43,32 @@ MapIds = Callable[[Ids], Ids]
 class DataSet:
     """A data set on disk, opened once: the pairs of all of its splits, of which nothing is read yet.
 
-    classes: what the ids mean; None where neither the layout nor a classes.txt says. map_ids: changes the files' ids
-    (h, w) before anything else sees them.
+    classes: what the ids mean; None where neither a pixelwise.json, nor the layout, nor a classes.txt says. map_ids:
+    changes the files' ids (h, w) before anything else sees them. manifest: what pixelwise.json says.
     """
 
     root: Path
     pairs: list[Pair]
     classes: LabelSet | None = None
     map_ids: MapIds | None = None
+    manifest: Manifest | None = None
+
+    @property
+    def regions(self) -> bool:
+        """True where the classes overlap: `Pair.read_ids` gives codes (`pixelwise.codes`), bit i of class i + 1."""
+        return self.manifest is not None and self.manifest.regions
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """(low, high) of pictures of more than 8 bits a channel, where the data set says it."""
+        return None if self.manifest is None else self.manifest.value_range
 
     def samples(self, split: str | None = None, border: float | None = None) -> PairSamples:
         """The samples of one split; see `open_samples`. Raises InputError for a split that it has not, and for pairs
         that lack a file."""
         split, chosen = choose_split(self.pairs, split, border)
+        if self.regions:
+            raise InputError(f"the classes of {self.root} overlap, and only label maps can be used here")
         for pair in chosen:
             if pair.image is None or pair.mask is None:
                 missing = "picture" if pair.image is None else "label map"
@@ -69,12 +85,27 @@ def open_data(
 ) -> DataSet:
     """The data set in the folder `root`; the arguments are those of `open_samples`.
 
-    Raises InputError for a missing folder (with how to get the data), UnknownNameError for a layout.
+    A folder's pixelwise.json is obeyed: its classes, and its changes of ids unless `map_ids` says others.
+
+    Raises InputError for a missing folder (with how to get the data) and a pixelwise.json that cannot be read,
+    UnknownNameError for a layout.
     """
     root = Path(root)
-    layout = detect(root) if layout == "auto" else layout
+    manifest = read_manifest(root)
+    if manifest is not None and manifest.regions and layout in ("auto", "folder"):
+        if map_ids is not None:
+            raise InputError(
+                f"the classes of {root} overlap, so there are no ids to change; leave map_ids out"
+            )
+        return DataSet(root, region_pairs(root, manifest.folders), classes or manifest.labels, None, manifest)
+    if layout == "auto":
+        layout = "folder" if manifest is not None else detect(root)
     pairs = find_pairs(root, layout)
-    return DataSet(root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids)
+    if manifest is None:
+        return DataSet(root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids)
+    if map_ids is None and manifest.map_ids is not None:
+        map_ids = parse_map(manifest.map_ids)
+    return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest)
 
 
 def open_samples(
@@ -93,8 +124,8 @@ def open_samples(
     "train" and "val" by a hash of the names (`split_by_name`); one that has train and no val keeps a "val" back of
     that. border: where it divides; None keeps a fifth back. To score a model on what its run held out, also after
     pictures were added, give its card's `border`. map_ids: changes the files' ids (h, w) before anything else sees
-    them. classes: what the ids mean; None for the layout's own, or a folder's classes.txt; where there is neither,
-    masks hold the ids as they are.
+    them. classes: what the ids mean; None for what pixelwise.json says, the layout's own, or a folder's classes.txt;
+    where there is none of them, masks hold the ids as they are.
 
     Raises InputError for a missing folder (with how to get the data), an unknown split, and pairs that lack a file.
     """
@@ -102,10 +133,18 @@ def open_samples(
 
 
 class PairSamples:
-    """Samples read from `pairs` when asked for; `classes` says what their ids mean, `split` what part they are."""
+    """Samples read from `pairs` when asked for; `classes` says what their ids mean, `split` what part they are.
+    value_range: of pictures of more than 8 bits a channel, as in `images.read`."""
 
-    def __init__(self, pairs: Sequence[Pair], classes: LabelSet | None = None, split: str = "all") -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        classes: LabelSet | None = None,
+        split: str = "all",
+        value_range: ValueRange | None = None,
+    ) -> None:
         self.pairs, self.classes, self.split = list(pairs), classes, split
+        self.value_range = value_range
 
     @property
     def names(self) -> list[str]:
@@ -119,7 +158,9 @@ class PairSamples:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        return to_sample(pair.read_image(), pair.read_ids(), self.classes, pair.name, pair.place)
+        return to_sample(
+            pair.read_image(self.value_range), pair.read_ids(), self.classes, pair.name, pair.place
+        )
 
 
 def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:
@@ -224,13 +265,16 @@ def _position(name: str) -> float:
 
 
 def read_classes(root: Path) -> LabelSet | None:
-    """The classes of a folder's classes.txt, lines of an id and a name (or a name alone: numbered from 0).
+    """The classes of a folder's classes.txt, see `read_class_list`; None where there is none."""
+    path = root / "classes.txt"
+    return read_class_list(path) if path.is_file() else None
+
+
+def read_class_list(path: Path) -> LabelSet:
+    """The classes of a file, lines of an id and a name (or a name alone: numbered from 0).
 
     Raises InputError, with the file, for what is no such list.
     """
-    path = root / "classes.txt"
-    if not path.is_file():
-        return None
     try:
         return _classes_of(path.read_bytes())
     except OSError as error:

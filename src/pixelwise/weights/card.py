@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.images import check_range
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, LONGEST_SIDE, Preprocess
 from pixelwise.labels import Color, LabelSet
 from pixelwise.untrusted import Between, fit, read
@@ -114,6 +115,7 @@ class Card:
         ids: Sequence[int] | None = None,
         align_corners: bool = False,
         stride: int = 1,
+        value_range: Sequence[float] | None = None,
         name: str = "a model of one's own",
         licence: str = "unknown",
         notes: Sequence[str] = (),
@@ -124,12 +126,16 @@ class Card:
         or a LabelSet; colors, ids: see `LabelSet.of`. mean, std: one a channel of the input, of values in [0, 1];
         ImageNet's unless said otherwise. size, side, multiple, offset: see `Preprocess`. align_corners: how logits
         smaller than the picture are enlarged. stride: input pixels per logit. Both are read off a network that says so
-        itself. Raises InputError for what does not agree.
+        itself. value_range: (low, high) of pictures with more than 8 bits a channel, see `Preprocess`. Raises
+        InputError for what does not agree.
         """
         labels = classes if isinstance(classes, LabelSet) else LabelSet.of(classes, colors=colors, ids=ids)
         return cls(
             name=name, architecture="unknown", labels=labels,
-            preprocess=Preprocess(numbers("mean", mean), numbers("std", std), sides(size), side, multiple, offset),
+            preprocess=Preprocess(
+                numbers("mean", mean), numbers("std", std), sides(size), side, multiple, offset,
+                None if value_range is None else check_range(value_range),
+            ),
             stride=stride, align_corners=align_corners, parameters=0, licence=licence, notes=tuple(notes),
             outputs=outputs,
         )  # fmt: skip
