@@ -72,6 +72,8 @@ def table(evaluation: Evaluation) -> str:
     scores = evaluation.to_dict()
     width = max(len(name) for name in evaluation.classes.names)
     lines = [f"{'class':<{width}}    IoU   Dice  precision  recall  share of pixels"]
+    if evaluation.regions is not None:
+        lines = [*evaluation.regions.lines(), "", "as the label map that their order makes:", *lines]
     total = sum(row["true_pixels"] for row in scores["classes"].values()) or 1
     for name, row in scores["classes"].items():
         if row["iou"] is not None:

@@ -88,7 +88,8 @@ def probe(experiment: Experiment, out: Path, say: Callable[[str], None], *, over
 
     parts = experiment.network, experiment.training, experiment.augment, experiment.loss_of, experiment.config
     if overfit:
-        first, last, accuracy = probes.overfit_batch(*parts)
+        overlapping = experiment.card.outputs == "regions"
+        first, last, accuracy = probes.overfit_batch(*parts, regions=overlapping)
         learned = accuracy > 0.9
         print(
             f"one batch, 150 steps: loss {first:.3f} to {last:.3f}, {accuracy:.1%} of its pixels right: "

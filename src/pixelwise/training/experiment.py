@@ -24,6 +24,7 @@ from pixelwise import models
 from pixelwise.catalog import CATALOG
 from pixelwise.catalog.entry import name_of
 from pixelwise.checkpoints.making import create_model
+from pixelwise.codes import unknown_type
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import (
     EARLIER_BORDER,
@@ -34,7 +35,7 @@ from pixelwise.datasets.opening import (
     open_data,
     parse_map,
 )
-from pixelwise.datasets.sample import Pair, Sample, Samples
+from pixelwise.datasets.sample import Coded, Pair, Sample, Samples
 from pixelwise.decoders import DECODERS
 from pixelwise.errors import (
     DownloadError,
@@ -129,14 +130,16 @@ def experiment_of(
         if classes is None:
             classes = LabelSet.of([f"class {i}" for i in report.pixels], ids=list(report.pixels))
             training, held_out = (PairSamples(s.pairs, classes, s.split) for s in (training, held_out))
+    regions = classes.num_classes - 1 if data.regions else 0
+    outputs = regions or classes.num_classes
     if classes.num_classes < 2:
         raise InputError(f"{config.data} has one class, {classes.names[0]!r}: there is nothing to tell apart")
     if config.image_size is None:
         config = config.replace(image_size=usual_size(training.pairs))
     if resume:
-        network, _ = make_network(config.replace(weights=None), classes.num_classes, say)
+        network, _ = make_network(config.replace(weights=None), outputs, say)
     else:
-        network, config = make_network(config, classes.num_classes, say)
+        network, config = make_network(config, outputs, say)
     preprocess = Preprocess(size=config.image_size or None, multiple=32 if config.model == "dpt" else 1)
     what = config.model if config.encoder is None else f"{config.model} on {config.encoder}"
     card = Card(
@@ -153,16 +156,18 @@ def experiment_of(
             f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
             f"of {Path(config.data).resolve().name}"
         ),
+        outputs="regions" if regions else "exclusive",
         split_at=border,
     )
-    ignored = ignore_index(classes)
+    learned: Samples = Coded(training, regions) if regions else training
+    ignored = int(np.iinfo(unknown_type(regions)).max) if regions else ignore_index(classes)
     return Experiment(
         config,
         network,
-        training,
+        learned,
         held_out,
-        make_augmentation(config, preprocess, ignored, training),
-        make_loss(config, ignored),
+        make_augmentation(config, preprocess, ignored, learned),
+        make_loss(config, ignored, regions=regions),
         card,
     )
 

@@ -14,7 +14,7 @@ from pixelwise import terminal
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.saving import header, save
 from pixelwise.errors import InputError, MissingExtraError, OutputError
-from pixelwise.evaluation import Evaluation, evaluate
+from pixelwise.evaluation import PROTOCOLS, Evaluation, evaluate
 from pixelwise.export.embed import count_multiply_adds, embed
 from pixelwise.files import LOCK, check_writable, held, writing
 from pixelwise.report import confusion_picture, page, table, worst_pictures
@@ -163,6 +163,13 @@ def kept(out: Path, *, export: bool) -> str:
 def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
     """The figures that belong on a card."""
     says = evaluation.protocol.says
+    if evaluation.regions is not None:
+        protocol = PROTOCOLS[evaluation.protocol.name].says + "; each region against all that is not it"
+        dice = evaluation.regions.dice()
+        return (
+            Score("mean Dice", evaluation.regions.mean_dice(), data, protocol, "measured here"),
+            *(Score(f"Dice of {name}", dice[name], data, protocol, "measured here") for name in dice),
+        )
     return (
         Score("mean IoU", evaluation.confusion.mean_iou(), data, says, "measured here"),
         Score("pixel accuracy", evaluation.confusion.pixel_accuracy(), data, says, "measured here"),
