@@ -28,7 +28,7 @@ from pixelwise.weights.card import Card
 
 CLASSES = LabelSet.of(["ground", "disc", "light disc"])
 WANTED = {
-    "steps": 40, "batch_size": 4, "model": "unet", "model_options": {"width": 8}, "image_size": 0, "workers": 0,
+    "steps": 60, "batch_size": 4, "model": "unet", "model_options": {"width": 8}, "image_size": 0, "workers": 0,
     "augment": {"crop_hw": [48, 48], "scale": [1.0, 1.0], "largest_share": 1.0, "colour": 0.0}, "peak_lr": 1e-2,
 }  # fmt: skip
 
@@ -79,7 +79,7 @@ def test_a_short_run_learns_two_discs_that_overlap(run, data):
     card = Card.from_dict(json.loads((run / "card.json").read_text()))
     assert (card.outputs, card.channels, card.labels) == ("regions", 2, CLASSES)
     assert [score.metric for score in card.scores] == ["mean Dice", "Dice of disc", "Dice of light disc"]
-    assert min(score.value for score in card.scores) > 0.75
+    assert min(score.value for score in card.scores) > 0.85
     assert "kept as it was at the best mean Dice" in card.notes[-1]
     lines = [line for line in read_metrics(run / "metrics.jsonl") if "score" in line]
     assert set(lines[-1]["scores"]) == {"mean Dice", "Dice of disc", "Dice of light disc"}
@@ -88,7 +88,7 @@ def test_a_short_run_learns_two_discs_that_overlap(run, data):
     answer = Segmenter(run)(data / "images" / "p03.png")
     one, two = (np.asarray(Image.open(data / "masks" / name / "p03.png")) > 0 for name in CLASSES.names[1:])
     assert (one & two).sum() > 50
-    assert (answer.mask("disc") & answer.mask("light disc") & one & two).sum() > 0.8 * (one & two).sum()
+    assert (answer.mask("disc") & answer.mask("light disc") & one & two).sum() > 0.6 * (one & two).sum()
 
 
 def test_evaluate_scores_each_region_whatever_lies_over_it(run, data, tmp_path):
