@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -219,28 +220,39 @@ def test_ctrl_c_before_anything_is_kept_says_so_and_the_same_command_begins_agai
 # A full disk -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="there is no limit on the size of files")
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(configured, whole, tmp_path):
-    """Files cannot grow beyond 8 KiB, which is less than a checkpoint and more than the few lines before it."""
-    import resource
-
-    run, before = tmp_path / "run", signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    assert train("--config", configured(steps=2, schedule="constant"), "--out", run).exit_code == 0
-    kept = (run / "checkpoint.pt").read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+@contextmanager
+def nearly_full(size):
+    """No file can grow beyond so many bytes."""
+    resource = pytest.importorskip("resource", reason="there is no limit on the size of files")
+    limits, before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        full = train("--out", run, "--resume", "--steps", 4)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    assert isinstance(full.exception, OutputError)
-    assert re.match(
-        r"no room for .*; the previous one is whole: free some space and resume$", str(full.exception)
-    )
-    assert (run / "checkpoint.pt").read_bytes() == kept
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(configured, tmp_path):
+    """8 KiB are less than a checkpoint or the weights, and more than what is written before."""
+    run = tmp_path / "run"
+    assert train("--config", configured(steps=2, schedule="constant"), "--out", run).exit_code == 0
+    kept = {name: (run / name).read_bytes() for name in ("checkpoint.pt", "weights.safetensors")}
+    with nearly_full(8192):
+        longer, again = (
+            train("--out", run, "--resume", "--steps", 4),
+            train("--out", run, "--resume", "--steps", 2),
+        )
+    for result, says in (
+        (longer, r"no room for .*pt, which .*; the previous one is whole: free some space and resume$"),
+        (again, r"cannot write .*weights.safetensors: .*; free some space, or choose another place$"),
+    ):
+        assert isinstance(result.exception, OutputError), result.exception
+        assert result.exception.exit_code == 2
+        assert re.match(says, str(result.exception))
+    assert {name: (run / name).read_bytes() for name in kept} == kept
     assert not [path.name for path in run.iterdir() if "part" in path.name]
-    assert train("--out", run, "--resume").exit_code == 0
+    assert train("--out", run, "--resume", "--steps", 4).exit_code == 0
     assert [step for step, *_ in steps(run)] == [1, 2, 3, 4]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,9 @@ from typing import Any
 import torch
 
 from pixelwise.errors import InputError, OutputError, first_line
-from pixelwise.files import writing
+from pixelwise.files import FULL, writing
 from pixelwise.training.config import TrainConfig
 from pixelwise.weights.store import refuse_inflated
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 CHECKPOINT = {
     "network": Mapping, "average": (Mapping, NoneType), "optimizer": Mapping, "scaler": (Mapping, NoneType),
