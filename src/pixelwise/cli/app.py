@@ -287,7 +287,8 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Which part; default: val, or test, or all. An undivided folder has train and val too."
+            help="Which part; default: val, or test, or all; of the undivided folder that the model was trained on, "
+            "val. An undivided folder has train and val too."
         ),
     ] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
@@ -298,6 +299,10 @@ def evaluate(
     mean_over: Annotated[
         str | None, typer.Option(help="Also the mean IoU over these classes, comma separated.")
     ] = None,
+    by_place: Annotated[
+        bool,
+        typer.Option("--by-place", help="Compare classes by their place where their names are others."),
+    ] = False,
     corrupt: Annotated[
         str | None,
         typer.Option(
@@ -327,6 +332,7 @@ def evaluate(
         protocol,
         change,
         names,
+        by_place,
         corrupt,
         seed,
         out,
