@@ -22,8 +22,8 @@ from pixelwise.terminal import say
 
 
 def run(
-    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, protocol: str,
-    change: Change, mean_over: list[str], corrupt: str | None, seed: int, out: Path | None, json: bool,
+    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, device: str | None,
+    protocol: str, change: Change, mean_over: list[str], corrupt: str | None, seed: int, out: Path | None, json: bool,
     overwrite: bool,
 ) -> None:  # fmt: skip
     """Evaluate, print, and write the report folder if one is asked for."""
@@ -35,7 +35,7 @@ def run(
     for path in files.values():
         check_writable(path, overwrite=overwrite)
     with nullcontext() if out is None else held(out / LOCK, str(out)):
-        segmenter = Segmenter(model, engine=engine)
+        segmenter = Segmenter(model, engine=engine, device=device)
         classes = samples.classes or segmenter.classes
         result = evaluate(
             segmenter,
