@@ -60,7 +60,7 @@ def refused(result: Typed, *says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", *"segment models convert export check selftest evaluate train".split()]
+    "command", ["", *"segment models convert export init check selftest evaluate train".split()]
 )
 def test_h_is_help_and_descriptions_are_whole(command, typed):
     result = typed(f"{command} -h")
@@ -72,7 +72,9 @@ def test_h_is_help_and_descriptions_are_whole(command, typed):
         assert len(listed) >= 8
         assert all(line.rstrip().endswith(".") and "..." not in line for line in listed)
     else:
-        wants = {"segment": "mo", "evaluate": "mo", "export": "o", "train": "mo"}.get(command, "")
+        wants = {"segment": "mo", "evaluate": "mo", "export": "o", "init": "o", "train": "mo"}.get(
+            command, ""
+        )
         assert ("-m, --model" in result.out, "-o, --out" in result.out) == ("m" in wants, "o" in wants)
 
 

@@ -236,6 +236,43 @@ def export(
 
 
 @app.command()
+def init(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Folders, files or quoted patterns of pictures and their labels."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make; nothing is written over.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Names in the order of their ids, comma separated, or a file of them.")
+    ] = None,
+    palette: Annotated[
+        Path | None,
+        typer.Option(help="A file of classes with colours, such as `road 128 64 128`, a line each."),
+    ] = None,
+    map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
+    ignore_id: Annotated[int, typer.Option(help="The id that counts for nothing; -1: none.")] = 255,
+    keep_ids: Annotated[
+        bool,
+        typer.Option("--keep-ids", help="Numbers are classes, also where they look like those of objects."),
+    ] = False,
+    regions: Annotated[
+        bool, typer.Option("--regions", help="Classes may overlap: keep a label map for each.")
+    ] = False,
+    doubt: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of pixels between two classes that is allowed.")
+    ] = 0.1,
+    debug: Debug = False,
+) -> None:
+    """Make a data set from pictures and labels as people have them. Shows the pairs and asks."""
+    from pixelwise.cli.init import run
+
+    sys.exit(run(sources, out, classes, palette, map_ids, ignore_id, keep_ids, regions, doubt, yes))
+
+
+@app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="A folder with images/ and masks/, or another layout.")],
     format: Annotated[str, typer.Option(help=LAYOUTS)] = "auto",

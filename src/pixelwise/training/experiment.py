@@ -26,12 +26,13 @@ from pixelwise.catalog.entry import name_of
 from pixelwise.checkpoints.making import create_model
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import (
+    EARLIER_BORDER,
     DataSet,
     PairSamples,
+    border_of,
     ignore_index,
     open_data,
     parse_map,
-    split_by_name,
 )
 from pixelwise.datasets.sample import Pair, Sample, Samples
 from pixelwise.decoders import DECODERS
@@ -39,7 +40,6 @@ from pixelwise.errors import (
     DownloadError,
     InputError,
     PixelwiseError,
-    UnknownNameError,
     WeightsError,
     suggest,
 )
@@ -48,7 +48,7 @@ from pixelwise.labels import LabelSet
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.objective import Batch, LossOf, make_loss
 from pixelwise.transforms.augment import Augment
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import TRAINED_HERE, Card
 
 Say = Callable[[str], None]
 
@@ -87,7 +87,7 @@ def with_defaults(given: Mapping[str, Any]) -> TrainConfig:
 
 def fitted(config: TrainConfig, given: Mapping[str, Any], data: DataSet) -> TrainConfig:
     """The configuration with batch and warm-up as the number of pictures allows, unless they are among those given."""
-    pictures = len(divided(data)[0])
+    pictures = len(divided(data, config.split_at)[0])
     if "batch_size" not in given:
         config = config.replace(batch_size=min(config.batch_size, pictures))
     if "warmup_steps" not in given:
@@ -115,7 +115,10 @@ def experiment_of(
     on, and for names and options that are not known, each with the nearest.
     """
     data = data_of(config) if data is None else data
-    training, held_out = divided(data)
+    border = EARLIER_BORDER if resume and config.split_at is None else config.split_at
+    training, held_out, border = divided(data, border)
+    if not resume:
+        config = config.replace(split_at=border)
     classes = training.classes
     if check or classes is None:
         report = examine(data)
@@ -147,9 +150,10 @@ def experiment_of(
         multiply_adds=None,
         licence="that of the data it was trained on, and of the weights it started from",
         origin=(
-            f"trained with pixelwise: {what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
+            f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
             f"of {Path(config.data).resolve().name}"
         ),
+        split_at=border,
     )
     ignored = ignore_index(classes)
     return Experiment(
@@ -171,16 +175,18 @@ def data_of(config: TrainConfig) -> DataSet:
     return open_data(Path(config.data), config.format, map_ids=change)
 
 
-def divided(data: DataSet) -> tuple[PairSamples, PairSamples]:
-    """(training, held out): the splits train and val; what has no val keeps some of train back, by names."""
+def divided(data: DataSet, border: float | None) -> tuple[PairSamples, PairSamples, float | None]:
+    """(training, held out, border): the splits train and val; what has no val keeps some of train back by names, those
+    below the border. None: a fifth of them. The border that comes back is None where the data are divided already."""
     training = data.samples("train")
-    try:
-        held_out = data.samples("val")
-    except UnknownNameError:
-        kept = set(split_by_name(training.names)[1])
-        parts = [[p for p in training.pairs if (p.name in kept) == wanted] for wanted in (False, True)]
-        training, held_out = (PairSamples(pairs, training.classes, training.split) for pairs in parts)
-    return training, held_out
+    if any(pair.split == "val" for pair in data.pairs):
+        return training, data.samples("val"), None
+    if border is None:
+        border = border_of(pair.name for pair in data.pairs if pair.split in ("train", "all"))
+    held_out = data.samples("val", border)
+    kept = set(held_out.names)
+    learned = [p for p in data.samples("train", border).pairs if p.name not in kept]
+    return PairSamples(learned, training.classes, training.split), held_out, border
 
 
 def refuse_unsafe(report: Report, data: str) -> None:

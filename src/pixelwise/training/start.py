@@ -68,11 +68,14 @@ def prepared(
     fields: what they said of TrainConfig; base: a whole configuration which that changes, or None.
     """
     from pixelwise.training.experiment import data_of, experiment_of, fitted
+    from pixelwise.training.names import refuse_misspelt
     from pixelwise.training.runner import refuse_unusable
 
     refuse_unusable(out, resume=resume)
     wanted = dict(fields) if base is None else changed(base, fields)
     config = resumed(wanted, out) if resume else new_run(wanted)
+    if not resume:
+        refuse_misspelt(config)
     data = data_of(config)
     if not resume:
         config = fitted(config, wanted, data)

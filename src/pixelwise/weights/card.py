@@ -24,6 +24,9 @@ that class is, whatever the others say (sigmoids). In the label map later ones t
 first class is where there is none."""
 
 
+TRAINED_HERE = "trained with pixelwise: "
+"""How the origin of a card begins whose model a run of `pixelwise train` made."""
+
 Count = Annotated[int, Between(0, 2**62)]
 
 
@@ -47,7 +50,8 @@ class Card:
     coarse logit; align_corners: how coarse logits are enlarged. parameters: their number. multiply_adds: of one
     forward pass over `multiply_adds_hw` (height, width) pixels. file, sha256: the weights' file name and its
     full SHA-256 (or its official first eight digits), where there is a file. notes: what a user should know. outputs:
-    what the logits mean (`Outputs`), of which there are `channels`.
+    what the logits mean (`Outputs`), of which there are `channels`. split_at: where the run that made it divided
+    its pictures, see `border`.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Card:
     scores: tuple[Score, ...] = ()
     notes: tuple[str, ...] = field(default=())
     outputs: Outputs = "exclusive"
+    split_at: Annotated[float, Between(0, 1)] | None = None
 
     def __post_init__(self) -> None:
         for what, value, kind in (
@@ -141,6 +146,13 @@ class Card:
         return {"exclusive": self.labels.num_classes, "binary": 1}.get(
             self.outputs, self.labels.num_classes - 1
         )
+
+    @property
+    def border(self) -> float | None:
+        """Where the run that made the model divided its pictures by their names
+        (`datasets.opening.split_by_name`); None where none did. Runs from before cards said it had theirs at 0.2."""
+        trained_here = self.origin.startswith(TRAINED_HERE)
+        return 0.2 if self.split_at is None and trained_here else self.split_at
 
     def replace(self, **changes: Any) -> Card:
         """A copy with some fields changed."""
