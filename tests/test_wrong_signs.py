@@ -31,7 +31,7 @@ from pixelwise.models.unet import UNet
 from pixelwise.pipeline.options import ReadOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.experiment import usual_workers
+from pixelwise.training.plan import usual_workers
 from pixelwise.training.loop import fit
 from pixelwise.training.optimize import learning_rate, make_optimizer
 from pixelwise.transforms.augment import Augment

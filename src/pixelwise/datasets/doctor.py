@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.datasets.opening import DataSet
+from pixelwise.datasets.fingerprint import Fingerprint, Measuring
+from pixelwise.datasets.opening import DataSet, learned_from
 from pixelwise.datasets.sample import Pair
 from pixelwise.errors import ImageError, InputError
 from pixelwise.images import read_values
@@ -43,11 +45,13 @@ class Finding:
 
 @dataclass
 class Report:
-    """What the doctor saw. pixels: labelled pixels by id; splits: pictures by split."""
+    """What the doctor saw. pixels: labelled pixels by id; splits: pictures by split; fingerprint: of the pictures to
+    learn from."""
 
     findings: list[Finding] = field(default_factory=list)
     pixels: dict[int, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)
 
     @property
     def safe(self) -> bool:
@@ -87,6 +91,8 @@ def examine(
     counts: Counter[int] = Counter()
     digests: dict[str, list[Pair]] = defaultdict(list)
     modes: Counter[str] = Counter()
+    learned = learned_from(pairs)
+    measuring = Measuring(classes, ignore_id, len(learned))
     for pair in progress(pairs):
         picture = _examine_picture(pair, report)
         if picture is not None:
@@ -100,6 +106,9 @@ def examine(
         if picture is not None and labels.shape != picture.shape[:2]:
             report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape))
         ids, places, occurrences = np.unique(labels, return_index=True, return_counts=True)
+        if picture is not None and id(pair) in learned:
+            counted = dict(zip(ids.tolist(), occurrences.tolist(), strict=True))
+            measuring.add(own_values(pair, picture), labels, counted)
         for one, place, count in zip(ids.tolist(), places.tolist(), occurrences.tolist(), strict=True):
             counts[one] += count
             row, column = divmod(place, labels.shape[1])
@@ -111,9 +120,38 @@ def examine(
             )
     known = set(range(num_classes)) if num_classes is not None else set(classes.ids) if classes else None
     _examine_ids(report, counts, first_seen, known, ignore_id, classes)
+    report.fingerprint = measuring.done(list(report.pixels))
     report.findings.extend(_duplicates(digests))
     report.findings.extend(_colour_coded(modes, report))
     return report
+
+
+def measure(data: DataSet, most: int = 64) -> Fingerprint:
+    """The fingerprint alone, of at most so many of the pictures to learn from; what cannot be read is passed over."""
+    learned = learned_from(data.pairs)
+    pairs = [pair for pair in data.pairs if id(pair) in learned]
+    pairs = pairs[:: max(1, -(-len(pairs) // most))]
+    measuring = Measuring(data.classes, 255, len(pairs))
+    for pair in pairs:
+        with suppress(ImageError, InputError):
+            picture, labels = pair.read_image(), pair.read_ids()
+            measuring.add(own_values(pair, picture), labels if data.map_ids is None else data.map_ids(labels))
+    return measuring.done()
+
+
+def own_values(pair: Pair, picture: NDArray[np.uint8]) -> NDArray[Any]:
+    """The values that the file of a picture holds, where they have more than 8 bits; else the picture as it was read."""
+    if pair.picture is not None or pair.image is None:
+        return picture
+    with suppress(OSError, ImageError, ValueError):
+        if pair.image.suffix.lower() != ".npy":
+            with Image.open(pair.image) as opened:
+                if not opened.mode.startswith(("I", "F")):
+                    return picture
+        values = read_values(pair.image)[0]
+        if values.dtype.itemsize > 1 and values.shape[:2] == picture.shape[:2]:
+            return values
+    return picture
 
 
 def _examine_picture(pair: Pair, report: Report) -> NDArray[np.uint8] | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
 from pixelwise.datasets.sample import Ids, Pair, Sample
@@ -105,6 +106,17 @@ class PairSamples:
     def names(self) -> list[str]:
         return [pair.name for pair in self.pairs]
 
+    def shorter_sides(self, most: int = 100) -> list[int]:
+        """Of about so many of the pictures, in pixels."""
+        sides = []
+        for pair in self.pairs[:: max(1, len(self.pairs) // most)]:
+            if pair.picture is not None:
+                sides.append(min(pair.read_image().shape[:2]))
+            elif pair.image is not None:
+                with Image.open(pair.image) as opened:
+                    sides.append(min(opened.size))
+        return sides
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -173,6 +185,31 @@ def choose_split(pairs: Sequence[Pair], split: str | None) -> tuple[str, list[Pa
     training, held_out = split_by_name((pair.name for pair in pairs), HELD_OUT)
     wanted = set(training if split == "train" else held_out)
     return split, [pair for pair in pairs if pair.name in wanted]
+
+
+def learned_from(pairs: Sequence[Pair]) -> set[int]:
+    """The identities (`id`) of the pairs that are there to learn from: those of the split train less what is held back
+    of it (`divided`); all where there is none."""
+    try:
+        training = choose_split(pairs, "train")[1]
+        if not any(pair.split == "val" for pair in pairs) and training and training[0].split != "all":
+            kept = set(split_by_name(pair.name for pair in training)[1])
+            training = [pair for pair in training if pair.name not in kept]
+    except (UnknownNameError, InputError):
+        training = list(pairs)
+    return {id(pair) for pair in training}
+
+
+def divided(data: DataSet) -> tuple[PairSamples, PairSamples]:
+    """(training, held out): the splits train and val; what has no val keeps some of train back, by names."""
+    training = data.samples("train")
+    try:
+        held_out = data.samples("val")
+    except UnknownNameError:
+        kept = set(split_by_name(training.names)[1])
+        parts = [[p for p in training.pairs if (p.name in kept) == wanted] for wanted in (False, True)]
+        training, held_out = (PairSamples(pairs, training.classes, training.split) for pairs in parts)
+    return training, held_out
 
 
 def split_by_name(names: Iterable[str], share: float = HELD_OUT) -> tuple[list[str], list[str]]:

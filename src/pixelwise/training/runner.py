@@ -73,7 +73,9 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
 
     refuse_large_batch(config, len(experiment.training), state.num_processes)
     steps = config.total_steps(len(experiment.training), state.num_processes)
-    cost = estimate(experiment.network, experiment.training, experiment.augment, experiment.loss_of, config)
+    cost = experiment.cost or estimate(
+        experiment.network, experiment.training, experiment.augment, experiment.loss_of, config
+    )
     tell(
         f"{card.labels.num_classes} classes, {len(experiment.training)} pictures to learn from, "
         f"{len(experiment.held_out)} to validate on; {steps} steps of about {cost.seconds:.2g} s, "
