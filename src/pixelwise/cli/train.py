@@ -28,8 +28,8 @@ def run(
         raise InputError("--json prints the configuration of --dry-run: give both")
     try:
         from pixelwise.training.loop import process_state
-        from pixelwise.training.runner import train
         from pixelwise.training.plan import parse_budget, table
+        from pixelwise.training.runner import train
         from pixelwise.training.start import prepared
 
         main = process_state().is_main_process

@@ -286,7 +286,8 @@ def widths(
             line[:] = np.arange(len(line)) + 1 if not known[0] else len(line)
     to_border = np.minimum(rows[:, None], columns)
     middle = doubled & (distance >= maximum_filter(distance, 3)) & (distance <= to_border)
-    return distance[middle].astype(np.float64)
+    found: NDArray[np.float64] = distance[middle]
+    return found
 
 
 def weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> float:

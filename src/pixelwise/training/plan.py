@@ -190,13 +190,15 @@ class _Planning:
             )
 
     def crop(self) -> None:
-        most = 512 if self.machine.gpu else 256
-        sizes = [c.large_px for c in self.print.objects if c.large_px is not None]
-        wanted = 4 * max(sizes) * self.shrinking if sizes else float(most)
-        side = _multiple(min(max(wanted, 192), most))
-        why = f"{'a GPU' if self.machine.gpu else 'a CPU'} allows {most}"
+        least, most = (256, 512) if self.machine.gpu else (128, 192)
+        # Of what is long and thin, ten widths: the network need not see it from end to end
+        sizes = [min(c.large_px, 10 * (c.width_px or c.large_px)) for c in self.print.objects if c.large_px]
+        largest = max(sizes, default=0.0) * self.shrinking
+        wanted = 4 * largest if sizes else float(most)
+        side = _multiple(min(max(wanted, least), most))
+        why = f"as much as is usual {'on a GPU' if self.machine.gpu else 'without a GPU'}"
         if wanted < most:
-            why = f"four times the size of the largest things ({max(sizes) * self.shrinking:.0f} px), at least 192"
+            why = f"four times the size of the largest things, {largest:.0f} px, and at least {least}"
         shown = self.values["image_size"] or self.print.shorter_side[1]
         if 0 < shown < side:
             side, why = _multiple(shown), f"the pictures' shorter side is {shown} px"
