@@ -1,7 +1,7 @@
 """Own data, from what people have to a model, against a plain SMP loop: python benchmarks/own_data.py
 
-Ten drawn data sets (own_sets.py) go through `pixelwise init`, `check`, `train` and `evaluate` as somebody types them; of
-`train`'s options only --steps, which is all that --budget sets, --seed, and --crop with --crops. Beside it stands a
+Ten drawn data sets (own_sets.py) go through `pixelwise init`, `check`, `train` and `evaluate` as somebody types them;
+of `train`'s options only --steps, which is all that --budget sets, and --seed. Beside it stands a
 plain loop over segmentation_models_pytorch (SMP): its U-Net on the plan's encoder, from random weights as ours; its
 Dice loss, binary for two classes and multiclass for more, at a constant learning rate; crops of the plan's size at the
 pictures' own scale and mirror images; the same pictures to learn from, the plan's batch; Adam at 2e-4, as in its
@@ -11,6 +11,7 @@ Scored are held-out pictures, whole and at their own size, and as many in other 
 over all pixels of the part, or its mean over all classes but the ground. Steps, seeds and data sets are chosen by
 options; every run is a line of results/own_data.jsonl, and those that are there already are left out, so that it can be
 stopped at any time. CPU time is that of training, loading included, without imports, checks and scores; one thread.
+The encoder starts from random weights on both sides.
 
     python benchmarks/own_data.py --only vessels,roads --steps 150 --seeds 0
     python benchmarks/own_data.py --variants           # one change of the plan at a time
@@ -119,7 +120,7 @@ def planned(data: Path, steps: int, seed: int, options: Sequence[str] = ()) -> d
 
 
 def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with single fields changed; "augment.scale" is one of augment's, "shrink" a factor of the size."""
+    """A configuration with single fields changed; "augment.NAME" is one of augment's, "shrink" a factor of size."""
     new = json.loads(json.dumps(config))
     for name, value in changes.items():
         if name.startswith("augment."):
@@ -161,12 +162,10 @@ def train_ours(config: Mapping[str, Any], out: Path) -> float:
 
 def score_ours(folder: Path, run: Path) -> tuple[float, float]:
     """Object Dice on (test, shifted) by `pixelwise evaluate`."""
-    found = [
-        object_dice(
-            json.loads(pixelwise("evaluate", "--data", folder / part, "--split", "all", "--model", run / "weights.safetensors", "--json"))
-        )
-        for part in ("test", "shifted")
-    ]  # fmt: skip
+    found = []
+    for part in ("test", "shifted"):
+        words = ["--data", folder / part, "--split", "all", "--model", run / "weights.safetensors", "--json"]
+        found.append(object_dice(json.loads(pixelwise("evaluate", *words))))
     return found[0], found[1]
 
 
@@ -198,9 +197,10 @@ def plain_loop(
     import segmentation_models_pytorch as smp
     import torch
 
-    from pixelwise.datasets.opening import divided, open_data
+    from pixelwise.datasets.opening import open_data
+    from pixelwise.training.experiment import divided
 
-    names = {pair.name for pair in divided(open_data(data))[0].pairs}
+    names = {pair.name for pair in divided(open_data(data), None)[0].pairs}
     paths = [p for p in sorted((data / "images").iterdir()) if p.stem in names]
     classes, side, batch = (
         len(KINDS[folder.name].classes),
@@ -278,11 +278,14 @@ class Results:
             self.lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     def has(self, name: str, side: str, seed: int, steps: int) -> bool:
-        return any(
-            (r["set"], r["side"], r["seed"], r["steps"]) == (name, side, seed, steps) for r in self.lines
-        )
+        return any(_key(line) == (name, side, seed, steps) for line in self.lines)
 
-    def add(self, name: str, side: str, seed: int, steps: int, dice: float, shifted: float, cpu: float, **more: Any) -> None:  # fmt: skip
+    def line(self, name: str, side: str, seed: int, steps: int) -> dict[str, Any]:
+        return next(line for line in self.lines if _key(line) == (name, side, seed, steps))
+
+    def add(
+        self, name: str, side: str, seed: int, steps: int, dice: float, shifted: float, cpu: float, **more: Any
+    ) -> None:  # fmt: skip
         line = {
             "set": name, "side": side, "seed": seed, "steps": steps, "dice": round(dice, 4),
             "shifted": round(shifted, 4), "cpu_s": round(cpu, 1), **more, "machine": machine()["cpu"],
@@ -301,7 +304,13 @@ class Results:
         return [r[what] for r in self.lines if (r["set"], r["side"], r["steps"]) == (name, side, steps)]
 
 
-def run_ours(results: Results, folder: Path, data: Path, side: str, seed: int, steps: int, changes: Mapping[str, Any]) -> None:  # fmt: skip
+def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return line["set"], line["side"], line["seed"], line["steps"]
+
+
+def run_ours(
+    results: Results, folder: Path, data: Path, side: str, seed: int, steps: int, changes: Mapping[str, Any]
+) -> None:  # fmt: skip
     """One run of ours by its plan, or with changes of it."""
     if results.has(folder.name, side, seed, steps):
         return
@@ -378,17 +387,16 @@ def report(results: Results) -> None:
         row, differences, shifted = [], [], []
         for name in names:
             pairs = [
-                (r, next(o for o in results.lines if o["side"] == OURS and all(o[k] == r[k] for k in ("set", "seed", "steps"))))
-                for r in results.lines if r["side"] == side and r["set"] == name
-                if results.has(name, OURS, r["seed"], r["steps"])
-            ]  # fmt: skip
+                (r, results.line(name, OURS, r["seed"], r["steps"]))
+                for r in results.lines
+                if r["side"] == side and r["set"] == name and results.has(name, OURS, r["seed"], r["steps"])
+            ]
             row.append(f"{statistics.fmean(r['dice'] - o['dice'] for r, o in pairs):+.3f}" if pairs else "")
             differences += [r["dice"] - o["dice"] for r, o in pairs]
             shifted += [r["shifted"] - o["shifted"] for r, o in pairs]
         if differences:
-            print(
-                f"| {side} | {' | '.join(row)} | {statistics.fmean(differences):+.3f} | {statistics.fmean(shifted):+.3f} |"
-            )
+            means = f"{statistics.fmean(differences):+.3f} | {statistics.fmean(shifted):+.3f}"
+            print(f"| {side} | {' | '.join(row)} | {means} |")
 
 
 def spread(values: Sequence[float]) -> str:

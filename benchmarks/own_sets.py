@@ -122,7 +122,8 @@ def curve(rng: Rng, h: int, w: int, bend: float, steps: int = 60) -> list[tuple[
 def line(h: int, w: int, points: list[tuple[float, float]], width: float) -> NDArray[np.float64]:
     """How much of each pixel (h, w) a line covers, in [0, 1]."""
     canvas = Image.new("L", (2 * w, 2 * h))
-    ImageDraw.Draw(canvas).line([(2 * x, 2 * y) for x, y in points], fill=255, width=max(1, round(2 * width)), joint="curve")  # fmt: skip
+    doubled = [(2 * x, 2 * y) for x, y in points]
+    ImageDraw.Draw(canvas).line(doubled, fill=255, width=max(1, round(2 * width)), joint="curve")
     return np.asarray(canvas.resize((w, h), Image.Resampling.BOX), np.float64) / 255
 
 
@@ -318,7 +319,7 @@ def polygons(rng: Rng, number: int) -> Drawn:
     """Triangles, bars and hexagons, three classes told apart by their outlines alone."""
     h, w = 288, 384
     image, mask = ground(rng, h, w, (112, 122, 132), 14), np.zeros((h, w), np.uint8)
-    for i in range(10):
+    for _ in range(10):
         one = int(rng.integers(3))
         x, y, turn = rng.uniform(20, w - 20), rng.uniform(20, h - 20), rng.uniform(0, 2 * math.pi)
         radius = rng.uniform(18, 30)
@@ -394,7 +395,8 @@ def coco(source: Path, ready_: Path, classes: tuple[str, ...]) -> None:
                         {
                             "id": len(annotations) + 1, "image_id": i, "category_id": one, "iscrowd": 0,
                             "segmentation": [[float(v) for v in contour.reshape(-1)]],
-                            "area": float(cv2.contourArea(contour)), "bbox": [float(v) for v in cv2.boundingRect(contour)],
+                            "area": float(cv2.contourArea(contour)),
+                            "bbox": [float(v) for v in cv2.boundingRect(contour)],
                         }
                     )  # fmt: skip
     categories = [{"id": i, "name": name} for i, name in enumerate(classes) if i]

@@ -16,7 +16,7 @@ import torch
 from torchvision.transforms import v2
 
 from crashing import squares
-from pixelwise.datasets.opening import split_by_name
+from pixelwise.datasets.opening import border_of, split_by_name
 from pixelwise.datasets.sample import Sample
 from pixelwise.decoders.compose import compose
 from pixelwise.errors import InputError, PixelwiseError, UnknownNameError
@@ -449,10 +449,24 @@ def test_image_and_mask_move_together_and_only_the_image_is_scaled():
     torch.testing.assert_close(item["image"][:, 4:-4, 4:-4], expected)
 
 
-def test_the_split_of_a_name_depends_on_that_name_alone():
+def test_with_a_border_the_split_of_a_name_depends_on_that_name_alone():
     names = [f"tile{i}" for i in range(1000)]
     training, held_out = split_by_name(names, 0.2)
     assert sorted(training + held_out) == sorted(names)
     assert 160 < len(held_out) < 240
     assert split_by_name(names[500:], 0.2)[1] == [name for name in held_out if name in names[500:]]
     assert set(held_out) <= set(split_by_name(names, 0.3)[1])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 20, 22, 23, 100, 1000])
+def test_without_a_border_a_fifth_of_the_names_is_held_out_whatever_they_are(count):
+    for kind in ("tile", "IMG_", "case-"):
+        names = [f"{kind}{i}" for i in range(count)]
+        training, held_out = split_by_name(names)
+        assert len(held_out) == max(1, round(count / 5))
+        assert (training, held_out) == split_by_name(names, border_of(names))
+        assert set(split_by_name(reversed(names))[1]) == set(held_out)  # in any order
+        more = [*names, *(f"new{i}" for i in range(100))]
+        grown = split_by_name(more, border_of(names))
+        assert set(training) <= set(grown[0])
+        assert set(held_out) <= set(grown[1])

@@ -98,6 +98,14 @@ def class_list(data: bytes) -> object:
     return read_classes(Path("data"))
 
 
+def manifest(data: bytes) -> object:
+    from pixelwise.datasets.manifest import read_manifest
+
+    written("data/pixelwise.json", data)
+    found = read_manifest(Path("data"))
+    return found and found.to_json()
+
+
 def name_list(data: bytes) -> object:
     from pixelwise.datasets.lists import names_in
 
@@ -305,6 +313,15 @@ JOURNAL = (
     '{"source": "/a.png", "file": [1, 2], "hash": "0123456789abcdef", "files": {"labels": "a.labels.png"}}\n'
 )
 SHARDS = {"metadata": {"total_size": 1}, "weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}
+MANIFEST = {
+    "version": 1,
+    "classes": [{"id": 0, "name": "ground", "color": [0, 0, 0]}, {"id": 7, "name": "cell"}],
+    "ignore_id": 255,
+    "done": ["255 became 1"],
+    "map_ids": "255=1",
+    "value_range": [12, 4000.5],
+    "regions": True,
+}
 COMMANDS = [
     "--tile\n512\n--overlap\n0.25\n--window\ngaussian",
     "--flip\nhorizontal,vertical\n--rotate\n90,180\n--scales\n0.75,1",
@@ -342,6 +359,7 @@ READERS: dict[str, Reader] = {
     "videos": Reader(video, lambda: [videos.video(2), videos.video(2, container="avi", codec="mjpeg")]),
     "cards": Reader(card, lambda: plain(cards.whole()), json=True),
     "class lists": Reader(class_list, lambda: [b"0 ground\n1, road\n2: sky\n", b"ground\nroad\nvoid\n"]),
+    "what data sets say of themselves": Reader(manifest, lambda: plain(MANIFEST), json=True),
     "lists of names": Reader(name_list, lambda: [b"a\nb 1 2\n# c\n", b"2007_000032\n"]),
     "data sets: COCO": Reader(
         coco_set,

@@ -92,7 +92,10 @@ def segment(
     ] = None,
     scale: Annotated[
         str | None,
-        typer.Option(help="MIN,MAX: the values of a raster to show as black and white. Default: see docs."),
+        typer.Option(
+            help="LOW,HIGH: the values to show as black and white, of rasters and of pictures of more than 8 bits. "
+            "Default: the model's, else percentiles of each."
+        ),
     ] = None,
     smooth: Annotated[
         float,
@@ -196,6 +199,43 @@ def export(
     from pixelwise.cli.export import run
 
     run(model, out, size, overwrite)
+
+
+@app.command()
+def init(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Folders, files or quoted patterns of pictures and their labels."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make; nothing is written over.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Names in the order of their ids, comma separated, or a file of them.")
+    ] = None,
+    palette: Annotated[
+        Path | None,
+        typer.Option(help="A file of classes with colours, such as `road 128 64 128`, a line each."),
+    ] = None,
+    map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
+    ignore_id: Annotated[int, typer.Option(help="The id that counts for nothing; -1: none.")] = 255,
+    keep_ids: Annotated[
+        bool,
+        typer.Option("--keep-ids", help="Numbers are classes, also where they look like those of objects."),
+    ] = False,
+    regions: Annotated[
+        bool, typer.Option("--regions", help="Classes may overlap: keep a label map for each.")
+    ] = False,
+    doubt: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of pixels between two classes that is allowed.")
+    ] = 0.1,
+    debug: Debug = False,
+) -> None:
+    """Make a data set from pictures and labels as people have them; shows the pairs and asks."""
+    from pixelwise.cli.init import run
+
+    sys.exit(run(sources, out, classes, palette, map_ids, ignore_id, keep_ids, regions, doubt, yes))
 
 
 @app.command()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pixelwise import corruptions
 from pixelwise.cli.options import Change
-from pixelwise.datasets.opening import PairSamples, open_samples, parse_map
+from pixelwise.datasets.opening import PairSamples, choose_split, open_data, parse_map
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.evaluation import evaluate, protocol_of
 from pixelwise.files import LOCK, check_writable, held, plain_name, writing
@@ -30,16 +30,18 @@ def run(
     options = change(protocol_of(protocol).options)
     if corrupt is not None:
         corruptions.parse(corrupt)  # refused before anything is read
-    samples = open_samples(data, layout, split, map_ids=None if map_ids is None else parse_map(map_ids))
+    opened = open_data(data, layout, map_ids=None if map_ids is None else parse_map(map_ids))
+    choose_split(opened.pairs, split)  # an unknown one is refused before the model is read
     files = {} if out is None else {n: out / n for n in ("report.json", "report.html", "confusion.png")}
     for path in files.values():
         check_writable(path, overwrite=overwrite)
     with nullcontext() if out is None else held(out / LOCK, str(out)):
         segmenter = Segmenter(model, engine=engine)
+        samples = opened.samples(split, segmenter.card.border)
         classes = samples.classes or segmenter.classes
         result = evaluate(
             segmenter,
-            PairSamples(samples.pairs, classes, samples.split),
+            PairSamples(samples.pairs, classes, samples.split, segmenter.card.preprocess.value_range),
             classes=classes,
             protocol=protocol,
             options=options,

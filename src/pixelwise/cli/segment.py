@@ -85,7 +85,7 @@ def run(
         if not todo:
             with claimed(out, (), finished=_files(jobs)):  # removes what a killed run has left of its claims
                 return 0
-    segmenter = Segmenter(model, engine=engine, threads=threads)
+    segmenter = Segmenter(model, engine=engine, threads=threads, value_range=reading.scale)
     options.cleanup(segmenter.classes)
     for name in masks:
         segmenter.classes.index(name)

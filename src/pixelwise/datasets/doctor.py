@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelwise.codes import has
 from pixelwise.datasets.fingerprint import Fingerprint, Measuring
-from pixelwise.datasets.opening import DataSet, learned_from
+from pixelwise.datasets.manifest import contradiction
+from pixelwise.datasets.opening import DataSet, learned_from, read_classes
 from pixelwise.datasets.sample import Pair
 from pixelwise.errors import ImageError, InputError
 from pixelwise.images import read_values
@@ -105,6 +107,9 @@ def examine(
         labels = labels if map_ids is None else map_ids(labels)
         if picture is not None and labels.shape != picture.shape[:2]:
             report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape))
+        if data.regions and classes is not None:
+            counts.update(_pixels_of_regions(labels, classes))
+            continue
         ids, places, occurrences = np.unique(labels, return_index=True, return_counts=True)
         if picture is not None and id(pair) in learned:
             counted = dict(zip(ids.tolist(), occurrences.tolist(), strict=True))
@@ -118,6 +123,11 @@ def examine(
             report.findings.append(
                 _finding("nothing to learn", "warning", message, "leave the pair out", pair.mask)
             )
+    if data.manifest is not None and (said := contradiction(data.manifest.labels, read_classes(data.root))):
+        fix = "pixelwise.json is obeyed: correct it, or remove classes.txt"
+        report.findings.append(
+            Finding("two lists of classes", "error", said, fix, str(data.root / "classes.txt"))
+        )
     known = set(range(num_classes)) if num_classes is not None else set(classes.ids) if classes else None
     _examine_ids(report, counts, first_seen, known, ignore_id, classes)
     report.fingerprint = measuring.done(list(report.pixels))
@@ -140,7 +150,7 @@ def measure(data: DataSet, most: int = 64) -> Fingerprint:
 
 
 def own_values(pair: Pair, picture: NDArray[np.uint8]) -> NDArray[Any]:
-    """The values that the file of a picture holds, where they have more than 8 bits; else the picture as it was read."""
+    """The values in a picture's file, where they have more than 8 bits; else the picture as it was read."""
     if pair.picture is not None or pair.image is None:
         return picture
     with suppress(OSError, ImageError, ValueError):
@@ -152,6 +162,12 @@ def own_values(pair: Pair, picture: NDArray[np.uint8]) -> NDArray[Any]:
         if values.dtype.itemsize > 1 and values.shape[:2] == picture.shape[:2]:
             return values
     return picture
+
+
+def _pixels_of_regions(codes: NDArray[Any], classes: LabelSet) -> dict[int, int]:
+    """How many pixels each class has, by its id: the first those of no region."""
+    found = [int((codes == 0).sum()), *(int(has(codes, i).sum()) for i in range(len(classes) - 1))]
+    return dict(zip(classes.ids, found, strict=True))
 
 
 def _examine_picture(pair: Pair, report: Report) -> NDArray[np.uint8] | None:

@@ -104,7 +104,10 @@ LAYOUTS = {
     ),
     "ade20k": Layout(
         opens="pixelwise.datasets.ade20k:ade20k_pairs",
-        sign=lambda root: (root / "annotations").is_dir(),
+        sign=lambda root: any(
+            (root / "images" / s).is_dir() and (root / "annotations" / s).is_dir()
+            for s in ("training", "validation")
+        ),
         source="ADEChallengeData2016.zip from http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
         labels="pixelwise.labels:ADE20K",
     ),

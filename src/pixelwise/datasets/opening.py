@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelwise.datasets.folder import region_pairs
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
+from pixelwise.datasets.manifest import Manifest, read_manifest
 from pixelwise.datasets.sample import Ids, Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.images import ValueRange
 from pixelwise.labels import LARGEST_ID, LabelSet
 
 HELD_OUT = 0.2
 """The share of an undivided folder that is its split val."""
+
+EARLIER_BORDER = 0.2
+"""Where versions divided a folder that asked for a share of the range of hashes, not of the names."""
 
 MOST_BYTES = 2**20
 """Of a classes.txt."""
@@ -38,19 +44,32 @@ MapIds = Callable[[Ids], Ids]
 class DataSet:
     """A data set on disk, opened once: the pairs of all of its splits, of which nothing is read yet.
 
-    classes: what the ids mean; None where neither the layout nor a classes.txt says. map_ids: changes the files' ids
-    (h, w) before anything else sees them.
+    classes: what the ids mean; None where neither a pixelwise.json, nor the layout, nor a classes.txt says. map_ids:
+    changes the files' ids (h, w) before anything else sees them. manifest: what pixelwise.json says.
     """
 
     root: Path
     pairs: list[Pair]
     classes: LabelSet | None = None
     map_ids: MapIds | None = None
+    manifest: Manifest | None = None
 
-    def samples(self, split: str | None = None) -> PairSamples:
+    @property
+    def regions(self) -> bool:
+        """True where the classes overlap: `Pair.read_ids` gives codes (`pixelwise.codes`), bit i of class i + 1."""
+        return self.manifest is not None and self.manifest.regions
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """(low, high) of pictures of more than 8 bits a channel, where the data set says it."""
+        return None if self.manifest is None else self.manifest.value_range
+
+    def samples(self, split: str | None = None, border: float | None = None) -> PairSamples:
         """The samples of one split; see `open_samples`. Raises InputError for a split that it has not, and for pairs
         that lack a file."""
-        split, chosen = choose_split(self.pairs, split)
+        split, chosen = choose_split(self.pairs, split, border)
+        if self.regions:
+            raise InputError(f"the classes of {self.root} overlap, and only label maps can be used here")
         for pair in chosen:
             if pair.image is None or pair.mask is None:
                 missing = "picture" if pair.image is None else "label map"
@@ -67,12 +86,27 @@ def open_data(
 ) -> DataSet:
     """The data set in the folder `root`; the arguments are those of `open_samples`.
 
-    Raises InputError for a missing folder (with how to get the data), UnknownNameError for a layout.
+    A folder's pixelwise.json is obeyed: its classes, and its changes of ids unless `map_ids` says others.
+
+    Raises InputError for a missing folder (with how to get the data) and a pixelwise.json that cannot be read,
+    UnknownNameError for a layout.
     """
     root = Path(root)
-    layout = detect(root) if layout == "auto" else layout
+    manifest = read_manifest(root)
+    if manifest is not None and manifest.regions and layout in ("auto", "folder"):
+        if map_ids is not None:
+            raise InputError(
+                f"the classes of {root} overlap, so there are no ids to change; leave map_ids out"
+            )
+        return DataSet(root, region_pairs(root, manifest.folders), classes or manifest.labels, None, manifest)
+    if layout == "auto":
+        layout = "folder" if manifest is not None else detect(root)
     pairs = find_pairs(root, layout)
-    return DataSet(root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids)
+    if manifest is None:
+        return DataSet(root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids)
+    if map_ids is None and manifest.map_ids is not None:
+        map_ids = parse_map(manifest.map_ids)
+    return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest)
 
 
 def open_samples(
@@ -82,25 +116,36 @@ def open_samples(
     *,
     classes: LabelSet | None = None,
     map_ids: MapIds | None = None,
+    border: float | None = None,
 ) -> PairSamples:
     """The samples of one split of the data set in the folder `root`.
 
     layout: a key of LAYOUTS, or "auto" for what the folders look like. split: one that the data set has; None for
     val, else test, else all there is. A folder that is not divided has the split "all", and divides itself into
-    "train" and "val" by a hash of the names (`split_by_name`). map_ids: changes the files' ids (h, w) before
-    anything else sees them. classes: what the ids mean; None for the layout's own, or a folder's classes.txt; where
-    there is neither, masks hold the ids as they are.
+    "train" and "val" by a hash of the names (`split_by_name`); one that has train and no val keeps a "val" back of
+    that. border: where it divides; None keeps a fifth back. To score a model on what its run held out, also after
+    pictures were added, give its card's `border`. map_ids: changes the files' ids (h, w) before anything else sees
+    them. classes: what the ids mean; None for what pixelwise.json says, the layout's own, or a folder's classes.txt;
+    where there is none of them, masks hold the ids as they are.
 
     Raises InputError for a missing folder (with how to get the data), an unknown split, and pairs that lack a file.
     """
-    return open_data(root, layout, classes=classes, map_ids=map_ids).samples(split)
+    return open_data(root, layout, classes=classes, map_ids=map_ids).samples(split, border)
 
 
 class PairSamples:
-    """Samples read from `pairs` when asked for; `classes` says what their ids mean, `split` what part they are."""
+    """Samples read from `pairs` when asked for; `classes` says what their ids mean, `split` what part they are.
+    value_range: of pictures of more than 8 bits a channel, as in `images.read`."""
 
-    def __init__(self, pairs: Sequence[Pair], classes: LabelSet | None = None, split: str = "all") -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        classes: LabelSet | None = None,
+        split: str = "all",
+        value_range: ValueRange | None = None,
+    ) -> None:
         self.pairs, self.classes, self.split = list(pairs), classes, split
+        self.value_range = value_range
 
     @property
     def names(self) -> list[str]:
@@ -125,7 +170,9 @@ class PairSamples:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        return to_sample(pair.read_image(), pair.read_ids(), self.classes, pair.name, pair.place)
+        return to_sample(
+            pair.read_image(self.value_range), pair.read_ids(), self.classes, pair.name, pair.place
+        )
 
 
 def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:
@@ -173,60 +220,69 @@ def _to_indices(ids: Ids, classes: LabelSet) -> NDArray[np.unsignedinteger]:
     return table[ids]
 
 
-def choose_split(pairs: Sequence[Pair], split: str | None) -> tuple[str, list[Pair]]:
+def choose_split(
+    pairs: Sequence[Pair], split: str | None, border: float | None = None
+) -> tuple[str, list[Pair]]:
     """(split, its pairs); see `open_samples`."""
     splits = list(dict.fromkeys(pair.split for pair in pairs))
     if split is None:
         split = next((s for s in ("val", "test") if s in splits), splits[0])
     if split in splits:
         return split, [pair for pair in pairs if pair.split == split]
-    if splits != ["all"] or split not in ("train", "val"):
-        raise UnknownNameError("split", split, splits + ["train", "val"] * (splits == ["all"]))
-    training, held_out = split_by_name((pair.name for pair in pairs), HELD_OUT)
-    wanted = set(training if split == "train" else held_out)
-    return split, [pair for pair in pairs if pair.name in wanted]
+    divisible = ["train", "val"] if splits == ["all"] else ["val"] if "train" in splits else []
+    if split not in divisible:
+        raise UnknownNameError("split", split, splits + divisible)
+    whole = [pair for pair in pairs if pair.split in ("all", "train")]
+    wanted = set(split_by_name((pair.name for pair in whole), border)[split == "val"])
+    return split, [pair for pair in whole if pair.name in wanted]
 
 
-def learned_from(pairs: Sequence[Pair]) -> set[int]:
+def learned_from(pairs: Sequence[Pair], border: float | None = None) -> set[int]:
     """The identities (`id`) of the pairs that are there to learn from: those of the split train less what is held back
-    of it (`divided`); all where there is none."""
+    of it; all where there is none, or nothing to divide."""
     try:
-        training = choose_split(pairs, "train")[1]
-        if not any(pair.split == "val" for pair in pairs) and training and training[0].split != "all":
-            kept = set(split_by_name(pair.name for pair in training)[1])
+        training = choose_split(pairs, "train", border)[1]
+        if not any(pair.split == "val" for pair in pairs):
+            kept = {pair.name for pair in choose_split(pairs, "val", border)[1]}
             training = [pair for pair in training if pair.name not in kept]
     except (UnknownNameError, InputError):
         training = list(pairs)
     return {id(pair) for pair in training}
 
 
-def divided(data: DataSet) -> tuple[PairSamples, PairSamples]:
-    """(training, held out): the splits train and val; what has no val keeps some of train back, by names."""
-    training = data.samples("train")
-    try:
-        held_out = data.samples("val")
-    except UnknownNameError:
-        kept = set(split_by_name(training.names)[1])
-        parts = [[p for p in training.pairs if (p.name in kept) == wanted] for wanted in (False, True)]
-        training, held_out = (PairSamples(pairs, training.classes, training.split) for pairs in parts)
-    return training, held_out
+def split_by_name(names: Iterable[str], border: float | None = None) -> tuple[list[str], list[str]]:
+    """(training, held out): a name is held out when its SHA-256, as a number in [0, 1), is below the border.
 
-
-def split_by_name(names: Iterable[str], share: float = HELD_OUT) -> tuple[list[str], list[str]]:
-    """(training, held out): a name is held out when its SHA-256 falls into the first `share` of the range.
-
-    The split of a name depends on that name alone, so it stays when files are added, moved or listed
-    differently; only where one part would be empty, the name nearest to the border goes there.
+    None puts the border where it holds out a fifth of these names, to the nearest whole number (`border_of`). With the
+    same border a name is in the same part whatever other names there are, so a run that writes its border down can be
+    scored on what it never saw after files were added, moved or listed differently; without one, of five added names
+    one more is held out, which may be one that was trained on before. Only where one part would be empty, the name
+    nearest to the border goes there.
     """
     positions = {name: _position(name) for name in names}
+    border = border_of(positions) if border is None else border
     if len(positions) < 2:
-        raise InputError(
-            f"{len(positions)} name cannot be split into training and held out; add pictures, or make folders "
-            "train/ and val/"
-        )
+        raise _too_few(positions)
     lowest, highest = (f(positions, key=lambda n: positions[n]) for f in (min, max))
-    held = {name for name in positions if (positions[name] < share or name == lowest) and name != highest}
+    held = {name for name in positions if (positions[name] < border or name == lowest) and name != highest}
     return [n for n in positions if n not in held], [n for n in positions if n in held]
+
+
+def border_of(names: Iterable[str], share: float = HELD_OUT) -> float:
+    """The border below which that share of the names lies, to the nearest whole number of them, but at least one and
+    not all: midway between two of their hashes."""
+    positions = sorted(_position(name) for name in set(names))
+    if len(positions) < 2:
+        raise _too_few(positions)
+    count = min(max(round(share * len(positions)), 1), len(positions) - 1)
+    return (positions[count - 1] + positions[count]) / 2
+
+
+def _too_few(names: Collection[object]) -> InputError:
+    return InputError(
+        f"{len(names)} name cannot be split into training and held out; add pictures, or make folders "
+        "train/ and val/"
+    )
 
 
 def _position(name: str) -> float:
@@ -234,13 +290,16 @@ def _position(name: str) -> float:
 
 
 def read_classes(root: Path) -> LabelSet | None:
-    """The classes of a folder's classes.txt, lines of an id and a name (or a name alone: numbered from 0).
+    """The classes of a folder's classes.txt, see `read_class_list`; None where there is none."""
+    path = root / "classes.txt"
+    return read_class_list(path) if path.is_file() else None
+
+
+def read_class_list(path: Path) -> LabelSet:
+    """The classes of a file, lines of an id and a name (or a name alone: numbered from 0).
 
     Raises InputError, with the file, for what is no such list.
     """
-    path = root / "classes.txt"
-    if not path.is_file():
-        return None
     try:
         return _classes_of(path.read_bytes())
     except OSError as error:

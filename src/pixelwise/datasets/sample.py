@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError
-from pixelwise.images import read, read_values
+from pixelwise.images import ValueRange, read, read_unscaled, read_values
 
 Ids = NDArray[Any]
 """The numbers of a label file, of any integer type."""
@@ -61,11 +61,19 @@ class Pair:
         """The label map, for messages."""
         return str(self.mask) if self.ids is None else f"{self.mask} ({self.name})"
 
-    def read_image(self) -> NDArray[np.uint8]:
-        """The picture (h, w, 3), uint8 RGB. Raises InputError where there is none, ImageError for what is none."""
+    def read_image(self, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
+        """The picture (h, w, 3), uint8 RGB. value_range: of more than 8 bits a channel, as in `images.read`. Raises
+        InputError where there is none, ImageError for what is none."""
+        return read(self._source(), value_range=value_range)
+
+    def read_unscaled(self) -> NDArray[Any]:
+        """The picture as `images.read_unscaled` gives it: the values in its file where they have more than 8 bits."""
+        return read_unscaled(self._source())
+
+    def _source(self) -> Any:
         if self.image is None:
             raise InputError(f"{self.name} ({self.split}) lacks its picture; see `pixelwise check`")
-        return read(self.image if self.picture is None else self.picture())
+        return self.image if self.picture is None else self.picture()
 
     def read_ids(self) -> Ids:
         """The label map (h, w) as file ids. Raises InputError, with the file's name, for what is no label map."""

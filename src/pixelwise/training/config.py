@@ -43,6 +43,9 @@ class TrainConfig:
     data: str = ""
     format: str = "auto"
     map_ids: str | None = None  # changes of the label files' ids, as in `pixelwise check --map-ids`
+    # where pictures that nobody divided are divided by their names; None: so that a fifth is held out (in the folder
+    # of a run from before this was written down: at 0.2)
+    split_at: Annotated[float, Between(0, 1)] | None = None
     # shorter side of the pictures and side of the crops; None: from the pictures; 0: pictures as they are, and crops of
     # augment's crop_hw
     image_size: int | None = None

@@ -22,9 +22,10 @@ from pixelwise.catalog.entry import name_of
 from pixelwise.checkpoints.making import create_model
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import (
+    EARLIER_BORDER,
     DataSet,
     PairSamples,
-    divided,
+    border_of,
     ignore_index,
     open_data,
     parse_map,
@@ -38,7 +39,7 @@ from pixelwise.training.objective import Batch, LossOf, make_loss
 from pixelwise.training.plan import usual_size
 from pixelwise.training.probes import Cost
 from pixelwise.transforms.augment import Augment
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import TRAINED_HERE, Card
 
 Say = Callable[[str], None]
 
@@ -78,7 +79,10 @@ def experiment_of(
     on, and for names and options that are not known, each with the nearest.
     """
     data = data_of(config) if data is None else data
-    training, held_out = divided(data)
+    border = EARLIER_BORDER if resume and config.split_at is None else config.split_at
+    training, held_out, border = divided(data, border)
+    if not resume:
+        config = config.replace(split_at=border)
     classes = training.classes
     if check or classes is None:
         if report is None:
@@ -86,6 +90,9 @@ def experiment_of(
         if classes is None:
             classes = LabelSet.of([f"class {i}" for i in report.pixels], ids=list(report.pixels))
             training, held_out = (PairSamples(s.pairs, classes, s.split) for s in (training, held_out))
+    if not resume and config.value_range is None:
+        config = config.replace(value_range=data.value_range)
+    training.value_range = held_out.value_range = config.value_range
     if classes.num_classes < 2:
         raise InputError(f"{config.data} has one class, {classes.names[0]!r}: there is nothing to tell apart")
     if config.image_size is None:
@@ -94,7 +101,11 @@ def experiment_of(
         network, _ = make_network(config.replace(weights=None), classes.num_classes, say)
     else:
         network, config = make_network(config, classes.num_classes, say)
-    preprocess = Preprocess(size=config.image_size or None, multiple=32 if config.model == "dpt" else 1)
+    preprocess = Preprocess(
+        size=config.image_size or None,
+        multiple=32 if config.model == "dpt" else 1,
+        value_range=config.value_range,
+    )
     what = config.model if config.encoder is None else f"{config.model} on {config.encoder}"
     card = Card(
         name=Path(config.data).resolve().name,
@@ -107,9 +118,10 @@ def experiment_of(
         multiply_adds=None,
         licence="that of the data it was trained on, and of the weights it started from",
         origin=(
-            f"trained with pixelwise: {what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
+            f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
             f"of {Path(config.data).resolve().name}"
         ),
+        split_at=border,
     )
     ignored = ignore_index(classes)
     augment = make_augmentation(config, preprocess, ignored, training)
@@ -133,6 +145,20 @@ def examined(data: DataSet, name: str, say: Say) -> Report:
     for finding in report.findings:
         say(f"{finding.severity}: {finding.kind}: {finding.file or 'all files'}: {finding.message}")
     return report
+
+
+def divided(data: DataSet, border: float | None) -> tuple[PairSamples, PairSamples, float | None]:
+    """(training, held out, border): the splits train and val; what has no val keeps some of train back by names, those
+    below the border. None: a fifth of them. The border that comes back is None where the data are divided already."""
+    training = data.samples("train")
+    if any(pair.split == "val" for pair in data.pairs):
+        return training, data.samples("val"), None
+    if border is None:
+        border = border_of(pair.name for pair in data.pairs if pair.split in ("train", "all"))
+    held_out = data.samples("val", border)
+    kept = set(held_out.names)
+    learned = [p for p in data.samples("train", border).pairs if p.name not in kept]
+    return PairSamples(learned, training.classes, training.split), held_out, border
 
 
 def refuse_unsafe(report: Report, data: str) -> None:

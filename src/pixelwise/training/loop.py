@@ -264,15 +264,9 @@ def accelerate_with(config: TrainConfig, out: Path, *, unused: bool) -> Any:
     try:
         from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState, GradientState
-        from accelerate.tracking import get_available_trackers
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
-    for name in config.trackers:
-        known = [str(tracker) for tracker in get_available_trackers()]
-        if name not in known:
-            raise InputError(
-                f"the tracker {name!r} is not installed or not known; installed: {', '.join(known) or 'none'}"
-            )
+    refuse_unknown_trackers(config.trackers)
     AcceleratorState._reset_state()  # a process may train several times, in different precision
     GradientState._reset_state()
     try:
@@ -298,6 +292,20 @@ def accelerate_with(config: TrainConfig, out: Path, *, unused: bool) -> Any:
         flat = {k: v for k, v in config.to_dict().items() if isinstance(v, (int, float, str))}
         accelerator.init_trackers("pixelwise", config=flat)
     return accelerator
+
+
+def refuse_unknown_trackers(trackers: tuple[str, ...]) -> None:
+    """Raise InputError for a tracker that Accelerate does not know, or that is not installed."""
+    if not trackers:
+        return
+    from accelerate.tracking import get_available_trackers
+
+    known = [str(tracker) for tracker in get_available_trackers()]
+    for name in trackers:
+        if name not in known:
+            raise InputError(
+                f"the tracker {name!r} is not installed or not known; installed: {', '.join(known) or 'none'}"
+            )
 
 
 def refuse_large_batch(config: TrainConfig, samples: int, processes: int) -> None:

@@ -2,8 +2,8 @@
 each decision.
 
 A plan is a function of the fingerprint, of what somebody asked for, of the machine and of the number of pictures; the
-clock comes in through `steps` alone. What it decides is written into the configuration, so that whoever starts from that
-gets the same numbers on any machine. Figures in the reasons were measured, see docs/results.md.
+clock comes in through `steps` alone. What it decides is written into the configuration, so that whoever starts from
+that gets the same numbers on any machine. Figures in the reasons were measured, see docs/results.md.
 """
 
 from __future__ import annotations
@@ -294,7 +294,7 @@ class _Planning:
             area = self.print.height[1] * self.print.width[1] * self.shrinking**2
             views = min(4.0, max(1.0, area / max(1, math.prod(self.augment["crop_hw"]))))
             steps = max(200, round(50 * views * self.pictures / batch))
-            why = f"each of {self.pictures} pictures is seen 50 times, at {views:.1f} crops a picture; --budget sets another"
+            why = f"each of {self.pictures} pictures is seen 50 times, in {views:.1f} crops; --budget sets others"
             steps = self.decide("steps", steps, why)
         self.total = steps
 

@@ -25,6 +25,9 @@ CONFIG = "config.json"
 
 LENGTH = ("steps", "epochs")
 
+SETTLED = ("weights", "image_size", "split_at", "value_range")
+"""Fields that `experiment_of` settles where a configuration leaves them open."""
+
 
 def train(
     data: str | os.PathLike[str],
@@ -78,6 +81,7 @@ def prepared(
     plan. budget: seconds that the whole run may take, which set its steps. show: tell `say` the plan.
     """
     from pixelwise.training.experiment import data_of, experiment_of
+    from pixelwise.training.names import refuse_misspelt
     from pixelwise.training.runner import refuse_unusable
 
     if out is not None:
@@ -91,6 +95,7 @@ def prepared(
         return experiment_of(config, data_of(config), check=False, resume=kept, say=say)
     if base is not None:
         config = TrainConfig.from_dict(wanted)
+        refuse_misspelt(config)
         experiment = experiment_of(config, data_of(config), check=check, say=say)
         if budget is not None:
             experiment = _within(experiment, budget, lambda steps, why: _set(config, steps, why))
@@ -107,28 +112,26 @@ def _planned(
 ) -> Experiment:
     """The experiment of a plan."""
     from pixelwise.datasets.doctor import measure
-    from pixelwise.datasets.opening import divided
-    from pixelwise.training.experiment import data_of, examined, experiment_of
+    from pixelwise.datasets.fingerprint import Fingerprint
+    from pixelwise.training.experiment import data_of, divided, examined, experiment_of
+    from pixelwise.training.names import refuse_misspelt
 
-    asked = TrainConfig.from_dict(
-        {"steps": 1, **{k: v for k, v in wanted.items() if k not in (*LENGTH, "crop")}}
-    )
+    machine = machine_here()
+    # Before anything is read: what was asked for, with what a plan of nothing would add
+    asked = plan(Fingerprint(), wanted, machine, pictures=1, held_out=1)
+    refuse_misspelt(asked)
     data = data_of(asked)
     report = examined(data, asked.data, say) if check else None
     fingerprint = measure(data) if report is None else report.fingerprint
-    training, held_out = divided(data)
-    machine = machine_here()
+    training, held_out, _ = divided(data, asked.split_at)
 
     def plan_for(steps: int | None = None, because: str = "") -> TrainConfig:
-        return plan(
-            fingerprint,
-            wanted,
-            machine,
-            pictures=len(training),
-            held_out=len(held_out),
-            steps=steps,
-            because=because,
-        )
+        count = {"pictures": len(training), "held_out": len(held_out)}
+        config = plan(fingerprint, wanted, machine, **count, steps=steps, because=because)
+        if data.value_range is None or "value_range" in wanted:
+            return config
+        reasons = {**config.reasons, "value_range": "as pixelwise.json says"}
+        return config.replace(value_range=data.value_range, reasons=reasons)
 
     experiment = experiment_of(plan_for(), data, check=check, report=report, say=say)
     return experiment if budget is None else _within(experiment, budget, plan_for)
@@ -153,9 +156,8 @@ def _within(
     steps = steps_within(budget, *measured)
     because = f"what {duration(budget)} allow: a step took {measured[0]:.2g} s here, a validation {measured[1]:.2g} s"
     found = config_for(steps, because)
-    return dataclasses.replace(
-        experiment, config=found.replace(weights=config.weights, image_size=config.image_size), cost=cost
-    )
+    settled = {name: getattr(config, name) for name in SETTLED}
+    return dataclasses.replace(experiment, config=found.replace(**settled), cost=cost)
 
 
 def _set(config: TrainConfig, steps: int, because: str) -> TrainConfig:

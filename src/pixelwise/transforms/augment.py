@@ -57,9 +57,10 @@ class Augment:
     paste_from: samples of which one, cut in the same way, gives all pixels of one of its classes (not of the most
     frequent one), with the chance paste.
 
-    Sources: crops about an object: nnU-Net (Isensee 2021); scale, crop and flip: torchvision's reference and mmsegmentation (whose cat_max_ratio is largest_share);
-    colour: SSD (Liu 2016), but saturation and hue are linear, about the grey axis, not in HSV; elastic: U-Net
-    (Ronneberger 2015), section 3.1; copy-paste: Ghiasi 2021.
+    Sources: crops about an object: nnU-Net (Isensee 2021), but for where in the crop it lies; scale, crop and flip:
+    torchvision's reference and mmsegmentation (whose cat_max_ratio is largest_share); colour: SSD (Liu 2016), but
+    saturation and hue are linear, about the grey axis, not in HSV; elastic: U-Net (Ronneberger 2015), section 3.1;
+    copy-paste: Ghiasi 2021.
     """
 
     crop_hw: tuple[int, int]

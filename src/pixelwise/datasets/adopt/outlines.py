@@ -1,0 +1,429 @@
+"""Outlines in files of others, drawn: COCO's JSON with categories of its own, YOLO's lines of text, LabelMe's JSON.
+
+Only pictures that were found are drawn on: a file says which by a name, and no name is opened. Smaller outlines lie
+over larger ones, crowds are ignored, and what several classes cover is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelwise.codes import code_type
+from pixelwise.datasets.adopt.names import part_of
+from pixelwise.errors import InputError
+from pixelwise.outputs.coco import decode_rle
+from pixelwise.outputs.polygons import Polygon, fill
+from pixelwise.untrusted import read
+
+MOST_BYTES = 2**31
+"""Of a file of outlines."""
+
+LARGEST_TEXT = 2**24
+"""Bytes of one picture's lines."""
+
+IGNORED = 255
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Something outlined. kind: its class's place among the names. rings: corners (n, 2) of column and row, each ring
+    filled. runs: COCO's run lengths instead. scaled: corners are shares of the picture's width and height."""
+
+    kind: int
+    rings: tuple[NDArray[np.float64], ...] = ()
+    runs: Mapping[str, Any] | None = None
+    crowd: bool = False
+    scaled: bool = False
+
+
+@dataclass
+class Outlines:
+    """What files of one sort say. names: of the classes, without a background. shapes: of each picture that they name.
+    sizes: (h, w) of the pictures, where the file says it. splits: the part, likewise. notes: what was left out."""
+
+    label: str
+    names: list[str]
+    shapes: dict[PurePath, list[Shape]] = field(default_factory=dict)
+    sizes: dict[PurePath, tuple[int, int]] = field(default_factory=dict)
+    splits: dict[PurePath, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Category:
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class _Picture:
+    id: int | str
+    file_name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    image_id: int | str
+    category_id: int
+    segmentation: Any = None
+    iscrowd: int = 0
+
+
+@dataclass(frozen=True)
+class _Coco:
+    images: list[_Picture]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+@dataclass(frozen=True)
+class _LabelMeShape:
+    label: str
+    points: Any = None
+    shape_type: str = "polygon"
+
+
+@dataclass(frozen=True)
+class _LabelMe:
+    shapes: list[_LabelMeShape]
+    imagePath: str
+    imageHeight: int | None = None
+    imageWidth: int | None = None
+
+
+def find_outlines(files: Mapping[PurePath, Path], pictures: Sequence[PurePath]) -> list[Outlines]:
+    """What the .json and .txt files among `files` say of the pictures, one for each sort that is there.
+
+    Raises InputError, with the file, for one that is of a sort by its looks and cannot be read as such.
+    """
+    found: list[Outlines] = []
+    coco, labelme = [], []
+    for name, path in files.items():
+        if path.suffix.lower() == ".json":
+            keys = _keys(path)
+            if {'"images"', '"annotations"', '"categories"'} <= keys:
+                coco.append((name, path))
+            elif {'"shapes"', '"imagePath"'} <= keys:
+                labelme.append((name, path))
+    by_name = _by_name(pictures)
+    if coco:
+        found.append(_from_coco(coco, by_name))
+    if labelme:
+        found.append(_from_labelme(labelme, by_name))
+    if lines := _yolo_files(files, pictures):
+        found.append(_from_yolo(lines, files))
+    return [one for one in found if one.shapes]
+
+
+def draw(
+    shapes: Sequence[Shape], size_hw: tuple[int, int], count: int, *, codes: bool
+) -> tuple[NDArray[Any], int]:
+    """(the label map (h, w), pixels that several classes cover). Classes are numbered from 1, 0 is what none covers.
+
+    count: of the classes. codes: give `pixelwise.codes` instead, in which they may overlap.
+    """
+    out = np.zeros(size_hw, code_type(count) if codes else np.min_scalar_type(max(count, IGNORED)))
+    masks = [(shape, _mask(shape, size_hw)) for shape in shapes]
+    if codes:
+        for shape, mask in masks:
+            if not shape.crowd:
+                out[mask] |= out.dtype.type(1 << shape.kind)
+        return out, 0
+    contested = np.zeros(size_hw, bool)
+    for shape, mask in sorted(masks, key=lambda one: (not one[0].crowd, -int(one[1].sum()))):
+        id = IGNORED if shape.crowd else shape.kind + 1
+        if not shape.crowd:
+            contested |= mask & (out != 0) & (out != id) & (out != IGNORED)
+        out[mask] = id
+    return out, int(contested.sum())
+
+
+def _mask(shape: Shape, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = np.zeros(size_hw, np.uint8)
+    if shape.runs is not None:
+        if list(shape.runs.get("size") or ()) != [*size_hw]:
+            raise InputError(
+                f"run lengths of the size {str(shape.runs.get('size'))[:40]} for a picture of {size_hw}"
+            )
+        try:
+            return decode_rle(shape.runs)
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
+            raise InputError(f"run lengths that cannot be read ({str(error)[:80]})") from error
+    scale = np.array(size_hw[::-1] if shape.scaled else (1, 1), np.float64)
+    fill([Polygon(1, 0, 0, (ring * scale,)) for ring in shape.rings], mask)
+    return mask.astype(bool)
+
+
+def _keys(path: Path) -> set[str]:
+    """Which keys a file of JSON may have, from its text: it may be large, and most are not ours to read."""
+    wanted = ('"images"', '"annotations"', '"categories"', '"shapes"', '"imagePath"')
+    found, tail = set(), b""
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                found |= {key for key in wanted if key.encode() in tail + block}
+                tail = block[-20:]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+    return found
+
+
+ByName = Callable[[str], "PurePath | None"]
+
+
+def _by_name(pictures: Iterable[PurePath]) -> ByName:
+    """Which picture a file means by a name: the one that ends in its folders and name, or is the only one so called."""
+    of_name: dict[str, list[PurePath]] = defaultdict(list)
+    for picture in pictures:
+        of_name[picture.name].append(picture)
+
+    def which(said: str) -> PurePath | None:
+        wanted = PurePath(said.replace("\\", "/"))
+        same = of_name.get(wanted.name, [])
+        whole = [p for p in same if p.parts[-len(wanted.parts) :] == wanted.parts]
+        chosen = whole if len(whole) == 1 else same
+        return chosen[0] if len(chosen) == 1 else None
+
+    return which
+
+
+def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outlines:
+    content = [
+        (name, path, read(path, _Coco, str(path), most=MOST_BYTES, unknown="leave")) for name, path in files
+    ]  # fmt: skip
+    names = list(
+        dict.fromkeys(c.name for _, _, one in content for c in sorted(one.categories, key=lambda c: c.id))
+    )
+    outlines = Outlines(f"the outlines in {', '.join(str(name) for name, _ in files[:3])}", names)
+    missing = without = 0
+    for name, path, one in content:
+        categories = {c.id: names.index(c.name) for c in one.categories}
+        part = part_of(name) if len(files) > 1 else ""
+        pictures: dict[int | str, PurePath] = {}
+        for picture in one.images:
+            if (found := by_name(picture.file_name)) is None:
+                missing += 1
+                continue
+            pictures[picture.id] = found
+            outlines.shapes.setdefault(found, [])
+            outlines.sizes[found] = picture.height, picture.width
+            if part:
+                outlines.splits[found] = part
+        for annotation in one.annotations:
+            target = pictures.get(annotation.image_id)
+            if target is None:
+                continue
+            if annotation.category_id not in categories:
+                raise InputError(
+                    f"{path} has an annotation of category {annotation.category_id}, which it does not name"
+                )
+            shape = _coco_shape(annotation, categories[annotation.category_id], path)
+            without += shape is None
+            if shape is not None:
+                outlines.shapes[target].append(shape)
+    if missing:
+        outlines.notes.append(
+            f"{missing} pictures that the outlines name are not there, or bear a name that several have"
+        )
+    if without:
+        outlines.notes.append(f"{without} objects have no outline, only a box, and were left out")
+    return outlines
+
+
+def _coco_shape(annotation: _Annotation, kind: int, path: Path) -> Shape | None:
+    said = annotation.segmentation
+    if not said:
+        return None
+    if isinstance(said, Mapping):
+        return Shape(kind, runs=said, crowd=bool(annotation.iscrowd))
+    rings = said if isinstance(said, list) and isinstance(said[0], list) else [said]
+    return Shape(kind, tuple(_ring(ring, path) for ring in rings), crowd=bool(annotation.iscrowd))
+
+
+def _ring(numbers: Any, path: Path) -> NDArray[np.float64]:
+    """Corners (n, 2) of [x, y, x, y, ...]."""
+    if not isinstance(numbers, list) or len(numbers) % 2 or any(type(n) not in (int, float) for n in numbers):
+        raise InputError(f"{path} has an outline {str(numbers)[:60]}, expected numbers x, y, x, y, ...")
+    try:
+        ring = np.array(numbers, np.float64).reshape(-1, 2)
+    except OverflowError as error:
+        raise InputError(f"{path} has an outline with a number of too many digits") from error
+    if not (np.abs(ring) < 1e9).all():
+        raise InputError(f"{path} has an outline with a corner far from any picture, or that is no number")
+    return ring
+
+
+def _from_labelme(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outlines:
+    outlines = Outlines(
+        f"the outlines in {files[0][0]} and so on" if len(files) > 1 else f"the outlines in {files[0][0]}", []
+    )
+    others: dict[str, int] = defaultdict(int)
+    missing = 0
+    content = [
+        (name, path, read(path, _LabelMe, str(path), most=MOST_BYTES, unknown="leave"))
+        for name, path in files
+    ]
+    outlines.names = sorted({shape.label for _, _, one in content for shape in one.shapes})
+    for name, path, one in content:
+        picture = by_name(one.imagePath) or by_name(
+            str(name.with_suffix("").name) + PurePath(one.imagePath).suffix
+        )
+        if picture is None:
+            missing += 1
+            continue
+        shapes = outlines.shapes.setdefault(picture, [])
+        if one.imageHeight and one.imageWidth:
+            outlines.sizes[picture] = one.imageHeight, one.imageWidth
+        for shape in one.shapes:
+            ring = _labelme_ring(shape, path)
+            if ring is None:
+                others[shape.shape_type] += 1
+            else:
+                shapes.append(Shape(outlines.names.index(shape.label), (ring,)))
+    if missing:
+        outlines.notes.append(f"{missing} files of outlines name pictures that are not there")
+    outlines.notes += [
+        f"{n} shapes of the kind {kind!r:.30} enclose nothing and were left out" for kind, n in others.items()
+    ]
+    return outlines
+
+
+def _labelme_ring(shape: _LabelMeShape, path: Path) -> NDArray[np.float64] | None:
+    points = shape.points
+    if not isinstance(points, list) or any(not isinstance(p, list) or len(p) != 2 for p in points):
+        raise InputError(f"{path} has points {str(points)[:60]}, expected a list of [x, y]")
+    ring = _ring([number for point in points for number in point], path)
+    if shape.shape_type == "rectangle" and len(ring) == 2:
+        (a, b), (c, d) = ring
+        return np.array([(a, b), (c, b), (c, d), (a, d)])
+    if shape.shape_type == "circle" and len(ring) == 2:
+        angles = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+        radius = float(np.hypot(*(ring[1] - ring[0])))
+        return np.asarray(ring[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    return ring if shape.shape_type == "polygon" and len(ring) > 2 else None
+
+
+def _yolo_files(
+    files: Mapping[PurePath, Path], pictures: Sequence[PurePath]
+) -> dict[PurePath, tuple[PurePath, list[list[float]]]]:
+    """Picture: (its file of lines, the numbers of each), for .txt files of a picture's name that hold only numbers."""
+    of_stem: dict[str, list[PurePath]] = defaultdict(list)
+    for picture in pictures:
+        of_stem[picture.stem].append(picture)
+    found = {}
+    for name, path in files.items():
+        if path.suffix.lower() != ".txt" or name.stem not in of_stem:
+            continue
+        candidates = [p for p in of_stem[name.stem] if part_of(p) == part_of(name)]
+        lines = _numbers(path)
+        if len(candidates) == 1 and lines is not None:
+            found[candidates[0]] = name, lines
+    return found
+
+
+def _numbers(path: Path) -> list[list[float]] | None:
+    """The numbers of each line, None where anything else is in the file."""
+    try:
+        if path.stat().st_size > LARGEST_TEXT:
+            return None
+        rows = [
+            [float(word) for word in line.split()]
+            for line in path.read_text("utf-8").splitlines()
+            if line.strip()
+        ]
+    except (OSError, ValueError):
+        return None
+    return (
+        rows
+        if all(len(row) >= 5 and row[0] == int(row[0]) >= 0 for row in rows if np.isfinite(row).all())
+        else None
+    )
+
+
+def _from_yolo(
+    lines: Mapping[PurePath, tuple[PurePath, list[list[float]]]], files: Mapping[PurePath, Path]
+) -> Outlines:  # fmt: skip
+    folder = next(iter(lines.values()))[0].parent
+    outlines = Outlines(f"the outlines in {folder}/*.txt", [])
+    boxes = 0
+    highest = 0
+    for picture, (name, rows) in lines.items():
+        shapes = outlines.shapes.setdefault(picture, [])
+        for row in rows:
+            if not np.isfinite(row).all() or not all(-1 <= number <= 2 for number in row[1:]):
+                raise InputError(f"{files[name]} has numbers beyond the picture, expected shares from 0 to 1")
+            if len(row) == 5:
+                boxes += 1
+                continue
+            if len(row) % 2 == 0 or row[0] > 10_000:
+                raise InputError(
+                    f"{files[name]} has a line of {len(row)} numbers, expected a class and pairs of x and y"
+                )
+            shapes.append(Shape(int(row[0]), (np.array(row[1:]).reshape(-1, 2),), scaled=True))
+            highest = max(highest, int(row[0]))
+    if boxes and not any(outlines.shapes.values()):
+        raise InputError(
+            f"{folder}/*.txt hold boxes (five numbers a line), and segmentation needs outlines; draw these first"
+        )
+    if boxes:
+        outlines.notes.append(f"{boxes} objects have no outline, only a box, and were left out")
+    outlines.names = _yolo_names(files)
+    if len(outlines.names) <= highest:
+        if outlines.names:
+            outlines.notes.append(
+                f"{len(outlines.names)} names are listed, and the outlines have classes up to {highest}"
+            )
+        outlines.names += [f"class {i}" for i in range(len(outlines.names), highest + 1)]
+    return outlines
+
+
+def _yolo_names(files: Mapping[PurePath, Path]) -> list[str]:
+    """The classes that data.yaml, obj.names or classes.txt beside the outlines list."""
+    for name, path in sorted(files.items(), key=lambda one: len(one[0].parts)):
+        if name.suffix.lower() not in (".yaml", ".yml", ".names") and name.name != "classes.txt":
+            continue
+        try:
+            if path.stat().st_size > 2**20:
+                continue
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        rows = [line.strip() for line in text.splitlines() if line.strip()]
+        if name.suffix.lower() in (".yaml", ".yml"):
+            rows = _names_of_yaml(text)
+        if (
+            rows
+            and all(row.isprintable() and len(row) <= 200 for row in rows)
+            and len(set(rows)) == len(rows)
+        ):
+            return rows
+    return []
+
+
+def _names_of_yaml(text: str) -> list[str]:
+    """What stands under `names:`, as a list in brackets, lines with a dash, or lines with a number; [] for anything
+    else: the rest of YAML is none of ours."""
+    head = re.search(r"^names:[ \t]*(.*)$", text, re.MULTILINE)
+    if head is None:
+        return []
+    if head[1].startswith(("[", "{")):
+        end = text.find("]" if head[1][0] == "[" else "}", head.start(1))
+        parts = text[head.start(1) + 1 : end].split(",") if end > 0 else []
+        return [re.sub(r"^\s*\d+\s*:", "", part).strip().strip("'\"") for part in parts if part.strip()]
+    rows = []
+    for line in text[head.end() :].splitlines()[1:]:
+        row = re.fullmatch(r"\s*(?:-|\d+\s*:)\s*(.+?)\s*(?:#.*)?", line)
+        if row is None:
+            break
+        rows.append(row[1].strip("'\""))
+    return rows
