@@ -227,6 +227,25 @@ def test_the_machine_decides_on_encoder_batch_and_crop():
     assert "of memory" in tight.reasons["batch_size"]
 
 
+def test_small_things_need_no_coarse_stage():
+    assert planned(print_of(VESSEL)).model_options == {"encoder_depth": 4}
+    large = planned(print_of(PERSON))
+    assert large.model_options == {}
+    assert "stride of 32" in large.reasons["model_options"]
+
+
+def test_precision_and_learning_rate_follow_machine_and_weights():
+    assert planned(print_of(PERSON)).precision == "float32"
+    assert planned(print_of(PERSON), Machine(bfloat16=True)).precision == "bfloat16"
+    settled = {"pictures": 40, "held_out": 8}
+    random, fetched = (
+        plan(print_of(PERSON), {"data": "mine"}, Machine(), **settled, weights=w) for w in (None, "imagenet")
+    )
+    assert (random.peak_lr, random.weights) == (2e-3, None)
+    assert (fetched.peak_lr, fetched.weights) == (1e-3, "imagenet")
+    assert planned(print_of(PERSON), weights=None).peak_lr == 2e-3
+
+
 def test_options_override_single_decisions_and_reasons_say_so():
     free = planned(print_of(VESSEL, side=1500))
     asked = planned(print_of(VESSEL, side=1500), batch_size=2, augment={"colour": 0.1}, peak_lr=3e-4, seed=7)
@@ -285,7 +304,7 @@ three = st.tuples(*[st.integers(1, 20000)] * 3)
         st.none() | st.just((100.0, 4000.0)), st.booleans(), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),
         st.booleans(), st.lists(measures, max_size=5).map(tuple),
     ),
-    machine=st.builds(Machine, st.booleans(), st.integers(1, 128), st.integers(0, 1 << 40)),
+    machine=st.builds(Machine, st.booleans(), st.integers(1, 128), st.integers(0, 1 << 40), st.booleans()),
     pictures=st.integers(1, 10**5), held_out=st.integers(1, 10**4), steps=st.none() | st.integers(1, 10**6),
 )  # fmt: skip
 def test_every_plan_is_a_configuration_that_is_valid_and_says_why(

@@ -113,7 +113,7 @@ def examine(
         ids, places, occurrences = np.unique(labels, return_index=True, return_counts=True)
         if picture is not None and id(pair) in learned:
             counted = dict(zip(ids.tolist(), occurrences.tolist(), strict=True))
-            measuring.add(own_values(pair, picture), labels, counted)
+            measuring.add(picture, labels, counted)
         for one, place, count in zip(ids.tolist(), places.tolist(), occurrences.tolist(), strict=True):
             counts[one] += count
             row, column = divmod(place, labels.shape[1])
@@ -144,24 +144,9 @@ def measure(data: DataSet, most: int = 64) -> Fingerprint:
     measuring = Measuring(data.classes, 255, len(pairs))
     for pair in pairs:
         with suppress(ImageError, InputError):
-            picture, labels = pair.read_image(), pair.read_ids()
-            measuring.add(own_values(pair, picture), labels if data.map_ids is None else data.map_ids(labels))
+            labels = pair.read_ids()
+            measuring.add(pair.read_unscaled(), labels if data.map_ids is None else data.map_ids(labels))
     return measuring.done()
-
-
-def own_values(pair: Pair, picture: NDArray[np.uint8]) -> NDArray[Any]:
-    """The values in a picture's file, where they have more than 8 bits; else the picture as it was read."""
-    if pair.picture is not None or pair.image is None:
-        return picture
-    with suppress(OSError, ImageError, ValueError):
-        if pair.image.suffix.lower() != ".npy":
-            with Image.open(pair.image) as opened:
-                if not opened.mode.startswith(("I", "F")):
-                    return picture
-        values = read_values(pair.image)[0]
-        if values.dtype.itemsize > 1 and values.shape[:2] == picture.shape[:2]:
-            return values
-    return picture
 
 
 def _pixels_of_regions(codes: NDArray[Any], classes: LabelSet) -> dict[int, int]:
@@ -170,7 +155,7 @@ def _pixels_of_regions(codes: NDArray[Any], classes: LabelSet) -> dict[int, int]
     return dict(zip(classes.ids, found, strict=True))
 
 
-def _examine_picture(pair: Pair, report: Report) -> NDArray[np.uint8] | None:
+def _examine_picture(pair: Pair, report: Report) -> NDArray[Any] | None:
     if pair.image is None:
         message = f"{pair.name} ({pair.split}) has a label map but no picture"
         report.findings.append(
@@ -178,7 +163,7 @@ def _examine_picture(pair: Pair, report: Report) -> NDArray[np.uint8] | None:
         )
         return None
     try:
-        picture = pair.read_image()
+        picture = pair.read_unscaled()
         if pair.picture is not None:
             return picture
         with Image.open(pair.image) as opened:

@@ -29,6 +29,9 @@ THIN = 3.0
 SMALL = 12.0
 """The same for the size of things: sixteen of their pixels become one of the network's coarser features."""
 
+SHALLOW = 64.0
+"""The size of things, in pixels, up to which the encoder's last stage is left out."""
+
 LARGE = 512
 """Shorter side to which large pictures of large things are shrunk, in pixels."""
 
@@ -47,11 +50,13 @@ AS_ASKED = "as asked for"
 
 @dataclass(frozen=True)
 class Machine:
-    """What a plan knows of the machine. memory: bytes, of the GPU or else of all, 0 where the system does not say."""
+    """What a plan knows of the machine. memory: bytes, of the GPU or else of all, 0 where the system does not say;
+    bfloat16: it multiplies in bfloat16."""
 
     gpu: bool = False
     cores: int = 1
     memory: int = 0
+    bfloat16: bool = False
 
 
 def plan(
@@ -63,22 +68,24 @@ def plan(
     held_out: int,
     steps: int | None = None,
     because: str = "",
+    weights: str | None = "auto",
 ) -> TrainConfig:
     """The configuration of a run, with a reason for each decision in `reasons`.
 
     given: fields of TrainConfig that somebody asked for, which stay; of `augment` each key by itself; "crop", the side
     of crops at the pictures' own size, is one besides. pictures, held_out: how many there are to learn from and to
-    validate on. steps, because: how many steps a budget allows, and the sentence that says so.
+    validate on. steps, because: how many steps a budget allows, and the sentence that says so. weights: those of the
+    encoder that were found, where that is known.
 
     Raises InputError for values out of range, and for options that contradict each other.
     """
-    return _Planning(fingerprint, given, machine, pictures, held_out, steps, because).config()
+    return _Planning(fingerprint, given, machine, pictures, held_out, steps, because, weights).config()
 
 
 class _Planning:
     def __init__(
         self, fingerprint: Fingerprint, given: Mapping[str, Any], machine: Machine, pictures: int, held_out: int,
-        steps: int | None, because: str,
+        steps: int | None, because: str, weights: str | None,
     ) -> None:  # fmt: skip
         self.print, self.machine = fingerprint, machine
         self.given = dict(given)
@@ -93,7 +100,7 @@ class _Planning:
             self.given["image_size"] = 0
             self.augment_given.setdefault("crop_hw", [self.crop_asked, self.crop_asked])
         self.pictures, self.held_out = pictures, held_out
-        self.steps, self.because = steps, because
+        self.steps, self.because, self.weights = steps, because, weights
         self.values: dict[str, Any] = {}
         self.augment: dict[str, Any] = {}
         self.reasons: dict[str, str] = {}
@@ -101,6 +108,7 @@ class _Planning:
     def config(self) -> TrainConfig:
         self.network()
         self.scale()
+        self.depth()
         self.crop()
         self.batch()
         self.sampling()
@@ -140,7 +148,17 @@ class _Planning:
                 "resnet18", "there is no GPU, and deeper ones take half as long again"
             )  # fmt: skip
             self.decide("encoder", encoder, why)
-        self.decide("weights", "auto", "ImageNet's if they can be had, else random ones")
+        if self.given.get("weights", "auto") == "auto":
+            self.given.pop("weights", None)
+        why = "ImageNet's if they can be had, else random ones"
+        if self.weights != "auto":
+            why = "those of ImageNet" if self.weights else "random ones, as ImageNet's could not be fetched"
+        self.decide("weights", self.weights, why)
+        precise = "its sums stay in float32, and a step takes less time"
+        if self.machine.bfloat16:
+            self.decide("precision", "bfloat16", f"this machine multiplies in it: {precise}")
+        else:
+            self.decide("precision", "float32", "this machine does not multiply in bfloat16")
 
     def scale(self) -> None:
         """The working scale: the pictures' own size, but for large ones of nothing small."""
@@ -189,15 +207,30 @@ class _Planning:
                 "pictures at their own size"
             )
 
+    @property
+    def largest(self) -> float | None:
+        """The size of the largest things as the network sees them, in pixels. Of what is long and thin, ten widths: the
+        network need not see it from end to end."""
+        sizes = [min(c.large_px, 10 * (c.width_px or c.large_px)) for c in self.print.objects if c.large_px]
+        return max(sizes) * self.shrinking if sizes else None
+
+    def depth(self) -> None:
+        largest = self.largest
+        if self.values["model"] != "unet" or self.values.get("encoder") is None:
+            return
+        if largest is not None and largest <= SHALLOW:
+            why = f"things are at most {largest:.0f} px: a stride of 16 sees them whole, and steps take less time"
+            self.decide("model_options", {"encoder_depth": 4}, why)
+        else:
+            self.decide("model_options", {}, "an encoder's usual stride of 32, for things of many sizes")
+
     def crop(self) -> None:
         least, most = (256, 512) if self.machine.gpu else (128, 192)
-        # Of what is long and thin, ten widths: the network need not see it from end to end
-        sizes = [min(c.large_px, 10 * (c.width_px or c.large_px)) for c in self.print.objects if c.large_px]
-        largest = max(sizes, default=0.0) * self.shrinking
-        wanted = 4 * largest if sizes else float(most)
+        largest = self.largest
+        wanted = float(most) if largest is None else 4 * largest
         side = _multiple(min(max(wanted, least), most))
         why = f"as much as is usual {'on a GPU' if self.machine.gpu else 'without a GPU'}"
-        if wanted < most:
+        if largest is not None and wanted < most:
             why = f"four times the size of the largest things, {largest:.0f} px, and at least {least}"
         shown = self.values["image_size"] or self.print.shorter_side[1]
         if 0 < shown < side:
@@ -300,7 +333,10 @@ class _Planning:
 
     def optimiser(self) -> None:
         steps = self.total
-        self.decide("peak_lr", 1e-3, "AdamW's usual one; --find-lr looks for a better one")
+        if self.values["weights"] is None:
+            self.decide("peak_lr", 2e-3, "an encoder without weights has far to go")
+        else:
+            self.decide("peak_lr", 1e-3, "AdamW's usual one; --find-lr looks for a better one")
         self.decide("schedule", "poly", "half a cosine wave gave 0.01 less")
         warm = min(steps // 20, max(0, steps - 1))
         self.decide("warmup_steps", warm, "a twentieth of the steps")

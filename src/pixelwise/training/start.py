@@ -125,16 +125,26 @@ def _planned(
     fingerprint = measure(data) if report is None else report.fingerprint
     training, held_out, _ = divided(data, asked.split_at)
 
-    def plan_for(steps: int | None = None, because: str = "") -> TrainConfig:
+    def plan_for(steps: int | None = None, because: str = "", weights: str | None = "auto") -> TrainConfig:
         count = {"pictures": len(training), "held_out": len(held_out)}
-        config = plan(fingerprint, wanted, machine, **count, steps=steps, because=because)
+        config = plan(fingerprint, wanted, machine, **count, steps=steps, because=because, weights=weights)
         if data.value_range is None or "value_range" in wanted:
             return config
         reasons = {**config.reasons, "value_range": "as pixelwise.json says"}
         return config.replace(value_range=data.value_range, reasons=reasons)
 
     experiment = experiment_of(plan_for(), data, check=check, report=report, say=say)
-    return experiment if budget is None else _within(experiment, budget, plan_for)
+    found = experiment.config.weights
+    experiment = _with(experiment, plan_for(weights=found))
+    if budget is None:
+        return experiment
+    return _within(experiment, budget, lambda steps, why: plan_for(steps, why, found))
+
+
+def _with(experiment: Experiment, config: TrainConfig) -> Experiment:
+    """The experiment with another configuration, but for what it settled itself."""
+    settled = {name: getattr(experiment.config, name) for name in SETTLED}
+    return dataclasses.replace(experiment, config=config.replace(**settled))
 
 
 def _within(
@@ -155,9 +165,7 @@ def _within(
         broadcast_object_list(measured)  # all processes take the steps of the first
     steps = steps_within(budget, *measured)
     because = f"what {duration(budget)} allow: a step took {measured[0]:.2g} s here, a validation {measured[1]:.2g} s"
-    found = config_for(steps, because)
-    settled = {name: getattr(config, name) for name in SETTLED}
-    return dataclasses.replace(experiment, config=found.replace(**settled), cost=cost)
+    return dataclasses.replace(_with(experiment, config_for(steps, because)), cost=cost)
 
 
 def _set(config: TrainConfig, steps: int, because: str) -> TrainConfig:
@@ -170,14 +178,17 @@ def _set(config: TrainConfig, steps: int, because: str) -> TrainConfig:
 
 def machine_here() -> Machine:
     """This machine, for a plan."""
+    import torch
+
     from pixelwise.training.loop import process_state
 
     device = process_state().device
     if device.type == "cuda":
-        import torch
-
-        return Machine(True, os.cpu_count() or 1, torch.cuda.get_device_properties(device).total_memory)
-    return Machine(device.type != "cpu", os.cpu_count() or 1, memory_here())
+        memory = torch.cuda.get_device_properties(device).total_memory
+        return Machine(True, os.cpu_count() or 1, memory, torch.cuda.is_bf16_supported())
+    known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    bfloat16 = device.type == "cpu" and any(ask is not None and ask() for ask in known)
+    return Machine(device.type != "cpu", os.cpu_count() or 1, memory_here(), bfloat16)
 
 
 def changed(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
