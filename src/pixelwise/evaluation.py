@@ -22,7 +22,7 @@ from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.labels import LabelSet
-from pixelwise.metrics import ConfusionMatrix
+from pixelwise.metrics import ConfusionMatrix, RegionScores
 from pixelwise.robustness import Counts, Robustness
 from pixelwise.segmentation import Segmentation
 from pixelwise.segmenter import Segmenter
@@ -118,8 +118,9 @@ class Evaluation:
     """Scores of one model on one data set. confusion: counts, by picture too; card: the model's; samples: as they
     were scored; mean_over: classes whose mean IoU is wanted beside that of all; answered: the share of the labelled
     pixels that got an answer, 1 without a min_confidence. The others are left out of every count. robustness: the same
-    of corrupted pictures, None where that was not asked for. part: which pictures of the data those are, in words.
-    order: the labels' number of each of the model's classes, None where both have the same."""
+    of corrupted pictures, None where that was not asked for. regions: of a model and labels whose classes overlap the
+    scores of each region, whatever the others are; None where a pixel has one class. part: which pictures of the data
+    those are, in words. order: the labels' number of each of the model's classes, None where both have the same."""
 
     confusion: ConfusionMatrix
     classes: LabelSet
@@ -130,6 +131,7 @@ class Evaluation:
     mean_over: tuple[str, ...] = ()
     answered: float = 1.0
     robustness: Robustness | None = None
+    regions: RegionScores | None = None
     part: str = ""
     order: NDArray[np.int64] | None = field(default=None, repr=False)
 
@@ -182,7 +184,11 @@ class Evaluation:
             "published": [asdict(score) for score in self.card.scores],
             "confusion_matrix": confusion.matrix.tolist(),
             **({"corrupted": self._corrupted(self.robustness)} if self.robustness else {}),
+            **({} if self.regions is None else self._of_regions(self.regions)),
         }
+
+    def _of_regions(self, regions: RegionScores) -> dict[str, Any]:
+        return {"regions": regions.to_dict(), "mean_dice_of_regions": _plain(regions.mean_dice())}
 
     def _corrupted(self, robustness: Robustness) -> dict[str, Any]:
         names = [self.classes.names[i] for i in robustness.classes]
@@ -215,9 +221,10 @@ def evaluate(
     model's own. They must be the model's, in any order; where one of the two only numbers them ("class 0", "class 1"),
     or by_place says that it is meant, as many will do, and each counts as the one in its place. options: how to
     segment, in place of the protocol's; what they change is said with the scores. Of a model whose regions overlap the
-    label map is scored that their order makes, which the protocol then says. data, part: what is scored, in words, to
-    be said with the scores. mean_over: see `Evaluation`. progress: wraps the samples, to draw a bar. look: is shown
-    what is scored (`Look`), such as `report.gallery.Gallery.look`.
+    label map is scored that their order makes, which the protocol then says, and where the samples have codes each
+    region too (`Evaluation.regions`). data, part: what is scored, in words, to be said with the scores. mean_over: see
+    `Evaluation`. progress: wraps the samples, to draw a bar. look: is shown what is scored (`Look`), such as
+    `report.gallery.Gallery.look`.
 
     corrupt: also score each picture corrupted by these, such as "all" or "fog,jpeg:3" (`corruptions.parse`): mean IoU
     (of the classes of mean_over, else of those that the labels hold, the same for every corruption), what share of that
@@ -241,11 +248,15 @@ def evaluate(
         rule = replace(rule, says=f"{rule.says}; {AS_A_MAP}")
     void, doubts = ignore_index(classes), rule.options.min_confidence > 0
     clean = Counts(classes.num_classes, void, by_picture=True, calibrated=bool(wanted))
+    regions = RegionScores(classes.names[1:])
+    places = _places(order, classes) if segmenter.card.outputs == "regions" else None
     corrupted = {key: Counts(classes.num_classes, void, by_picture=False, calibrated=True) for key in wanted}
 
     def count(counts: Counts, sample: Sample) -> None:
         calibrated = counts.calibration is not None
         answer, given, target = _answered(rule, segmenter, sample, classes, order, confidence=calibrated)
+        if answer.codes is not None and sample.codes is not None and counts is clean:
+            regions.update(answer.codes, _at(sample.codes, answer.codes.shape), sample.name, places)
         doubtful = (given == void) & (target != void) if doubts else None
         counts.add(given, target, answer.confidence, sample.name, doubtful=doubtful)
         if look is not None and counts is clean:
@@ -270,6 +281,7 @@ def evaluate(
         mean_over,
         clean.answered,
         Robustness(clean, corrupted, of, seed, doubts) if wanted else None,
+        regions if regions.pictures else None,
         part,
         order,
     )
@@ -303,6 +315,30 @@ def _order(segmenter: Segmenter, classes: LabelSet, by_place: bool) -> NDArray[n
         f"{model} knows other classes than the labels have: its class {first} is {own[first]!r}, theirs "
         f"{theirs[first]!r}; choose a model made for them, or say --by-place (by_place=True) if those mean the same"
     )
+
+
+def _places(order: NDArray[np.int64] | None, classes: LabelSet) -> list[int] | None:
+    """The number among the labels' regions of each of the model's, by those of their classes; None for the same."""
+    if order is None:
+        return None
+    places = [int(order[i]) - 1 for i in range(1, classes.num_classes)]
+    if -1 in places:
+        raise InputError(
+            f"the first class is what no region covers, and that is {classes.names[0]!r} in the labels and another in "
+            "the model; name the labels' classes in the model's order"
+        )
+    return places
+
+
+def _at(codes: NDArray[Any], size_hw: tuple[int, ...]) -> NDArray[Any]:
+    """The codes at the size where a protocol scores, by the nearest neighbour."""
+    if codes.shape == size_hw:
+        return codes
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size_hw, codes.shape, strict=True)
+    )
+    nearest: NDArray[Any] = codes[rows][:, columns]
+    return nearest
 
 
 def _answered(

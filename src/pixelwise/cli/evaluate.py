@@ -23,8 +23,9 @@ from pixelwise.weights.card import TRAINED_HERE, Card
 
 
 def run(
-    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, protocol: str,
-    change: Change, mean_over: list[str], by_place: bool, corrupt: str | None, seed: int, out: Path | None, json: bool,
+    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, device: str | None,
+    protocol: str, change: Change, mean_over: list[str], by_place: bool, corrupt: str | None, seed: int,
+    out: Path | None, json: bool,
     overwrite: bool,
 ) -> None:  # fmt: skip
     """Evaluate, print, and write the report folder if one is asked for."""
@@ -37,7 +38,7 @@ def run(
     for path in files:
         check_writable(path, overwrite=overwrite)
     with nullcontext() if out is None else held(out / LOCK, str(out)):
-        segmenter = Segmenter(model, engine=engine)
+        segmenter = Segmenter(model, engine=engine, device=device)
         samples, part, hint = scored(opened, split, segmenter.card)
         if hint:
             note(hint)

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from pixelwise.codes import highest
 from pixelwise.datasets.folder import region_pairs
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
 from pixelwise.datasets.manifest import Manifest, read_manifest
@@ -67,8 +69,6 @@ class DataSet:
         """The samples of one split; see `open_samples`. Raises InputError for a split that it has not, and for pairs
         that lack a file."""
         split, chosen = choose_split(self.pairs, split, border)
-        if self.regions:
-            raise InputError(f"the classes of {self.root} overlap, and only label maps can be used here")
         for pair in chosen:
             if pair.image is None or pair.mask is None:
                 missing = "picture" if pair.image is None else "label map"
@@ -150,6 +150,17 @@ class PairSamples:
     def names(self) -> list[str]:
         return [pair.name for pair in self.pairs]
 
+    def shorter_sides(self, most: int = 100) -> list[int]:
+        """Of about so many of the pictures, in pixels."""
+        sides = []
+        for pair in self.pairs[:: max(1, len(self.pairs) // most)]:
+            if pair.picture is not None:
+                sides.append(min(pair.read_image().shape[:2]))
+            elif pair.image is not None:
+                with Image.open(pair.image) as opened:
+                    sides.append(min(opened.size))
+        return sides
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -158,9 +169,10 @@ class PairSamples:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        return to_sample(
-            pair.read_image(self.value_range), pair.read_ids(), self.classes, pair.name, pair.place
-        )
+        image, ids = pair.read_image(self.value_range), pair.read_ids()
+        if not pair.regions:
+            return to_sample(image, ids, self.classes, pair.name, pair.place)
+        return replace(to_sample(image, highest(ids, pair.regions), None, pair.name, pair.place), codes=ids)
 
 
 def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:
@@ -223,6 +235,19 @@ def choose_split(
     whole = [pair for pair in pairs if pair.split in ("all", "train")]
     wanted = set(split_by_name((pair.name for pair in whole), border)[split == "val"])
     return split, [pair for pair in whole if pair.name in wanted]
+
+
+def learned_from(pairs: Sequence[Pair], border: float | None = None) -> set[int]:
+    """The identities (`id`) of the pairs that are there to learn from: those of the split train less what is held back
+    of it; all where there is none, or nothing to divide."""
+    try:
+        training = choose_split(pairs, "train", border)[1]
+        if not any(pair.split == "val" for pair in pairs):
+            kept = {pair.name for pair in choose_split(pairs, "val", border)[1]}
+            training = [pair for pair in training if pair.name not in kept]
+    except (UnknownNameError, InputError):
+        training = list(pairs)
+    return {id(pair) for pair in training}
 
 
 def split_by_name(names: Iterable[str], border: float | None = None) -> tuple[list[str], list[str]]:

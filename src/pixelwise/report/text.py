@@ -34,6 +34,8 @@ def table(evaluation: Evaluation) -> str:
         if row["iou"] is not None
     ]
     lines = lined("class", ("IoU", "Dice", "precision", "recall", "of pixels"), rows)
+    if evaluation.regions is not None:
+        lines = [*evaluation.regions.lines(), "", "as the label map that their order makes:", *lines]
     return "\n".join([*lines, "", *sentences(evaluation, scores), *_corrupted(evaluation)])
 
 

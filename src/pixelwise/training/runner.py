@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from pixelwise import terminal
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.saving import header, save
 from pixelwise.errors import InputError, OutputError
-from pixelwise.evaluation import Evaluation, evaluate
+from pixelwise.evaluation import PROTOCOLS, Evaluation, evaluate
 from pixelwise.export.embed import count_multiply_adds, embed
 from pixelwise.files import LOCK, check_writable, held, writing
 from pixelwise.report import write_report
@@ -22,8 +23,10 @@ from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment, Say
 from pixelwise.training.loop import fit, process_state, refuse_large_batch
+from pixelwise.training.optimize import learning_rate
 from pixelwise.training.probes import estimate
 from pixelwise.training.progress import duration, read_metrics
+from pixelwise.training.state import Standing, standing
 from pixelwise.training.validation import Validation
 from pixelwise.weights.card import Card, Score
 from pixelwise.weights.origin import origin_of
@@ -74,12 +77,24 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
 
     refuse_large_batch(config, len(experiment.training), state.num_processes)
     steps = config.total_steps(len(experiment.training), state.num_processes)
-    cost = estimate(experiment.network, experiment.training, experiment.augment, experiment.loss_of, config)
-    tell(
+    export = (
+        export or (out / "model.onnx").exists()
+    )  # that of a shorter run would say otherwise than the weights
+    before = standing(out)
+    left = max(0, steps - before.step) if before else steps
+    if before is not None and state.is_main_process:
+        tell(goes_on(before, steps, config))
+    has = (
         f"{card.labels.num_classes} classes, {len(experiment.training)} pictures to learn from, "
-        f"{len(experiment.held_out)} to validate on; {steps} steps of about {cost.seconds:.2g} s, "
-        f"{duration(steps * cost.seconds)} in all; memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
+        f"{len(experiment.held_out)} to validate on"
     )
+    if left:
+        cost = experiment.cost or estimate(
+            experiment.network, experiment.training, experiment.augment, experiment.loss_of, config
+        )
+        has += f"; {left} steps of about {cost.seconds:.2g} s, {duration(left * cost.seconds)} in all; "
+        has += f"memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
+    tell(has)
     trained = fit(
         experiment.network, experiment.training, experiment.augment, experiment.loss_of, config, out, validate,
         header(experiment.network, card),
@@ -96,7 +111,8 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
         multiply_adds_hw=(side, side),
         notes=(
             *card.notes,
-            f"Trained for {steps} steps; the configuration is in config.json beside the weights.",
+            f"Trained for {steps} steps, and kept as it was at the best {validate.metric} on the held-out pictures; "
+            "the configuration is in config.json beside the weights.",
         ),
     )
     data = f"{card.name}, {len(experiment.held_out)} held-out pictures"
@@ -126,9 +142,42 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     return card
 
 
+def goes_on(before: Standing, steps: int, config: TrainConfig) -> str:
+    """What is said of a run that is gone on with: how far it is, and where that changes, what it does from here."""
+    if steps == before.steps:
+        return f"going on after step {before.step} of {steps}"
+    if before.step >= steps:
+        return f"the run has done {before.step} steps and ends here"
+    now = learning_rate(before.step, steps, config)
+    last = learning_rate(max(before.step - 1, 0), before.steps, before.config)
+    return (
+        f"going on after step {before.step} of a run of {before.steps} steps, now to {steps}: from here on the "
+        f"learning rate is that of a run of {steps} steps, {now:.1e} (it was {last:.1e})"
+    )
+
+
+def kept(out: Path, *, export: bool) -> str:
+    """What there is of a run that was stopped, and how to go on with it, as part of a sentence."""
+    there = standing(out)
+    if there is None:
+        return "nothing is kept yet: begin again with the same command"
+    total = there.steps_of(TrainConfig.from_json(out / "config.json"))
+    steps = f"all {total} steps" if there.step >= total else f"{there.step} of {total} steps"
+    best = ", and the best weights so far, which --model opens" if (out / "best.pt").exists() else ""
+    command = f"pixelwise train --out {shlex.quote(str(out))} --resume{' --export' if export else ''}"
+    return f"{steps} are kept in {out}{best}; go on with: {command}"
+
+
 def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
     """The figures that belong on a card."""
     says = evaluation.protocol.says
+    if evaluation.regions is not None:
+        protocol = PROTOCOLS[evaluation.protocol.name].says + "; each region against all that is not it"
+        dice = evaluation.regions.dice()
+        return (
+            Score("mean Dice", evaluation.regions.mean_dice(), data, protocol, "measured here"),
+            *(Score(f"Dice of {name}", dice[name], data, protocol, "measured here") for name in dice),
+        )
     return (
         Score("mean IoU", evaluation.confusion.mean_iou(), data, says, MEASURED_HERE),
         Score("pixel accuracy", evaluation.confusion.pixel_accuracy(), data, says, MEASURED_HERE),
