@@ -382,7 +382,7 @@ def test_no_name_makes_markup_and_nothing_is_asked_of_anybody(colors_model, tmp_
 
 def test_thumbnails_are_small_and_as_many_as_is_said(vessels, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_THUMBNAILS", 4)
-    monkeypatch.setattr("pixelwise.report.page.MOST_THUMBNAILS", 4)
+    monkeypatch.setattr("pixelwise.report.shown.MOST_THUMBNAILS", 4)
     samples = two_classes(7)
     order = [3, 0, 6, 1, 5, 2, 4]
     page = reported(vessels, [samples[i] for i in order], tmp_path)
