@@ -40,7 +40,8 @@ class DataSet:
     """A data set on disk, opened once: the pairs of all of its splits, of which nothing is read yet.
 
     classes: what the ids mean; None where neither a pixelwise.json, nor the layout, nor a classes.txt says. map_ids:
-    changes the files' ids (h, w) before anything else sees them. manifest: what pixelwise.json says.
+    changes the files' ids (h, w) before anything else sees them. manifest: what pixelwise.json says. layout: the key of
+    `layouts.LAYOUTS` as which it was read.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class DataSet:
     classes: LabelSet | None = None
     map_ids: MapIds | None = None
     manifest: Manifest | None = None
+    layout: str = "folder"
 
     @property
     def regions(self) -> bool:
@@ -98,10 +100,12 @@ def open_data(
         layout = "folder" if manifest is not None else detect(root)
     pairs = find_pairs(root, layout)
     if manifest is None:
-        return DataSet(root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids)
+        return DataSet(
+            root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids, None, layout
+        )
     if map_ids is None and manifest.map_ids is not None:
         map_ids = parse_map(manifest.map_ids)
-    return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest)
+    return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest, layout)
 
 
 def open_samples(
