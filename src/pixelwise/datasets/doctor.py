@@ -153,7 +153,7 @@ class Mends:
     def __init__(self, data: DataSet) -> None:
         self.root, self.own = data.root, data.layout == "folder" and not data.regions
         """own: a folder of one's own, which `pixelwise init` and `check --fix` know."""
-        self.in_place = shlex.join(["pixelwise", "check", str(self.root), "--fix"])
+        self.in_place = f"`{shlex.join(['pixelwise', 'check', str(self.root), '--fix'])}`"
         if not self.own:
             self.in_place = "save it as PNG of mode L or P"
 
@@ -168,7 +168,7 @@ class Mends:
     def change(self, changes: str) -> str:
         """Other ids, for this command and those that follow."""
         command = shlex.join(["pixelwise", "check", str(self.root), "--map-ids", changes])
-        return f"{command} (and so for train and evaluate)"
+        return f"`{command}`, and the same option for train and evaluate"
 
 
 def _names_differ(pairs: Sequence[Pair], mends: Mends) -> list[Finding]:
@@ -255,8 +255,8 @@ def _small_validation(pairs: Sequence[Pair]) -> Iterator[Finding]:
     if count < FEW:
         pictures = "1 picture" if count == 1 else f"{count} pictures"
         message = (
-            f"{pictures} to validate on: each is {1 / count:.0%} of the score, so a difference of a few percent between "
-            "two models says nothing"
+            f"{pictures} to validate on: each is {1 / count:.0%} of the score, so a difference of a few percent "
+            "between two models says nothing"
         )
         yield Finding(
             "small validation part", "warning", message, f"label more pictures, {FEW} or more for this part"

@@ -58,8 +58,8 @@ def parts(root: Path) -> list[tuple[str, Path, Path]]:
 
 
 def init_command(root: Path) -> str:
-    """The command that makes a data set of what is in a folder, beside it."""
-    return shlex.join(["pixelwise", "init", str(root), "--out", f"{root}_ready"])
+    """The command that makes a data set of what is in a folder, beside it, for a sentence."""
+    return f"`{shlex.join(['pixelwise', 'init', str(root), '--out', f'{root}_ready'])}`"
 
 
 def codes_of(files: Sequence[Path]) -> Ids:

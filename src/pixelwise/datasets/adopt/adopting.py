@@ -255,11 +255,9 @@ def _choices(found: Found, sources: Sequence[str | os.PathLike[str]], out: Path)
     pictures = _named_as_source(found, found.pictures)
     meant = _named_as_source(found, [*found.series[0].masks.values()]) if found.series else None
     if pictures is None or meant is None:
-        return (
-            f"{said}; name the pictures and the one that you mean: pixelwise init PICTURES LABELS --out {out}"
-        )
+        return f"{said}; name the pictures and the one that you mean: `pixelwise init PICTURES LABELS --out {out}`"
     command = shlex.join(["pixelwise", "init", pictures, meant, "--out", os.fspath(out)])
-    return f"{said}; name the pictures and the one that you mean, for the first: {command}"
+    return f"{said}; name the pictures and the one that you mean, for the first: `{command}`"
 
 
 def _named_as_source(found: Found, names: Sequence[PurePath]) -> str | None:
@@ -541,7 +539,7 @@ def _no_pairs(found: Found, left_out: Sequence[str]) -> str:
     said = f"; {left_out[0]}" if left_out else ""
     return (
         f"of {len(found.pictures)} pictures in {found.root} none has a label that can be read and has a name like it"
-        f"{said}; name label maps as their pictures, or name two folders: pixelwise init PICTURES LABELS --out DATA"
+        f"{said}; name label maps as their pictures, or name two folders: `pixelwise init PICTURES LABELS --out DATA`"
     )
 
 

@@ -87,7 +87,7 @@ def settle(census: Census, wishes: Wishes) -> Reading:
     if verdict.kind == "photographs":
         raise InputError(
             "what should be label maps has no areas of equal values, so these are photographs or probabilities; "
-            "name the folder of label maps: pixelwise init PICTURES LABELS --out DATA"
+            "name the folder of label maps: `pixelwise init PICTURES LABELS --out DATA`"
         )
     if verdict.kind == "one value":
         raise InputError(
