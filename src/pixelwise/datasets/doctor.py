@@ -101,10 +101,12 @@ def examine(
     digests: dict[str, list[Pair]] = defaultdict(list)
     modes: Counter[str] = Counter()
     census = Census()
+    unread = 0
     names_differ = _names_differ(pairs, mends)
     report.findings += names_differ
     for pair in progress(pairs):
         if names_differ and (pair.image is None or pair.mask is None):
+            unread += pair.mask is not None
             continue
         picture = _examine_picture(pair, report, mends)
         if picture is not None:
@@ -113,6 +115,7 @@ def examine(
             ].append(pair)
         labels = _examine_mask(pair, report, modes, mends)
         if labels is None:
+            unread += pair.mask is not None
             continue
         labels = labels if map_ids is None else map_ids(labels)
         if picture is not None and labels.shape != picture.shape[:2]:
@@ -139,8 +142,12 @@ def examine(
         )
     known = set(range(num_classes)) if num_classes is not None else set(classes.ids) if classes else None
     trouble = _no_ids(census, first_seen, known, ignore_id, mends)
+    if any(finding.kind == "object ids" for finding in trouble):  # which may need 16 bits elsewhere
+        report.findings = [finding for finding in report.findings if finding.kind != "16-bit label map"]
     report.findings += trouble
-    _examine_ids(report, counts, first_seen, known, ignore_id, classes, mends, stray=not trouble)
+    _examine_ids(
+        report, counts, first_seen, known, ignore_id, classes, mends, trusted=not trouble, whole=not unread
+    )
     report.findings.extend(_duplicates(digests))
     report.findings.extend(_colour_coded(modes, report, mends))
     report.findings.extend(_small_validation(pairs))
@@ -196,7 +203,7 @@ def _no_ids(
     verdict = census.verdict()
     levels = verdict.levels
     counting = [level for level in levels if level != ignore_id]
-    named = known is not None and set(levels) <= known | {ignore_id}
+    named = known is not None and len(counting) > 1 and set(counting) <= known
     if verdict.kind == "objects" and not named:
         message = (
             f"the label maps number objects, up to {max(counting)}, and do not say of which class they are"
@@ -204,7 +211,7 @@ def _no_ids(
         one = mends.change(f"1-{max(counting)}=1")
         fix = f"one class for all of them: {one}; or once and for all: {mends.anew('give each its class')}"
         return [_at(first_seen, counting[-1], "object ids", message, fix)]
-    if verdict.kind == "two values" and verdict.exact and not (named and len(counting) > 1):
+    if verdict.kind == "two values" and verdict.exact and not named:
         low, high = levels
         if high <= LARGEST_PLAIN_ID:
             return []
@@ -344,7 +351,7 @@ def _examine_mask(pair: Pair, report: Report, modes: Counter[str], mends: Mends)
             else mends.anew("save ids only, as PNG of mode L or P")
         )
         found("label map with alpha", "error", f"mode {mode} has an alpha channel", fix)
-        return None if mode != "LA" else values[..., 0]
+        return plainer(values)
     if values.ndim == 3 and (plain := plainer(values)) is not None:
         found(
             "grey label map as RGB",
@@ -394,12 +401,14 @@ def _examine_ids(
     classes: LabelSet | None,
     mends: Mends,
     *,
-    stray: bool,
+    trusted: bool,
+    whole: bool,
 ) -> None:
-    """stray: say which ids are of no class."""
+    """trusted: the numbers are ids, of which those of no class are said. whole: every label map was read, so that what
+    does not occur can be said too."""
     ids = sorted(i for i in counts if i != ignore_id)
     known = set(range(_classes_in(ids))) if known is None else known
-    for one in (i for i in ids if stray and i not in known):
+    for one in (i for i in ids if trusted and i not in known):
         file, pixel = first_seen[one]
         ignored = "" if ignore_id is None else f" or {ignore_id} to ignore"
         expected = f"expected {ranges(sorted(known))}{ignored}"
@@ -408,7 +417,7 @@ def _examine_ids(
         report.findings.append(Finding("stray id", "error", message, fix, file, pixel))
     report.pixels = {i: counts[i] for i in sorted(known)}
     total = sum(report.pixels.values())
-    for i, pixels in report.pixels.items() if stray else ():
+    for i, pixels in report.pixels.items() if trusted and whole else ():
         name = f"class {i}" + (f" ({classes.names[classes.ids.index(i)]})" if classes else "")
         if pixels == 0:
             message = f"{name} never occurs"

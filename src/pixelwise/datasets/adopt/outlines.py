@@ -205,9 +205,10 @@ def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outli
         dict.fromkeys(c.name for _, _, one in content for c in sorted(one.categories, key=lambda c: c.id))
     )
     outlines = Outlines(f"the outlines in {', '.join(str(name) for name, _ in files[:3])}", names)
+    place_of = {name: place for place, name in enumerate(names)}
     missing = without = 0
     for name, path, one in content:
-        categories = {c.id: names.index(c.name) for c in one.categories}
+        categories = {c.id: place_of[c.name] for c in one.categories}
         part = part_of(name) if len(files) > 1 else ""
         pictures: dict[int | str, PurePath] = {}
         for picture in one.images:
@@ -274,6 +275,7 @@ def _from_labelme(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Ou
         for name, path in files
     ]
     outlines.names = sorted({shape.label for _, _, one in content for shape in one.shapes})
+    place_of = {name: place for place, name in enumerate(outlines.names)}
     for name, path, one in content:
         picture = by_name(one.imagePath) or by_name(
             str(name.with_suffix("").name) + PurePath(one.imagePath).suffix
@@ -289,7 +291,7 @@ def _from_labelme(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Ou
             if ring is None:
                 others[shape.shape_type] += 1
             else:
-                shapes.append(Shape(outlines.names.index(shape.label), (ring,)))
+                shapes.append(Shape(place_of[shape.label], (ring,)))
     if missing:
         outlines.notes.append(f"{missing} files of outlines name pictures that are not there")
     outlines.notes += [
