@@ -473,6 +473,24 @@ def test_coco_run_lengths_and_crowds(tmp_path):
     np.testing.assert_array_equal(ids_of(out, "5"), expected)
 
 
+def test_contours_as_opencv_traces_them_give_the_label_map_that_was_traced(tmp_path):
+    """Their corners are the middles of the outermost pixels, so a polygon through them loses half a pixel all around."""
+    source, content = pictures(tmp_path / "mine"), coco_file(COUNT)
+    diamond = [[10, 5], [9, 6], [8, 7], [9, 8], [10, 9], [11, 9], [12, 8], [12, 7], [11, 6]]
+    inside = np.zeros((30, 40), bool)
+    for row, columns in {5: (10, 10), 6: (9, 11), 7: (8, 12), 8: (9, 12), 9: (10, 11)}.items():
+        inside[row, columns[0] : columns[1] + 1] = True
+    outline = [float(v) for corner in diamond for v in corner]
+    content["annotations"] = [
+        {"id": i, "image_id": i, "category_id": 7, "segmentation": [outline]} for i in range(1, COUNT + 1)
+    ]
+    content["categories"] = content["categories"][:1]
+    (source / "annotations.json").write_text(json.dumps(content))
+    out = made(source)
+    np.testing.assert_array_equal(ids_of(out, "5"), inside)
+    assert any("middles of pixels" in said for said in read_manifest(out).done)
+
+
 def test_the_parts_that_files_of_outlines_name_are_kept(tmp_path):
     source = tmp_path / "mine"
     for part, count in (("train", 5), ("valid", 3)):

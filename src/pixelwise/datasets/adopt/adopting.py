@@ -433,9 +433,10 @@ def _settle_outlines(adoption: Adoption, outlines: Outlines, wishes: Wishes, reg
     adoption.said.append(f"{shapes} outlines were drawn; what none covers became 0 ({outside})")
     if contested and not regions:
         adoption.said.append(
-            f"{contested / max(labelled, 1):.2%} of the outlined pixels are in outlines of several classes: the "
-            "smaller outline lies above (--regions keeps them all)"
+            f"{contested:,} of the outlined pixels ({contested / max(labelled, 1):.2%}) are in outlines of several classes: "
+            "the smaller outline lies above (--regions keeps them all)"
         )
+    adoption.said += outlines.said
     if not labelled:
         raise InputError("the outlines cover no pixel of the pictures; look at their coordinates")
 

@@ -142,7 +142,7 @@ def rest_of(mask: PurePath, picture: PurePath) -> tuple[str, ...]:
         for word in split(part):
             if ours[word]:
                 ours[word] -= 1
-            elif word not in SPLITS:
+            elif word.removesuffix("annot") not in SPLITS:
                 rest.append(word)
     return tuple(sorted(rest))
 
