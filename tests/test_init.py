@@ -474,7 +474,7 @@ def test_coco_run_lengths_and_crowds(tmp_path):
 
 
 def test_contours_as_opencv_traces_them_give_the_label_map_that_was_traced(tmp_path):
-    """Their corners are the middles of the outermost pixels, so a polygon through them loses half a pixel all around."""
+    """Their corners are the middles of the outermost pixels: a polygon through them loses half a pixel all around."""
     source, content = pictures(tmp_path / "mine"), coco_file(COUNT)
     diamond = [[10, 5], [9, 6], [8, 7], [9, 8], [10, 9], [11, 9], [12, 8], [12, 7], [11, 6]]
     inside = np.zeros((30, 40), bool)

@@ -410,14 +410,15 @@ def _read_one(reading: Reading, wishes: Wishes, item: Item) -> NDArray[Any]:
 
 def _settle_outlines(adoption: Adoption, outlines: Outlines, wishes: Wishes, regions: bool) -> None:
     names = outlines.names
-    if wishes.names:
-        if len(wishes.names) not in (len(names), len(names) + 1):
+    given = wishes.names or (() if wishes.listed is None else wishes.listed.names)
+    if given:
+        if len(given) not in (len(names), len(names) + 1):
             raise InputError(
-                f"{len(wishes.names)} classes are named, and the outlines have {len(names)} ({', '.join(names)[:60]}); "
-                "name as many, and the background before them, or none"
+                f"{len(given)} classes are named, and the outlines have {len(names)} ({', '.join(names)[:60]}); name as "
+                "many, and the background before them, or none"
             )
-        names = [*wishes.names][-len(names) :]
-    outside = wishes.names[0] if len(wishes.names) > len(names) else BACKGROUND
+        names = [*given][-len(names) :]
+    outside = given[0] if len(given) > len(names) else BACKGROUND
     if outside in names:
         outside = f"no {names[0]}" if len(names) == 1 else "nothing"
     if regions and len(names) > MOST_REGIONS:
@@ -433,8 +434,8 @@ def _settle_outlines(adoption: Adoption, outlines: Outlines, wishes: Wishes, reg
     adoption.said.append(f"{shapes} outlines were drawn; what none covers became 0 ({outside})")
     if contested and not regions:
         adoption.said.append(
-            f"{contested:,} of the outlined pixels ({contested / max(labelled, 1):.2%}) are in outlines of several classes: "
-            "the smaller outline lies above (--regions keeps them all)"
+            f"{contested:,} of the outlined pixels ({contested / max(labelled, 1):.2%}) are in outlines of several "
+            "classes: the smaller outline lies above (--regions keeps them all)"
         )
     adoption.said += outlines.said
     if not labelled:
