@@ -693,6 +693,16 @@ def test_what_is_no_data_set_is_one_sentence(make, said, tmp_path):
     assert "\n" not in str(refused.exception)
 
 
+def test_a_data_set_of_ours_is_made_anew_with_its_own_classes_and_changes(tmp_path):
+    source = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", curve)
+    said = {"classes": [{"id": 0, "name": "ground"}, {"id": 1, "name": "road"}], "map_ids": "255=1"}
+    (source / "pixelwise.json").write_text(json.dumps(said))
+    out = made(source)
+    assert open_data(out).classes.names == ("ground", "road")
+    np.testing.assert_array_equal(ids_of(out, "5"), np.asarray(curve(5)) // 255)
+    assert read_manifest(out).map_ids is None
+
+
 def test_a_folder_inside_its_source_is_not_taken_for_a_source(tmp_path):
     source = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", curve, count=3)
     before = snapshot(source)

@@ -30,8 +30,8 @@ from pixelwise.datasets.adopt.pages import count_pages, orientation, read_page, 
 from pixelwise.datasets.adopt.palettes import Painted, has_colors, read_palette
 from pixelwise.datasets.adopt.reading import BACKGROUND, IGNORE, OBJECT, Reading, Wishes, look_at, settle
 from pixelwise.datasets.adopt.sources import Found, Series, find
-from pixelwise.datasets.manifest import Manifest
-from pixelwise.datasets.opening import read_class_list
+from pixelwise.datasets.manifest import Manifest, read_manifest
+from pixelwise.datasets.opening import parse_map, read_class_list
 from pixelwise.datasets.values import Census, color_of
 from pixelwise.errors import ImageError, InputError, OutputError
 from pixelwise.files import check_writable, held, make_folder, plain_name, refuse_link, sync, sync_folder
@@ -171,6 +171,12 @@ def survey(
     """
     wishes = wishes or Wishes()
     found = find(sources, but=Path(out).absolute())
+    if (manifest := read_manifest(found.root)) is not None:  # a data set of ours, to be made anew
+        regions = regions or manifest.regions
+        if not (wishes.names or wishes.listed or wishes.palette):
+            wishes = replace(wishes, listed=manifest.labels)
+        if wishes.map_ids is None and manifest.map_ids is not None:
+            wishes = replace(wishes, map_ids=parse_map(manifest.map_ids))
     series = _chosen(found, sources, out)
     outlines = found.outlines[0] if found.outlines else None
     adoption = Adoption(found.root, [], LabelSet.of([BACKGROUND, OBJECT]), lambda item: np.zeros(0), "")
@@ -414,8 +420,8 @@ def _settle_outlines(adoption: Adoption, outlines: Outlines, wishes: Wishes, reg
     if given:
         if len(given) not in (len(names), len(names) + 1):
             raise InputError(
-                f"{len(given)} classes are named, and the outlines have {len(names)} ({', '.join(names)[:60]}); name as "
-                "many, and the background before them, or none"
+                f"{len(given)} classes are named, and the outlines have {len(names)} ({', '.join(names)[:60]}); "
+                "name as many, and the background before them, or none"
             )
         names = [*given][-len(names) :]
     outside = given[0] if len(given) > len(names) else BACKGROUND
