@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pixelwise import images
 from tiers import tier_of
 from tiny import write_colors_model
 
@@ -39,6 +40,12 @@ def data() -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once a process is said once a test."""
+    monkeypatch.setattr(images, "_said", set())
 
 
 @pytest.fixture

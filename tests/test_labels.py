@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pixelwise.draw import VOID_COLOR
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.labels import VOC, LabelSet
+from pixelwise.labels import ADE20K, APART, CAMVID, CITYSCAPES, VOC, LabelSet
+from seeing import least_difference
 
 
 def test_vocs_palette_is_the_development_kits():
@@ -60,3 +62,24 @@ def test_an_unknown_class_is_answered_with_the_nearest():
 
 def test_a_label_set_survives_json_values():
     assert LabelSet.from_dict(VOC.to_dict()) == VOC
+
+
+def test_colours_of_classes_that_bring_none_are_told_apart_however_one_sees():
+    classes = LabelSet.of([f"c{i}" for i in range(300)])
+    assert classes.colors[: len(APART)] == APART
+    assert len(set(classes.colors)) > 200
+    assert least_difference([*APART[:8], VOID_COLOR]) > 16
+    assert least_difference([*APART, VOID_COLOR]) > 10
+    assert least_difference(APART[:3]) > 40
+    pair = LabelSet.of(["background", "vessel"]).colors
+    assert pair == ((0, 0, 0), (255, 76, 0))
+    assert LabelSet.of(["all"]).colors == ((255, 255, 255),)
+
+
+def test_published_palettes_are_what_they_were():
+    """What was drawn before is found again: in files, in figures and on cards."""
+    assert CAMVID.colors[:3] == ((128, 128, 128), (128, 0, 0), (192, 192, 128))
+    assert CITYSCAPES.colors[0] == (128, 64, 128)
+    assert ADE20K.colors[:3] == ((242, 82, 61), (61, 92, 242), (145, 242, 61))
+    old = LabelSet.of(["background", "vessel"], colors=[(0, 0, 0), (242, 82, 61)])
+    assert LabelSet.from_dict(old.to_dict()) == old

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 import pixelwise
 from drawn import draw_folder
 from pixelwise.checkpoints.loading import from_checkpoint
+from pixelwise.checkpoints.saving import save
 from pixelwise.cli.app import app
 from pixelwise.datasets.opening import split_by_name
 from pixelwise.errors import DownloadError, InputError, WeightsError
@@ -96,8 +98,45 @@ def test_a_run_leaves_weights_with_a_card_a_report_and_its_configuration(done, f
     assert set(answer.areas()) <= {"ground", "disc", "square"}
     assert answer.labels.shape == (64, 80)
     page = (done / "report.html").read_text()
-    assert "disc" in page
-    assert "Worst pictures" in page
+    for wanted in ("disc", "Worst, median and best", "Curves", "Mean IoU of validations by step", "Settings"):
+        assert wanted in page
+    held_out = len(split_by_name([path.stem for path in (folder / "images").iterdir()])[1])
+    part = f"{held_out} of 8 pictures, those that were held out and not trained on"
+    assert page.count(f"mine: {part}") == 2  # above the scores, and beside the protocol
+
+
+def test_a_model_is_scored_on_what_it_was_not_trained_on_unless_more_is_asked_for(done, folder, tmp_path):
+    """On the folder that its card names; on another one all there is, as of any model."""
+    held_out = sorted(split_by_name([path.stem for path in (folder / "images").iterdir()])[1])
+
+    def evaluated(*more, data=folder, out=None):
+        command = ["evaluate", "--data", str(data), "--model", str(done), *more]
+        result = CliRunner().invoke(app, [*command, *(("--out", str(tmp_path / out)) if out else ())])
+        assert result.exit_code == 0, result.exception
+        return result
+
+    usual = evaluated(out="usual")
+    part = (
+        f"{len(held_out)} of 8 pictures, those that were held out when the model was trained on this folder"
+    )
+    assert f"scored: {part}\n" in usual.stdout
+    assert "--split all scores all" in usual.stderr
+    assert "measured when it was made" not in usual.stdout  # the score of its card is this one
+    assert "published" not in usual.stdout
+    assert f"mine, val: {part}" in (tmp_path / "usual" / "report.html").read_text(encoding="utf-8")
+    rows = json.loads((tmp_path / "usual" / "report.json").read_text())["by_picture"]
+    assert sorted(row["name"] for row in rows) == held_out
+    every = evaluated("--split", "all")
+    learned = 8 - len(held_out)
+    flatter = "of the part that the model was trained on: their scores flatter it"
+    assert f"scored: all 8 pictures, {learned} {flatter}" in every.stdout
+    assert "--split val scores those that the model was not trained on" in every.stderr
+    assert "measured when it was made: mean IoU" in every.stdout
+    assert f"scored: {learned} of 8 pictures, all {flatter}" in evaluated("--split", "train").stdout
+    said = evaluated("--split", "val")
+    assert (f"scored: {part}\n" in said.stdout, said.stderr) == (True, "")
+    other = shutil.copytree(folder, tmp_path / "other")
+    assert "scored: all 8 pictures\n" in evaluated(data=other).stdout
 
 
 def test_curves_are_drawn_where_matplotlib_is(done):
@@ -191,6 +230,63 @@ def test_a_data_set_without_val_keeps_the_smaller_part_of_train_back(tmp_path):
     assert [pair.name for pair in experiment.held_out.pairs] == kept
 
 
+def evaluated(*arguments):
+    """The names of the pictures that `pixelwise evaluate` scores."""
+    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.exception
+    return {row["name"] for row in json.loads(result.stdout)["worst"]}
+
+
+def test_a_run_is_scored_on_what_it_held_out_also_after_pictures_were_added(done, folder, tmp_path):
+    names = [f"drawn{i:02}" for i in range(8)]
+    learned, kept = split_by_name(names)
+    assert len(kept) == 2
+    assert evaluated("--data", folder, "--split", "val", "--model", done) == set(kept)
+    draw_folder(tmp_path / "more", 25)
+    shutil.copytree(tmp_path / "more", folder, dirs_exist_ok=True)
+    everything = [f"drawn{i:02}" for i in range(25)]
+    assert set(split_by_name(everything)[1]) & set(learned)  # which a new run would hold out
+    scored = evaluated("--data", folder, "--split", "val", "--model", done)
+    assert set(kept) < scored
+    assert not scored & set(learned)
+    refused(train("--out", done, "--resume"), "a run over 6 pictures, now there are")
+
+
+def test_a_run_of_an_earlier_version_keeps_its_split(folder, tmp_path):
+    """It divided at 0.2, and said so nowhere: neither in config.json, in its checkpoint nor on its card."""
+    learned, kept = split_by_name([f"drawn{i:02}" for i in range(8)], 0.2)
+    assert len(kept) != 2
+    assert (
+        train("--config", configured(tmp_path, folder, split_at=0.2), "--out", tmp_path / "run").exit_code
+        == 0
+    )
+    run = tmp_path / "run"
+    for name, key in (("config.json", "split_at"), ("card.json", "split_at")):
+        values = json.loads((run / name).read_text())
+        assert values.pop(key) == 0.2
+        (run / name).write_text(json.dumps(values))
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    config = json.loads(state["config"])
+    del config["split_at"]
+    torch.save({**state, "config": json.dumps(config)}, run / "checkpoint.pt")
+    card = Card.from_dict({**json.loads((run / "card.json").read_text())})
+    assert (card.split_at, card.border) == (None, 0.2)
+    save(from_checkpoint(run), tmp_path / "old.safetensors", card=card)
+    assert evaluated("--data", folder, "--split", "val", "--model", tmp_path / "old.safetensors") == set(kept)
+    resumed = train("--out", run, "--resume")
+    assert resumed.exit_code == 0, resumed.exception
+    assert f"{len(learned)} pictures to learn from" in resumed.output
+    assert json.loads((run / "card.json").read_text())["split_at"] == 0.2
+
+
+def test_data_with_train_and_no_val_are_scored_on_what_was_kept_back(tmp_path):
+    data = draw_folder(tmp_path / "mine" / "train", 8).parent
+    (data / "train" / "classes.txt").rename(data / "classes.txt")
+    assert train("--config", configured(tmp_path, data), "--out", tmp_path / "run").exit_code == 0
+    kept = set(split_by_name([f"drawn{i:02}" for i in range(8)])[1])
+    assert evaluated("--data", data, "--split", "val", "--model", tmp_path / "run") == kept
+
+
 def test_classes_without_names_are_those_of_the_masks(tmp_path):
     data = draw_folder(tmp_path / "mine", 6, names=False)
     result = train("--config", configured(tmp_path, data, steps=1), "--out", tmp_path / "run")
@@ -264,6 +360,35 @@ def test_misspelt_names(folder, tmp_path):
     refused(train(*out, "--losses", "dicee=1", "--weights", "none"), "did you mean 'dice'")
     refused(train(*out, "--losses", "dice"), "such as cross_entropy=1,dice=0.5")
     refused(train(*out, "--precision", "half"), "precision is 'half', expected one of 'float32'")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"losses": {"dicee": 1.0}}, "did you mean 'dice'"),
+        (
+            {"loss_options": {"dice": {"smoth": 1.0}}},
+            "the loss dice has no option 'smoth'; did you mean 'smooth'",
+        ),
+        ({"loss_options": {"dice": {"over": "imag"}}}, "did you mean 'image'"),
+        ({"model": "unett"}, "did you mean 'unet'"),
+        ({"model": "fpn", "model_options": {}, "encoder": "resnet43"}, "did you mean 'resnet34'"),
+        ({"model_options": {"widht": 4}}, "did you mean 'width'"),
+        ({"augment": {"flipp": 0}}, "did you mean 'flip'"),
+        ({"format": "vocc"}, "did you mean 'voc'"),
+        ({"trackers": ["tensorbord"]}, "the tracker 'tensorbord' is not installed or not known"),
+        ({"model": "everyday"}, "say --model"),
+        (
+            {"model": "fpn", "model_options": {}, "encoder": "resnet18", "weights": "no/such.pth"},
+            "there is no file no/such.pth",
+        ),
+    ],
+)
+def test_a_misspelt_name_is_found_before_data_are_read_and_weights_fetched(wrong, says, tmp_path):
+    """The folder is not there, which would be said first, and with `weights` imagenet so would that no one answers."""
+    changes = {"weights": "imagenet" if wrong.get("encoder") else None, "losses": {"dice": 1.0}, **wrong}
+    config = configured(tmp_path, tmp_path / "nowhere", **changes)
+    refused(train("--config", config, "--out", tmp_path / "run"), says)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import ctypes
 import dataclasses
-import io
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ import torch
 from torchvision.transforms import v2
 
 from crashing import squares
-from pixelwise.datasets.opening import split_by_name
+from pixelwise.datasets.opening import border_of, split_by_name
 from pixelwise.datasets.sample import Sample
 from pixelwise.decoders.compose import compose
 from pixelwise.errors import InputError, PixelwiseError, UnknownNameError
@@ -28,7 +27,7 @@ from pixelwise.training.loop import fit
 from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import make_loss
 from pixelwise.training.optimize import layers, learning_rate, make_optimizer
-from pixelwise.training.progress import Progress, read_metrics
+from pixelwise.training.progress import read_metrics
 from pixelwise.transforms.torchvision import IMAGE_AND_MASK_FILL, joint
 
 CONFIG = TrainConfig(
@@ -383,28 +382,6 @@ def test_pictures_with_rare_classes_are_drawn_more_often():
     assert [again.sample_of(i) for i in range(400, 500)] == [draws.sample_of(i) for i in range(400, 500)]
 
 
-def test_a_live_table_shows_the_loss_its_parts_and_the_time_left(capsys):
-    from rich.console import Console
-
-    progress = Progress(10, 0, 4, live=False)
-    progress.step(1, 0.75, {"dice": 0.25, "cross_entropy": 0.5}, 1e-3)
-    progress.validated(1, 0.5, 0.5)
-    said = capsys.readouterr().err
-    for words in (
-        "step 1/10",
-        "loss 0.7500",
-        "dice 0.2500",
-        "learning rate 1.00e-03",
-        "images/s",
-        "left",
-        "score 0.5",
-    ):
-        assert words in said
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(progress._draw())
-    assert "0.7500" in console.export_text()
-
-
 @pytest.mark.slow
 def test_two_processes_learn_and_score_as_one_with_the_doubled_batch(tmp_path):
     script = str(Path(__file__).parent / "crashing.py")
@@ -449,10 +426,24 @@ def test_image_and_mask_move_together_and_only_the_image_is_scaled():
     torch.testing.assert_close(item["image"][:, 4:-4, 4:-4], expected)
 
 
-def test_the_split_of_a_name_depends_on_that_name_alone():
+def test_with_a_border_the_split_of_a_name_depends_on_that_name_alone():
     names = [f"tile{i}" for i in range(1000)]
     training, held_out = split_by_name(names, 0.2)
     assert sorted(training + held_out) == sorted(names)
     assert 160 < len(held_out) < 240
     assert split_by_name(names[500:], 0.2)[1] == [name for name in held_out if name in names[500:]]
     assert set(held_out) <= set(split_by_name(names, 0.3)[1])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 20, 22, 23, 100, 1000])
+def test_without_a_border_a_fifth_of_the_names_is_held_out_whatever_they_are(count):
+    for kind in ("tile", "IMG_", "case-"):
+        names = [f"{kind}{i}" for i in range(count)]
+        training, held_out = split_by_name(names)
+        assert len(held_out) == max(1, round(count / 5))
+        assert (training, held_out) == split_by_name(names, border_of(names))
+        assert set(split_by_name(reversed(names))[1]) == set(held_out)  # in any order
+        more = [*names, *(f"new{i}" for i in range(100))]
+        grown = split_by_name(more, border_of(names))
+        assert set(training) <= set(grown[0])
+        assert set(held_out) <= set(grown[1])

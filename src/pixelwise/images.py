@@ -1,9 +1,11 @@
 """images.read: anything that holds a picture to uint8 RGB (h, w, 3), or other channels, safely.
 
-Size is checked before decoding; EXIF orientation is applied; transparency is laid over white; grey, palette,
-CMYK, Lab, 1-bit, 16-bit and float pictures are brought to 8-bit RGB by value (65535 becomes 255), not cut off.
-Of an animation or a multi-page file the first picture is taken. Files are told apart by their content, not by
-their name, and whatever a damaged or hostile one does to a decoder ends as one ImageError.
+Size is checked before decoding; EXIF orientation is applied; transparency is laid over white; grey, palette, CMYK, Lab
+and 1-bit pictures are brought to 8-bit RGB by value. Pictures of more than 8 bits a channel, as microscopes, scanners
+and satellites give them, are stretched to 8 bits: linearly, from a range that is given or from their own percentiles
+(`DARKEST`, `BRIGHTEST`), which is said. Of an animation or a multi-page file the first picture is taken, which is said
+as well. Files are told apart by their content, not by their name, and whatever a damaged or hostile one does to a
+decoder ends as one ImageError.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import io
 import os
 import re
 import select
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -24,7 +28,7 @@ from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from pixelwise.errors import ImageError
+from pixelwise.errors import ImageError, InputError, PixelwiseWarning
 from pixelwise.terminal import without_secrets
 
 if TYPE_CHECKING:
@@ -45,7 +49,9 @@ PIPE_WAIT_S = 60.0
 """How long a named pipe may keep silent."""
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .bmp .dib .gif .jp2 .ppm .pgm .pbm .pnm .avif".split()
+    (
+        ".jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .bmp .dib .gif .jp2 .ppm .pgm .pbm .pnm .avif .heic .heif"
+    ).split()
 )
 """What counts as a picture when a folder is searched."""
 
@@ -53,44 +59,128 @@ DECODERS = tuple("AVIF BMP DDS DIB GIF ICO JPEG JPEG2000 PCX PNG PPM QOI SGI TGA
 """The kinds that Pillow is asked to try. Left out: what starts other programs (EPS), and what nobody photographs."""
 
 
-def read(source: ImageLike, *, channels: int = 3, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+ValueRange: TypeAlias = tuple[float, float]
+"""(low, high): the values of a picture of more than 8 bits a channel that are shown as 0 and 255; see `stretched`."""
+
+DARKEST, BRIGHTEST = 0.5, 99.5
+"""Percentiles of a picture's own values that are shown as 0 and 255 where no range is given."""
+
+SAMPLE = 2**20
+"""Pixels, at most, that are looked at to find them."""
+
+UNSTATED = (
+    f"pictures of more than 8 bits a channel are shown from their {DARKEST:g}th to their {BRIGHTEST:g}th percentile, "
+    "each for itself, because nothing says which values to show; a range shows all alike: --scale LOW,HIGH of "
+    "pixelwise segment, value_range=(low, high) in Python"
+)
+
+
+_said: set[str] = set()
+
+
+def _say_once(sentence: str) -> None:
+    """A warning, once a process. Python would say it for each picture again, as every `catch_warnings` makes it forget
+    what it has said."""
+    if sentence not in _said:
+        warnings.warn(sentence, PixelwiseWarning, stacklevel=2)
+        _said.add(sentence)
+
+
+@dataclass(frozen=True)
+class _How:
+    """The arguments of `read`. unscaled: values of more than 8 bits as they are, transparency left out."""
+
+    channels: int = 3
+    max_pixels: int = MAX_PIXELS
+    value_range: ValueRange | None = None
+    unscaled: bool = False
+
+
+def read(
+    source: ImageLike,
+    *,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
+    value_range: ValueRange | None = None,
+) -> NDArray[np.uint8]:
     """A picture as uint8 (h, w, channels), contiguous: RGB for 3, grey for 1.
 
     source: a path, the bytes of a file (one that Pillow knows, or .npy), a file open for reading in binary mode, from
     where it stands to its end, a PIL image, an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), or a torch tensor of
-    these shapes or with the channels first, on any device; arrays and tensors are uint8, uint16, bool, or float in
-    [0, 1]. channels: 1 is Pillow's "L" of the RGB picture. Of any other number the source must have just as many, an
-    array (h, w, channels), a tensor (channels, h, w) or a file: an RGBA picture is 4 channels then, and nothing is laid
-    over white. Raises ImageError, with the file's name, for what cannot be used.
+    these shapes or with the channels first, on any device; arrays and tensors are uint8, uint16, bool, or float.
+    channels: 1 is Pillow's "L" of the RGB picture. Of any other number the source must have just as many, an array (h,
+    w, channels), a tensor (channels, h, w) or a file: an RGBA picture is 4 channels then, and nothing is laid over
+    white. Raises ImageError, with the file's name, for what cannot be used.
+
+    value_range: of what has more than 8 bits a channel (files of 16 bits or floats, arrays of uint16), the values that
+    become 0 and 255; what lies outside is cut off. None: from the 0.5th to the 99.5th percentile of the picture's own
+    values, all channels together, over at most a million of its pixels, with a PixelwiseWarning, once a process. Where
+    they are equal, the smallest and the largest value; a picture of a single value is black then. Pictures of 8 bits
+    stay as they are. Floats in arrays and tensors are values in [0, 1] to show from black to white, unless a range says
+    otherwise.
 
     At its peak it takes up to 12 bytes a pixel, its result of 3 and what Pillow decodes to included (8 for PNG and JPEG
     of 8 bits, 17 for WebP, 20 for JPEG 2000): 0.7 to 1.8 GB at the default limit. What comes through a pipe lies in
     memory besides, at most 8 bytes for each of max_pixels.
     """
+    how = _How(channels, max_pixels, None if value_range is None else check_range(value_range))
     if channels == 1:
-        rgb = read(source, max_pixels=max_pixels)
+        rgb = _read(source, replace(how, channels=3))
         return _in_strips(
             rgb.shape[:2],
             1,
             lambda top, end: np.asarray(Image.fromarray(rgb[top:end]).convert("L"))[..., None],
         )
+    return _read(source, how)
+
+
+def read_unscaled(source: ImageLike, *, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+    """A picture as uint8 RGB (h, w, 3), as `read` gives it; or, of one with more than 8 bits a channel, its own values,
+    (h, w, 1) or (h, w, 3), of which `stretched` makes what `read` gives. Transparency is left out of those."""
+    return _read(source, _How(max_pixels=max_pixels, unscaled=True))
+
+
+def check_range(given: Any) -> ValueRange:
+    """(low, high) as floats; InputError for anything but two finite numbers, the smaller first."""
+    try:
+        low, high = (float(number) for number in given)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise InputError(
+            f"value_range takes two numbers, the smaller first, such as (0, 4095), got {given!r:.60}"
+        )
+    return low, high
+
+
+def stretched(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
+    """Values of any real type to uint8: 255 (value - low)/(high - low), rounded, and cut off below 0 and above 255."""
+    low, high = value_range
+    if values.dtype == np.uint16:  # each value once
+        table = stretched(np.arange(2**16, dtype=np.float64), value_range)
+        return np.asarray(table[values])
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    return np.asarray(np.clip(np.round(scaled, out=scaled), 0, 255, out=scaled), np.uint8)
+
+
+def _read(source: ImageLike, how: _How) -> NDArray[Any]:
     if isinstance(source, np.ndarray):
-        return _from_array(source, "the array", channels, max_pixels)
+        return _from_array(source, "the array", how)
     if isinstance(source, Image.Image):
-        return _from_pil(source, "the PIL image", channels, max_pixels)
+        return _from_pil(source, "the PIL image", how)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_bytes(source, "the picture", channels, max_pixels)
+        return _from_bytes(source, "the picture", how)
     if isinstance(source, (str, os.PathLike)):
         refuse_address(source)
         path = Path(source)
-        return _open(path, lambda file: _decode(file, str(path), channels, max_pixels), max_pixels)
+        return _open(path, lambda file: _decode(file, str(path), how), how.max_pixels)
     if is_torch_array(source):
-        return _from_array(_channels_last(source, channels), "the tensor", channels, max_pixels)
+        return _from_array(_channels_last(source, how.channels), "the tensor", how)
     if callable(getattr(source, "read", None)):
-        return _from_file(source, channels, max_pixels)
+        return _from_file(source, how)
     raise ImageError(
-        f"expected a path, bytes, a file open in binary mode, a PIL image, a NumPy array (h, w, {channels}) or a torch "
-        f"tensor ({channels}, h, w), got {type(source).__name__}"
+        f"expected a path, bytes, a file open in binary mode, a PIL image, a NumPy array (h, w, {how.channels}) or a "
+        f"torch tensor ({how.channels}, h, w), got {type(source).__name__}"
     )
 
 
@@ -124,12 +214,12 @@ def shown(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(kept)
 
 
-def _from_file(file: Any, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+def _from_file(file: Any, how: _How) -> NDArray[Any]:
     """From where it stands to its end; whether it can go back makes no difference."""
     name = getattr(file, "name", None)
     name = name if isinstance(name, str) else "the file"
     try:
-        data = _limited(file, name, max_pixels)
+        data = _limited(file, name, how.max_pixels)
     except ImageError:
         raise
     except (OSError, ValueError) as error:  # ValueError: it is closed, or text that is no UTF-8
@@ -140,7 +230,7 @@ def _from_file(file: Any, channels: int, max_pixels: int) -> NDArray[np.uint8]:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         kind = "text" if isinstance(data, str) else type(data).__name__
         raise ImageError(f'{name} gives {kind}, expected bytes; open it in binary mode: open(path, "rb")')
-    return _from_bytes(data, name, channels, max_pixels)
+    return _from_bytes(data, name, how)
 
 
 def _limited(file: Any, name: str, max_pixels: int) -> Any:
@@ -186,12 +276,10 @@ def _from_pipe(path: Path, max_pixels: int) -> bytes:
     )
 
 
-def _from_bytes(
-    data: bytes | bytearray | memoryview, name: str, channels: int, max_pixels: int
-) -> NDArray[np.uint8]:
+def _from_bytes(data: bytes | bytearray | memoryview, name: str, how: _How) -> NDArray[Any]:
     if not data:
         raise ImageError(f"{name} is empty (0 bytes)")
-    return _decode(io.BytesIO(data), name, channels, max_pixels)
+    return _decode(io.BytesIO(data), name, how)
 
 
 def refuse_address(given: str | os.PathLike[str]) -> None:
@@ -312,13 +400,13 @@ def _open(path: Path, then: Callable[[Any], T], max_pixels: int) -> T:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _decode(file: Any, name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+def _decode(file: Any, name: str, how: _How) -> NDArray[Any]:
     return _decoded(
         file,
         name,
-        max_pixels,
-        lambda values: _from_array(values, name, channels, max_pixels),
-        lambda image: _from_pil(image, name, channels, max_pixels, ours=True),
+        how.max_pixels,
+        lambda values: _from_array(values, name, how),
+        lambda image: _from_pil(image, name, how, file),
     )
 
 
@@ -336,21 +424,120 @@ def _decoded(
             return of_array(_load_npy(file, name))
         file.seek(0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large and odd files; the limit below decides
+            # Pillow warns of large and odd files; the limit below decides
+            warnings.filterwarnings("ignore", module="PIL|pillow_heif")
             with _pillow_limit(max_pixels):
-                image = Image.open(file, formats=DECODERS)
+                image = _image(file, name)
             with image:
                 return of_image(image)
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not a picture, or of a kind that Pillow cannot read") from None
     except Image.DecompressionBombError:
         raise _too_large(name, "far more", max_pixels) from None
     except MemoryError:
         raise ImageError(f"{name} needs more memory than there is") from None
-    except ImageError:
+    except (ImageError, PixelwiseWarning):  # which somebody may have made an error
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
         raise ImageError(f"{name} is damaged or cut short ({str(error).rstrip('.')})") from error
+
+
+HEIC = frozenset(b"heic heix heim heis hevc hevx mif1 msf1".split())
+"""Brands of the pictures of phones that Pillow reads with pillow-heif only."""
+
+
+def _image(file: Any, name: str) -> Image.Image:
+    """The picture in a file, not yet decoded; ImageError, with what it is instead, where there is none."""
+    try:
+        image = Image.open(file, formats=DECODERS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        start = file.read(512)
+        if start[4:8] == b"ftyp" and start[8:12] in HEIC:
+            return _heic(file, name)
+        other = _other_kind(start, name)
+        raise ImageError(
+            f"{name} is not a picture, or of a kind that Pillow cannot read"
+            if other is None
+            else f"{name} is {other.says}, which is not read; {other.advice}"
+        ) from None
+    if image.format == "TIFF" and _is_camera_raw(image, name):
+        raise ImageError(f"{name} is {CAMERA_RAW.says}, which is not read; {CAMERA_RAW.advice}")
+    return image
+
+
+def _heic(file: Any, name: str) -> Image.Image:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise ImageError(
+            f"{name} is a HEIC picture, which needs pillow-heif; run: pip install pillow-heif"
+        ) from None
+    register_heif_opener()
+    file.seek(0)
+    return Image.open(file, formats=("HEIF",))
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A kind of file that people take for a picture. says: what it is; advice: what to do; suffixes: of its names;
+    starts: bytes and where they stand in it."""
+
+    says: str
+    advice: str
+    suffixes: str
+    starts: tuple[tuple[int, bytes], ...] = ()
+
+
+CAMERA_RAW = _Other(
+    "a camera's raw file", "develop it to TIFF or PNG first, as darktable and RawTherapee do",
+    ".cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .dng .orf .rw2 .raf .pef .srw .x3f .3fr .iiq .raw",
+    ((8, b"CR\x02"), (8, b"crx "), (0, b"FUJIFILMCCD-RAW"), (0, b"IIRO"), (0, b"IIRS"), (0, b"IIU\0"), (0, b"FOVb")),
+)  # fmt: skip
+ARCHIVE = _Other(
+    "an archive", "unpack it first", ".zip .tar .tgz .gz .7z .rar .xz",
+    ((0, b"PK\3\4"), (0, b"\x1f\x8b"), (0, b"7z\xbc\xaf"), (0, b"Rar!"), (257, b"ustar")),
+)  # fmt: skip
+OTHERS = (
+    CAMERA_RAW,
+    _Other("a DICOM file", "save its pictures as PNG or TIFF of 16 bits, as pydicom and dcmtk do", ".dcm .dicom",
+           ((128, b"DICM"),)),
+    _Other("a volume (NIfTI)", "save its slices as PNG or TIFF, as nibabel does", ".nii .nii.gz",
+           ((344, b"n+1\0"), (344, b"ni1\0"))),
+    _Other("a volume (NRRD or MetaImage)", "save its slices as PNG or TIFF, as SimpleITK does", ".nrrd .nhdr .mha .mhd",
+           ((0, b"NRRD0"), (0, b"ObjectType"))),
+    _Other("a microscope's own file", "save it as OME-TIFF, as Fiji with Bio-Formats does",
+           ".czi .lif .nd2 .oib .oif .vsi .lsm5 .ims", ((0, b"ZISRAWFILE"), (0, b"\xda\xce\xbe\x0a"))),
+    _Other("a Photoshop document", "save it as PNG", ".psd .psb", ((0, b"8BPS"),)),
+    _Other("a PDF", "save its pages as pictures, as pdftoppm -png does", ".pdf .ai", ((0, b"%PDF"),)),
+    _Other("a drawing of lines (SVG or PostScript)", "save it as PNG, as Inkscape does", ".svg .svgz .eps .ps",
+           ((0, b"<svg"), (0, b"%!PS"), (0, b"\xc5\xd0\xd3\xc6"))),
+    _Other("a JPEG XL picture", "save it as PNG, as djxl does", ".jxl",
+           ((0, b"\xff\x0a"), (0, b"\0\0\0\x0cJXL "))),
+    _Other("an HDF5 or MATLAB file", "save the array in it as .npy or TIFF", ".h5 .hdf5 .mat",
+           ((0, b"\x89HDF"), (0, b"MATLAB"))),
+    ARCHIVE,
+    _Other("a list of other files", "give the files that it names", ".m3u8 .m3u .ffconcat .pls .mpd",
+           ((0, b"#EXTM3U"), (0, b"ffconcat"))),
+)  # fmt: skip
+"""Told by their first bytes, else by their names."""
+
+
+def _other_kind(start: bytes, name: str) -> _Other | None:
+    lower = name.lower()
+    named = next((other for other in OTHERS if lower.endswith(tuple(other.suffixes.split()))), None)
+    for other in OTHERS:
+        if any(start[at : at + len(mark)] == mark for at, mark in other.starts):
+            return named if named is not None and other is ARCHIVE else other  # .nii.gz, .svgz
+    return named
+
+
+DNG_VERSION, SUB_PAGES = 50706, 330
+
+
+def _is_camera_raw(image: Any, name: str) -> bool:
+    """Whether a TIFF is a camera's, whose first page is no more than a small preview."""
+    tags = image.tag_v2
+    preview = bool(tags.get(REDUCED, 0) & 1) and SUB_PAGES in tags
+    return preview or DNG_VERSION in tags or name.lower().endswith(tuple(CAMERA_RAW.suffixes.split()))
 
 
 def _load_npy(file: Any, name: str) -> NDArray[Any]:
@@ -375,38 +562,186 @@ def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
-        raise _too_large(name, f"{image.width} x {image.height} = {image.width * image.height:,}", max_pixels)
+        raise _too_large(name, f"{image.height} x {image.width} = {image.width * image.height:,}", max_pixels)
     if image.width * image.height == 0:
-        raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
+        raise ImageError(f"{name} has no pixels ({image.height} x {image.width})")
 
 
-def _from_pil(
-    image: Image.Image, name: str, channels: int, max_pixels: int, *, ours: bool = False
-) -> NDArray[np.uint8]:
-    """ours: the image may be changed."""
-    _check_size(image, name, max_pixels)
-    image.load()
+def _from_pil(image: Image.Image, name: str, how: _How, file: Any = None) -> NDArray[Any]:
+    """file: what the image was opened from, in which case it may be changed."""
+    _check_size(image, name, how.max_pixels)
+    lower = None
+    if file is None:
+        image.load()
+    else:
+        _say_of_frames(image, name)
+        stored = _stored(image)
+        image.load()
+        lower = _lower_bytes(file, image, stored, name, how.max_pixels)
+    picture = _upright(image, ours=file is not None)
+    size_hw = (picture.height, picture.width)
+
+    def part(top: int, end: int, of: Image.Image = picture) -> Image.Image:
+        return of.crop((0, top, of.width, end))
+
+    if how.channels != 3 and picture.mode not in PLAIN.get(how.channels, ()):
+        raise _other_channels(name, f"{len(picture.getbands())} ({picture.mode})", how.channels)
+    if lower is not None:
+        behind = _upright(lower, ours=True)
+
+        def deep(top: int, end: int) -> NDArray[Any]:
+            upper = np.asarray(part(top, end)).astype(np.uint16)
+            return np.asarray(upper << 8 | np.asarray(part(top, end, behind)))
+
+        return _of_depth(deep, size_hw, len(picture.getbands()), name, how)
+    if how.channels != 3:
+        return _in_strips(size_hw, how.channels, lambda top, end: np.asarray(part(top, end)))
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        return _of_depth(lambda top, end: np.asarray(part(top, end))[..., None], size_hw, 1, name, how)
+    return _in_strips(size_hw, 3, lambda top, end: np.asarray(_opaque(part(top, end))))
+
+
+def _upright(image: Image.Image, *, ours: bool) -> Image.Image:
+    """Turned as its EXIF block says; ours: it may be changed."""
     with suppress(Exception):  # a damaged EXIF block does not spoil the picture
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             if ours:
                 ImageOps.exif_transpose(image, in_place=True)
             else:
-                image = ImageOps.exif_transpose(image)
-    size_hw = (image.height, image.width)
+                return ImageOps.exif_transpose(image)
+    return image
 
-    def part(top: int, end: int) -> Image.Image:
-        return image.crop((0, top, image.width, end))
 
-    if channels != 3:
-        if image.mode not in PLAIN.get(channels, ()):
-            raise _other_channels(name, f"{len(image.getbands())} ({image.mode})", channels)
-        return _in_strips(size_hw, channels, lambda top, end: np.asarray(part(top, end)))
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        values = np.empty(size_hw, np.asarray(part(0, 1)).dtype)
-        for top, end in _strips(size_hw):
-            values[top:end] = np.asarray(part(top, end))
-        return _from_array(_to_unit_range(values, name), name, channels, max_pixels)
-    return _in_strips(size_hw, 3, lambda top, end: np.asarray(_opaque(part(top, end))))
+def _stored(image: Any) -> str:
+    """How the samples of a picture that is not yet decoded lie in its file, in Pillow's words, such as "RGB;16B"."""
+    for tile in image.tile[:1]:
+        words = tile.args if isinstance(tile.args, tuple) and tile.args else (tile.args,)
+        if image.format == "PPM" and isinstance(words[-1], int) and words[-1] > 255:  # the largest value
+            return f"{words[0]};16"
+        return str(words[0])
+    return ""
+
+
+def _lower_bytes(file: Any, image: Any, stored: str, name: str, max_pixels: int) -> Image.Image | None:
+    """The lower bytes of a picture whose channels have 16 bits; None where they have 8, or Pillow keeps all.
+
+    Of two bytes a channel Pillow keeps the upper one. Told that they come in the other order, it keeps the lower.
+    """
+    if ";16" not in stored or image.mode not in ("RGB", "RGBA", "LA", "CMYK"):
+        return None
+    mode, _, order = stored.rpartition(";16")
+    if order == "N":
+        order = "L" if sys.byteorder == "little" else "B"
+    if mode not in ("RGB", "RGBA", "RGBX") or order not in ("L", "B"):
+        warnings.warn(
+            f"of the 16 bits a channel that {name} has, only the upper 8 are used, as Pillow reads it; save it as PNG "
+            "or TIFF, grey or RGB, for all of them",
+            PixelwiseWarning,
+            stacklevel=1,
+        )
+        return None
+    other = f"{mode};16{'B' if order == 'L' else 'L'}"
+    file.seek(0)
+    with _pillow_limit(max_pixels):
+        again: Any = Image.open(file, formats=(image.format,))
+    again.tile = [
+        tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
+        for tile in again.tile
+    ]
+    again.load()
+    found: Image.Image = again
+    return found
+
+
+def _say_of_frames(image: Any, name: str) -> None:
+    """A warning where a file holds further pictures. Smaller copies of the first, as maps and scans have them, are
+    none, nor are the previews and depths behind a JPEG."""
+    if image.format not in ("TIFF", "GIF", "PNG", "WEBP", "AVIF", "HEIF") or not getattr(
+        image, "is_animated", False
+    ):
+        return
+    kind, pages = "frames", None
+    if image.format == "TIFF":
+        kind = "pages"
+        smaller = True
+        with suppress(Exception):  # a page that cannot be read is none
+            image.seek(1)
+            smaller = bool(image.tag_v2.get(REDUCED, 0) & 1)
+        image.seek(0)
+        if smaller:
+            return
+    elif image.format in ("WEBP", "PNG", "AVIF", "HEIF"):
+        pages = image.n_frames
+    warnings.warn(
+        f"{name} holds {'more than one picture' if pages is None else f'{pages} pictures'}; the first is used, and to "
+        f"use the others save its {kind} as files",
+        PixelwiseWarning,
+        stacklevel=1,
+    )
+
+
+REDUCED = 254
+"""The tag of a TIFF page that says, by its lowest bit, that it is a smaller copy of another."""
+
+
+def _of_depth(
+    rows: Callable[[int, int], NDArray[Any]], size_hw: tuple[int, int], channels: int, name: str, how: _How
+) -> NDArray[Any]:
+    """A picture of more than 8 bits a channel as `how` says. rows: its rows top .. end, (rows, w, channels); a fourth
+    one is transparency where RGB is wanted."""
+    colors = 3 if how.channels == 3 and channels == 4 else channels
+    step = max(1, int(np.ceil(np.sqrt(size_hw[0] * size_hw[1] / SAMPLE))))
+    sample, low, high = [], np.inf, -np.inf
+    whole: NDArray[Any] | None = None
+    for top, end in _strips(size_hw):
+        values = rows(top, end)[..., :colors]
+        least, most = float(values.min()), float(values.max())
+        if not np.isfinite([least, most]).all():
+            raise ImageError(f"{name} holds NaN or infinite values; replace them first")
+        low, high = min(low, least), max(high, most)
+        if how.unscaled:
+            whole = np.empty((*size_hw, colors), values.dtype) if whole is None else whole
+            whole[top:end] = values
+        else:
+            sample.append(values[-top % step :: step, ::step].reshape(-1))
+    if whole is not None:
+        return whole
+    shown = _shown_range(np.concatenate(sample), (low, high), name, how)
+    del sample
+
+    def part(top: int, end: int) -> NDArray[np.uint8]:
+        values = rows(top, end)
+        found = stretched(values[..., :colors], shown)
+        if channels > colors:
+            alpha = (values[..., colors:] >> 8).astype(np.uint8)
+            return np.asarray(_opaque(Image.fromarray(np.concatenate([found, alpha], axis=2), "RGBA")))
+        return found
+
+    return _in_strips(size_hw, how.channels, part)
+
+
+def _shown_range(sample: NDArray[Any], extremes: ValueRange, name: str, how: _How) -> ValueRange:
+    """Which values are shown as black and white; what may be a mistake is said."""
+    (low, high), shown = extremes, how.value_range
+    doubt = ""
+    if shown is None:
+        _say_once(UNSTATED)
+        first, last = (float(value) for value in np.percentile(sample, (DARKEST, BRIGHTEST)))
+        if first < last:
+            return first, last
+        if low < high:
+            return low, high
+        shown = (low, low + 1)
+        doubt = f"{name} holds the value {low:g} everywhere, and is shown black"
+    elif high < shown[0] or low > shown[1] or (0 < high <= 1 and shown[0] >= 0 and shown[1] >= 255):
+        colour = "white" if low > shown[1] else "black"
+        doubt = (
+            f"{name} holds values from {low:g} to {high:g}, and {shown[0]:g} to {shown[1]:g} are to be shown, so it is "
+            f"all {colour}; bring it to the same units, or give the range of these (value_range, --scale)"
+        )
+    if doubt:
+        warnings.warn(doubt, PixelwiseWarning, stacklevel=1)
+    return shown
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -449,23 +784,6 @@ def _other_channels(name: str, got: str, channels: int) -> ImageError:
     )
 
 
-def _to_unit_range(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """Grey values of more than 8 bits to uint16, or to float in [0, 1]."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
-        raise ImageError(f"{name} holds NaN or infinite values; replace them first")
-    if low >= 0 and np.issubdtype(values.dtype, np.integer) and high <= 65535:
-        return values.astype(np.uint16)
-    if low >= 0 and np.issubdtype(values.dtype, np.floating) and high <= 1:
-        return values
-    if low >= 0 and np.issubdtype(values.dtype, np.floating) and high <= 255:
-        return values / 255
-    raise ImageError(
-        f"{name} holds values from {low:g} to {high:g}; expected integers in 0..65535 or floats in 0..1 or 0..255; "
-        "say which range to show (--scale MIN,MAX) or convert it first"
-    )
-
-
 def _channels_last(tensor: Any, channels: int) -> NDArray[Any]:
     """A torch tensor (c, h, w), (h, w, c) or (h, w) as an array with the channels last."""
     if tensor.ndim == 3 and tensor.shape[0] in ((1, 3, 4) if channels == 3 else (channels,)):
@@ -476,7 +794,8 @@ def _channels_last(tensor: Any, channels: int) -> NDArray[Any]:
     return values
 
 
-def _from_array(values: NDArray[Any], name: str, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+def _from_array(values: NDArray[Any], name: str, how: _How) -> NDArray[Any]:
+    channels = how.channels
     if values.ndim == 2:
         values = values[..., None]
     known = (1, 3, 4) if channels == 3 else (channels,)
@@ -487,20 +806,24 @@ def _from_array(values: NDArray[Any], name: str, channels: int, max_pixels: int)
         hint = "; pass one picture at a time" if values.ndim == 4 else hint
         shapes = "(h, w, 3), (h, w, 4) or (h, w)" if channels == 3 else f"(h, w, {channels})"
         raise ImageError(f"{name} must have the shape {shapes}, got {values.shape}{hint}")
-    if values.shape[0] * values.shape[1] > max_pixels:
-        raise _too_large(name, f"{values.shape[0] * values.shape[1]:,}", max_pixels)
+    size_hw = (values.shape[0], values.shape[1])
+    if size_hw[0] * size_hw[1] > how.max_pixels:
+        raise _too_large(name, f"{size_hw[0] * size_hw[1]:,}", how.max_pixels)
     if values.size == 0:
         raise ImageError(f"{name} has no pixels: shape {values.shape}")
     kind = values.dtype
-    if np.issubdtype(kind, np.floating):
-        if not (values.min() >= 0 and values.max() <= 1):  # false for NaN as well
-            raise ImageError(
-                f"{name} holds floats from {values.min():g} to {values.max():g}, expected [0, 1]; "
-                "divide by 255 or convert to uint8"
-            )
-    elif kind not in (np.uint8, np.uint16, bool):
+    floats = np.issubdtype(kind, np.floating)
+    if not floats and kind not in (np.uint8, np.uint16, bool):
         raise ImageError(
             f"{name} holds {kind} values, expected uint8, uint16, bool or float; convert to uint8"
+        )
+    clear = channels == 3 and values.shape[2] == 4
+    if kind == np.uint16 or (floats and how.value_range is not None and not clear):
+        return _of_depth(lambda top, end: values[top:end], size_hw, values.shape[2], name, how)
+    if floats and not (values.min() >= 0 and values.max() <= 1):  # false for NaN as well
+        raise ImageError(
+            f"{name} holds floats from {values.min():g} to {values.max():g}, expected [0, 1]; divide by 255, or say "
+            "which values to show as black and white (value_range)"
         )
     if kind == np.uint8 and values.shape[2] == channels:
         return np.ascontiguousarray(values)
@@ -511,14 +834,12 @@ def _from_array(values: NDArray[Any], name: str, channels: int, max_pixels: int)
             return np.asarray(_opaque(Image.fromarray(np.ascontiguousarray(rows), "RGBA")))
         return rows
 
-    return _in_strips(values.shape[:2], channels, part)
+    return _in_strips(size_hw, channels, part)
 
 
 def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """uint16, bool and floats in [0, 1] by value."""
-    if values.dtype == np.uint16:
-        values = (values.astype(np.uint32) + 128) // 257
-    elif values.dtype == bool:
+    """bool, and floats in [0, 1], by value."""
+    if values.dtype == bool:
         values = values.astype(np.uint8) * np.uint8(255)
     elif np.issubdtype(values.dtype, np.floating):
         values = np.round(values * 255)

@@ -30,6 +30,7 @@ from pixelwise.errors import (
     UnknownNameError,
 )  # fmt: skip
 from pixelwise.files import writing
+from pixelwise.images import check_range
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+WORDS = ("classes", "outputs", "mean", "std", "size", "value_range")
+"""What may be said about a model without a whole card."""
+
+
 @dataclass(frozen=True)
 class Said:
     """What a caller says about a model; what is None is for its own card to say. The words are those of `Card.of`."""
@@ -52,6 +57,7 @@ class Said:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     size: int | tuple[int, int] | None = None
+    value_range: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.card is not None and not isinstance(self.card, Card):
@@ -65,9 +71,9 @@ class Said:
                 object.__setattr__(self, name, numbers(name, given))
         if self.size is not None:
             object.__setattr__(self, "size", sides(self.size))
-        words = [
-            name for name in ("classes", "outputs", "mean", "std", "size") if getattr(self, name) is not None
-        ]
+        if self.value_range is not None:
+            object.__setattr__(self, "value_range", check_range(self.value_range))
+        words = [word for word in WORDS if getattr(self, word) is not None]
         if self.card is not None and words:
             raise InputError(f"card= says {words[0]} as well; give one of them, or card.replace(...)")
 
@@ -110,6 +116,7 @@ class Said:
             tuple(self.std) if self.std is not None else before.std,
             self.size if self.size is not None else before.size,
             before.side, before.multiple, before.offset,
+            check_range(self.value_range) if self.value_range is not None else before.value_range,
         )  # fmt: skip
 
 
@@ -133,12 +140,12 @@ def open_model(
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
-        if found.asset is not None and engine != "pytorch" and device in (None, "cpu"):
+        if found.asset is not None and engine != "pytorch" and device in (None, "cpu", "auto"):
             with resources.as_file(resources.files("pixelwise") / "assets" / found.asset) as asset:
                 return _open_file(asset, engine, said, threads, device)
         if found.asset is None and not found.fetched:
             raise InputError(catalog.how_to_get(name))
-        if found.asset is None and engine != "pytorch" and device in (None, "cpu"):
+        if found.asset is None and engine != "pytorch" and device in (None, "cpu", "auto"):
             return _open_file(_exported(name, found), engine, said, threads, device)
     elif isinstance(found, Path) and _is_onnx(found):
         return _open_file(found, engine, said, threads, device)

@@ -63,8 +63,9 @@ class Segmenter:
     torch.
 
     card: in place of the model's own, or for one that has none; or some of its words, classes (their names, or a
-    LabelSet), outputs, mean, std and size (see `Card.of`), in place of what the card says about them. engine: "auto",
-    "onnxruntime" or "pytorch". threads: CPU threads, None for one a core. device: of PyTorch, such as "cuda".
+    LabelSet), outputs, mean, std, size and value_range (see `Card.of`), in place of what the card says about them.
+    engine: "auto", "onnxruntime" or "pytorch". threads: CPU threads, None for one a core. device: such as "cuda", or
+    "auto" for a GPU where the engine can use one; None for the CPU.
 
     Raises InputError, in one sentence with what to do, for what cannot be used.
     """
@@ -80,10 +81,11 @@ class Segmenter:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         size: int | None = None,
+        value_range: tuple[float, float] | None = None,
         threads: int | None = None,
         device: str | None = None,
     ) -> None:
-        said = Said(card, classes, outputs, mean, std, size)
+        said = Said(card, classes, outputs, mean, std, size, value_range)
         self.engine = open_model(model, engine, said, threads=threads, device=device)
         self.card = self.engine.card
         self.classes = self.card.labels
@@ -258,7 +260,10 @@ class Segmenter:
         return found
 
     def _read(self, image: ImageLike, max_pixels: int) -> NDArray[Any]:
-        return sources.read(image, channels=len(self.card.preprocess.mean), max_pixels=max_pixels)
+        preprocess = self.card.preprocess
+        return sources.read(
+            image, channels=len(preprocess.mean), max_pixels=max_pixels, value_range=preprocess.value_range
+        )
 
     def answer(
         self,
@@ -359,8 +364,7 @@ class Segmenter:
         tile and overlap count; the overlap is up to where to compare, "auto" or None half a tile.
         """
         if size_hw is None:
-            channels = len(self.card.preprocess.mean)
-            picture = sources.read(cast("ImageLike", image), channels=channels, max_pixels=max_pixels)
+            picture = self._read(cast("ImageLike", image), max_pixels)
             read, size_hw = lambda top, bottom: picture[top:bottom], (picture.shape[0], picture.shape[1])
         else:
             read = cast("Read", image)

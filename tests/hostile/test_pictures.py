@@ -136,6 +136,8 @@ def test_a_folder_of_all_of_them_is_got_through(even_model, tmp_path):
     errors = result.stderr.decode(errors="replace").splitlines()
     assert result.returncode == 2, errors
     bad = {*wrong, "loop.png"}
+    warned = ("the first is used", "is shown black", "99.5th percentile")
+    errors = [line for line in errors if not any(words in line for words in warned)]
     assert len(errors) == len(bad) + 1
     for name in bad:
         assert sum(f"in/{name}" in line for line in errors) == 1, name

@@ -11,6 +11,7 @@ import itertools
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelwise.codes import has
+from pixelwise.datasets.fingerprint import Fingerprint, Measuring
 from pixelwise.datasets.folder import init_command
 from pixelwise.datasets.manifest import contradiction
-from pixelwise.datasets.opening import DataSet, choose_split, read_classes
+from pixelwise.datasets.opening import DataSet, choose_split, learned_from, read_classes
 from pixelwise.datasets.sample import Pair
 from pixelwise.datasets.values import LARGEST_PLAIN_ID, Census, Verdict
 from pixelwise.errors import ImageError, InputError
@@ -56,11 +58,13 @@ class Finding:
 
 @dataclass
 class Report:
-    """What the doctor saw. pixels: labelled pixels by id; splits: pictures by split."""
+    """What the doctor saw. pixels: labelled pixels by id; splits: pictures by split; fingerprint: of the pictures to
+    learn from."""
 
     findings: list[Finding] = field(default_factory=list)
     pixels: dict[int, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)
 
     @property
     def safe(self) -> bool:
@@ -100,6 +104,8 @@ def examine(
     counts: Counter[int] = Counter()
     digests: dict[str, list[Pair]] = defaultdict(list)
     modes: Counter[str] = Counter()
+    learned = learned_from(pairs)
+    measuring = Measuring(classes, ignore_id, len(learned))
     census = Census()
     unread = 0
     names_differ = _names_differ(pairs, mends)
@@ -126,6 +132,9 @@ def examine(
         if labels.size and 0 <= labels.min() <= labels.max() < 2**32:
             census.add(labels.astype(np.uint32))
         ids, places, occurrences = np.unique(labels, return_index=True, return_counts=True)
+        if picture is not None and id(pair) in learned:
+            counted = dict(zip(ids.tolist(), occurrences.tolist(), strict=True))
+            measuring.add(picture, labels, counted)
         for one, place, count in zip(ids.tolist(), places.tolist(), occurrences.tolist(), strict=True):
             counts[one] += count
             row, column = divmod(place, labels.shape[1])
@@ -148,10 +157,24 @@ def examine(
     _examine_ids(
         report, counts, first_seen, known, ignore_id, classes, mends, trusted=not trouble, whole=not unread
     )
+    report.fingerprint = measuring.done(list(report.pixels))
     report.findings.extend(_duplicates(digests))
     report.findings.extend(_colour_coded(modes, report, mends))
     report.findings.extend(_small_validation(pairs))
     return report
+
+
+def measure(data: DataSet, most: int = 64) -> Fingerprint:
+    """The fingerprint alone, of at most so many of the pictures to learn from; what cannot be read is passed over."""
+    learned = learned_from(data.pairs)
+    pairs = [pair for pair in data.pairs if id(pair) in learned]
+    pairs = pairs[:: max(1, -(-len(pairs) // most))]
+    measuring = Measuring(data.classes, 255, len(pairs))
+    for pair in pairs:
+        with suppress(ImageError, InputError):
+            labels = pair.read_ids()
+            measuring.add(pair.read_unscaled(), labels if data.map_ids is None else data.map_ids(labels))
+    return measuring.done()
 
 
 class Mends:
@@ -286,7 +309,7 @@ def _pixels_of_regions(codes: NDArray[Any], classes: LabelSet) -> dict[int, int]
     return dict(zip(classes.ids, found, strict=True))
 
 
-def _examine_picture(pair: Pair, report: Report, mends: Mends) -> NDArray[np.uint8] | None:
+def _examine_picture(pair: Pair, report: Report, mends: Mends) -> NDArray[Any] | None:
     if pair.image is None:
         message = f"{pair.name} ({pair.split}) has a label map but no picture"
         report.findings.append(
@@ -294,7 +317,7 @@ def _examine_picture(pair: Pair, report: Report, mends: Mends) -> NDArray[np.uin
         )
         return None
     try:
-        picture = pair.read_image()
+        picture = pair.read_unscaled()
         if pair.picture is not None:
             return picture
         with Image.open(pair.image) as opened:

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from pixelwise.codes import highest
 from pixelwise.datasets.folder import region_pairs
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
 from pixelwise.datasets.manifest import Manifest, read_manifest
 from pixelwise.datasets.sample import Ids, Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.images import ValueRange
 from pixelwise.labels import LARGEST_ID, LabelSet
 
 HELD_OUT = 0.2
 """The share of an undivided folder that is its split val."""
+
+EARLIER_BORDER = 0.2
+"""Where versions divided a folder that asked for a share of the range of hashes, not of the names."""
 
 MOST_BYTES = 2**20
 """Of a classes.txt."""
@@ -64,12 +70,10 @@ class DataSet:
         """(low, high) of pictures of more than 8 bits a channel, where the data set says it."""
         return None if self.manifest is None else self.manifest.value_range
 
-    def samples(self, split: str | None = None) -> PairSamples:
+    def samples(self, split: str | None = None, border: float | None = None) -> PairSamples:
         """The samples of one split; see `open_samples`. Raises InputError for a split that it has not, and for pairs
         that lack a file."""
-        split, chosen = choose_split(self.pairs, split)
-        if self.regions:
-            raise InputError(f"the classes of {self.root} overlap, and only label maps can be used here")
+        split, chosen = choose_split(self.pairs, split, border)
         for pair in chosen:
             if pair.image is None or pair.mask is None:
                 missing = "picture" if pair.image is None else "label map"
@@ -118,29 +122,51 @@ def open_samples(
     *,
     classes: LabelSet | None = None,
     map_ids: MapIds | None = None,
+    border: float | None = None,
 ) -> PairSamples:
     """The samples of one split of the data set in the folder `root`.
 
     layout: a key of LAYOUTS, or "auto" for what the folders look like. split: one that the data set has; None for
     val, else test, else all there is. A folder that is not divided has the split "all", and divides itself into
-    "train" and "val" by a hash of the names (`split_by_name`). map_ids: changes the files' ids (h, w) before
-    anything else sees them. classes: what the ids mean; None for what pixelwise.json says, the layout's own, or a
-    folder's classes.txt; where there is none of them, masks hold the ids as they are.
+    "train" and "val" by a hash of the names (`split_by_name`); one that has train and no val keeps a "val" back of
+    that. border: where it divides; None keeps a fifth back. To score a model on what its run held out, also after
+    pictures were added, give its card's `border`. map_ids: changes the files' ids (h, w) before anything else sees
+    them. classes: what the ids mean; None for what pixelwise.json says, the layout's own, or a folder's classes.txt;
+    where there is none of them, masks hold the ids as they are.
 
     Raises InputError for a missing folder (with how to get the data), an unknown split, and pairs that lack a file.
     """
-    return open_data(root, layout, classes=classes, map_ids=map_ids).samples(split)
+    return open_data(root, layout, classes=classes, map_ids=map_ids).samples(split, border)
 
 
 class PairSamples:
-    """Samples read from `pairs` when asked for; `classes` says what their ids mean, `split` what part they are."""
+    """Samples read from `pairs` when asked for; `classes` says what their ids mean, `split` what part they are.
+    value_range: of pictures of more than 8 bits a channel, as in `images.read`."""
 
-    def __init__(self, pairs: Sequence[Pair], classes: LabelSet | None = None, split: str = "all") -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        classes: LabelSet | None = None,
+        split: str = "all",
+        value_range: ValueRange | None = None,
+    ) -> None:
         self.pairs, self.classes, self.split = list(pairs), classes, split
+        self.value_range = value_range
 
     @property
     def names(self) -> list[str]:
         return [pair.name for pair in self.pairs]
+
+    def shorter_sides(self, most: int = 100) -> list[int]:
+        """Of about so many of the pictures, in pixels."""
+        sides = []
+        for pair in self.pairs[:: max(1, len(self.pairs) // most)]:
+            if pair.picture is not None:
+                sides.append(min(pair.read_image().shape[:2]))
+            elif pair.image is not None:
+                with Image.open(pair.image) as opened:
+                    sides.append(min(opened.size))
+        return sides
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -150,7 +176,10 @@ class PairSamples:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        return to_sample(pair.read_image(), pair.read_ids(), self.classes, pair.name, pair.place)
+        image, ids = pair.read_image(self.value_range), pair.read_ids()
+        if not pair.regions:
+            return to_sample(image, ids, self.classes, pair.name, pair.place)
+        return replace(to_sample(image, highest(ids, pair.regions), None, pair.name, pair.place), codes=ids)
 
 
 def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:
@@ -198,35 +227,69 @@ def _to_indices(ids: Ids, classes: LabelSet) -> NDArray[np.unsignedinteger]:
     return table[ids]
 
 
-def choose_split(pairs: Sequence[Pair], split: str | None) -> tuple[str, list[Pair]]:
+def choose_split(
+    pairs: Sequence[Pair], split: str | None, border: float | None = None
+) -> tuple[str, list[Pair]]:
     """(split, its pairs); see `open_samples`."""
     splits = list(dict.fromkeys(pair.split for pair in pairs))
     if split is None:
         split = next((s for s in ("val", "test") if s in splits), splits[0])
     if split in splits:
         return split, [pair for pair in pairs if pair.split == split]
-    if splits != ["all"] or split not in ("train", "val"):
-        raise UnknownNameError("split", split, splits + ["train", "val"] * (splits == ["all"]))
-    training, held_out = split_by_name((pair.name for pair in pairs), HELD_OUT)
-    wanted = set(training if split == "train" else held_out)
-    return split, [pair for pair in pairs if pair.name in wanted]
+    divisible = ["train", "val"] if splits == ["all"] else ["val"] if "train" in splits else []
+    if split not in divisible:
+        raise UnknownNameError("split", split, splits + divisible)
+    whole = [pair for pair in pairs if pair.split in ("all", "train")]
+    wanted = set(split_by_name((pair.name for pair in whole), border)[split == "val"])
+    return split, [pair for pair in whole if pair.name in wanted]
 
 
-def split_by_name(names: Iterable[str], share: float = HELD_OUT) -> tuple[list[str], list[str]]:
-    """(training, held out): a name is held out when its SHA-256 falls into the first `share` of the range.
+def learned_from(pairs: Sequence[Pair], border: float | None = None) -> set[int]:
+    """The identities (`id`) of the pairs that are there to learn from: those of the split train less what is held back
+    of it; all where there is none, or nothing to divide."""
+    try:
+        training = choose_split(pairs, "train", border)[1]
+        if not any(pair.split == "val" for pair in pairs):
+            kept = {pair.name for pair in choose_split(pairs, "val", border)[1]}
+            training = [pair for pair in training if pair.name not in kept]
+    except (UnknownNameError, InputError):
+        training = list(pairs)
+    return {id(pair) for pair in training}
 
-    The split of a name depends on that name alone, so it stays when files are added, moved or listed
-    differently; only where one part would be empty, the name nearest to the border goes there.
+
+def split_by_name(names: Iterable[str], border: float | None = None) -> tuple[list[str], list[str]]:
+    """(training, held out): a name is held out when its SHA-256, as a number in [0, 1), is below the border.
+
+    None puts the border where it holds out a fifth of these names, to the nearest whole number (`border_of`). With the
+    same border a name is in the same part whatever other names there are, so a run that writes its border down can be
+    scored on what it never saw after files were added, moved or listed differently; without one, of five added names
+    one more is held out, which may be one that was trained on before. Only where one part would be empty, the name
+    nearest to the border goes there.
     """
     positions = {name: _position(name) for name in names}
+    border = border_of(positions) if border is None else border
     if len(positions) < 2:
-        raise InputError(
-            f"{len(positions)} name cannot be split into training and held out; add pictures, or make folders "
-            "train/ and val/"
-        )
+        raise _too_few(positions)
     lowest, highest = (f(positions, key=lambda n: positions[n]) for f in (min, max))
-    held = {name for name in positions if (positions[name] < share or name == lowest) and name != highest}
+    held = {name for name in positions if (positions[name] < border or name == lowest) and name != highest}
     return [n for n in positions if n not in held], [n for n in positions if n in held]
+
+
+def border_of(names: Iterable[str], share: float = HELD_OUT) -> float:
+    """The border below which that share of the names lies, to the nearest whole number of them, but at least one and
+    not all: midway between two of their hashes."""
+    positions = sorted(_position(name) for name in set(names))
+    if len(positions) < 2:
+        raise _too_few(positions)
+    count = min(max(round(share * len(positions)), 1), len(positions) - 1)
+    return (positions[count - 1] + positions[count]) / 2
+
+
+def _too_few(names: Collection[object]) -> InputError:
+    return InputError(
+        f"{len(names)} name cannot be split into training and held out; add pictures, or make folders "
+        "train/ and val/"
+    )
 
 
 def _position(name: str) -> float:

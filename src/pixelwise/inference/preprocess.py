@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelwise.errors import ImageError, InputError
+from pixelwise.images import check_range
 from pixelwise.untrusted import Between, fit
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -37,7 +38,8 @@ class Preprocess:
     leaves it as it is; a pair (height, width) makes every picture that size, whatever its aspect. multiple,
     offset: then make each side the nearest multiple of `multiple` plus `offset` (16 and 1 for a stride-16 network
     with aligned corners: 513, 385, ...). mean, std: one a channel, R G B for photos, of values in [0, 1]. Resizing
-    is Pillow's antialiased bilinear, as in torchvision's PIL path.
+    is Pillow's antialiased bilinear, as in torchvision's PIL path. value_range: (low, high), of pictures with more than
+    8 bits a channel the values that are shown as 0 and 255 (`images.read`); None: each picture's own.
     """
 
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -46,6 +48,7 @@ class Preprocess:
     side: Literal["shorter", "longer"] = "shorter"
     multiple: Side = 1
     offset: int = 0
+    value_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, tuple) else (self.size or 1,)
@@ -73,6 +76,8 @@ class Preprocess:
             raise InputError(
                 f"Preprocess needs a mean and a std for each channel, got {len(self.mean)} and {len(self.std)} numbers"
             )
+        if self.value_range is not None:
+            check_range(self.value_range)
         if not all(isinstance(number, (int, float)) for number in (*self.mean, *self.std)):
             raise InputError(f"Preprocess needs numbers, got mean {self.mean} and std {self.std}")
         if not all(abs(number) <= 10 for number in self.mean):
@@ -122,7 +127,11 @@ class Preprocess:
         return normalize(image, self.mean, self.std)
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Plain values for JSON; without a range where there is none, as in files written before there were any."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if self.value_range is None:
+            del values["value_range"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:

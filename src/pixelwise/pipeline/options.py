@@ -26,8 +26,8 @@ class ReadOptions:
 
     @property
     def as_rasters(self) -> bool:
-        """Whether pictures are to be read as rasters, because only those have bands and ranges of values."""
-        return self.bands is not None or self.scale is not None
+        """Whether pictures are to be read as rasters, because only those have bands."""
+        return self.bands is not None
 
 
 @dataclass(frozen=True)

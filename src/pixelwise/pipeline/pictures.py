@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,16 @@ def segment_pictures(
     *,
     channels: int = 3,
     max_pixels: int = images.MAX_PIXELS,
+    value_range: images.ValueRange | None = None,
     also: Callable[[Job, NDArray[np.uint8]], None] = lambda job, picture: None,
 ) -> Iterator[Outcome]:
     """Segment every job's picture and write its files; outcomes come in the order of the jobs.
 
-    segment: a picture, uint8 (h, w, channels), to Segmentation, called in the calling thread, and after it `also`. The
-    journal of `run` gets a line for every job whose files are in place. An interruption leaves whole files only.
+    segment: a picture, uint8 (h, w, channels), to Segmentation, called in the calling thread, and after it `also`.
+    channels, max_pixels, value_range: as in `images.read`. The journal of `run` gets a line for every job whose files
+    are in place. An interruption leaves whole files only.
     """
+    read = partial(_read, channels=channels, max_pixels=max_pixels, value_range=value_range)
     todo = iter(jobs)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
     writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
@@ -92,7 +96,7 @@ def segment_pictures(
 
     def decode_more() -> None:
         while len(decoding) <= AHEAD and (job := next(todo, None)) is not None:
-            decoding.append((job, decoder.submit(_read, job.source.path, channels, max_pixels)))
+            decoding.append((job, decoder.submit(read, job.source.path)))
 
     try:
         decode_more()
@@ -127,9 +131,11 @@ def write(segmentation: Segmentation, files: Mapping[str, Path], *, overwrite: b
                 Image.fromarray(mask).save(temporary)
 
 
-def _read(source: Path, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+def _read(
+    source: Path, *, channels: int, max_pixels: int, value_range: images.ValueRange | None
+) -> NDArray[np.uint8]:
     given = sys.stdin.buffer if source == STDIN else source
-    return images.read(given, channels=channels, max_pixels=max_pixels)
+    return images.read(given, channels=channels, max_pixels=max_pixels, value_range=value_range)
 
 
 def sentence(job: Job, error: Exception) -> PixelwiseError:

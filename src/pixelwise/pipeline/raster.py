@@ -81,6 +81,7 @@ def segment_raster(
         channels=len(segmenter.card.preprocess.mean),
         bands=reading.bands,
         scale=reading.scale,
+        value_range=segmenter.card.preprocess.value_range,
         allow_remote=reading.allow_remote,
         max_pixels=reading.max_raster_pixels,
         max_memory=reading.max_memory,

@@ -73,6 +73,7 @@ def segment_all(
         run,
         channels=len(segmenter.card.preprocess.mean),
         max_pixels=reading.max_pixels,
+        value_range=segmenter.card.preprocess.value_range,
         also=note_seams,
     )
     return itertools.chain(looking, rest())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelwise.datasets.folder import match
-from pixelwise.datasets.opening import PairSamples, split_by_name
+from pixelwise.datasets.opening import EARLIER_BORDER, PairSamples, split_by_name
 from pixelwise.labels import LabelSet
 from pixelwise.recipes import from_voc
 from pixelwise.recipes.folders import folders
@@ -26,12 +26,12 @@ CONFIG = TrainConfig(
 
 
 def samples(data: Path) -> tuple[PairSamples, PairSamples]:
-    """(training, held out) of `data`/coco128_seg, divided by a hash of the names as undivided folders are."""
+    """(training, held out) of `data`/coco128_seg, divided by a hash of the names as undivided folders were."""
     root = data / "coco128_seg"
     lines = (root / "classes_coco80.txt").read_text(encoding="utf-8").splitlines()
     classes = LabelSet.of([line.split(maxsplit=1)[1] for line in lines])
     pairs = match(root / "images", root / "masks_coco80")
-    kept = set(split_by_name(pair.name for pair in pairs)[1])
+    kept = set(split_by_name((pair.name for pair in pairs), EARLIER_BORDER)[1])
     parts = [[pair for pair in pairs if (pair.name in kept) == wanted] for wanted in (False, True)]
     return PairSamples(parts[0], classes, "train"), PairSamples(parts[1], classes, "val")
 

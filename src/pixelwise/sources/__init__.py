@@ -71,30 +71,36 @@ def kind_of(path: Path, *, max_pixels: int = images.MAX_PIXELS) -> Kind:
     return "picture"
 
 
-def read(source: images.ImageLike, *, channels: int = 3, max_pixels: int = images.MAX_PIXELS) -> NDArray[Any]:
+def read(
+    source: images.ImageLike,
+    *,
+    channels: int = 3,
+    max_pixels: int = images.MAX_PIXELS,
+    value_range: images.ValueRange | None = None,
+) -> NDArray[Any]:
     """A picture (h, w, channels), uint8 as `images.read` gives it; for a network of other channels than grey or RGB
     also from a raster, or a TIFF that Pillow does not read, of just as many bands: then uint8 or float32 in [0, 1], as
-    `raster.open_raster` scales it, which is said on stderr.
+    `raster.open_raster` scales it, which is said on stderr. value_range: of what is no uint8, for both.
 
     Raises ImageError for what cannot be used, MissingExtraError for a raster without the extra.
     """
     if channels in (1, 3) or not isinstance(source, (str, os.PathLike)):
-        return images.read(source, channels=channels, max_pixels=max_pixels)
+        return images.read(source, channels=channels, max_pixels=max_pixels, value_range=value_range)
     path = Path(source)
     if kind_of(path, max_pixels=max_pixels) == "raster":
-        return _bands(path, channels, max_pixels)
+        return _bands(path, channels, max_pixels, value_range)
     try:
-        return images.read(path, channels=channels, max_pixels=max_pixels)
+        return images.read(path, channels=channels, max_pixels=max_pixels, value_range=value_range)
     except ImageError as error:
         if path.suffix.lower() not in (".tif", ".tiff") or not path.is_file():
             raise
         try:
-            return _bands(path, channels, max_pixels)
+            return _bands(path, channels, max_pixels, value_range)
         except MissingExtraError:
             raise error from None
 
 
-def _bands(path: Path, channels: int, max_pixels: int) -> NDArray[Any]:
+def _bands(path: Path, channels: int, max_pixels: int, value_range: images.ValueRange | None) -> NDArray[Any]:
     """All of a raster that has as many bands as the network takes channels."""
     from pixelwise.sources.raster import count_bands, open_raster
 
@@ -104,7 +110,7 @@ def _bands(path: Path, channels: int, max_pixels: int) -> NDArray[Any]:
             f"this model takes pictures of {channels} channels, and {path} has {bands} bands; choose them on the "
             "command line (--bands), or pass an array"
         )
-    raster = open_raster(path, channels=channels)
+    raster = open_raster(path, channels=channels, value_range=value_range)
     try:
         height, width = raster.size_hw
         if height * width > max_pixels:

@@ -132,6 +132,7 @@ def open_raster(
     channels: int = 3,
     bands: Sequence[int] | None = None,
     scale: tuple[float, float] | None = None,
+    value_range: tuple[float, float] | None = None,
     allow_remote: bool = False,
     max_pixels: int = MAX_RASTER_PIXELS,
     max_memory: int | None = None,
@@ -141,7 +142,8 @@ def open_raster(
     bands: which, counted from 1, in the network's order; by default the first ones (a single band is repeated).
     scale: the values to show as 0 and 1. By default uint8 stays as it is, and any other type is stretched between
     the 2nd and the 98th percentile of the chosen bands together, so that colours keep their balance, over at most
-    1000 x 1000 of its pixels that have data; `notes` says which values these are. allow_remote: also what the file
+    1000 x 1000 of its pixels that have data; `notes` says which values these are. value_range: what a model's card says
+    about them, a scale of what is no uint8. allow_remote: also what the file
     names in other files or on the network, such as the parts of a VRT. max_pixels: refuse more, a stored piece of less
     than 1024 (a chunk of Zarr: 16384) counting as so many, and of a file that is nearly empty more than a hundredth.
     max_memory: bytes that a read, its largest stored piece decoded, may take; None is half of what is free.
@@ -157,6 +159,8 @@ def open_raster(
             )
         _check_size(rows, path, max_pixels)
         chosen, notes = _choose(rows, path, channels, bands)
+        if scale is None and rows.dtype != np.uint8:
+            scale = value_range
         low, high = scale or (None, None)
         raster = Raster(rows, chosen, low, high, tuple(notes))
         check_memory(f"reading {path}", raster.needs(1), max_memory, LOWER)

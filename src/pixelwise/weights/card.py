@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.images import check_range
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, LONGEST_SIDE, Preprocess
 from pixelwise.labels import Color, LabelSet
 from pixelwise.untrusted import Between, fit, read
@@ -22,6 +23,9 @@ single one, positive where the second of two classes is. "regions": one for each
 that class is, whatever the others say (sigmoids). In the label map later ones then lie over earlier ones, and the
 first class is where there is none."""
 
+
+TRAINED_HERE = "trained with pixelwise: "
+"""How the origin of a card begins whose model a run of `pixelwise train` made."""
 
 Count = Annotated[int, Between(0, 2**62)]
 
@@ -46,7 +50,8 @@ class Card:
     coarse logit; align_corners: how coarse logits are enlarged. parameters: their number. multiply_adds: of one
     forward pass over `multiply_adds_hw` (height, width) pixels. file, sha256: the weights' file name and its
     full SHA-256 (or its official first eight digits), where there is a file. notes: what a user should know. outputs:
-    what the logits mean (`Outputs`), of which there are `channels`.
+    what the logits mean (`Outputs`), of which there are `channels`. split_at: where the run that made it divided
+    its pictures, see `border`.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Card:
     scores: tuple[Score, ...] = ()
     notes: tuple[str, ...] = field(default=())
     outputs: Outputs = "exclusive"
+    split_at: Annotated[float, Between(0, 1)] | None = None
 
     def __post_init__(self) -> None:
         for what, value, kind in (
@@ -109,6 +115,7 @@ class Card:
         ids: Sequence[int] | None = None,
         align_corners: bool = False,
         stride: int = 1,
+        value_range: Sequence[float] | None = None,
         name: str = "a model of one's own",
         licence: str = "unknown",
         notes: Sequence[str] = (),
@@ -119,12 +126,16 @@ class Card:
         or a LabelSet; colors, ids: see `LabelSet.of`. mean, std: one a channel of the input, of values in [0, 1];
         ImageNet's unless said otherwise. size, side, multiple, offset: see `Preprocess`. align_corners: how logits
         smaller than the picture are enlarged. stride: input pixels per logit. Both are read off a network that says so
-        itself. Raises InputError for what does not agree.
+        itself. value_range: (low, high) of pictures with more than 8 bits a channel, see `Preprocess`. Raises
+        InputError for what does not agree.
         """
         labels = classes if isinstance(classes, LabelSet) else LabelSet.of(classes, colors=colors, ids=ids)
         return cls(
             name=name, architecture="unknown", labels=labels,
-            preprocess=Preprocess(numbers("mean", mean), numbers("std", std), sides(size), side, multiple, offset),
+            preprocess=Preprocess(
+                numbers("mean", mean), numbers("std", std), sides(size), side, multiple, offset,
+                None if value_range is None else check_range(value_range),
+            ),
             stride=stride, align_corners=align_corners, parameters=0, licence=licence, notes=tuple(notes),
             outputs=outputs,
         )  # fmt: skip
@@ -135,6 +146,13 @@ class Card:
         return {"exclusive": self.labels.num_classes, "binary": 1}.get(
             self.outputs, self.labels.num_classes - 1
         )
+
+    @property
+    def border(self) -> float | None:
+        """Where the run that made the model divided its pictures by their names
+        (`datasets.opening.split_by_name`); None where none did. Runs from before cards said it had theirs at 0.2."""
+        trained_here = self.origin.startswith(TRAINED_HERE)
+        return 0.2 if self.split_at is None and trained_here else self.split_at
 
     def replace(self, **changes: Any) -> Card:
         """A copy with some fields changed."""
