@@ -215,3 +215,26 @@ def test_turned_pictures_are_written_as_their_labels_lie(tmp_path):
     (typed,) = commands(found["fix"])
     assert command(*typed[1:], "--yes").exit_code == 0
     content(Path(f"{root}_ready"))
+
+
+def test_a_turned_picture_whose_labels_are_turned_as_well_is_no_fault(tmp_path):
+    root = fill(tmp_path / "mine", "images/{}.jpg", "masks/{}.png", blobs)
+    for tag, picture in ((6, photo(5, (40, 30))), (3, photo(6))):
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        picture.save(root / f"images/{5 if tag == 6 else 6}.jpg", exif=exif)
+    (found,) = findings(root)
+    assert (found["kind"], Path(found["file"]).name) == ("EXIF orientation", "6.jpg")
+
+
+def test_deep_pictures_stay_deep(tmp_path):
+    root = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", white)
+    deep = np.random.default_rng(0).integers(0, 4096, (30, 40)).astype(np.uint16)
+    put(root / "images/3.png", deep)
+    np.save(root / "images/4.npy", deep)
+    (root / "images/4.png").unlink()
+    done = command("init", root, "--out", tmp_path / "out", "--yes")
+    assert done.exit_code == 0, done.exception
+    assert done.stderr == ""
+    for name in "34":
+        np.testing.assert_array_equal(pixels(tmp_path / f"out/images/{name}.png"), deep)

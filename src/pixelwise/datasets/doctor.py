@@ -331,7 +331,8 @@ def _examine_picture(pair: Pair, report: Report, mends: Mends) -> NDArray[Any] |
         report.findings.append(
             _finding("transparent picture", "warning", message, "save it as RGB", pair.image)
         )
-    if orientation != 1 and pair.mask is not None:
+    sizes_tell = orientation >= 5 and picture.shape[0] != picture.shape[1]  # turned by a quarter
+    if orientation != 1 and not sizes_tell and pair.mask is not None:
         message = f"the EXIF tag turns or mirrors the picture (orientation {orientation}); is its label map turned too?"
         fix = "save the picture turned and without the tag, and look at the pair"
         report.findings.append(_finding("EXIF orientation", "warning", message, fix, pair.image))

@@ -48,6 +48,9 @@ FEW = 0.1
 WHOLE = -1
 """The page of a file that has no others."""
 
+ANY = (0.0, 65535.0)
+"""A range of values for pictures of which only the size is asked."""
+
 Progress = Callable[[list["Item"]], Iterable["Item"]]
 
 
@@ -348,7 +351,11 @@ def _kept(items: list[Item], left_out: list[str], labels_hw: Sizes, progress: Pr
     kept = []
     for item in progress(items):
         try:
-            picture = read_page(item.image, item.page)[0] if item.page != WHOLE else read(item.image)
+            picture = (
+                read_page(item.image, item.page)[0]
+                if item.page != WHOLE
+                else read(item.image, value_range=ANY)
+            )
             item.size_hw = picture.shape[0], picture.shape[1]
             size = labels_hw(item)
         except (ImageError, InputError) as error:
@@ -595,13 +602,14 @@ def _write_picture(item: Item, folder: Path) -> None:
             sync(file.fileno())
         return
     target = folder / f"{item.name}.png"
-    if item.page != WHOLE:
-        values = read_page(item.image, item.page)[0]
-        if values.dtype not in (np.uint8, np.uint16, bool):
-            _save(Image.fromarray(values), target.with_suffix(".tif"))
+    if item.page != WHOLE or item.image.suffix.lower() == ".npy":  # deep grey stays deep
+        values = read_page(item.image, max(item.page, 0))[0]
+        if values.ndim == 2 and values.dtype not in (np.uint8, np.uint16, bool):
+            _save(Image.fromarray(values.astype(np.float32)), target.with_suffix(".tif"))
             return
-        _save(Image.fromarray(values), target)
-        return
+        if values.dtype in (np.uint8, np.uint16, bool):
+            _save(Image.fromarray(values), target)
+            return
     _save(unturned(item.image) if item.turn is False else Image.fromarray(read(item.image)), target)
 
 
