@@ -12,12 +12,14 @@ import os
 import re
 import shlex
 from pathlib import Path, PurePath
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from pixelwise.cli.app import app
@@ -33,8 +35,13 @@ COUNT = 8
 COLOURS = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 128)], np.uint8)
 
 
+COMMAND = get_command(app)
+"""The command line made once: making it takes longer than most of what is typed here."""
+
+
 def command(*words: object, answer: str | None = None):
-    return CliRunner().invoke(app, [*map(str, words)], input=answer)
+    with patch("typer.testing._get_command", lambda _: COMMAND):
+        return CliRunner().invoke(app, [*map(str, words)], input=answer)
 
 
 def photo(seed: int, side: tuple[int, int] = (30, 40)) -> Image.Image:
