@@ -259,7 +259,9 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} exists already; pass --overwrite (overwrite=True) or another place")
+        raise OutputError(
+            f"{path} exists already; --overwrite (in Python overwrite=True) replaces it, or choose another place"
+        )
     parent = path.parent
     while not parent.exists():
         parent = parent.parent

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
-from pixelwise.errors import InputError, MissingExtraError
+from pixelwise.errors import InputError, MissingExtraError, first_line
 from pixelwise.files import writing
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def run(
-    fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path, *, resume: bool, check: bool,
-    export: bool, find_lr: bool, overfit: bool,
+    fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path, *,
+    device: str | None, resume: bool, check: bool, export: bool, find_lr: bool, overfit: bool,
 ) -> int:  # fmt: skip
     """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
     try:
@@ -25,6 +26,7 @@ def run(
         from pixelwise.training.runner import kept, train
         from pixelwise.training.start import prepared
 
+        train_on(device)
         main = process_state().is_main_process
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
@@ -45,6 +47,22 @@ def run(
         )
     process_state().destroy_process_group()
     return 0
+
+
+def train_on(device: str | None) -> None:
+    """Let Accelerate, which reads the environment, train on that device; None and "auto" leave it the choice."""
+    if device in (None, "auto"):
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()  # "meta" has no values
+    except (RuntimeError, AssertionError) as error:  # no such kind of device, or none of it here
+        raise InputError(f"device {device!r} cannot be used here: {first_line(error)}") from error
+    if torch.device(device).type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    else:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -8,24 +8,24 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from pixelwise import terminal
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.saving import header, save
-from pixelwise.errors import InputError, MissingExtraError, OutputError
+from pixelwise.errors import InputError, OutputError
 from pixelwise.evaluation import PROTOCOLS, Evaluation, evaluate
 from pixelwise.export.embed import count_multiply_adds, embed
 from pixelwise.files import LOCK, check_writable, held, writing
-from pixelwise.report import confusion_picture, page, table, worst_pictures
+from pixelwise.report import write_report
+from pixelwise.report.page import Run
+from pixelwise.report.pictures import Gallery
+from pixelwise.report.text import MEASURED_HERE, table
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.curves import draw_curves
 from pixelwise.training.experiment import Experiment, Say
 from pixelwise.training.loop import fit, process_state, refuse_large_batch
 from pixelwise.training.optimize import learning_rate
 from pixelwise.training.probes import estimate
-from pixelwise.training.progress import duration
+from pixelwise.training.progress import duration, read_metrics
 from pixelwise.training.state import Standing, standing
 from pixelwise.training.validation import Validation
 from pixelwise.weights.card import Card, Score
@@ -58,8 +58,8 @@ def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say |
     """Train, and leave in `out` all that is worth keeping; the finished model's card.
 
     checkpoint.pt, best.pt, metrics.jsonl and config.json come from `fit`, and are what resuming needs. At the end:
-    weights.safetensors with the card, card.json, curves.png, report.html (scores, confusion matrix, the worst
-    validation pictures), confusion.png, and with `export` model.onnx, scored as users run it. Raises OutputError where
+    weights.safetensors with the card, card.json, curves.png, report.html (scores, curves, the validation pictures with
+    their mistakes), confusion.png, and with `export` model.onnx, scored as users run it. Raises OutputError where
     another run is at work in `out`.
     """
     if process_state().is_main_process:
@@ -117,9 +117,17 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     )
     data = f"{card.name}, {len(experiment.held_out)} held-out pictures"
     evaluations: list[Evaluation] = []
+    gallery = Gallery(card.labels)
+    held_out, total = len(experiment.held_out), len(experiment.held_out) + len(experiment.training)
+    part = f"{held_out} of {total} pictures, those that were held out and not trained on"
 
     def measure(segmenter: Segmenter) -> tuple[Score, ...]:
-        evaluations.append(evaluate(segmenter, experiment.held_out, classes=card.labels, data=data))
+        evaluations.append(
+            evaluate(
+                segmenter, experiment.held_out, classes=card.labels, data=card.name, look=gallery.look,
+                part=part,
+            )
+        )  # fmt: skip
         return scores_of(evaluations[-1], data)
 
     if export:
@@ -130,7 +138,7 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
         card = card.replace(scores=measure(segmenter))
     (evaluation,) = evaluations
     save(network, out / "weights.safetensors", card=card)
-    write_report(evaluation, segmenter, card, out, tell)
+    finish(evaluation, segmenter, gallery, config, card, out, tell)
     return card
 
 
@@ -171,22 +179,26 @@ def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
             *(Score(f"Dice of {name}", dice[name], data, protocol, "measured here") for name in dice),
         )
     return (
-        Score("mean IoU", evaluation.confusion.mean_iou(), data, says, "measured here"),
-        Score("pixel accuracy", evaluation.confusion.pixel_accuracy(), data, says, "measured here"),
+        Score("mean IoU", evaluation.confusion.mean_iou(), data, says, MEASURED_HERE),
+        Score("pixel accuracy", evaluation.confusion.pixel_accuracy(), data, says, MEASURED_HERE),
     )
 
 
-def write_report(evaluation: Evaluation, segmenter: Segmenter, card: Card, out: Path, tell: Say) -> None:
-    """card.json, report.html, confusion.png and curves.png; the table of scores goes to `tell`."""
+def finish(
+    evaluation: Evaluation,
+    segmenter: Segmenter,
+    gallery: Gallery,
+    config: TrainConfig,
+    card: Card,
+    out: Path,
+    tell: Say,
+) -> None:
+    """card.json and the report; the table of scores goes to `tell`."""
     for line in table(evaluation).splitlines():
         tell(line)
     with writing(out / "card.json") as temporary:
         temporary.write_text(json.dumps(card.to_dict(), indent=1) + "\n", encoding="utf-8")
-    with writing(out / "confusion.png") as temporary:
-        Image.fromarray(confusion_picture(evaluation)).save(temporary)
-    with writing(out / "report.html") as temporary:
-        temporary.write_text(page(evaluation, worst_pictures(evaluation, segmenter)), encoding="utf-8")
-    try:
-        draw_curves(out / "metrics.jsonl", out / "curves.png")
-    except MissingExtraError as error:
-        tell(f"no curves.png: {error}")
+    run = Run(config.to_dict(), read_metrics(out / "metrics.jsonl"))
+    written = write_report(evaluation, segmenter, out, gallery=gallery, run=run)
+    if out / "curves.png" not in written:
+        tell("no curves.png, which needs matplotlib (extra train); report.html has the curves")
