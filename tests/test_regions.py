@@ -106,8 +106,13 @@ def test_evaluate_scores_each_region_whatever_lies_over_it(run, data, tmp_path):
     true = sum(int(has(sample.codes, 0).sum()) for sample in samples)
     assert found["regions"]["disc"]["true_pixels"] == true
     assert found["classes"]["disc"]["true_pixels"] < true  # in the label map the light disc lies over it
-    text = pixelwise("evaluate", "--data", data, "--split", "val", "--model", run)
-    assert "mean Dice of the regions" in text.stdout
+    text = pixelwise(
+        "evaluate", "--data", data, "--split", "val", "--model", run, "--out", tmp_path / "report"
+    )
+    assert f"mean Dice of the regions {found['mean_dice_of_regions']:.4f}" in text.stdout
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert f"<b>{found['mean_dice_of_regions']:.3f}</b>mean Dice of the regions" in page
+    assert "They overlap, and each counts whole" in page
 
 
 def test_segment_writes_each_region_whole(run, data, tmp_path):
