@@ -106,7 +106,7 @@ def test_the_loss_is_the_sum_of_its_parts_over_the_same_steps(capsys):
         progress.step(done, {"dice": one, "cross_entropy": two}, 1e-3)
     progress.validated(3, {"mean IoU": 0.5, "Dice of disc": 0.625}, 0.75)
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == "losses are means of the last 50 steps"
+    assert said[0] == "losses are means of the last 20 steps"
     assert said[1].startswith(
         "step 1/3  loss 0.7500  dice 0.5000  cross_entropy 0.2500  learning rate 1.00e-03"
     )
