@@ -32,9 +32,9 @@ from pixelwise.models.unet import UNet
 from pixelwise.pipeline.options import ReadOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.experiment import usual_workers
 from pixelwise.training.loop import fit
 from pixelwise.training.optimize import learning_rate, make_optimizer
+from pixelwise.training.plan import usual_workers
 from pixelwise.transforms.augment import Augment
 from pixelwise.transforms.torchvision import joint
 from pixelwise.weights.store import load_state_dict, unwrap

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from pixelwise.errors import InputError
 from pixelwise.untrusted import Between, Plain, fit, read
 
-MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers"})
+MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers", "reasons"})
 """Fields that change no number, and so may differ when a run is resumed."""
 
 LENGTH = frozenset({"steps", "epochs"})
@@ -53,6 +53,9 @@ class TrainConfig:
     # augment's crop_hw
     image_size: int | None = None
     augment: dict[str, Plain] = field(default_factory=dict)  # options of transforms.augment.Augment
+    value_range: tuple[float, float] | None = (
+        None  # values of pictures of more than 8 bits that become 0 and 255
+    )
     class_balanced: bool = False  # pictures with rare classes are drawn more often
 
     # loss
@@ -89,6 +92,9 @@ class TrainConfig:
     validate_every: int | None = 0  # steps between validations; 0: at the end; None: an epoch
     save_minutes: float = 2.0  # between checkpoints; the first and last step have one
     trackers: tuple[str, ...] = ()  # tensorboard, wandb, mlflow: what Accelerate knows
+    reasons: dict[str, str] = field(
+        default_factory=dict
+    )  # of a plan's decisions, by field (augment's as augment.NAME)
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -118,6 +124,8 @@ class TrainConfig:
             choices = get_args(hint)
             if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise InputError(f"value_range must be two rising values, got {self.value_range}")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.warmup_ratio is not None and not 0 <= self.warmup_ratio <= 1:

@@ -88,7 +88,7 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
         f"{len(experiment.held_out)} to validate on"
     )
     if left:
-        cost = estimate(
+        cost = experiment.cost or estimate(
             experiment.network, experiment.training, experiment.augment, experiment.loss_of, config
         )
         has += f"; {left} steps of about {cost.seconds:.2g} s, {duration(left * cost.seconds)} in all; "
