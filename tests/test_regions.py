@@ -146,6 +146,15 @@ def test_the_export_of_a_model_of_regions_gives_the_same_codes(run, data, tmp_pa
     assert (ours == theirs).mean() > 0.999
 
 
+@pytest.mark.slow
+def test_a_run_of_overlapping_classes_is_planned_from_their_pictures(data, monkeypatch):
+    monkeypatch.setenv("PIXELWISE_OFFLINE", "1")
+    result = pixelwise("train", "--data", data, "--dry-run", "--json")
+    assert result.exit_code == 0, result.exception
+    reasons = json.loads(result.stdout)["reasons"]
+    assert "shorter sides are 32 px" in reasons["image_size"]
+
+
 def test_the_loss_is_that_of_every_region_against_all_that_is_not_it():
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 5, 6, generator=draw)
