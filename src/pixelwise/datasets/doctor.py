@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.codes import has
+from pixelwise.codes import has, highest
 from pixelwise.datasets.fingerprint import Fingerprint, Measuring
 from pixelwise.datasets.folder import init_command
 from pixelwise.datasets.manifest import contradiction
@@ -129,6 +129,8 @@ def examine(
             report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape, mends))
         if data.regions and classes is not None:
             counts.update(_pixels_of_regions(labels, classes))
+            if picture is not None and id(pair) in learned:
+                measuring.add(picture, as_map(labels, classes))
             continue
         if labels.size and 0 <= labels.min() <= labels.max() < 2**32:
             census.add(labels.astype(np.uint32))
@@ -175,8 +177,15 @@ def measure(data: DataSet, most: int = 64) -> Fingerprint:
     for pair in pairs:
         with suppress(ImageError, InputError):
             labels = pair.read_ids()
+            if data.regions and data.classes is not None:
+                labels = as_map(labels, data.classes)
             measuring.add(pair.read_unscaled(), labels if data.map_ids is None else data.map_ids(labels))
     return measuring.done()
+
+
+def as_map(codes: NDArray[Any], classes: LabelSet) -> NDArray[Any]:
+    """The label map, in ids, that the order of overlapping regions makes of their codes."""
+    return classes.to_ids(highest(codes, len(classes) - 1))
 
 
 class Mends:

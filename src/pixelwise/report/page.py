@@ -81,7 +81,11 @@ def _headline(evaluation: Evaluation, scores: dict[str, Any], found: PictureScor
     """The numbers that are looked for first: of two classes the object's, of more the means."""
     interval = evaluation.confusion.interval
     of_many = scores["pictures"] > 1
-    if (thing := found.task.object) is not None:
+    if evaluation.regions is not None:
+        numbers = [(evaluation.regions.mean_dice(), "mean Dice of the regions", "")]
+        numbers += [(value, f"Dice of {name}", "") for name, value in evaluation.regions.dice().items()]
+        rest = [(scores[key], f"{PLAIN[key]} of the label map") for key in ("mean_iou", "pixel_accuracy")]
+    elif (thing := found.task.object) is not None:
         name = evaluation.classes.names[thing]
         row = scores["classes"][name]
         low, high = (bound[thing] for bound in interval("dice"))
@@ -152,21 +156,24 @@ def _curves(run: Run | None) -> str:
 
 
 def _classes(evaluation: Evaluation, scores: dict[str, Any]) -> str:
+    """The scores by class; of regions that overlap those of each, whatever lies over it."""
+    by_class = scores.get("regions", scores["classes"])
     total = sum(row["true_pixels"] for row in scores["classes"].values()) or 1
     rows = "".join(
         f'<tr><th scope="row">{swatched(evaluation.classes, i)}</th>'
         + "".join(f"<td>{cell(row[key])}</td>" for key in ("iou", "dice", "precision", "recall"))
         + f"<td>{row['true_pixels'] / total:.2%}</td><td class=extra>{row['true_pixels']:,}</td></tr>"
-        for i, row in enumerate(scores["classes"].values())
+        for i, row in enumerate(by_class.values(), start=len(evaluation.classes) - len(by_class))
         if row["iou"] is not None
     )
-    absent = [n for n, row in scores["classes"].items() if row["iou"] is None]
+    absent = [n for n, row in by_class.items() if row["iou"] is None]
     which = (
         ", ".join(absent)
         if len(absent) <= MOST_NAMES
-        else f"{len(absent)} of the {len(scores['classes'])} classes"
+        else f"{len(absent)} of the {len(by_class)} classes"
     )
     says = f"<p class=note>In neither truth nor answer: {text(which)}.</p>" if absent else ""
+    whole = " They overlap, and each counts whole." if evaluation.regions is not None else ""
     heads = "".join(
         f'<th scope="col">{head}</th>' for head in ("IoU", "Dice", "precision", "recall", "of pixels")
     )
@@ -174,7 +181,7 @@ def _classes(evaluation: Evaluation, scores: dict[str, Any]) -> str:
     return (
         '<section><h2>Classes</h2><div class="wide" tabindex="0" role="region" aria-label="Scores of the classes">'
         '<table class="classes"><caption>Counted over all pictures together. Precision: what share of the pixels '
-        "that were given a class have it; recall: what share of the class was found.</caption>"
+        f"that were given a class have it; recall: what share of the class was found.{whole}</caption>"
         f'<thead><tr><th scope="col" class="left">class</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f"{says}</section>"
     )
