@@ -84,7 +84,7 @@ def test_a_default_shows_in_its_function_and_a_constant_in_its_class_or_file():
 
 
 def test_what_is_compiled_shows_in_the_whole_file_for_no_tracing_sees_it():
-    (mutant,) = mutants("a = b\n\n@njit(cache=True)\ndef f(x):\n    y = 4\n", "a.py")
+    (mutant,) = mutants("a = b\n\n@compiled(fastmath=FAST)\ndef f(x):\n    y = 4\n", "a.py")
     assert (mutant.line, mutant.scope) == (5, (1, 5))
 
 

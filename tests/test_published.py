@@ -20,7 +20,7 @@ from pixelwise.training.loop import fit
 from pixelwise.training.objective import make_loss
 from pixelwise.training.optimize import learning_rate, make_optimizer
 from pixelwise.training.progress import read_metrics
-from pixelwise.training.start import changed, new_run
+from pixelwise.training.start import changed
 
 EVERYDAY = {"camvid_lraspp", "coco_deeplabv3_mobilenet_v3_large", "ade20k_segformer_b0", "isbi_unet"}
 NAMES = [pytest.param(n, marks=() if n in EVERYDAY else pytest.mark.slow) for n in RECIPES]
@@ -126,14 +126,14 @@ def test_rates_and_decay_are_those_of_the_sources(folder):
 
 def test_options_beside_a_recipe_change_single_settings():
     base = base_of("coco_fcn_resnet50", None)
-    plain = new_run(changed(base, {"data": "mine"}))
+    plain = TrainConfig.from_dict(changed(base, {"data": "mine"}))
     assert plain.differs(recipe("coco_fcn_resnet50")) == "data 'mine' instead of ''"
-    other = new_run(changed(base, {"data": "mine", "steps": 7, "batch_size": 2}))
+    other = TrainConfig.from_dict(changed(base, {"data": "mine", "steps": 7, "batch_size": 2}))
     assert (other.steps, other.epochs, other.batch_size, other.peak_lr) == (7, None, 2, 0.02)
-    smaller = new_run(changed(base, {"data": "mine", "image_size": 256}))
+    smaller = TrainConfig.from_dict(changed(base, {"data": "mine", "image_size": 256}))
     assert smaller.augment == {"colour": 0.0, "largest_share": 1.0}  # the crops follow the option
     with pytest.raises(InputError, match="steps or epochs"):
-        new_run(changed(base, {"data": "mine", "steps": 7, "epochs": 2}))
+        TrainConfig.from_dict(changed(base, {"data": "mine", "steps": 7, "epochs": 2}))
 
 
 def test_a_recipe_is_named_rightly_or_the_nearest_is_proposed(tmp_path):

@@ -105,7 +105,8 @@ class _Walk:
             defaults = [d for d in (*node.args.defaults, *node.args.kw_defaults) if d is not None]
             for part in defaults:
                 yield from self._block(part, inside)
-            compiled = any("njit" in ast.unparse(d) for d in node.decorator_list)  # which no tracing sees
+            decorators = " ".join(ast.unparse(d) for d in node.decorator_list)
+            compiled = "compiled" in decorators or "njit" in decorators  # which no tracing sees
             for statement in node.body:
                 yield from self._block(statement, (1, len(self.lines)) if compiled else (0, 0))
             return

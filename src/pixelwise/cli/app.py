@@ -279,13 +279,20 @@ def check(
     num_classes: Annotated[int | None, typer.Option(min=1, help="Ids from 0 up to this are classes.")] = None,
     ignore_id: Annotated[int, typer.Option(help="The id that counts for nothing; -1: none.")] = 255,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix",
+            help="First rewrite label maps of the wrong form whose ids are right; originals are kept.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
     """Find what is wrong with a data set before training. Says where, and how to mend it."""
     from pixelwise.cli.check import run
 
-    sys.exit(run(data, format, num_classes, ignore_id, map_ids, json))
+    sys.exit(run(data, format, num_classes, ignore_id, map_ids, json, fix))
 
 
 @app.command()
@@ -321,7 +328,8 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Which part; default: val, or test, or all. An undivided folder has train and val too."
+            help="Which part; default: val, or test, or all; of the undivided folder that the model was trained on, "
+            "val. An undivided folder has train and val too."
         ),
     ] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
@@ -333,6 +341,10 @@ def evaluate(
     mean_over: Annotated[
         str | None, typer.Option(help="Also the mean IoU over these classes, comma separated.")
     ] = None,
+    by_place: Annotated[
+        bool,
+        typer.Option("--by-place", help="Compare classes by their place where their names are others."),
+    ] = False,
     corrupt: Annotated[
         str | None,
         typer.Option(
@@ -364,6 +376,7 @@ def evaluate(
         protocol,
         change,
         names,
+        by_place,
         corrupt,
         seed,
         out,
@@ -382,10 +395,21 @@ def _list_recipes(show: bool) -> None:
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run, made if missing.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run, made if missing.")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="A folder with images/ and masks/, or another layout.")
     ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time that the run may take, such as 20min: sets the steps.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the plan: each decision with its reason.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print the configuration, for --config.")
+    ] = False,
     format: Annotated[str | None, typer.Option(help=LAYOUTS)] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
     model: Annotated[
@@ -399,12 +423,17 @@ def train(
         str | None,
         typer.Option(help="Of the encoder: auto, none, imagenet or a file. auto: imagenet if it can be had."),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="How often each picture is seen; default: 50.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the optimiser, instead of --epochs.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="How often each picture is seen, instead of --budget.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the optimiser, instead of --budget.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures of one forward pass.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Forward passes of one step.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Shorter side of the pictures and side of the crops, in pixels.")
+        int | None, typer.Option(help="Resize pictures to this shorter side; also the side of the crops.")
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(min=32, help="Side of crops out of the pictures at their own size.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
@@ -447,12 +476,15 @@ def train(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model on a folder of pictures and label maps. Killed at any time, it goes on with --resume."""
+    """Train a model on a folder of pictures and label maps, by a plan made from the data.
+
+    Killed at any time, it goes on with --resume.
+    """
     from pixelwise.cli.train import given, run
 
     fields = given(
         data=data, format=format, map_ids=map_ids, model=model, encoder=encoder, weights=weights, epochs=epochs,
-        steps=steps, batch_size=batch_size, accumulate=accumulate, image_size=image_size, peak_lr=lr,
+        steps=steps, batch_size=batch_size, accumulate=accumulate, image_size=image_size, crop=crop, peak_lr=lr,
         optimizer=optimizer, clip_norm=clip_norm, ema_decay=ema, losses=losses, class_balanced=class_balanced,
         frozen_encoder=freeze_encoder, precision=precision, workers=workers, seed=seed, trackers=track,
     )  # fmt: skip
@@ -463,6 +495,9 @@ def train(
             config,
             out,
             device=device,
+            budget=budget,
+            dry_run=dry_run,
+            json=json,
             resume=resume,
             check=check,
             export=export,

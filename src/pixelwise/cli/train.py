@@ -17,13 +17,21 @@ if TYPE_CHECKING:
 
 
 def run(
-    fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path, *,
-    device: str | None, resume: bool, check: bool, export: bool, find_lr: bool, overfit: bool,
+    fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path | None, *, device: str | None,
+    budget: str | None, dry_run: bool, json: bool, resume: bool, check: bool, export: bool, find_lr: bool,
+    overfit: bool,
 ) -> int:  # fmt: skip
     """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
+    if out is None and not dry_run:
+        raise InputError("--out says where the run goes, such as --out run; --dry-run needs none")
+    if dry_run and resume:
+        raise InputError("--dry-run shows what a new run would do: leave out --resume")
+    if json and not dry_run:
+        raise InputError("--json prints the configuration of --dry-run: give both")
     try:
         from pixelwise.training.loop import process_state
-        from pixelwise.training.runner import train
+        from pixelwise.training.plan import parse_budget, table
+        from pixelwise.training.runner import kept, train
         from pixelwise.training.start import prepared
 
         train_on(device)
@@ -32,15 +40,25 @@ def run(
         raise MissingExtraError("training", "train") from error
     say: Callable[[str], None] = lambda text: terminal.say(text, file=sys.stderr) if main else None  # noqa: E731
     base = base_of(recipe, config_file)
-    experiment = prepared(fields, base, out, resume=resume, check=check, say=say)
-    if find_lr or overfit:
-        return probe(experiment, out, say, overfit=overfit)
+    seconds = None if budget is None else parse_budget(budget)
+    if dry_run:
+        config = prepared(
+            fields, base, None, resume=False, check=check, say=say, budget=seconds, show=False
+        ).config
+        if json:
+            print(config.to_json())
+        else:
+            for line in table(config).splitlines():
+                terminal.say(line)
+        return 0
+    assert out is not None
     try:
+        experiment = prepared(fields, base, out, resume=resume, check=check, say=say, budget=seconds)
+        if find_lr or overfit:
+            return probe(experiment, out, say, overfit=overfit)
         card = train(experiment, out, export=export, say=say)
     except KeyboardInterrupt:
-        kept = (out / "checkpoint.pt").is_file()
-        how = f"go on with pixelwise train --out {out} --resume" if kept else "nothing is kept yet"
-        say(f"pixelwise: stopped; {how}")
+        say(f"pixelwise: stopped; {kept(out, export=export)}")
         return 130
     if card.scores:  # none in the processes that only help
         score = card.scores[0]
@@ -92,7 +110,7 @@ def base_of(recipe: str | None, config_file: Path | None) -> dict[str, Any] | No
         raise InputError("--recipe and --config both say what a run is: give one of them")
     if recipe is not None:
         from pixelwise.recipes.published import recipe as recipe_of
-        from pixelwise.training.experiment import usual_workers
+        from pixelwise.training.plan import usual_workers
 
         return {**recipe_of(recipe).to_dict(), "workers": usual_workers()}
     if config_file is not None:
@@ -108,7 +126,8 @@ def probe(experiment: Experiment, out: Path, say: Callable[[str], None], *, over
 
     parts = experiment.network, experiment.training, experiment.augment, experiment.loss_of, experiment.config
     if overfit:
-        first, last, accuracy = probes.overfit_batch(*parts)
+        overlapping = experiment.card.outputs == "regions"
+        first, last, accuracy = probes.overfit_batch(*parts, regions=overlapping)
         learned = accuracy > 0.9
         print(
             f"one batch, 150 steps: loss {first:.3f} to {last:.3f}, {accuracy:.1%} of its pixels right: "

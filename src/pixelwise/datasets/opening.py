@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from pixelwise.codes import highest
 from pixelwise.datasets.folder import region_pairs
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
 from pixelwise.datasets.manifest import Manifest, read_manifest
@@ -36,6 +38,9 @@ MOST_BYTES = 2**20
 LONGEST_NAME = 200
 """Letters of a class's name in a classes.txt."""
 
+IGNORED = re.compile(r"(void|ignored?)\b", re.IGNORECASE)
+"""How the name of what is no class begins in a classes.txt."""
+
 MapIds = Callable[[Ids], Ids]
 
 
@@ -44,7 +49,8 @@ class DataSet:
     """A data set on disk, opened once: the pairs of all of its splits, of which nothing is read yet.
 
     classes: what the ids mean; None where neither a pixelwise.json, nor the layout, nor a classes.txt says. map_ids:
-    changes the files' ids (h, w) before anything else sees them. manifest: what pixelwise.json says.
+    changes the files' ids (h, w) before anything else sees them. manifest: what pixelwise.json says. layout: the key of
+    `layouts.LAYOUTS` as which it was read.
     """
 
     root: Path
@@ -52,6 +58,7 @@ class DataSet:
     classes: LabelSet | None = None
     map_ids: MapIds | None = None
     manifest: Manifest | None = None
+    layout: str = "folder"
 
     @property
     def regions(self) -> bool:
@@ -67,8 +74,6 @@ class DataSet:
         """The samples of one split; see `open_samples`. Raises InputError for a split that it has not, and for pairs
         that lack a file."""
         split, chosen = choose_split(self.pairs, split, border)
-        if self.regions:
-            raise InputError(f"the classes of {self.root} overlap, and only label maps can be used here")
         for pair in chosen:
             if pair.image is None or pair.mask is None:
                 missing = "picture" if pair.image is None else "label map"
@@ -102,10 +107,12 @@ def open_data(
         layout = "folder" if manifest is not None else detect(root)
     pairs = find_pairs(root, layout)
     if manifest is None:
-        return DataSet(root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids)
+        return DataSet(
+            root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids, None, layout
+        )
     if map_ids is None and manifest.map_ids is not None:
         map_ids = parse_map(manifest.map_ids)
-    return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest)
+    return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest, layout)
 
 
 def open_samples(
@@ -150,6 +157,17 @@ class PairSamples:
     def names(self) -> list[str]:
         return [pair.name for pair in self.pairs]
 
+    def shorter_sides(self, most: int = 100) -> list[int]:
+        """Of about so many of the pictures, in pixels."""
+        sides = []
+        for pair in self.pairs[:: max(1, len(self.pairs) // most)]:
+            if pair.picture is not None:
+                sides.append(min(pair.read_image().shape[:2]))
+            elif pair.image is not None:
+                with Image.open(pair.image) as opened:
+                    sides.append(min(opened.size))
+        return sides
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -158,9 +176,10 @@ class PairSamples:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        return to_sample(
-            pair.read_image(self.value_range), pair.read_ids(), self.classes, pair.name, pair.place
-        )
+        image, ids = pair.read_image(self.value_range), pair.read_ids()
+        if not pair.regions:
+            return to_sample(image, ids, self.classes, pair.name, pair.place)
+        return replace(to_sample(image, highest(ids, pair.regions), None, pair.name, pair.place), codes=ids)
 
 
 def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:
@@ -223,6 +242,19 @@ def choose_split(
     whole = [pair for pair in pairs if pair.split in ("all", "train")]
     wanted = set(split_by_name((pair.name for pair in whole), border)[split == "val"])
     return split, [pair for pair in whole if pair.name in wanted]
+
+
+def learned_from(pairs: Sequence[Pair], border: float | None = None) -> set[int]:
+    """The identities (`id`) of the pairs that are there to learn from: those of the split train less what is held back
+    of it; all where there is none, or nothing to divide."""
+    try:
+        training = choose_split(pairs, "train", border)[1]
+        if not any(pair.split == "val" for pair in pairs):
+            kept = {pair.name for pair in choose_split(pairs, "val", border)[1]}
+            training = [pair for pair in training if pair.name not in kept]
+    except (UnknownNameError, InputError):
+        training = list(pairs)
+    return {id(pair) for pair in training}
 
 
 def split_by_name(names: Iterable[str], border: float | None = None) -> tuple[list[str], list[str]]:
@@ -304,7 +336,7 @@ def _classes_of(data: bytes) -> LabelSet:
         if int(digits) in named:
             raise InputError(f"id {digits} is there twice, for {named[int(digits)]!r} and {name!r}")
         named[int(digits)] = name
-    ignored = next((i for i, name in named.items() if name.lower() in ("void", "ignore", "ignored")), None)
+    ignored = next((i for i, name in named.items() if IGNORED.match(name)), None)
     named.pop(-1 if ignored is None else ignored, None)
     return LabelSet.of(list(named.values()), ids=list(named), ignore_id=255 if ignored is None else ignored)
 

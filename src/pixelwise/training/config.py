@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -12,8 +12,11 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from pixelwise.errors import InputError
 from pixelwise.untrusted import Between, Plain, fit, read
 
-MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers"})
+MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers", "reasons"})
 """Fields that change no number, and so may differ when a run is resumed."""
+
+LENGTH = frozenset({"steps", "epochs"})
+"""Fields that say how long a run is, with which it may be prolonged."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class TrainConfig:
     # augment's crop_hw
     image_size: int | None = None
     augment: dict[str, Plain] = field(default_factory=dict)  # options of transforms.augment.Augment
+    value_range: tuple[float, float] | None = (
+        None  # values of pictures of more than 8 bits that become 0 and 255
+    )
     class_balanced: bool = False  # pictures with rare classes are drawn more often
 
     # loss
@@ -86,6 +92,9 @@ class TrainConfig:
     validate_every: int | None = 0  # steps between validations; 0: at the end; None: an epoch
     save_minutes: float = 2.0  # between checkpoints; the first and last step have one
     trackers: tuple[str, ...] = ()  # tensorboard, wandb, mlflow: what Accelerate knows
+    reasons: dict[str, str] = field(
+        default_factory=dict
+    )  # of a plan's decisions, by field (augment's as augment.NAME)
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -115,6 +124,8 @@ class TrainConfig:
             choices = get_args(hint)
             if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise InputError(f"value_range must be two rising values, got {self.value_range}")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.warmup_ratio is not None and not 0 <= self.warmup_ratio <= 1:
@@ -172,13 +183,20 @@ class TrainConfig:
         )
         return read(text, cls, what)
 
-    def differs(self, other: TrainConfig) -> str:
-        """The fields in which two runs differ, as part of a sentence; "" where they give the same numbers."""
+    def differs(self, other: TrainConfig, *, but: Collection[str] = ()) -> str:
+        """The fields in which two runs differ, as part of a sentence; "" where they give the same numbers. but: fields
+        that are not looked at."""
         return ", ".join(
             f"{f.name} {getattr(self, f.name)!r} instead of {getattr(other, f.name)!r}"
             for f in dataclasses.fields(self)
-            if f.name not in MATTERS_NOT and getattr(self, f.name) != getattr(other, f.name)
+            if f.name not in MATTERS_NOT
+            and f.name not in but
+            and getattr(self, f.name) != getattr(other, f.name)
         )
+
+    def same_length(self, other: TrainConfig) -> bool:
+        """Whether two runs are as long, on the same data."""
+        return all(getattr(self, name) == getattr(other, name) for name in LENGTH)
 
 
 _HINTS = get_type_hints(TrainConfig)

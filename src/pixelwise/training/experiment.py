@@ -1,4 +1,4 @@
-"""An experiment: what a configuration says, made real. Data are opened, a network is made, choices left open are taken.
+"""An experiment: what a configuration says, made real. Data are opened, a network is made, and weights are fetched.
 
 `runner.train` runs it. A recipe is a function that returns an `Experiment` made otherwise: with its own network, data
 or augmentation.
@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
-import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from pixelwise import models
 from pixelwise.catalog import CATALOG
 from pixelwise.catalog.entry import name_of
 from pixelwise.checkpoints.making import create_model
+from pixelwise.codes import unknown_type
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import (
     EARLIER_BORDER,
@@ -34,19 +32,14 @@ from pixelwise.datasets.opening import (
     open_data,
     parse_map,
 )
-from pixelwise.datasets.sample import Pair, Sample, Samples
-from pixelwise.decoders import DECODERS
-from pixelwise.errors import (
-    DownloadError,
-    InputError,
-    PixelwiseError,
-    WeightsError,
-    suggest,
-)
+from pixelwise.datasets.sample import Coded, Sample, Samples
+from pixelwise.errors import DownloadError, InputError, PixelwiseError, WeightsError, suggest
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.objective import Batch, LossOf, make_loss
+from pixelwise.training.plan import usual_size
+from pixelwise.training.probes import Cost
 from pixelwise.transforms.augment import Augment
 from pixelwise.weights.card import TRAINED_HERE, Card
 
@@ -68,36 +61,7 @@ class Experiment:
     augment: Callable[[Sample], Batch]
     loss_of: LossOf
     card: Card
-
-
-def with_defaults(given: Mapping[str, Any]) -> TrainConfig:
-    """A configuration from the few fields that somebody gave; the rest suits a small data set of one's own, once
-    `fitted` to it."""
-    values = dict(given)
-    values.setdefault("model", "unet")
-    if values["model"] in DECODERS:
-        values.setdefault("encoder", "resnet34")
-    if "steps" not in values:
-        values.setdefault("epochs", 50)
-    values.setdefault("validate_every", None)
-    values.setdefault("channels_last", True)
-    values.setdefault("workers", usual_workers())
-    return TrainConfig.from_dict(values)
-
-
-def fitted(config: TrainConfig, given: Mapping[str, Any], data: DataSet) -> TrainConfig:
-    """The configuration with batch and warm-up as the number of pictures allows, unless they are among those given."""
-    pictures = len(divided(data, config.split_at)[0])
-    if "batch_size" not in given:
-        config = config.replace(batch_size=min(config.batch_size, pictures))
-    if "warmup_steps" not in given:
-        config = config.replace(warmup_steps=config.total_steps(pictures) // 20)
-    return config
-
-
-def usual_workers() -> int:
-    """How many processes load pictures unless somebody says otherwise."""
-    return max(1, min(4, (os.cpu_count() or 2) - 1))
+    cost: Cost | None = None  # of a step, where it was measured already
 
 
 def experiment_of(
@@ -105,13 +69,15 @@ def experiment_of(
     data: DataSet | None = None,
     *,
     check: bool = True,
+    report: Report | None = None,
     resume: bool = False,
     say: Say = lambda _: None,
 ) -> Experiment:
     """What a configuration says, made real. The experiment's own configuration has nothing left to choose.
 
-    data: its data, where they are open already. check: examine the data first; resume: the weights will come from a
-    checkpoint, so none are fetched; say: is told what was chosen. Raises InputError for data that are not safe to train
+    data: its data, where they are open already. check: examine the data first; report: what that found, where it was
+    done; resume: the weights will come from a checkpoint, so none are fetched; say: is told what was chosen. Raises
+    InputError for data that are not safe to train
     on, and for names and options that are not known, each with the nearest.
     """
     data = data_of(config) if data is None else data
@@ -121,23 +87,29 @@ def experiment_of(
         config = config.replace(split_at=border)
     classes = training.classes
     if check or classes is None:
-        report = examine(data)
-        if check:
-            refuse_unsafe(report, config.data)
-            for finding in report.findings:
-                say(f"{finding.severity}: {finding.kind}: {finding.file or 'all files'}: {finding.message}")
+        if report is None:
+            report = examined(data, config.data, say) if check else examine(data)
         if classes is None:
             classes = LabelSet.of([f"class {i}" for i in report.pixels], ids=list(report.pixels))
             training, held_out = (PairSamples(s.pairs, classes, s.split) for s in (training, held_out))
+    regions = classes.num_classes - 1 if data.regions else 0
+    outputs = regions or classes.num_classes
+    if not resume and config.value_range is None:
+        config = config.replace(value_range=data.value_range)
+    training.value_range = held_out.value_range = config.value_range
     if classes.num_classes < 2:
         raise InputError(f"{config.data} has one class, {classes.names[0]!r}: there is nothing to tell apart")
     if config.image_size is None:
-        config = config.replace(image_size=usual_size(training.pairs))
+        config = config.replace(image_size=usual_size(training.shorter_sides()))
     if resume:
-        network, _ = make_network(config.replace(weights=None), classes.num_classes, say)
+        network, _ = make_network(config.replace(weights=None), outputs, say)
     else:
-        network, config = make_network(config, classes.num_classes, say)
-    preprocess = Preprocess(size=config.image_size or None, multiple=32 if config.model == "dpt" else 1)
+        network, config = make_network(config, outputs, say)
+    preprocess = Preprocess(
+        size=config.image_size or None,
+        multiple=32 if config.model == "dpt" else 1,
+        value_range=config.value_range,
+    )
     what = config.model if config.encoder is None else f"{config.model} on {config.encoder}"
     card = Card(
         name=Path(config.data).resolve().name,
@@ -153,18 +125,16 @@ def experiment_of(
             f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
             f"of {Path(config.data).resolve().name}"
         ),
+        outputs="regions" if regions else "exclusive",
         split_at=border,
     )
-    ignored = ignore_index(classes)
-    return Experiment(
-        config,
-        network,
-        training,
-        held_out,
-        make_augmentation(config, preprocess, ignored, training),
-        make_loss(config, ignored),
-        card,
-    )
+    learned: Samples = Coded(training, regions) if regions else training
+    ignored = int(np.iinfo(unknown_type(regions)).max) if regions else ignore_index(classes)
+    augment = make_augmentation(config, preprocess, ignored, learned)
+    if not resume and (unfulfilled := unfulfilled_rule(augment, learned)):
+        say(unfulfilled)
+    loss_of = make_loss(config, ignored, regions=regions)
+    return Experiment(config, network, learned, held_out, augment, loss_of, card)
 
 
 def data_of(config: TrainConfig) -> DataSet:
@@ -173,6 +143,15 @@ def data_of(config: TrainConfig) -> DataSet:
         raise InputError("expected a folder of pictures and label maps; give it with --data")
     change = None if config.map_ids is None else parse_map(config.map_ids)
     return open_data(Path(config.data), config.format, map_ids=change)
+
+
+def examined(data: DataSet, name: str, say: Say) -> Report:
+    """What the doctor finds in a data set; InputError where it is not safe to train on."""
+    report = examine(data)
+    refuse_unsafe(report, name)
+    for finding in report.findings:
+        say(f"{finding.severity}: {finding.kind}: {finding.file or 'all files'}: {finding.message}")
+    return report
 
 
 def divided(data: DataSet, border: float | None) -> tuple[PairSamples, PairSamples, float | None]:
@@ -199,18 +178,6 @@ def refuse_unsafe(report: Report, data: str) -> None:
             f"the data are not safe to train on: {first.kind}: {first.file or 'all files'}: {first.message}{more}; "
             f"see `pixelwise check {data}`, or pass --no-check"
         )
-
-
-def usual_size(pairs: list[Pair], most: int = 512) -> int:
-    """The median of the pictures' shorter sides, as a multiple of 32 from 64 to `most` pixels."""
-    sides = []
-    for pair in pairs[:: max(1, len(pairs) // 100)]:
-        if pair.picture is not None:
-            sides.append(min(pair.read_image().shape[:2]))
-        elif pair.image is not None:
-            with Image.open(pair.image) as opened:
-                sides.append(min(opened.size))
-    return int(np.clip(round(statistics.median(sides) / 32) * 32, 64, most))
 
 
 def make_network(config: TrainConfig, classes: int, say: Say) -> tuple[nn.Module, TrainConfig]:
@@ -272,6 +239,24 @@ def takes_backbone_weights(model: str) -> bool:
     """Whether the network of that name has a backbone that comes with weights."""
     known = model in CATALOG  # what is not, create_model will say
     return known and "weights_backbone" in inspect.signature(models.builder_of(model)).parameters
+
+
+def unfulfilled_rule(augment: Augment, samples: Samples, looks: int = 8) -> str:
+    """A sentence where hardly any crop of a few pictures fulfils `largest_share`, else ""."""
+    if augment.largest_share >= 1 or not len(samples):
+        return ""
+    varied = 0
+    looks = min(looks, len(samples))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for i in range(looks):
+            varied += augment.is_varied(augment.cut(samples[i * len(samples) // looks])[1])
+    if 2 * varied >= looks:
+        return ""
+    return (
+        f"the rule that no class fills {augment.largest_share:.0%} of a crop (largest_share) cannot be fulfilled in "
+        f"{looks - varied} of {looks} pictures: crops there are taken as they come; largest_share 1 drops the rule"
+    )
 
 
 def make_augmentation(config: TrainConfig, preprocess: Preprocess, ignored: int, samples: Samples) -> Augment:

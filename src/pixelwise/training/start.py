@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
-from pixelwise.training.config import MATTERS_NOT, TrainConfig
+from pixelwise.training.config import LENGTH, MATTERS_NOT, TrainConfig
+from pixelwise.training.memory import memory_here
+from pixelwise.training.plan import AS_ASKED, Machine, parse_budget, plan, steps_within, table
+from pixelwise.training.progress import duration
 
 if TYPE_CHECKING:
     from pixelwise.training.experiment import Experiment
     from pixelwise.weights.card import Card
 
 CONFIG = "config.json"
+
+SETTLED = ("weights", "image_size", "split_at", "value_range")
+"""Fields that `experiment_of` settles where a configuration leaves them open."""
 
 
 def train(
@@ -29,13 +35,16 @@ def train(
     resume: bool = False,
     check: bool = True,
     export: bool = False,
+    budget: str | None = None,
+    crop: int | None = None,
     say: Callable[[str], None] | None = None,
     **fields: Any,
 ) -> Card:
     """Train on a folder of pictures and label maps, as `pixelwise train --data DATA --out OUT` does.
 
     fields: those of `training.config.TrainConfig`, such as model, encoder, epochs, batch_size or peak_lr; what is left
-    out suits a small data set of one's own. config: a whole configuration that the fields change, or the path of its
+    out is planned from the data (`training.plan`). budget: a time such as "20min", which sets the steps; crop: the side
+    of crops at the pictures' own size. config: a whole configuration that the fields change, or the path of its
     config.json; `pixelwise.recipes.published.recipe` has some. resume: go on with the run in `out`. check: examine the
     data first. export: also write model.onnx. say: is told what happens, line by line; None writes to stderr.
 
@@ -53,67 +62,164 @@ def train(
     say = say or partial(terminal.say, file=sys.stderr)
     if config is not None and not isinstance(config, TrainConfig):
         config = read_config(Path(config))
-    fields = {"data": os.fspath(data), **fields}
+    fields = {"data": os.fspath(data), **({} if crop is None else {"crop": crop}), **fields}
+    seconds = None if budget is None else parse_budget(budget)
     base = None if config is None else config.to_dict()
-    experiment = prepared(fields, base, Path(out), resume=resume, check=check, say=say)
+    experiment = prepared(fields, base, Path(out), resume=resume, check=check, say=say, budget=seconds)
     return runner.train(experiment, Path(out), export=export, say=say)
 
 
 def prepared(
-    fields: Mapping[str, Any], base: Mapping[str, Any] | None, out: Path, *, resume: bool, check: bool,
-    say: Callable[[str], None],
+    fields: Mapping[str, Any], base: Mapping[str, Any] | None, out: Path | None, *, resume: bool, check: bool,
+    say: Callable[[str], None], budget: float | None = None, show: bool = True,
 ) -> Experiment:  # fmt: skip
-    """The experiment that somebody asks for: new, or that of the run in `out`.
+    """The experiment that somebody asks for: new, or that of the run in `out`; None: none is there to go on with.
 
-    fields: what they said of TrainConfig; base: a whole configuration which that changes, or None.
+    fields: what they said of TrainConfig, and of crop; base: a whole configuration which that changes, or None for a
+    plan. budget: seconds that the whole run may take, which set its steps. show: tell `say` the plan.
     """
-    from pixelwise.training.experiment import data_of, experiment_of, fitted
+    from pixelwise.training.experiment import data_of, experiment_of
     from pixelwise.training.names import refuse_misspelt
     from pixelwise.training.runner import refuse_unusable
 
-    refuse_unusable(out, resume=resume)
+    if out is not None:
+        refuse_unusable(out, resume=resume)
+    if budget is not None and ({"steps", "epochs"} & fields.keys() or resume):
+        raise InputError("--budget sets the steps of a new run: leave out --steps, --epochs and --resume")
     wanted = dict(fields) if base is None else changed(base, fields)
-    config = resumed(wanted, out) if resume else new_run(wanted)
-    if not resume:
+    if resume and out is not None:
+        config = resumed(wanted, out)
+        kept = (out / "checkpoint.pt").is_file()  # else it begins again, with its first weights
+        return experiment_of(config, data_of(config), check=False, resume=kept, say=say)
+    if base is not None:
+        config = TrainConfig.from_dict(wanted)
         refuse_misspelt(config)
-    data = data_of(config)
-    if not resume:
-        config = fitted(config, wanted, data)
-    kept = resume and (out / "checkpoint.pt").is_file()  # else it begins again, with its first weights
-    return experiment_of(config, data, check=check and not resume, resume=kept, say=say)
+        experiment = experiment_of(config, data_of(config), check=check, say=say)
+        if budget is not None:
+            experiment = _within(experiment, budget, lambda steps, why: _set(config, steps, why))
+        return experiment
+    experiment = _planned(wanted, budget, check=check, say=say)
+    if show:
+        for line in table(experiment.config).splitlines():
+            say(line)
+    return experiment
+
+
+def _planned(
+    wanted: Mapping[str, Any], budget: float | None, *, check: bool, say: Callable[[str], None]
+) -> Experiment:
+    """The experiment of a plan."""
+    from pixelwise.datasets.doctor import measure
+    from pixelwise.datasets.fingerprint import Fingerprint
+    from pixelwise.training.experiment import data_of, divided, examined, experiment_of
+    from pixelwise.training.names import refuse_misspelt
+
+    machine = machine_here()
+    # Before anything is read: what was asked for, with what a plan of nothing would add
+    asked = plan(Fingerprint(), wanted, machine, pictures=1, held_out=1)
+    refuse_misspelt(asked)
+    data = data_of(asked)
+    report = examined(data, asked.data, say) if check else None
+    fingerprint = measure(data) if report is None else report.fingerprint
+    training, held_out, _ = divided(data, asked.split_at)
+
+    def plan_for(steps: int | None = None, because: str = "", weights: str | None = "auto") -> TrainConfig:
+        count = {"pictures": len(training), "held_out": len(held_out)}
+        config = plan(fingerprint, wanted, machine, **count, steps=steps, because=because, weights=weights)
+        if data.value_range is None or "value_range" in wanted:
+            return config
+        reasons = {**config.reasons, "value_range": "as pixelwise.json says"}
+        return config.replace(value_range=data.value_range, reasons=reasons)
+
+    experiment = experiment_of(plan_for(), data, check=check, report=report, say=say)
+    found = experiment.config.weights
+    experiment = _with(experiment, plan_for(weights=found))
+    if budget is None:
+        return experiment
+    return _within(experiment, budget, lambda steps, why: plan_for(steps, why, found))
+
+
+def _with(experiment: Experiment, config: TrainConfig) -> Experiment:
+    """The experiment with another configuration, but for what it settled itself."""
+    settled = {name: getattr(experiment.config, name) for name in SETTLED}
+    return dataclasses.replace(experiment, config=config.replace(**settled))
+
+
+def _within(
+    experiment: Experiment, budget: float, config_for: Callable[[int, str], TrainConfig]
+) -> Experiment:
+    """The experiment with as many steps as a budget of seconds allows, by what a step and a validation take here."""
+    from pixelwise.training.loop import process_state
+    from pixelwise.training.probes import estimate
+    from pixelwise.training.validation import seconds_of
+
+    config = experiment.config
+    cost = estimate(experiment.network, experiment.training, experiment.augment, experiment.loss_of, config)
+    looking = seconds_of(experiment.network, experiment.held_out, experiment.card)
+    measured = [cost.seconds, looking]
+    if process_state().num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        broadcast_object_list(measured)  # all processes take the steps of the first
+    steps = steps_within(budget, *measured)
+    because = f"what {duration(budget)} allow: a step took {measured[0]:.2g} s here, a validation {measured[1]:.2g} s"
+    return dataclasses.replace(_with(experiment, config_for(steps, because)), cost=cost)
+
+
+def _set(config: TrainConfig, steps: int, because: str) -> TrainConfig:
+    """Another configuration's steps."""
+    return config.replace(
+        steps=steps, epochs=None, warmup_steps=min(config.warmup_steps, max(0, steps - 1)),
+        reasons={**{k: v for k, v in config.reasons.items() if k != "epochs"}, "steps": because},
+    )  # fmt: skip
+
+
+def machine_here() -> Machine:
+    """This machine, for a plan."""
+    import torch
+
+    from pixelwise.training.loop import process_state
+
+    device = process_state().device
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        return Machine(True, os.cpu_count() or 1, memory, torch.cuda.is_bf16_supported())
+    known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    bfloat16 = device.type == "cpu" and any(ask is not None and ask() for ask in known)
+    return Machine(device.type != "cpu", os.cpu_count() or 1, memory_here(), bfloat16)
 
 
 def changed(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with some fields changed, and those that contradict the new ones left out."""
-    kept = dict(base)
-    if "epochs" in fields or "steps" in fields:
+    kept, new = dict(base), dict(fields)
+    if "epochs" in new or "steps" in new:
         kept["epochs"] = kept["steps"] = None
-    if "image_size" in fields:  # which is the side of the crops too
+    if "image_size" in new:  # which is the side of the crops too
         kept["augment"] = {name: value for name, value in kept["augment"].items() if name != "crop_hw"}
-    return {**kept, **fields}
-
-
-def new_run(wanted: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of a new run; with defaults for what was left open, if nothing but options was given, which
-    `fitted` has yet to fit to the data."""
-    from pixelwise.training.experiment import with_defaults
-
-    whole = wanted.keys() >= {field.name for field in dataclasses.fields(TrainConfig)}
-    return TrainConfig.from_dict(wanted) if whole else with_defaults({"weights": "auto", **wanted})
+    if (crop := new.pop("crop", None)) is not None:
+        kept["augment"], new["image_size"] = {**kept["augment"], "crop_hw": [crop, crop]}, 0
+    known = {
+        name: why for name, why in kept.get("reasons", {}).items() if name not in LENGTH or name not in new
+    }
+    asked = {name: AS_ASKED for name in new if name in known}
+    return {**kept, "reasons": {**known, **asked}, **new}
 
 
 def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
-    """The configuration of the run in `out`. What says otherwise is refused, unless it changes no number."""
+    """The configuration of the run in `out`, with another number of steps or epochs where that is asked for. What else
+    says otherwise is refused, unless it changes no number."""
     config = read_config(out / CONFIG)
     for name, value in wanted.items():
         was = getattr(config, name)
         # What was left open was settled by the run itself
-        was_open = (name, value) in (("weights", "auto"), ("image_size", None))
-        if name not in MATTERS_NOT and value != was and not was_open:
+        was_open = (name, value) in (("weights", "auto"), ("image_size", None), ("split_at", None))
+        if name not in MATTERS_NOT | LENGTH and value != was and not was_open:
             raise InputError(
                 f"{out} holds a run with {name} {was!r}, not {value!r}: leave that out to resume it, or choose another "
                 "--out"
             )
+    if length := {name: value for name, value in wanted.items() if name in LENGTH}:
+        config = TrainConfig.from_dict(changed(config.to_dict(), length))
     return config.replace(**{name: value for name, value in wanted.items() if name in MATTERS_NOT})
 
 

@@ -43,6 +43,9 @@ class Augment:
     smaller than the crop it lies anywhere in it, and the rest is the mean colour and ignore_index. flip: chance to
     mirror left and right.
 
+    on_object: chance that a crop is laid about a pixel of one class, drawn evenly from those that the picture shows
+    but for its most frequent one; the pixel lies in the middle half of the crop, as far as the picture reaches.
+
     largest_share: crops in which one class has this share of the labelled pixels or more are drawn again, up to ten
     times; 1 takes the first. colour: the chance of each of brightness (up to 32 of 255 added), contrast and
     saturation (times 0.5 to 1.5) and hue (up to 18 degrees).
@@ -54,9 +57,10 @@ class Augment:
     paste_from: samples of which one, cut in the same way, gives all pixels of one of its classes (not of the most
     frequent one), with the chance paste.
 
-    Sources: scale, crop and flip: torchvision's reference and mmsegmentation (whose cat_max_ratio is largest_share);
-    colour: SSD (Liu 2016), but saturation and hue are linear, about the grey axis, not in HSV; elastic: U-Net
-    (Ronneberger 2015), section 3.1; copy-paste: Ghiasi 2021.
+    Sources: crops about an object: nnU-Net (Isensee 2021), but for where in the crop it lies; scale, crop and flip:
+    torchvision's reference and mmsegmentation (whose cat_max_ratio is largest_share); colour: SSD (Liu 2016), but
+    saturation and hue are linear, about the grey axis, not in HSV; elastic: U-Net (Ronneberger 2015), section 3.1;
+    copy-paste: Ghiasi 2021.
     """
 
     crop_hw: tuple[int, int]
@@ -64,6 +68,7 @@ class Augment:
     shorter_side: int | None = None
     flip: float = 0.5
     largest_share: float = 0.75
+    on_object: float = 0.0
     colour: float = 0.5
     elastic_px: float = 0.0
     turn: float = 0.0
@@ -83,7 +88,9 @@ class Augment:
             raise InputError(
                 f"Augment elastic_px and turn must not be negative, got {self.elastic_px} and {self.turn}"
             )
-        chances = {name: getattr(self, name) for name in ("flip", "largest_share", "colour", "paste")}
+        chances = {
+            name: getattr(self, name) for name in ("flip", "largest_share", "on_object", "colour", "paste")
+        }
         for name, value in chances.items():
             if not 0 <= value <= 1:
                 raise InputError(f"Augment {name} must lie in [0, 1], got {value}")
@@ -107,12 +114,33 @@ class Augment:
             zoom *= self.shorter_side / min(sample.mask.shape)
         mirrored = draw() < self.flip
         for _ in range(TRIES):
-            rows, columns = (Span.draw(*s, zoom) for s in zip(sample.mask.shape, self.crop_hw, strict=True))
+            about = (
+                self.place(sample.mask) if self.on_object > 0 and draw() < self.on_object else (None, None)
+            )
+            rows, columns = (
+                Span.draw(size, crop, zoom, at)
+                for size, crop, at in zip(sample.mask.shape, self.crop_hw, about, strict=True)
+            )
             mask = self._mask(sample.mask, rows, columns)
             if self.largest_share == 1 or self.is_varied(mask):
                 break
         image = self._image(sample.image, rows, columns)
         return (image.flip(2), mask.flip(1)) if mirrored else (image, mask)
+
+    def place(self, mask: NDArray[Any]) -> tuple[int, int] | tuple[None, None]:
+        """(row, column) of a random pixel of a random class of a mask (h, w), but for the most frequent; (None, None)
+        where it has no other."""
+        counts = np.bincount(mask.reshape(-1), minlength=self.ignore_index + 1)
+        counts[self.ignore_index] = 0
+        counts[counts.argmax()] = 0
+        present = counts.nonzero()[0]
+        if not len(present):
+            return None, None
+        one = present[draw_below(len(present))]
+        row, column = divmod(
+            int(np.flatnonzero(mask.reshape(-1) == one)[draw_below(int(counts[one]))]), mask.shape[1]
+        )
+        return row, column
 
     def is_varied(self, mask: Tensor) -> bool:
         """Whether every class of a mask (h, w) stays below `largest_share` of its labelled pixels."""
@@ -191,8 +219,12 @@ class Span(NamedTuple):
     place: int
 
     @classmethod
-    def draw(cls, size: int, crop: int, zoom: float) -> Span:
+    def draw(cls, size: int, crop: int, zoom: float, about: int | None = None) -> Span:
+        """about: a source pixel that shall lie in the middle half of what is cut."""
         length = max(1, round(crop / zoom))
+        if length <= size and about is not None:
+            start = about - length // 4 - draw_below(max(1, length // 2))
+            return cls(max(0, min(start, size - length)), length, crop, 0)
         if length <= size:
             return cls(draw_below(size - length + 1), length, crop, 0)
         out = min(crop, max(1, round(size * zoom)))

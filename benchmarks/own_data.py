@@ -1,0 +1,462 @@
+"""Own data, from what people have to a model, against a plain SMP loop: python benchmarks/own_data.py
+
+Ten drawn data sets (own_sets.py) go through `pixelwise init`, `check`, `train` and `evaluate` as somebody types them;
+of `train`'s options only --steps, which is all that --budget sets, and --seed. Beside it stands a
+plain loop over segmentation_models_pytorch (SMP): its U-Net on the plan's encoder, from random weights as ours; its
+Dice loss, binary for two classes and multiclass for more, at a constant learning rate; crops of the plan's size at the
+pictures' own scale and mirror images; the same pictures to learn from, the plan's batch; Adam at 2e-4, as in its
+examples, and AdamW at 1e-3. Each data set's better one of the two counts.
+
+Scored are held-out pictures, whole and at their own size, and as many in other light and colour: the Dice of the object
+over all pixels of the part, or its mean over all classes but the ground. Steps, seeds and data sets are chosen by
+options; every run is a line of results/own_data.jsonl, and those that are there already are left out, so that it can be
+stopped at any time. CPU time is that of training, loading included, without imports, checks and scores; one thread.
+The encoder starts from random weights on both sides.
+
+    python benchmarks/own_data.py --only vessels,roads --steps 150 --seeds 0
+    python benchmarks/own_data.py --variants           # one change of the plan at a time
+    python benchmarks/own_data.py --real ../shared/data   # real pictures: the plan beside the recipe before it
+    python benchmarks/own_data.py --report             # what was measured, as tables
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from own_sets import KINDS, make
+from timing import RESULTS, machine, versions
+
+LINES = RESULTS / "own_data.jsonl"
+OURS, ADAM, ADAMW, EQUAL = "pixelwise", "smp adam 2e-4", "smp adamw 1e-3", "pixelwise, equal CPU time"
+STEPS, SEEDS = (50, 100, 150), (0, 1, 2)
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "Dice over all classes": {"loss_options": {}},
+    "Dice alone": {"losses": {"dice": 1.0}},
+    "cross-entropy alone": {"losses": {"cross_entropy": 1.0}, "loss_options": {}},
+    "cosine": {"schedule": "cosine"},
+    "constant rate": {"schedule": "constant"},
+    "no warm-up": {"warmup_steps": 0},
+    "rate 5e-4": {"peak_lr": 5e-4},
+    "rate 2e-3": {"peak_lr": 2e-3},
+    "rate 4e-3": {"peak_lr": 4e-3},
+    "no average of weights": {"ema_decay": None},
+    "average 0.9": {"ema_decay": 0.9},
+    "no colour": {"augment.colour": 0.0},
+    "colour 0.2": {"augment.colour": 0.2},
+    "colour 0.5": {"augment.colour": 0.5},
+    "crops anywhere": {"augment.on_object": 0.0},
+    "a third about objects": {"augment.on_object": 0.33},
+    "half about objects": {"augment.on_object": 0.5},
+    "one size": {"augment.scale": [1.0, 1.0]},
+    "scales 0.5 to 2": {"augment.scale": [0.5, 2.0]},
+    "shrunk to two thirds": {"shrink": 2 / 3},
+    "bfloat16": {"precision": "bfloat16"},
+    "encoder to stride 16": {"model_options": {"encoder_depth": 4}},
+}
+"""Single changes of a plan."""
+
+LIKE_SMP = {
+    "losses": {"dice": 1.0}, "schedule": "constant", "warmup_steps": 0, "peak_lr": 1e-3, "weight_decay": 1e-2,
+    "decay_norms": True, "augment.colour": 0.0, "augment.on_object": 0.0, "augment.scale": [1.0, 1.0],
+}  # fmt: skip
+"""The plain loop's choices, to see that ours does the same with them."""
+VARIANTS["all as the plain loop"] = LIKE_SMP
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    parts = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def pixelwise(*words: object) -> str:
+    """What the command prints as results. Raises CalledProcessError where it fails."""
+    command = [sys.executable, "-m", "pixelwise", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def learned_data(folder: Path, *, ready: bool) -> Path:
+    """The folder to train on: what `pixelwise init` makes of the source, or with `ready` our own layout as drawn."""
+    if ready:
+        return folder / "ready"
+    data = folder / "data"
+    if not data.is_dir():
+        pixelwise("init", folder / "source", "--out", data, "--yes")
+        pixelwise("check", data)
+    return data
+
+
+def object_dice(report: Mapping[str, Any]) -> float:
+    """The mean Dice over all classes but the first, of `pixelwise evaluate --json`."""
+    rows = report["classes"]
+    values = [row["dice"] for row in (rows.values() if isinstance(rows, dict) else rows)][1:]
+    return statistics.fmean(v for v in values if v is not None)
+
+
+def planned(data: Path, steps: int, seed: int, options: Sequence[str] = ()) -> dict[str, Any]:
+    """The plan's configuration, as `pixelwise train --dry-run --json` prints it."""
+    words = ["train", "--data", data, "--steps", steps, "--seed", seed, "--weights", "none", *options]
+    config: dict[str, Any] = json.loads(pixelwise(*words, "--dry-run", "--json"))
+    return config
+
+
+def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with single fields changed; "augment.NAME" is one of augment's, "shrink" a factor of size."""
+    new = json.loads(json.dumps(config))
+    for name, value in changes.items():
+        if name.startswith("augment."):
+            new["augment"][name[8:]] = value
+        elif name == "shrink":
+            new["augment"]["scale"] = [value * s for s in new["augment"]["scale"]]
+        else:
+            new[name] = value
+    return new
+
+
+def train_ours(config: Mapping[str, Any], out: Path) -> float:
+    """Train by a configuration in this process; CPU seconds of the steps alone, in which nothing is scored."""
+    from pixelwise.training import runner
+    from pixelwise.training.config import TrainConfig
+    from pixelwise.training.experiment import experiment_of
+    from pixelwise.training.loop import fit
+    from pixelwise.training.validation import Validation
+
+    made = experiment_of(TrainConfig.from_dict(dict(config)), check=False)
+    header = runner.header(made.network, made.card)
+    validation, validating = Validation(made.held_out, made.card), [0.0]
+
+    def validate(network: Any) -> float:
+        began = cpu_seconds()
+        score = validation(network)
+        validating[0] += cpu_seconds() - began
+        return score
+
+    began = cpu_seconds()
+    network = fit(made.network, made.training, made.augment, made.loss_of, made.config, out, validate, header)
+    spent = cpu_seconds() - began
+    from pixelwise.checkpoints.saving import save
+
+    save(network, out / "weights.safetensors", card=made.card)
+    (out / "validating.txt").write_text(f"{validating[0]:.1f}")
+    return spent
+
+
+def score_ours(folder: Path, run: Path) -> tuple[float, float]:
+    """Object Dice on (test, shifted) by `pixelwise evaluate`."""
+    found = []
+    for part in ("test", "shifted"):
+        words = ["--data", folder / part, "--split", "all", "--model", run / "weights.safetensors", "--json"]
+        found.append(object_dice(json.loads(pixelwise("evaluate", *words))))
+    return found[0], found[1]
+
+
+# The plain loop
+
+
+def pictures(
+    folder: Path, names: Sequence[str] | None = None
+) -> list[tuple[NDArray[Any], NDArray[np.uint8]]]:
+    """Pictures and masks of a folder in our layout. Those of more than 8 bits are scaled to 8 by their 12."""
+    found = []
+    for path in sorted((folder / "masks").glob("*.png")):
+        if names is not None and path.stem not in names:
+            continue
+        (picture,) = (folder / "images").glob(f"{path.stem}.*")
+        image = np.asarray(Image.open(picture))
+        if image.dtype != np.uint8:
+            image = (np.clip(image / 4095, 0, 1) * 255).astype(np.uint8)
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        found.append((image, np.asarray(Image.open(path))))
+    return found
+
+
+def plain_loop(
+    folder: Path, data: Path, config: Mapping[str, Any], optimizer: str, steps: Sequence[int], seed: int
+) -> Iterator[tuple[int, float, float, float]]:
+    """(steps, object Dice on test, on shifted, CPU seconds of training) after each number of steps."""
+    import segmentation_models_pytorch as smp
+    import torch
+
+    from pixelwise.datasets.opening import open_data
+    from pixelwise.training.experiment import divided
+
+    names = {pair.name for pair in divided(open_data(data), None)[0].pairs}
+    paths = [p for p in sorted((data / "images").iterdir()) if p.stem in names]
+    classes, side, batch = (
+        len(KINDS[folder.name].classes),
+        config["augment"]["crop_hw"][0],
+        config["batch_size"],
+    )
+    torch.manual_seed(seed)
+    draw = np.random.default_rng(seed)
+    outputs = 1 if classes == 2 else classes
+    model = smp.Unet(config["encoder"], encoder_weights=None, classes=outputs)
+    loss_fn = smp.losses.DiceLoss("binary" if classes == 2 else "multiclass", from_logits=True)
+    if optimizer == ADAM:
+        moving: Any = torch.optim.Adam(model.parameters(), lr=2e-4)
+    else:
+        moving = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+
+    def tensor(image: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(
+            np.ascontiguousarray(((image / 255 - mean) / std).transpose(2, 0, 1), dtype=np.float32)
+        )
+
+    def crop(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        ((image, mask),) = pictures(data, [path.stem])
+        pad = [(0, max(0, side - s)) for s in mask.shape]
+        image, mask = np.pad(image, [*pad, (0, 0)]), np.pad(mask, pad)
+        top, left = (int(draw.integers(0, s - side + 1)) for s in mask.shape)
+        image, mask = image[top : top + side, left : left + side], mask[top : top + side, left : left + side]
+        if draw.random() < 0.5:
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        return tensor(image), torch.from_numpy(mask.astype(np.int64))
+
+    def score(part: str) -> float:
+        model.eval()
+        hits = np.zeros((3, classes))
+        for image, mask in pictures(folder / part):
+            h, w = mask.shape
+            padded = np.pad(image, ((0, -h % 32), (0, -w % 32), (0, 0)), mode="edge")
+            with torch.no_grad():
+                logits = model(tensor(padded)[None])[0, :, :h, :w]
+            answer = (logits[0] > 0).long() if classes == 2 else logits.argmax(0)
+            for one in range(classes):
+                a, t = answer.numpy() == one, mask == one
+                hits[:, one] += (a & t).sum(), a.sum(), t.sum()
+        model.train()
+        present = hits[2, 1:] > 0
+        return float((2 * hits[0, 1:] / np.maximum(hits[1, 1:] + hits[2, 1:], 1))[present].mean())
+
+    order: list[Path] = []
+    spent = 0.0
+    for step in range(1, max(steps) + 1):
+        began = cpu_seconds()
+        while len(order) < batch:
+            order += [paths[i] for i in draw.permutation(len(paths))]
+        cut = [crop(order.pop(0)) for _ in range(batch)]
+        loss = loss_fn(model(torch.stack([c[0] for c in cut])), torch.stack([c[1] for c in cut]))
+        moving.zero_grad()
+        loss.backward()
+        moving.step()
+        spent += cpu_seconds() - began
+        if step in steps:
+            yield step, score("test"), score("shifted"), spent
+
+
+# Runs and their lines
+
+
+class Results:
+    """The lines that are there, and new ones."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[dict[str, Any]] = []
+        if path.is_file():
+            self.lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def has(self, name: str, side: str, seed: int, steps: int) -> bool:
+        return any(_key(line) == (name, side, seed, steps) for line in self.lines)
+
+    def line(self, name: str, side: str, seed: int, steps: int) -> dict[str, Any]:
+        return next(line for line in self.lines if _key(line) == (name, side, seed, steps))
+
+    def add(
+        self, name: str, side: str, seed: int, steps: int, dice: float, shifted: float, cpu: float, **more: Any
+    ) -> None:  # fmt: skip
+        line = {
+            "set": name, "side": side, "seed": seed, "steps": steps, "dice": round(dice, 4),
+            "shifted": round(shifted, 4), "cpu_s": round(cpu, 1), **more, "machine": machine()["cpu"],
+            "torch": versions().get("torch"),
+        }  # fmt: skip
+        self.lines.append(line)
+        self.path.parent.mkdir(exist_ok=True, parents=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(
+            f"{name:9} {side:28} seed {seed} steps {steps:4}  {dice:.3f}  {shifted:.3f}  {cpu:6.1f} s",
+            flush=True,
+        )
+
+    def of(self, name: str, side: str, steps: int, what: str = "dice") -> list[float]:
+        return [r[what] for r in self.lines if (r["set"], r["side"], r["steps"]) == (name, side, steps)]
+
+
+def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return line["set"], line["side"], line["seed"], line["steps"]
+
+
+def run_ours(
+    results: Results, folder: Path, data: Path, side: str, seed: int, steps: int, changes: Mapping[str, Any]
+) -> None:  # fmt: skip
+    """One run of ours by its plan, or with changes of it."""
+    if results.has(folder.name, side, seed, steps):
+        return
+    with tempfile.TemporaryDirectory() as there, quiet():
+        config = changed(planned(data, steps, seed), {"workers": 0, **changes})
+        spent = train_ours(config, Path(there))
+        looked = float((Path(there) / "validating.txt").read_text())
+        dice, shifted = score_ours(folder, Path(there))
+    results.add(folder.name, side, seed, steps, dice, shifted, spent - looked, validating_s=looked)
+
+
+def run_smp(
+    results: Results, folder: Path, data: Path, optimizer: str, seed: int, steps: Sequence[int]
+) -> None:
+    if all(results.has(folder.name, optimizer, seed, s) for s in steps):
+        return
+    config = planned(data, max(steps), seed)
+    for done, dice, shifted, spent in plain_loop(folder, data, config, optimizer, steps, seed):
+        if not results.has(folder.name, optimizer, seed, done):
+            results.add(folder.name, optimizer, seed, done, dice, shifted, spent)
+
+
+def run_equal_time(results: Results, folder: Path, data: Path, seed: int, steps: int) -> None:
+    """Ours with as many steps as take the CPU time of the plain loop's `steps`."""
+    per_step = [
+        statistics.fmean(results.of(folder.name, side, steps, "cpu_s")) / steps for side in (OURS, ADAMW)
+    ]
+    more = round(steps * per_step[1] / per_step[0])
+    if not any((r["set"], r["side"], r["seed"]) == (folder.name, EQUAL, seed) for r in results.lines):
+        run_ours(results, folder, data, EQUAL, seed, more, {})
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def report(results: Results) -> None:
+    """What was measured, as tables of markdown."""
+    names = [n for n in KINDS if any(r["set"] == n for r in results.lines)]
+    for steps in STEPS:
+        print(
+            f"\n| {steps} steps | pixelwise | SMP's better | | other light: pixelwise | SMP | CPU s: pixelwise | SMP |"
+        )
+        print("|---|--:|--:|---|--:|--:|--:|--:|")
+        means: list[list[float]] = [[], [], [], []]
+        for name in names:
+            ours = results.of(name, OURS, steps)
+            sides = [s for s in (ADAM, ADAMW) if results.of(name, s, steps)]
+            if not ours or not sides:
+                continue
+            better = max(sides, key=lambda s: statistics.fmean(results.of(name, s, steps)))
+            figures = [
+                results.of(name, side, steps, what) for what in ("dice", "shifted") for side in (OURS, better)
+            ]
+            for into, one in zip(means, figures, strict=True):
+                into.append(statistics.fmean(one))
+            cpu = [statistics.fmean(results.of(name, side, steps, "cpu_s")) for side in (OURS, better)]
+            a, b, c, d = (spread(one) for one in figures)
+            print(f"| {name} | {a} | {b} | {better[4:]} | {c} | {d} | {cpu[0]:.0f} | {cpu[1]:.0f} |")
+        if means[0]:
+            a, b, c, d = (f"{statistics.fmean(one):.3f}" for one in means)
+            print(f"| mean of {len(means[0])} | {a} | {b} | | {c} | {d} | | |")
+    sides = [v for v in VARIANTS if any(r["side"] == v for r in results.lines)]
+    if sides:
+        print(
+            "\n| one change | "
+            + " | ".join(names)
+            + " | mean | other light |\n|---|"
+            + "--:|" * (len(names) + 2)
+        )
+    for side in sides:
+        row, differences, shifted = [], [], []
+        for name in names:
+            pairs = [
+                (r, results.line(name, OURS, r["seed"], r["steps"]))
+                for r in results.lines
+                if r["side"] == side and r["set"] == name and results.has(name, OURS, r["seed"], r["steps"])
+            ]
+            row.append(f"{statistics.fmean(r['dice'] - o['dice'] for r, o in pairs):+.3f}" if pairs else "")
+            differences += [r["dice"] - o["dice"] for r, o in pairs]
+            shifted += [r["shifted"] - o["shifted"] for r, o in pairs]
+        if differences:
+            means = f"{statistics.fmean(differences):+.3f} | {statistics.fmean(shifted):+.3f}"
+            print(f"| {side} | {' | '.join(row)} | {means} |")
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    mean = f"{statistics.fmean(values):.3f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Own data against a plain SMP loop.")
+    parser.add_argument("--only", default=",".join(KINDS), help="data sets, comma separated")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--steps", default="50,100,150")
+    parser.add_argument("--sides", default="ours,adam,adamw,equal", help="of ours, adam, adamw, equal")
+    parser.add_argument(
+        "--variants",
+        nargs="?",
+        const=",".join(VARIANTS),
+        default=None,
+        help="single changes, comma separated",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "own_data",
+        help="where the sets are drawn",
+    )
+    parser.add_argument("--results", type=Path, default=LINES)
+    parser.add_argument(
+        "--ready", action="store_true", help="train on our own layout, without `pixelwise init`"
+    )
+    parser.add_argument("--report", action="store_true", help="only print what was measured")
+    asked = parser.parse_args()
+    results = Results(asked.results)
+    if asked.report:
+        report(results)
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    seeds, steps = ([int(v) for v in text.split(",")] for text in (asked.seeds, asked.steps))
+    sides = asked.sides.split(",")
+    for seed in seeds:
+        for name in asked.only.split(","):
+            folder = make(name, asked.folder)
+            data = learned_data(folder, ready=asked.ready)
+            if asked.variants is not None:
+                for side in asked.variants.split(","):
+                    run_ours(results, folder, data, side, seed, max(steps), VARIANTS[side])
+                continue
+            if "ours" in sides:
+                for each in steps[::-1]:
+                    run_ours(results, folder, data, OURS, seed, each, {})
+            for short, optimizer in (("adamw", ADAMW), ("adam", ADAM)):
+                if short in sides:
+                    run_smp(results, folder, data, optimizer, seed, steps)
+            if "equal" in sides:
+                run_equal_time(results, folder, data, seed, max(steps))
+
+
+if __name__ == "__main__":
+    main()
