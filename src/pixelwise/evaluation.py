@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelwise import corruptions
-from pixelwise.datasets.opening import ignore_index
+from pixelwise.datasets.opening import PairSamples, ignore_index
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
@@ -234,6 +234,9 @@ def evaluate(
     Raises InputError for what the samples raise, for a mask with an unknown id, and for a model of other classes;
     UnknownNameError for a corruption.
     """
+    if isinstance(samples, PairSamples):  # shown as `segmenter` shows the files
+        samples = copy.copy(samples)
+        samples.value_range = segmenter.card.preprocess.value_range
     rule = protocol_of(protocol)
     if options is not None:
         options.refuse_auto("an evaluation", "pictures")
