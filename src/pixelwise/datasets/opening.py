@@ -162,7 +162,7 @@ class PairSamples:
         sides = []
         for pair in self.pairs[:: max(1, len(self.pairs) // most)]:
             if pair.picture is not None:
-                sides.append(min(pair.read_image().shape[:2]))
+                sides.append(min(pair.read_unscaled().shape[:2]))
             elif pair.image is not None:
                 with Image.open(pair.image) as opened:
                     sides.append(min(opened.size))
