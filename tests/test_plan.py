@@ -160,6 +160,17 @@ def test_check_and_train_measure_the_pictures_to_learn_from(tmp_path):
     assert measure(data) == found
 
 
+def test_check_prints_what_it_measured_and_what_follows(tmp_path):
+    result = CliRunner().invoke(app, ["check", str(draw_folder(tmp_path / "mine", 10))])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert any(line.startswith("measured on 8 pictures to learn from: 64 x 80 px") for line in lines)
+    assert any(line.startswith("square: ") and "20.0 px wide" in line for line in lines)
+    assert "train would take: size: own size, no shrinking: shorter sides are 64 px" in lines
+    found = json.loads(CliRunner().invoke(app, ["check", str(tmp_path / "mine"), "--json"]).stdout)
+    assert found["fingerprint"]["classes"][2]["width_px"] == 20
+
+
 # The plan
 
 

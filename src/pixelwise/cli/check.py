@@ -53,7 +53,22 @@ def _lines(report: Report) -> list[str]:
     shares = ", ".join(f"{i}: {n / total:.2%}" for i, n in report.pixels.items())
     splits = ", ".join(f"{split}: {n}" for split, n in report.splits.items())
     verdict = "safe to train" if report.safe else "not safe to train: mend the errors first"
-    return [*lines, f"pictures by split: {splits}", f"pixels by class: {shares}", verdict]
+    measured = [*report.fingerprint.lines(), *_planned(report)] if report.safe else []
+    return [*lines, f"pictures by split: {splits}", f"pixels by class: {shares}", *measured, verdict]
+
+
+def _planned(report: Report) -> list[str]:
+    """What a plan of training would do with these data on any machine."""
+    if not report.fingerprint.pictures:
+        return []
+    from pixelwise.training.plan import Machine, plan
+
+    pictures = report.fingerprint.pictures
+    reasons = plan(
+        report.fingerprint, {}, Machine(), pictures=pictures, held_out=max(1, pictures // 4)
+    ).reasons
+    shown = {"image_size": "size", "augment.on_object": "crops", "augment.colour": "colours"}
+    return [f"train would take: {what}: {reasons[name]}" for name, what in shown.items()]
 
 
 def _with_progress(pairs: list[Pair]) -> Iterable[Pair]:

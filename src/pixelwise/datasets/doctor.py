@@ -67,6 +67,7 @@ class Report:
             "splits": self.splits,
             "classes": {str(i): {"pixels": n, "share": n / total} for i, n in sorted(self.pixels.items())},
             "findings": [asdict(finding) for finding in self.findings],
+            "fingerprint": self.fingerprint.to_dict(),
         }
 
 

@@ -87,6 +87,29 @@ class Fingerprint:
         """Plain values for JSON."""
         return asdict(self)
 
+    def lines(self, most: int = 5) -> list[str]:
+        """What was measured in a few lines, of at most so many classes: the thinnest and rarest first."""
+        if not self.pictures:
+            return []
+        found = [
+            f"measured on {self.pictures} pictures to learn from: {self.height[1]} x {self.width[1]} px (h x w); one and "
+            f"the same class differs by {self.light:.1%} in light and {self.tint:.1%} in colour between them"
+        ]
+        if self.value_range is not None:
+            low, high = self.value_range
+            found.append(f"values of more than 8 bits: 99 of 100 lie from {low:.0f} to {high:.0f}")
+        for c in sorted(self.objects, key=lambda c: (c.thin_px or math.inf, c.share))[:most]:
+            wide = (
+                ""
+                if c.width_px is None
+                else f", {c.width_px:.1f} px wide (the thinnest tenth: {c.thin_px:.1f})"
+            )
+            large = "" if c.size_px is None else f", {c.size_px:.0f} px large"
+            found.append(f"{c.name}: {c.share:.3%} of the pixels{large}{wide}")
+        if not self.measured_widths:
+            found.append("widths were not measured, which needs SciPy: pip install 'pixelwise[metrics]'")
+        return found
+
 
 class Measuring:
     """Takes the pictures of a data set one by one and makes the fingerprint.
