@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO := .venv-demo
 DEV := .venv
 
-.PHONY: demo setup test test-slow test-exhaustive fuzz mutants peers check bench docs clean
+.PHONY: demo setup test test-slow test-exhaustive fuzz mutants peers check wheel pythons bench docs clean
 
 # Segment a real photograph with the installed package: label map, overlay and legend in demo/.
 demo: $(DEMO)/ready
@@ -44,6 +44,14 @@ check: $(DEV)/ready
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
+
+# The wheel alone, in an empty environment outside of this folder: what `pip install` will give.
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
+
+# Wheels of all dependencies, for versions of Python and systems that are not at hand. By hand.
+pythons:
+	$(PYTHON) .ci/pythons.py
 
 # Every benchmark against its peer; results in benchmarks/results/.
 bench: $(DEV)/ready

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pixelwise import Segmenter, evaluate
 from pixelwise.datasets.opening import PairSamples, open_samples
-from pixelwise.report import PLOT_STYLE, retention_plot
+from pixelwise.report.corrupted import retention_plot
+from pixelwise.report.plots import PLOT_STYLE
 
 EVERY = 16
 CLASSES = ("background", "cat", "cow", "dog", "horse", "person", "sheep")

@@ -189,7 +189,7 @@ def train(out: Path, batch_size: int) -> None:
     validation = Validation(squares(5), card_for(network))
     fit(network, squares(5), joint(v2.Identity()), plain_loss, config, out, validation)
     rank = os.environ.get("RANK", "0")
-    (out / f"seen{rank}.json").write_text(json.dumps([seen, validation.confusion.names]))
+    (out / f"seen{rank}.json").write_text(json.dumps([seen, validation.counts.names]))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_a_file_that_is_put_there_is_in_the_catalog(tmp_path):
 def listed(capsys) -> dict[str, str]:
     """What `pixelwise models` says of the weights of each row."""
     run("*", json=False)
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
     column = rows[0].index("weights")
     return {line.split()[0]: line[column:].strip() for line in rows[1:]}
 
@@ -67,10 +67,10 @@ def test_the_list_of_models_says_of_weights_what_segmenter_does(monkeypatch, tmp
     for variable in ("PIXELWISE_CACHE", "PIXELWISE_WEIGHTS", "TORCH_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     for name, weights in said.items():
-        if weights == "in the package":
+        if weights == "in package":
             assert Segmenter(name).card.name == name
             continue
-        fetched = weights == "fetched on first use"
+        fetched = weights == "fetched"
         with torch.device("meta"), pytest.raises(DownloadError if fetched else InputError) as caught:
             Segmenter(name)
         entry, message = CATALOG[name], str(caught.value)
@@ -78,23 +78,23 @@ def test_the_list_of_models_says_of_weights_what_segmenter_does(monkeypatch, tmp
             assert message.startswith(
                 f"{entry.card.file} is not on this machine and PIXELWISE_OFFLINE forbids"
             )
-        elif weights == "official files, not fetched":
+        elif weights == "by hand":
             assert entry.files in message
             assert entry.card.origin in message
             assert ("--model FILE" in message) != (f"create_model({name!r}, weights=DICTIONARY)" in message)
         else:
-            assert weights == "none official"
+            assert weights == "none"
             assert f"none are published; train it (pixelwise train --model {name})" in message
 
 
 def test_official_files_that_nobody_fetches_are_not_said_to_be_fetched(capsys):
     said = listed(capsys)
-    assert said["everyday"] == "in the package"
-    assert said["lraspp_mobilenet_v3_large"] == "fetched on first use"
+    assert said["everyday"] == "in package"
+    assert said["lraspp_mobilenet_v3_large"] == "fetched"
     for name in ("upernet_convnext_tiny", "segformer_b0", "deeplabv2_resnet101", "unet"):
-        assert said[name] == "official files, not fetched"
-    assert said["fcn_convnext_tiny"] == "none official"
-    assert said["deeplabv3plus_xception41"] == "none official"  # what is published is an encoder
+        assert said[name] == "by hand"
+    assert said["fcn_convnext_tiny"] == "none"
+    assert said["deeplabv3plus_xception41"] == "none"  # what is published is an encoder
 
 
 def test_the_official_files_are_named_without_what_else_the_notes_say():

@@ -151,8 +151,12 @@ def test_two_inputs_for_one_result_and_results_over_inputs(photo, colors_model, 
 
 
 def test_an_out_that_cannot_be_a_folder(photo, colors_model, tmp_path):
-    refused(pixelwise("segment", photo, "--model", colors_model, "--out", photo, cwd=tmp_path), "is a file")
+    run = ["segment", photo, "--model", colors_model, "--out"]
+    refused(pixelwise(*run, photo, cwd=tmp_path), "would overwrite its own input")
     nothing_written(tmp_path, photo)
+    (tmp_path / "notes").write_text("mine")
+    refused(pixelwise(*run, "notes", cwd=tmp_path), "is a file")
+    assert (tmp_path / "notes").read_text() == "mine"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs Unix permissions")
@@ -244,10 +248,6 @@ def test_models_lists_names_and_cards(tmp_path):
     assert cards["deeplabv3_resnet50"]["parameters"] == 42_004_074
     table = pixelwise("models", "*resnet*", cwd=tmp_path).stdout
     assert all(name in table for name in cards)
-    lines = pixelwise("models", cwd=tmp_path).stdout.splitlines()
-    assert lines[0].split() == "model classes parameters mean IoU or Dice weights".split()
-    assert max(map(len, lines)) <= 140
-    assert any(line.endswith("official files, not fetched") and " 21 " in line for line in lines)
 
 
 def test_version_and_help(tmp_path):

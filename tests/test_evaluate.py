@@ -19,11 +19,13 @@ from pixelwise.cli import app
 from pixelwise.datasets.layouts import LAYOUTS
 from pixelwise.datasets.opening import PairSamples, open_samples
 from pixelwise.datasets.sample import Pair, Sample
-from pixelwise.errors import InputError, PixelwiseWarning, UnknownNameError
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.evaluation import PROTOCOLS, evaluate
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from pixelwise.labels import VOC
-from pixelwise.report import confusion_picture, page, table
+from pixelwise.report import write_report
+from pixelwise.report.confusion import confusion_picture
+from pixelwise.report.text import table
 from tiny import COLORS, quadrant_labels, quadrants
 
 
@@ -73,7 +75,10 @@ def test_what_cannot_be_scored(folder, colors_model):
     segmenter = Segmenter(colors_model)
     with pytest.raises(InputError, match="lacks its picture"):
         evaluate(segmenter, PairSamples([Pair("x", "val", None, None)]))
-    with pytest.raises(InputError, match="knows 4 classes, the labels have 21"):
+    with pytest.raises(
+        InputError,
+        match=r"knows 4 classes, the labels have 21, of which the model's class 0 is 'dark' and .* 'background'",
+    ):
         evaluate(segmenter, open_samples(folder), classes=VOC)
     with pytest.raises(UnknownNameError, match="did you mean 'red'"):
         evaluate(segmenter, open_samples(folder), mean_over=["rde"])
@@ -91,7 +96,7 @@ def test_what_cannot_be_scored(folder, colors_model):
         evaluate(segmenter, open_samples(folder))
 
 
-def test_classes_are_matched_by_name_and_others_by_their_place_with_a_warning(tmp_path, colors_model):
+def test_classes_are_matched_by_name_and_others_are_refused_unless_their_place_is_meant(colors_model):
     picture = quadrants()
     truth = LabelSet.of(COLORS.names).to_indices(quadrant_labels())
     sample = Sample(picture, truth.astype(np.uint8), "quadrants")
@@ -102,10 +107,16 @@ def test_classes_are_matched_by_name_and_others_by_their_place_with_a_warning(tm
     turned = Sample(picture, (3 - truth).astype(np.uint8), "quadrants")
     found = evaluate(segmenter, [turned], classes=LabelSet.of(back)).confusion.matrix
     np.testing.assert_array_equal(found, expected[::-1, ::-1])
-    others = LabelSet.of(["a", "b", "c", "d"])
-    with pytest.warns(PixelwiseWarning, match="compared by their places: '.*' counts as 'a'"):
-        by_place = evaluate(segmenter, [sample], classes=others).confusion.matrix
-    np.testing.assert_array_equal(by_place, expected)
+    others = LabelSet.of(["dark", "b", "c", "d"])
+    with pytest.raises(InputError, match=r"its class 1 is 'red', theirs 'b'; choose .* or say --by-place"):
+        evaluate(segmenter, [sample], classes=others)
+    numbered = LabelSet.of([f"class {i}" for i in range(4)])
+    for classes, meant in ((others, True), (numbered, False)):
+        by_place = evaluate(segmenter, [sample], classes=classes, by_place=meant).confusion.matrix
+        np.testing.assert_array_equal(by_place, expected)
+    fewer = LabelSet.of(["dark", "red"])
+    with pytest.raises(InputError, match="the labels have 2, of which the first 2 are called the same"):
+        evaluate(segmenter, [sample], classes=fewer, by_place=True)
 
 
 def test_the_protocol_of_torchvision_is_that_of_its_reference_scripts(tmp_path):
@@ -239,7 +250,8 @@ def test_doubtful_pixels_are_left_out_and_counted(folder, colors_model, tmp_path
         f"{result.answered:.2%} of the labelled pixels scored, the others are below min_confidence 0.43"
     )
     assert sentence in table(result)
-    assert sentence in page(result, [])
+    write_report(result, segmenter, tmp_path / "report")
+    assert sentence in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "answered" not in evaluate(segmenter, open_samples(folder)).to_dict()
     with pytest.raises(InputError, match="no answer reaches min_confidence"):
         evaluate(segmenter, open_samples(folder), options=SegmentOptions(min_confidence=0.9))
@@ -278,8 +290,8 @@ def test_the_command(folder, colors_model, tmp_path):
     page.feed((report / "report.html").read_text())
     assert "0.867" in page.cells
     assert "Mean IoU 0.7333 over red, blue." in page.cells
-    assert "mean IoU 1.0000 on drawn pictures; as they are (by construction)" in page.cells
-    assert len(page.sources) == 3
+    assert "Published: mean IoU 1.0000 on drawn pictures; as they are (by construction)" in page.cells
+    assert len(page.sources) == 2 * 4 + 2  # two pictures large, in four panels, and two thumbnails
     assert all(source.startswith("data:image/") for source in page.sources)
     again = subprocess.run([*run, "--out", report], capture_output=True, text=True)
     assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)

@@ -96,7 +96,7 @@ def test_of_two_writers_of_one_file_that_is_not_to_be_replaced_the_second_is_tol
     slow.__enter__().write_text("slow")
     with writing(tmp_path / "it", overwrite=False) as fast:
         fast.write_text("fast")
-    with pytest.raises(OutputError, match="it exists already; pass --overwrite"):
+    with pytest.raises(OutputError, match="it exists already; --overwrite"):
         slow.__exit__(None, None, None)
     assert (tmp_path / "it").read_text() == "fast"
     assert names(tmp_path) == {"it"}

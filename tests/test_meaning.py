@@ -29,7 +29,8 @@ from pixelwise.inference import tiling
 from pixelwise.outputs.coco import decode_rle
 from pixelwise.outputs.reading import read_labels
 from pixelwise.pipeline.video import Smoothed
-from pixelwise.report import table, worst_pictures
+from pixelwise.report import write_report
+from pixelwise.report.text import table
 
 side = st.integers(1, 12)
 logits_of = {
@@ -399,7 +400,7 @@ def test_doubtful_pixels_belong_to_no_region():
     assert found.areas() == {"whole": 0.25, "core": 0.25}
 
 
-def test_evaluation_compares_the_label_map_and_says_so():
+def test_evaluation_compares_the_label_map_and_says_so(tmp_path):
     segmenter, masks = overlapping()
     truth = painted(masks).astype(np.uint8)
     truth[:8] = 255
@@ -407,7 +408,8 @@ def test_evaluation_compares_the_label_map_and_says_so():
     result = evaluate(segmenter, samples)
     assert np.trace(result.confusion.matrix) == result.confusion.matrix.sum() == 22 * 40
     assert "overlap are compared as the label map that their order makes" in table(result)
-    assert worst_pictures(result, segmenter)[0][0] == "one"
+    write_report(result, segmenter, tmp_path)
+    assert [path.name for path in (tmp_path / "worst").iterdir()] == ["01_one.jpg"]
     binary = answering(np.where(masks[:1], 3.0, -3.0), "binary")
     result = evaluate(binary, [Sample(samples[0].image, masks[0].astype(np.uint8), "one")])
     assert result.to_dict()["classes"]["foreground"]["iou"] == 1

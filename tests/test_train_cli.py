@@ -98,8 +98,45 @@ def test_a_run_leaves_weights_with_a_card_a_report_and_its_configuration(done, f
     assert set(answer.areas()) <= {"ground", "disc", "square"}
     assert answer.labels.shape == (64, 80)
     page = (done / "report.html").read_text()
-    assert "disc" in page
-    assert "Worst pictures" in page
+    for wanted in ("disc", "Worst, median and best", "Curves", "Mean IoU of validations by step", "Settings"):
+        assert wanted in page
+    held_out = len(split_by_name([path.stem for path in (folder / "images").iterdir()])[1])
+    part = f"{held_out} of 8 pictures, those that were held out and not trained on"
+    assert page.count(f"mine: {part}") == 2  # above the scores, and beside the protocol
+
+
+def test_a_model_is_scored_on_what_it_was_not_trained_on_unless_more_is_asked_for(done, folder, tmp_path):
+    """On the folder that its card names; on another one all there is, as of any model."""
+    held_out = sorted(split_by_name([path.stem for path in (folder / "images").iterdir()])[1])
+
+    def evaluated(*more, data=folder, out=None):
+        command = ["evaluate", "--data", str(data), "--model", str(done), *more]
+        result = CliRunner().invoke(app, [*command, *(("--out", str(tmp_path / out)) if out else ())])
+        assert result.exit_code == 0, result.exception
+        return result
+
+    usual = evaluated(out="usual")
+    part = (
+        f"{len(held_out)} of 8 pictures, those that were held out when the model was trained on this folder"
+    )
+    assert f"scored: {part}\n" in usual.stdout
+    assert "--split all scores all" in usual.stderr
+    assert "measured when it was made" not in usual.stdout  # the score of its card is this one
+    assert "published" not in usual.stdout
+    assert f"mine, val: {part}" in (tmp_path / "usual" / "report.html").read_text(encoding="utf-8")
+    rows = json.loads((tmp_path / "usual" / "report.json").read_text())["by_picture"]
+    assert sorted(row["name"] for row in rows) == held_out
+    every = evaluated("--split", "all")
+    learned = 8 - len(held_out)
+    flatter = "of the part that the model was trained on: their scores flatter it"
+    assert f"scored: all 8 pictures, {learned} {flatter}" in every.stdout
+    assert "--split val scores those that the model was not trained on" in every.stderr
+    assert "measured when it was made: mean IoU" in every.stdout
+    assert f"scored: {learned} of 8 pictures, all {flatter}" in evaluated("--split", "train").stdout
+    said = evaluated("--split", "val")
+    assert (f"scored: {part}\n" in said.stdout, said.stderr) == (True, "")
+    other = shutil.copytree(folder, tmp_path / "other")
+    assert "scored: all 8 pictures\n" in evaluated(data=other).stdout
 
 
 def test_curves_are_drawn_where_matplotlib_is(done):

@@ -2,7 +2,6 @@
 
 import ctypes
 import dataclasses
-import io
 import json
 import os
 import subprocess
@@ -28,7 +27,7 @@ from pixelwise.training.loop import fit
 from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import make_loss
 from pixelwise.training.optimize import layers, learning_rate, make_optimizer
-from pixelwise.training.progress import Progress, read_metrics
+from pixelwise.training.progress import read_metrics
 from pixelwise.transforms.torchvision import IMAGE_AND_MASK_FILL, joint
 
 CONFIG = TrainConfig(
@@ -381,28 +380,6 @@ def test_pictures_with_rare_classes_are_drawn_more_often():
     assert shown[3] / shown[0] == pytest.approx(2, rel=0.15)
     again = Draws(samples, joint(v2.Identity()), seed=0, first=400, last=8000, weights=weights_)
     assert [again.sample_of(i) for i in range(400, 500)] == [draws.sample_of(i) for i in range(400, 500)]
-
-
-def test_a_live_table_shows_the_loss_its_parts_and_the_time_left(capsys):
-    from rich.console import Console
-
-    progress = Progress(10, 0, 4, live=False)
-    progress.step(1, 0.75, {"dice": 0.25, "cross_entropy": 0.5}, 1e-3)
-    progress.validated(1, 0.5, 0.5)
-    said = capsys.readouterr().err
-    for words in (
-        "step 1/10",
-        "loss 0.7500",
-        "dice 0.2500",
-        "learning rate 1.00e-03",
-        "images/s",
-        "left",
-        "score 0.5",
-    ):
-        assert words in said
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(progress._draw())
-    assert "0.7500" in console.export_text()
 
 
 @pytest.mark.slow

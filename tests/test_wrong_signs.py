@@ -6,6 +6,7 @@ Every test here was written for a change that no other test saw, see `make mutan
 from __future__ import annotations
 
 import os
+import pickletools
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from crashing import squares
 from pixelwise import LabelSet, Segmenter, SegmentOptions
 from pixelwise.cli import app
 from pixelwise.datasets.sample import Sample
-from pixelwise.errors import InputError, PixelwiseError
-from pixelwise.inference.plan import plan, seams
+from pixelwise.errors import InputError, PixelwiseError, WeightsError
+from pixelwise.inference.plan import BYTES_A_PIXEL, plan, seams, stitching_bytes
 from pixelwise.inference.preprocess import Preprocess, normalize
 from pixelwise.inference.tiling import Tiling
 from pixelwise.inference.tta import augmented
@@ -36,6 +37,7 @@ from pixelwise.training.optimize import learning_rate, make_optimizer
 from pixelwise.training.plan import usual_workers
 from pixelwise.transforms.augment import Augment
 from pixelwise.transforms.torchvision import joint
+from pixelwise.weights.store import load_state_dict, unwrap
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
 
 SHIFTED = Preprocess(mean=(0.6, 0.1, -0.2), std=(0.5, 2.0, 1.0))
@@ -358,7 +360,7 @@ def test_a_report_shows_names_as_text_whatever_is_in_them(tmp_path):
     done = CliRunner().invoke(app.app, [*command, "--mean-over", names[1]])
     assert done.exit_code == 0, done.output
     text = (tmp_path / "report" / "report.html").read_text()
-    for wrong in ("<b>red", "<i>card", "<u>data", "<script>", "& 'blue'", "it's"):
+    for wrong in ("<b>red", "<i>card", "<u>data", "><script>", "& 'blue'", "it's"):
         assert wrong not in text
     for right in (
         "&lt;b&gt;red&lt;/b&gt;",
@@ -420,3 +422,38 @@ def test_rows_of_a_raster_are_on_the_disk_before_it_says_so(colors_model, tmp_pa
     assert len(counted) > 1
     for sizes in counted:
         assert all(size > 0 and size == on_disk for size, on_disk in sizes.values())
+
+
+# What is said of files that hold code, and of tensors that are none
+
+
+def test_code_that_a_pickle_names_from_its_memory_is_named(tmp_path):
+    """The name of the module is written once, kept by number, and taken from there, by all codes that do so."""
+    path = tmp_path / "model.pth"
+    path.write_bytes(
+        b"\x80\x04X\x02\x00\x00\x00osq\x05X\x01\x00\x00\x00xq\x060h\x05X\x06\x00\x00\x00system\x93."
+    )
+    assert [
+        name for _, name, _ in pickletools.genops(path.read_bytes()) if name == "system"
+    ]  # it is a pickle
+    with pytest.raises(WeightsError, match=r"would run code \(os\.system\)"):
+        load_state_dict(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantized tensor")  # files that hold them remain
+def test_tensors_that_are_no_plain_numbers_are_no_weights():
+    plain = torch.ones(2, 2)
+    for odd in (plain.to_sparse(), torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8)):
+        with pytest.raises(WeightsError, match="odd is no tensors"):
+            unwrap({"plain": plain, "odd": odd}, "the file")
+
+
+def test_the_memory_of_a_tile_is_counted_by_its_pixels_where_the_system_does_not_say_it(monkeypatch):
+    monkeypatch.setattr("pixelwise.inference.plan.PeakMemory.now", staticmethod(lambda: None))
+    small, large = (
+        plan((64, 64), lambda images: images, tiling=Tiling(overlap=8), channels=3, sides=(side,))
+        for side in (32, 64)
+    )
+    stitching = [stitching_bytes(made.tiling, (64, 64), 3, 3) for made in (small, large)]
+    assert small.memory_bytes - stitching[0] == 32**2 * BYTES_A_PIXEL
+    assert large.memory_bytes - stitching[1] == 64**2 * BYTES_A_PIXEL

@@ -20,6 +20,9 @@ from pixelwise.errors import InputError
 MOST = 64
 """Regions that fit into the largest integer."""
 
+MOST_LEARNED = 15
+"""Regions whose codes leave room for pixels of which nothing is known, in 16 bits."""
+
 
 def code_type(count: int) -> np.dtype[Any]:
     """The smallest unsigned type with a bit for each of `count` regions; InputError for more than MOST."""
@@ -28,6 +31,16 @@ def code_type(count: int) -> np.dtype[Any]:
             f"a pixel may belong to up to {MOST} overlapping regions, got {count}; split the model"
         )
     return np.min_scalar_type(2**count - 1)
+
+
+def unknown_type(count: int) -> np.dtype[Any]:
+    """The smallest unsigned type that holds the codes of `count` regions and, as its largest number, a code of none of
+    them, for pixels of which nothing is known; InputError for more than `MOST_LEARNED`."""
+    if count > MOST_LEARNED:
+        raise InputError(
+            f"up to {MOST_LEARNED} overlapping regions can be trained at once, got {count}; train several models"
+        )
+    return np.dtype(np.uint8 if count < 8 else np.uint16)
 
 
 def has(codes: NDArray[Any], region: int) -> NDArray[np.bool_]:

@@ -1,17 +1,16 @@
 """Evaluation: a model, a labelled data set and a protocol to scores that say how they were made.
 
 One 64-bit confusion matrix over the whole data set, at the label maps' own size, and the counts of each picture
-beside it. `report.py` shows them.
+beside it. `report` shows them.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,10 @@ from PIL import Image
 from pixelwise import corruptions
 from pixelwise.datasets.opening import ignore_index
 from pixelwise.datasets.sample import Sample, Samples
-from pixelwise.errors import InputError, PixelwiseWarning, UnknownNameError
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.labels import LabelSet
-from pixelwise.metrics import ConfusionMatrix
+from pixelwise.metrics import ConfusionMatrix, RegionScores
 from pixelwise.robustness import Counts, Robustness
 from pixelwise.segmentation import Segmentation
 from pixelwise.segmenter import Segmenter
@@ -109,12 +108,19 @@ def protocol_of(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+Look: TypeAlias = Callable[[str, NDArray[np.uint8], NDArray[Any], NDArray[Any]], None]
+"""Is shown each picture as it is scored: its name, the picture (h, w, 3), and what the model answered and what is true,
+both (h, w) class indices of the labels, 255 (65535) where there is none."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Scores of one model on one data set. confusion: counts, by picture too; card: the model's; samples: as they
     were scored; mean_over: classes whose mean IoU is wanted beside that of all; answered: the share of the labelled
     pixels that got an answer, 1 without a min_confidence. The others are left out of every count. robustness: the same
-    of corrupted pictures, None where that was not asked for."""
+    of corrupted pictures, None where that was not asked for. regions: of a model and labels whose classes overlap the
+    scores of each region, whatever the others are; None where a pixel has one class. part: which pictures of the data
+    those are, in words. order: the labels' number of each of the model's classes, None where both have the same."""
 
     confusion: ConfusionMatrix
     classes: LabelSet
@@ -125,6 +131,18 @@ class Evaluation:
     mean_over: tuple[str, ...] = ()
     answered: float = 1.0
     robustness: Robustness | None = None
+    regions: RegionScores | None = None
+    part: str = ""
+    order: NDArray[np.int64] | None = field(default=None, repr=False)
+
+    def again(
+        self, segmenter: Segmenter, number: int
+    ) -> tuple[str, NDArray[np.uint8], NDArray[np.int64], NDArray[Any]]:
+        """What `Look` was shown of one picture, made again by the same model. number: its place among the samples."""
+        answer, given, target = _answered(
+            self.protocol, segmenter, self.samples[number], self.classes, self.order
+        )
+        return self.confusion.names[number], answer.image, given, target
 
     def to_dict(self) -> dict[str, Any]:
         """Every score, plain values for JSON; a class that never occurs has null."""
@@ -160,12 +178,17 @@ class Evaluation:
             "pictures": len(confusion.names),
             "model": self.card.name,
             "data": self.data,
+            **({"part": self.part} if self.part else {}),
             "protocol": self.protocol.to_dict(),
             **({"answered": self.answered} if self.protocol.options.min_confidence else {}),
             "published": [asdict(score) for score in self.card.scores],
             "confusion_matrix": confusion.matrix.tolist(),
             **({"corrupted": self._corrupted(self.robustness)} if self.robustness else {}),
+            **({} if self.regions is None else self._of_regions(self.regions)),
         }
+
+    def _of_regions(self, regions: RegionScores) -> dict[str, Any]:
+        return {"regions": regions.to_dict(), "mean_dice_of_regions": _plain(regions.mean_dice())}
 
     def _corrupted(self, robustness: Robustness) -> dict[str, Any]:
         names = [self.classes.names[i] for i in robustness.classes]
@@ -184,18 +207,24 @@ def evaluate(
     protocol: str = "own-size",
     options: SegmentOptions | None = None,
     data: str = "",
+    part: str = "",
+    by_place: bool = False,
     mean_over: Iterable[str] = (),
     corrupt: str | Iterable[str] = (),
     seed: int = 0,
     progress: Callable[[Samples], Iterable[Sample]] = iter,
+    look: Look | None = None,
 ) -> Evaluation:
     """Run the model over all samples and count.
 
     samples: masks hold class indices, as `open_samples` and its kin give them. classes: what those are; None: the
-    model's own. They must be as many as the model's; the same names in another order are matched, others by their
-    place, with a warning. options: how to segment, in place of the protocol's; what they change is said with the
-    scores. Of a model whose regions overlap the label map is scored that their order makes, which the protocol then
-    says. mean_over: see `Evaluation`. progress: wraps the samples, to draw a bar.
+    model's own. They must be the model's, in any order; where one of the two only numbers them ("class 0", "class 1"),
+    or by_place says that it is meant, as many will do, and each counts as the one in its place. options: how to
+    segment, in place of the protocol's; what they change is said with the scores. Of a model whose regions overlap the
+    label map is scored that their order makes, which the protocol then says, and where the samples have codes each
+    region too (`Evaluation.regions`). data, part: what is scored, in words, to be said with the scores. mean_over: see
+    `Evaluation`. progress: wraps the samples, to draw a bar. look: is shown what is scored (`Look`), such as
+    `report.gallery.Gallery.look`.
 
     corrupt: also score each picture corrupted by these, such as "all" or "fog,jpeg:3" (`corruptions.parse`): mean IoU
     (of the classes of mean_over, else of those that the labels hold, the same for every corruption), what share of that
@@ -211,12 +240,7 @@ def evaluate(
         rule = rule.changed(options)
     wanted = corruptions.parse(corrupt) if corrupt else ()
     classes = classes or segmenter.classes
-    if classes.num_classes != segmenter.classes.num_classes:
-        raise InputError(
-            f"{segmenter.card.name} knows {segmenter.classes.num_classes} classes, the labels have "
-            f"{classes.num_classes}; choose a model made for them"
-        )
-    order = _order(segmenter, classes)
+    order = _order(segmenter, classes, by_place)
     mean_over = tuple(mean_over)
     for name in mean_over:
         classes.index(name)
@@ -224,16 +248,19 @@ def evaluate(
         rule = replace(rule, says=f"{rule.says}; {AS_A_MAP}")
     void, doubts = ignore_index(classes), rule.options.min_confidence > 0
     clean = Counts(classes.num_classes, void, by_picture=True, calibrated=bool(wanted))
+    regions = RegionScores(classes.names[1:])
+    places = _places(order, classes) if segmenter.card.outputs == "regions" else None
     corrupted = {key: Counts(classes.num_classes, void, by_picture=False, calibrated=True) for key in wanted}
 
     def count(counts: Counts, sample: Sample) -> None:
         calibrated = counts.calibration is not None
-        answer, target = answer_under(rule, segmenter, sample, confidence=calibrated)
-        given = segmenter.classes.to_indices(answer.labels, ignore_index=void)
-        if order is not None:
-            given = order[given]
+        answer, given, target = _answered(rule, segmenter, sample, classes, order, confidence=calibrated)
+        if answer.codes is not None and sample.codes is not None and counts is clean:
+            regions.update(answer.codes, _at(sample.codes, answer.codes.shape), sample.name, places)
         doubtful = (given == void) & (target != void) if doubts else None
         counts.add(given, target, answer.confidence, sample.name, doubtful=doubtful)
+        if look is not None and counts is clean:
+            look(sample.name, answer.image, given, target)
 
     for sample in progress(samples):
         count(clean, sample)
@@ -254,33 +281,78 @@ def evaluate(
         mean_over,
         clean.answered,
         Robustness(clean, corrupted, of, seed, doubts) if wanted else None,
+        regions if regions.pictures else None,
+        part,
+        order,
     )
 
 
-def _order(segmenter: Segmenter, classes: LabelSet) -> NDArray[np.int64] | None:
+def _order(segmenter: Segmenter, classes: LabelSet, by_place: bool) -> NDArray[np.int64] | None:
     """The labels' number of each of the model's classes, where the same names come in another order; the void number
-    stays. Warns where the names are others, and are compared by their place."""
-    own, theirs = segmenter.classes.names, classes.names
+    stays. None where each counts as the one in its place. Raises InputError for other classes than the model's."""
+    own, theirs, model = segmenter.classes.names, classes.names, segmenter.card.name
+    first = next((i for i, pair in enumerate(zip(own, theirs, strict=False)) if pair[0] != pair[1]), None)
+    if len(own) != len(theirs):
+        where = (
+            f"of which the first {min(len(own), len(theirs))} are called the same"
+            if first is None
+            else f"of which the model's class {first} is {own[first]!r} and the labels' {theirs[first]!r}"
+        )
+        raise InputError(
+            f"{model} knows {len(own)} classes, the labels have {len(theirs)}, {where}; choose a model made for them"
+        )
     numbered = tuple(f"class {i}" for i in range(len(own)))
-    if own == theirs or numbered in (own, theirs):
+    if first is None or numbered in (own, theirs):
         return None
     if set(own) == set(theirs):
         void = ignore_index(classes)
         table = np.arange(max(void, len(own)) + 1)
         table[: len(own)] = [classes.index(name) for name in own]
         return table
-    other = next(i for i, name in enumerate(own) if name != theirs[i])
-    warnings.warn(
-        f"{segmenter.card.name} and the labels name their classes otherwise, and are compared by their places: "
-        f"{own[other]!r} counts as {theirs[other]!r}",
-        PixelwiseWarning,
-        stacklevel=3,
+    if by_place:
+        return None
+    raise InputError(
+        f"{model} knows other classes than the labels have: its class {first} is {own[first]!r}, theirs "
+        f"{theirs[first]!r}; choose a model made for them, or say --by-place (by_place=True) if those mean the same"
     )
-    return None
 
 
-def answer_under(
-    protocol: Protocol, segmenter: Segmenter, sample: Sample, *, confidence: bool = False
+def _places(order: NDArray[np.int64] | None, classes: LabelSet) -> list[int] | None:
+    """The number among the labels' regions of each of the model's, by those of their classes; None for the same."""
+    if order is None:
+        return None
+    places = [int(order[i]) - 1 for i in range(1, classes.num_classes)]
+    if -1 in places:
+        raise InputError(
+            f"the first class is what no region covers, and that is {classes.names[0]!r} in the labels and another in "
+            "the model; name the labels' classes in the model's order"
+        )
+    return places
+
+
+def _at(codes: NDArray[Any], size_hw: tuple[int, ...]) -> NDArray[Any]:
+    """The codes at the size where a protocol scores, by the nearest neighbour."""
+    if codes.shape == size_hw:
+        return codes
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size_hw, codes.shape, strict=True)
+    )
+    nearest: NDArray[Any] = codes[rows][:, columns]
+    return nearest
+
+
+def _answered(
+    protocol: Protocol, segmenter: Segmenter, sample: Sample, classes: LabelSet, order: NDArray[np.int64] | None, *,
+    confidence: bool = False,
+) -> tuple[Segmentation, NDArray[np.int64], NDArray[np.unsignedinteger[Any]]]:  # fmt: skip
+    """The answer, the same as class indices of the labels (h, w), and the truth (h, w)."""
+    answer, target = _under(protocol, segmenter, sample, confidence=confidence)
+    given = segmenter.classes.to_indices(answer.labels, ignore_index=ignore_index(classes))
+    return answer, given if order is None else order[given], target
+
+
+def _under(
+    protocol: Protocol, segmenter: Segmenter, sample: Sample, *, confidence: bool
 ) -> tuple[Segmentation, NDArray[np.unsignedinteger[Any]]]:
     """The model's answer, with its confidence if asked for, and the truth (h, w) it is compared with, both at the size
     where the protocol scores."""

@@ -21,6 +21,9 @@ from pixelwise import locks
 from pixelwise.errors import InputError, OutputError, PixelwiseWarning
 from pixelwise.untrusted import read
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system answers where there is no room."""
+
 LOCK = ".pixelwise.lock"
 """What a run holds in a folder that is all its own."""
 
@@ -256,7 +259,9 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} exists already; pass --overwrite (overwrite=True) or another place")
+        raise OutputError(
+            f"{path} exists already; --overwrite (in Python overwrite=True) replaces it, or choose another place"
+        )
     parent = path.parent
     while not parent.exists():
         parent = parent.parent
@@ -382,7 +387,8 @@ def _cannot(path: Path, error: OSError) -> OutputError:
         )
     if error.errno == errno.ELOOP and path.is_symlink():
         return OutputError(f"cannot write {path}: it is a link; remove it, or choose another place")
-    return OutputError(f"cannot write {path}: {error.strerror or error}; choose another place")
+    advice = "free some space, or choose another place" if error.errno in FULL else "choose another place"
+    return OutputError(f"cannot write {path}: {error.strerror or error}; {advice}")
 
 
 _reading_umask = threading.Lock()

@@ -562,9 +562,9 @@ def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
-        raise _too_large(name, f"{image.width} x {image.height} = {image.width * image.height:,}", max_pixels)
+        raise _too_large(name, f"{image.height} x {image.width} = {image.width * image.height:,}", max_pixels)
     if image.width * image.height == 0:
-        raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
+        raise ImageError(f"{name} has no pixels ({image.height} x {image.width})")
 
 
 def _from_pil(image: Image.Image, name: str, how: _How, file: Any = None) -> NDArray[Any]:

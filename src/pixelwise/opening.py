@@ -140,12 +140,12 @@ def open_model(
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
-        if found.asset is not None and engine != "pytorch" and device in (None, "cpu"):
+        if found.asset is not None and engine != "pytorch" and device in (None, "cpu", "auto"):
             with resources.as_file(resources.files("pixelwise") / "assets" / found.asset) as asset:
                 return _open_file(asset, engine, said, threads, device)
         if found.asset is None and not found.fetched:
             raise InputError(catalog.how_to_get(name))
-        if found.asset is None and engine != "pytorch" and device in (None, "cpu"):
+        if found.asset is None and engine != "pytorch" and device in (None, "cpu", "auto"):
             return _open_file(_exported(name, found), engine, said, threads, device)
     elif isinstance(found, Path) and _is_onnx(found):
         return _open_file(found, engine, said, threads, device)

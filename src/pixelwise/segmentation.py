@@ -21,7 +21,7 @@ from pixelwise.files import writing
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet, ranges
 from pixelwise.outputs.areas import mask_of, summary
-from pixelwise.outputs.formats import BY_ENDING, FORMATS
+from pixelwise.outputs.formats import FORMATS, format_of
 
 if TYPE_CHECKING:
     from pixelwise.outputs.polygons import Polygon
@@ -244,20 +244,8 @@ class Segmentation:
         is not the format's; MissingExtraError where the format needs a library that is not installed.
         """
         path = Path(path)
-        if format is None:
-            format = next((f for end, f in BY_ENDING.items() if path.name.lower().endswith(end)), None)
-            if format is None:
-                raise InputError(
-                    f"cannot tell a format from {path.name!r}; use {', '.join(BY_ENDING)}, or pass format="
-                )
-        if format not in FORMATS:
-            raise UnknownNameError("format", format, FORMATS)
+        format = format_of(path, format)
         chosen = FORMATS[format]
-        if chosen.only and path.suffix.lower() not in chosen.only:
-            raise InputError(
-                f"format {format!r} is written as {' or '.join(end[1:].upper() for end in chosen.only)}, "
-                f"which keeps it exact; got {path.name!r}"
-            )
         kept = (names,) if isinstance(names, str) else names
         options = {"names": kept, "simplify_px": simplify_px}
         for option, given in options.items():

@@ -64,8 +64,8 @@ class Segmenter:
 
     card: in place of the model's own, or for one that has none; or some of its words, classes (their names, or a
     LabelSet), outputs, mean, std, size and value_range (see `Card.of`), in place of what the card says about them.
-    engine: "auto", "onnxruntime" or "pytorch". threads: CPU threads, None for one a core. device: of PyTorch, such as
-    "cuda".
+    engine: "auto", "onnxruntime" or "pytorch". threads: CPU threads, None for one a core. device: such as "cuda", or
+    "auto" for a GPU where the engine can use one; None for the CPU.
 
     Raises InputError, in one sentence with what to do, for what cannot be used.
     """

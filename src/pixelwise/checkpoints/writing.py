@@ -37,4 +37,6 @@ def write_tensors(
             try:
                 save_file(plain, temporary, metadata={"format": "pt", **(says or {})})
             except SafetensorError as error:  # how it tells that the disk is full
-                raise OutputError(f"cannot write {path}: {error}") from error
+                raise OutputError(
+                    f"cannot write {path}: {error}; free some space, or choose another place"
+                ) from error

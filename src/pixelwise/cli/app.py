@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import pixelwise
 from pixelwise.cli.options import Change, with_segment_options
 from pixelwise.datasets import layouts
 from pixelwise.engines import ENGINES
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.outputs.formats import FORMATS
 
 CORRUPTIONS = (
@@ -21,11 +25,27 @@ CORRUPTIONS = (
 )
 """Families and names, written out because their module needs NumPy, which help does without; a test compares."""
 
+
+class Verbs(TyperGroup):
+    """The commands; one that is not there is answered in a sentence."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            if os.path.exists(name):
+                raise InputError(
+                    f"{name} is no command; to segment it: pixelwise segment {shlex.quote(name)}"
+                )
+            raise UnknownNameError("command", name, self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="pixelwise",
+    cls=Verbs,
     help="Semantic segmentation: a class for every pixel.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -40,7 +60,7 @@ def _version(show: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
@@ -55,6 +75,8 @@ ENGINE = _one_of("auto", *ENGINES)
 PROTOCOLS = "How to score: own-size, torchvision, sliding-512, sliding-1024 or multi-scale-flip."
 MODEL = "A name from `pixelwise models`, a run or folder, a file of weights, an ONNX file, or OWNER/NAME of the Hub."
 MAP_IDS = "Change ids of the label files first, such as 1-65535=1 (objects to one class) or 7=255."
+
+DEVICE = "Where it runs: cpu, cuda, cuda:1, mps or auto, the fastest there is; default: cpu."
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
 
@@ -71,8 +93,16 @@ def segment(
             "camera:0.",
         ),
     ],
-    model: Annotated[str, typer.Option(help=MODEL)] = "everyday",
-    out: Annotated[Path, typer.Option(help="Folder for the results, made if missing.")] = Path(),
+    model: Annotated[str, typer.Option("--model", "-m", help=MODEL)] = "everyday",
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the results, made if missing. Of one source also a file: .png its label map, .jpg the "
+            "overlay, .tif, .npy, .csv, .json and so on, or any one --format.",
+        ),
+    ] = Path(),
     format: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +134,7 @@ def segment(
         ),
     ] = 0.0,
     engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
+    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     resume: Annotated[
@@ -131,7 +162,7 @@ def segment(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Write a label map and an overlay for every picture; print what was found."""
+    """Write a label map and an overlay for every picture. Prints what was found."""
     from pixelwise.cli.segment import reading, run
 
     failed = run(
@@ -142,6 +173,7 @@ def segment(
         mask or [],
         engine,
         threads,
+        device,
         change,
         reading(bands, scale, max_pixels, max_raster_pixels, max_memory_mb, allow_remote),
         smooth=smooth,
@@ -156,11 +188,13 @@ def segment(
 
 @app.command()
 def models(
-    pattern: Annotated[str, typer.Argument(help="Only names like this, such as 'deeplab*'.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="Only names with this in them, or like it, such as deeplab or 'unet*'.")
+    ] = "*",
     json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """List the models that `segment --model` and pixelwise.models know."""
+    """List the models that are known by name."""
     from pixelwise.cli.models import run
 
     run(pattern, json)
@@ -179,7 +213,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Rewrite a checkpoint of any known family as safetensors with a card, or back into a family's names."""
+    """Rewrite a checkpoint as safetensors with a card, or back. Of any known family, and into its names."""
     from pixelwise.cli.convert import run
 
     run(source, out, to, allow_pickle, overwrite)
@@ -188,14 +222,14 @@ def convert(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
-    out: Annotated[Path, typer.Option(help="The file to write, such as model.onnx.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.onnx.")],
     size: Annotated[
         str | None, typer.Option(help="H,W: the one size of pictures that the file takes; default: any.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model as ONNX with its card: it then runs without torch."""
+    """Write a model as ONNX with its card, to run without torch."""
     from pixelwise.cli.export import run
 
     run(model, out, size, overwrite)
@@ -209,7 +243,7 @@ def init(
             metavar="SOURCE...", help="Folders, files or quoted patterns of pictures and their labels."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The folder to make; nothing is written over.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make; nothing is written over.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
     classes: Annotated[
         str | None, typer.Option(help="Names in the order of their ids, comma separated, or a file of them.")
@@ -232,7 +266,7 @@ def init(
     ] = 0.1,
     debug: Debug = False,
 ) -> None:
-    """Make a data set from pictures and labels as people have them; shows the pairs and asks."""
+    """Make a data set from pictures and labels as people have them. Shows the pairs and asks."""
     from pixelwise.cli.init import run
 
     sys.exit(run(sources, out, classes, palette, map_ids, ignore_id, keep_ids, regions, doubt, yes))
@@ -248,7 +282,7 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Examine a data set before training: what is wrong, where, and how to mend it."""
+    """Find what is wrong with a data set before training. Says where, and how to mend it."""
     from pixelwise.cli.check import run
 
     sys.exit(run(data, format, num_classes, ignore_id, map_ids, json))
@@ -272,7 +306,7 @@ def selftest(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bill if it exists.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Find out in about a minute whether this installation works on this machine; exit code 1 if not."""
+    """Find out whether this installation works on this machine. Takes about a minute; exit code 1 if not."""
     from pixelwise.cli.selftest import run
 
     sys.exit(run(only or [], folder, sbom, json, overwrite))
@@ -287,17 +321,23 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Which part; default: val, or test, or all. An undivided folder has train and val too."
+            help="Which part; default: val, or test, or all; of the undivided folder that the model was trained on, "
+            "val. An undivided folder has train and val too."
         ),
     ] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
-    model: Annotated[str, typer.Option(help=MODEL)] = "everyday",
+    model: Annotated[str, typer.Option("--model", "-m", help=MODEL)] = "everyday",
     engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
+    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     protocol: Annotated[str, typer.Option(help=PROTOCOLS)] = "own-size",
     change: Change,
     mean_over: Annotated[
         str | None, typer.Option(help="Also the mean IoU over these classes, comma separated.")
     ] = None,
+    by_place: Annotated[
+        bool,
+        typer.Option("--by-place", help="Compare classes by their place where their names are others."),
+    ] = False,
     corrupt: Annotated[
         str | None,
         typer.Option(
@@ -307,13 +347,14 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of --corrupt: another seed, other noise and weather.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for report.html, report.json, confusion.png and worst/.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for report.html, report.json, confusion.png and worst/."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that exists.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Score a model on labelled pictures: a table by class, a summary, and a page to look at."""
+    """Score a model on labelled pictures. A table by class, a summary, and a page to look at."""
     from pixelwise.cli.evaluate import run
 
     names = [] if mean_over is None else [name.strip() for name in mean_over.split(",")]
@@ -324,9 +365,11 @@ def evaluate(
         map_ids,
         model,
         engine,
+        device,
         protocol,
         change,
         names,
+        by_place,
         corrupt,
         seed,
         out,
@@ -345,7 +388,9 @@ def _list_recipes(show: bool) -> None:
 
 @app.command()
 def train(
-    out: Annotated[Path | None, typer.Option(help="Folder of the run, made if missing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run, made if missing.")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="A folder with images/ and masks/, or another layout.")
     ] = None,
@@ -361,7 +406,8 @@ def train(
     format: Annotated[str | None, typer.Option(help=LAYOUTS)] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
     model: Annotated[
-        str | None, typer.Option(help="A decoder, such as unet, or a network of `pixelwise models`.")
+        str | None,
+        typer.Option("--model", "-m", help="A decoder, such as unet, or a network of `pixelwise models`."),
     ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="What the decoder builds on, such as resnet34; none for none.")
@@ -399,6 +445,10 @@ def train(
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that load pictures.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another run.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where it runs: cpu, cuda, cuda:1 or mps; default: a GPU if there is one."),
+    ] = None,
     track: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb or mlflow.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="A config.json to start from; it has all there is to set.")
@@ -419,10 +469,7 @@ def train(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model on a folder of pictures and label maps, by a plan made from the data.
-
-    Killed at any time, it goes on with --resume.
-    """
+    """Train a model on a folder of pictures and label maps, by a plan made from them; --resume goes on after a kill."""
     from pixelwise.cli.train import given, run
 
     fields = given(
@@ -440,6 +487,7 @@ def train(
             budget=budget,
             dry_run=dry_run,
             json=json,
+            device=device,
             resume=resume,
             check=check,
             export=export,

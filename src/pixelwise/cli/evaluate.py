@@ -8,22 +8,24 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-from PIL import Image
-
 from pixelwise import corruptions
 from pixelwise.cli.options import Change
-from pixelwise.datasets.opening import PairSamples, choose_split, open_data, parse_map
+from pixelwise.datasets.opening import DataSet, PairSamples, choose_split, open_data, parse_map
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.evaluation import evaluate, protocol_of
-from pixelwise.files import LOCK, check_writable, held, plain_name, writing
-from pixelwise.report import confusion_picture, page, table, worst_pictures
+from pixelwise.files import LOCK, check_writable, held
+from pixelwise.report import write_report
+from pixelwise.report.pictures import Gallery
+from pixelwise.report.text import table
 from pixelwise.segmenter import Segmenter
-from pixelwise.terminal import say
+from pixelwise.terminal import note, say
+from pixelwise.weights.card import TRAINED_HERE, Card
 
 
 def run(
-    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, protocol: str,
-    change: Change, mean_over: list[str], corrupt: str | None, seed: int, out: Path | None, json: bool,
+    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, device: str | None,
+    protocol: str, change: Change, mean_over: list[str], by_place: bool, corrupt: str | None, seed: int,
+    out: Path | None, json: bool,
     overwrite: bool,
 ) -> None:  # fmt: skip
     """Evaluate, print, and write the report folder if one is asked for."""
@@ -32,24 +34,30 @@ def run(
         corruptions.parse(corrupt)  # refused before anything is read
     opened = open_data(data, layout, map_ids=None if map_ids is None else parse_map(map_ids))
     choose_split(opened.pairs, split)  # an unknown one is refused before the model is read
-    files = {} if out is None else {n: out / n for n in ("report.json", "report.html", "confusion.png")}
-    for path in files.values():
+    files = [] if out is None else [out / name for name in ("report.html", "report.json", "confusion.png")]
+    for path in files:
         check_writable(path, overwrite=overwrite)
     with nullcontext() if out is None else held(out / LOCK, str(out)):
-        segmenter = Segmenter(model, engine=engine)
-        samples = opened.samples(split, segmenter.card.border)
+        segmenter = Segmenter(model, engine=engine, device=device)
+        samples, part, hint = scored(opened, split, segmenter.card)
+        if hint:
+            note(hint)
         classes = samples.classes or segmenter.classes
+        gallery = None if out is None else Gallery(classes)
         result = evaluate(
             segmenter,
             PairSamples(samples.pairs, classes, samples.split, segmenter.card.preprocess.value_range),
             classes=classes,
             protocol=protocol,
             options=options,
-            data=f"{data.name}, {samples.split}",
+            data=f"{data.resolve().name}, {samples.split}",
+            part=part,
+            by_place=by_place,
             mean_over=mean_over,
             corrupt=() if corrupt is None else corrupt,
             seed=seed,
             progress=_with_progress,
+            look=None if gallery is None else gallery.look,
         )
         if json:
             print(jsonlib.dumps(result.to_dict(), indent=1))
@@ -58,17 +66,36 @@ def run(
                 say(line)
         if out is None:
             return
-        worst = worst_pictures(result, segmenter)
-        with writing(files["report.json"], overwrite=overwrite) as temporary:
-            temporary.write_text(jsonlib.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
-        with writing(files["confusion.png"], overwrite=overwrite) as temporary:
-            Image.fromarray(confusion_picture(result)).save(temporary)
-        for rank, (name, _, picture) in enumerate(worst, start=1):
-            with writing(out / "worst" / f"{rank:02d}_{plain_name(name)}.jpg") as temporary:
-                Image.fromarray(picture).save(temporary, quality=90)
-        with writing(files["report.html"], overwrite=overwrite) as temporary:
-            temporary.write_text(page(result, worst), encoding="utf-8")
-        say(f"wrote {', '.join(str(path) for path in files.values())} and {out / 'worst'}", file=sys.stderr)
+        write_report(result, segmenter, out, gallery=gallery, overwrite=overwrite)
+        say(f"wrote {', '.join(map(str, files))} and {out / 'worst'}", file=sys.stderr)
+
+
+def scored(data: DataSet, split: str | None, card: Card) -> tuple[PairSamples, str, str]:
+    """The pictures that are scored; which of the data those are, in words; and what else could be, "" for nothing.
+
+    Of a folder in which nobody keeps any back those that the model's run held out, where its card says that it was
+    trained on this folder; else all of them.
+    """
+    splits = {pair.split for pair in data.pairs}
+    trained_on = (
+        not splits & {"val", "test"}
+        and card.origin.startswith(TRAINED_HERE)
+        and card.name == data.root.resolve().name
+    )
+    samples = data.samples("val" if trained_on and split is None else split, card.border)
+    count, total = len(samples), len(data.pairs)
+    part = f"all {total} pictures" if count == total else f"{count} of {total} pictures"
+    if not trained_on:
+        return samples, part if samples.split == "all" else f"{part}, the split {samples.split}", ""
+    if samples.split == "val":
+        hint = f"--split {splits.pop()} scores all"
+        hint = "" if split else f"only those are scored that the model was not trained on; {hint}"
+        return samples, f"{part}, those that were held out when the model was trained on this folder", hint
+    kept = set(data.samples("val", card.border).names)
+    learned = sum(name not in kept for name in samples.names)
+    of = "all" if learned == count else f"{learned}"
+    hint = "--split val scores those that the model was not trained on"
+    return samples, f"{part}, {of} of the part that the model was trained on: their scores flatter it", hint
 
 
 def _with_progress(samples: Samples) -> Iterable[Sample]:

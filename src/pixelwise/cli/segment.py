@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pixelwise.files import check_writable, claimed, refuse_claimed
 from pixelwise.inference.options import SegmentOptions
 from pixelwise.limits import MAX_RASTER_PIXELS
 from pixelwise.opening import weights_file
-from pixelwise.outputs.formats import FORMATS
+from pixelwise.outputs.formats import FORMATS, format_of
 from pixelwise.pipeline.journal import Journal
 from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import Job, Outcome
@@ -34,6 +35,7 @@ def run(
     masks: list[str],
     engine: str,
     threads: int | None,
+    device: str | None,
     change: Change,
     reading: ReadOptions,
     *,
@@ -63,7 +65,11 @@ def run(
         )
     if reading.as_rasters:
         found = [Source(s.path, s.name, "raster" if s.kind == "picture" else s.kind) for s in found]
-    jobs = [Job(source, _targets(out, source, formats, masks)) for source in found]
+    if _is_file(out):
+        jobs = [_into_one(out, found, formats, masks)]
+        out = out.parent
+    else:
+        jobs = [Job(source, _targets(out, source, formats, masks)) for source in found]
     decides = {
         "model": _identity(model),
         "formats": formats,
@@ -85,7 +91,7 @@ def run(
         if not todo:
             with claimed(out, (), finished=_files(jobs)):  # removes what a killed run has left of its claims
                 return 0
-    segmenter = Segmenter(model, engine=engine, threads=threads, value_range=reading.scale)
+    segmenter = Segmenter(model, engine=engine, threads=threads, device=device, value_range=reading.scale)
     options.cleanup(segmenter.classes)
     for name in masks:
         segmenter.classes.index(name)
@@ -161,6 +167,36 @@ def _targets(out: Path, source: Source, formats: list[str] | None, masks: list[s
     return targets | {f"mask of {name}": stem.with_name(f"{stem.name}.{name}.png") for name in masks}
 
 
+ENDINGS = {end for f in FORMATS.values() for end in (*f.suffixes, *f.only)} | {
+    Path(ending).suffix for ending in VIDEO_ENDINGS.values()
+}
+"""Last parts of names that are files, where --out names one."""
+
+
+def _is_file(out: Path) -> bool:
+    return out.suffix.lower() in ENDINGS and not out.is_dir()
+
+
+def _into_one(out: Path, found: list[Source], formats: list[str] | None, masks: list[str]) -> Job:
+    """One source, one format, one file."""
+    asked = [*(formats or []), *(f"mask of {name}" for name in masks)]
+    if len(found) > 1 or len(asked) > 1 or masks:
+        got = f"{len(found)} sources" if len(found) > 1 else " and ".join(asked or ["nothing"])
+        raise InputError(
+            f"--out {out} is a file, for one source in one format, got {got}; name a folder, such as --out "
+            f"{out.with_suffix('')}"
+        )
+    (source,), format = found, asked[0] if asked else None
+    if source.kind == "video":
+        of = {Path(ending).suffix: name for name, ending in VIDEO_ENDINGS.items()}
+        name = of.get(out.suffix.lower())
+        if name is None or format not in (None, name):
+            known = " and ".join(f"{name} ({ending})" for ending, name in of.items())
+            raise InputError(f"of a video {known} can be written, got {format or ''} --out {out}")
+        return Job(source, {name: out})
+    return Job(source, {format_of(out, format): out})
+
+
 def _files(jobs: list[Job]) -> list[Path]:
     return [file for job in jobs for file in job.files.values()]
 
@@ -183,6 +219,10 @@ def _check_targets(jobs: list[Job], *, overwrite: bool, can_resume: bool) -> Non
                     f"{file} exists already; pass --resume to continue the run that made it, --overwrite to "
                     "replace it, or another --out"
                 )
+            if os.path.lexists(file) and not file.is_dir() and not overwrite:
+                raise OutputError(
+                    f"{file} exists already; add --overwrite to replace it, or --out FOLDER to write elsewhere"
+                )
             check_writable(file, overwrite=overwrite)
 
 
@@ -199,6 +239,8 @@ def _line(outcome: Outcome, json: bool) -> str:
         names = {name: str(file) for name, file in files.items()}
         return jsonlib.dumps({"image": str(source.path), **outcome.summary, "files": names})
     shares = ", ".join(f"{entry['name']} {entry['share']:.1%}" for entry in outcome.summary["classes"])
+    if "ignored" in outcome.summary:
+        shares = ", ".join([*([shares] if shares else []), f"ignored {outcome.summary['ignored']:.1%}"])
     return f"{source.path}: {shares} -> {', '.join(str(file) for file in files.values())}"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
-from pixelwise.errors import InputError, MissingExtraError
+from pixelwise.errors import InputError, MissingExtraError, first_line
 from pixelwise.files import writing
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path | None, *, budget: str | None,
-    dry_run: bool, json: bool, resume: bool, check: bool, export: bool, find_lr: bool, overfit: bool,
+    fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path | None, *,
+    budget: str | None, dry_run: bool, json: bool, device: str | None, resume: bool, check: bool, export: bool,
+    find_lr: bool, overfit: bool,
 ) -> int:  # fmt: skip
     """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
     if out is None and not dry_run:
@@ -29,9 +31,10 @@ def run(
     try:
         from pixelwise.training.loop import process_state
         from pixelwise.training.plan import parse_budget, table
-        from pixelwise.training.runner import train
+        from pixelwise.training.runner import kept, train
         from pixelwise.training.start import prepared
 
+        train_on(device)
         main = process_state().is_main_process
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
@@ -49,15 +52,13 @@ def run(
                 terminal.say(line)
         return 0
     assert out is not None
-    experiment = prepared(fields, base, out, resume=resume, check=check, say=say, budget=seconds)
-    if find_lr or overfit:
-        return probe(experiment, out, say, overfit=overfit)
     try:
+        experiment = prepared(fields, base, out, resume=resume, check=check, say=say, budget=seconds)
+        if find_lr or overfit:
+            return probe(experiment, out, say, overfit=overfit)
         card = train(experiment, out, export=export, say=say)
     except KeyboardInterrupt:
-        kept = (out / "checkpoint.pt").is_file()
-        how = f"go on with pixelwise train --out {out} --resume" if kept else "nothing is kept yet"
-        say(f"pixelwise: stopped; {how}")
+        say(f"pixelwise: stopped; {kept(out, export=export)}")
         return 130
     if card.scores:  # none in the processes that only help
         score = card.scores[0]
@@ -66,6 +67,22 @@ def run(
         )
     process_state().destroy_process_group()
     return 0
+
+
+def train_on(device: str | None) -> None:
+    """Let Accelerate, which reads the environment, train on that device; None and "auto" leave it the choice."""
+    if device in (None, "auto"):
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()  # "meta" has no values
+    except (RuntimeError, AssertionError) as error:  # no such kind of device, or none of it here
+        raise InputError(f"device {device!r} cannot be used here: {first_line(error)}") from error
+    if torch.device(device).type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    else:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -109,7 +126,8 @@ def probe(experiment: Experiment, out: Path, say: Callable[[str], None], *, over
 
     parts = experiment.network, experiment.training, experiment.augment, experiment.loss_of, experiment.config
     if overfit:
-        first, last, accuracy = probes.overfit_batch(*parts)
+        overlapping = experiment.card.outputs == "regions"
+        first, last, accuracy = probes.overfit_batch(*parts, regions=overlapping)
         learned = accuracy > 0.9
         print(
             f"one batch, 150 steps: loss {first:.3f} to {last:.3f}, {accuracy:.1%} of its pixels right: "

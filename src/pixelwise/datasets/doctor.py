@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.codes import has
+from pixelwise.codes import has, highest
 from pixelwise.datasets.fingerprint import Fingerprint, Measuring
 from pixelwise.datasets.manifest import contradiction
 from pixelwise.datasets.opening import DataSet, learned_from, read_classes
@@ -109,7 +109,10 @@ def examine(
         if picture is not None and labels.shape != picture.shape[:2]:
             report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape))
         if data.regions and classes is not None:
-            counts.update(_pixels_of_regions(labels, classes))
+            found = _pixels_of_regions(labels, classes)
+            counts.update(found)
+            if picture is not None and id(pair) in learned:
+                measuring.add(picture, _ids_of_regions(labels, classes), found)
             continue
         ids, places, occurrences = np.unique(labels, return_index=True, return_counts=True)
         if picture is not None and id(pair) in learned:
@@ -146,8 +149,17 @@ def measure(data: DataSet, most: int = 64) -> Fingerprint:
     for pair in pairs:
         with suppress(ImageError, InputError):
             labels = pair.read_ids()
-            measuring.add(pair.read_unscaled(), labels if data.map_ids is None else data.map_ids(labels))
+            labels = labels if data.map_ids is None else data.map_ids(labels)
+            if data.regions and data.classes is not None:
+                labels = _ids_of_regions(labels, data.classes)
+            measuring.add(pair.read_unscaled(), labels)
     return measuring.done()
+
+
+def _ids_of_regions(codes: NDArray[Any], classes: LabelSet) -> NDArray[Any]:
+    """The ids (h, w) of the regions on top, later ones over earlier ones."""
+    ids: NDArray[Any] = classes.to_ids(highest(codes, len(classes) - 1))
+    return ids
 
 
 def _pixels_of_regions(codes: NDArray[Any], classes: LabelSet) -> dict[int, int]:

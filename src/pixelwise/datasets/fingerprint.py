@@ -92,8 +92,8 @@ class Fingerprint:
         if not self.pictures:
             return []
         found = [
-            f"measured on {self.pictures} pictures to learn from: {self.height[1]} x {self.width[1]} px (h x w); one and "
-            f"the same class differs by {self.light:.1%} in light and {self.tint:.1%} in colour between them"
+            f"measured on {self.pictures} pictures to learn from: {self.height[1]} x {self.width[1]} px (h x w); from "
+            f"picture to picture the same class differs by {self.light:.1%} in light and {self.tint:.1%} in colour"
         ]
         if self.value_range is not None:
             low, high = self.value_range

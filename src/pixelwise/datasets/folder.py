@@ -34,7 +34,7 @@ def region_pairs(root: Path, folders: Sequence[str]) -> list[Pair]:
                 codes_of, [file or masks / f / f"{name}.png" for file, f in zip(files, folders, strict=True)]
             )
             first = next((file for file in files if file is not None), None)
-            pairs.append(Pair(name, split, photos.get(name), first, ids))
+            pairs.append(Pair(name, split, photos.get(name), first, ids, regions=len(folders)))
     if not pairs:
         raise InputError(f"{root} holds no pictures and no label maps")
     return pairs

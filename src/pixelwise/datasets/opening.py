@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelwise.codes import highest
 from pixelwise.datasets.folder import region_pairs
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
 from pixelwise.datasets.manifest import Manifest, read_manifest
@@ -68,8 +69,6 @@ class DataSet:
         """The samples of one split; see `open_samples`. Raises InputError for a split that it has not, and for pairs
         that lack a file."""
         split, chosen = choose_split(self.pairs, split, border)
-        if self.regions:
-            raise InputError(f"the classes of {self.root} overlap, and only label maps can be used here")
         for pair in chosen:
             if pair.image is None or pair.mask is None:
                 missing = "picture" if pair.image is None else "label map"
@@ -170,9 +169,10 @@ class PairSamples:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        return to_sample(
-            pair.read_image(self.value_range), pair.read_ids(), self.classes, pair.name, pair.place
-        )
+        image, ids = pair.read_image(self.value_range), pair.read_ids()
+        if not pair.regions:
+            return to_sample(image, ids, self.classes, pair.name, pair.place)
+        return replace(to_sample(image, highest(ids, pair.regions), None, pair.name, pair.place), codes=ids)
 
 
 def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:

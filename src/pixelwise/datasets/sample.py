@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelwise.codes import unknown_type
 from pixelwise.errors import InputError
 from pixelwise.images import ValueRange, read, read_unscaled, read_values
 
@@ -22,12 +23,14 @@ class Sample:
     """One picture with its truth.
 
     image (h, w, 3) uint8 RGB; mask (h, w) unsigned class ids, 255 where nothing is known (65535 where there are
-    more than 255 classes); name, the file's stem.
+    more than 255 classes); name, the file's stem. codes: None where a pixel has one class; of regions that overlap the
+    codes (h, w) of those that it belongs to (`pixelwise.codes`), and mask is then the label map of their order.
     """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.unsignedinteger[Any]]
     name: str
+    codes: NDArray[np.unsignedinteger[Any]] | None = None
 
 
 class Samples(Protocol):
@@ -40,13 +43,33 @@ class Samples(Protocol):
     def __iter__(self) -> Iterator[Sample]: ...
 
 
+class Coded:
+    """Samples of overlapping regions as they are learned: their mask is the codes, and the largest number of its type
+    is for pixels of which nothing is known."""
+
+    def __init__(self, samples: Samples, regions: int) -> None:
+        self.samples, self.dtype = samples, unknown_type(regions)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.samples[index]
+        if sample.codes is None:
+            raise InputError(f"{sample.name} should have the codes of regions that overlap, got a label map")
+        return replace(sample, mask=sample.codes.astype(self.dtype))
+
+
 @dataclass(frozen=True)
 class Pair:
     """Where a picture and its truth lie; `name` is what they share, `split` the part of the data set.
 
     image, mask: the files, None for one that is missing. ids: makes the label map (h, w) of file ids where the
     file is not one itself (outlines in a JSON file, a .mat file, colours); None: it is one. picture: the same for the
-    picture; it makes what `images.read` takes.
+    picture; it makes what `images.read` takes. regions: 0, or where classes overlap how many, whose codes `ids` makes.
     """
 
     name: str
@@ -55,6 +78,7 @@ class Pair:
     mask: Path | None
     ids: Callable[[], Ids] | None = None
     picture: Callable[[], Any] | None = None
+    regions: int = 0
 
     @property
     def place(self) -> str:

@@ -64,8 +64,8 @@ def open_engine(
 
     model: path of a file that holds a card (or pass `card`), or a torch network with its `card`. name: a key of
     ENGINES, or "auto": ONNX Runtime for ONNX files and PyTorch for networks. card: goes before the file's own; or a
-    function that makes one. threads: CPU threads, None for one a core. device: where PyTorch is to run, such as
-    "cuda" or "cuda:1"; None leaves the network where it is.
+    function that makes one. threads: CPU threads, None for one a core. device: where it is to run, such as "cuda" or
+    "cuda:1", or "auto" for a GPU if the engine can use one here; None is the CPU, and leaves a network where it is.
     """
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number from 1 up, or None for one a core, got {threads!r}")

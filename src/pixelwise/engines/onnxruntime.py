@@ -1,12 +1,13 @@
-"""ONNX Runtime on the CPU: the default engine, and the only one that the base installation needs."""
+"""ONNX Runtime, on the CPU or with CUDA: the default engine, and the only one that the base installation needs."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -19,6 +20,10 @@ from pixelwise.weights.card import CARD_KEY, Card, CardOf
 
 LARGEST_PICTURE = 2**28
 """Pixels of the one size that a file may ask for."""
+
+
+SMALLEST = 32
+"""Pixels a side below which a network may have no features left to work with."""
 
 
 class OnnxRuntimeEngine:
@@ -37,17 +42,14 @@ class OnnxRuntimeEngine:
         Raises InputError when the file is missing, is no model, has no input or output, takes pictures of an absurd
         size, or carries no card and none is given. What its nodes make of a picture is not looked at beforehand.
         """
-        if device not in (None, "cpu"):
-            raise InputError(
-                f"engine 'onnxruntime' runs on the CPU, got device {device!r}; use engine='pytorch'"
-            )
+        self._providers = _providers(device)
         if not path.is_file():
             raise InputError(f"no such model file: {path}")
         self._threads, self._path, self._written = threads, path, _written(path)
         self._bytes: bytes | None = None
         self._forked = False
         _engines.add(self)
-        self._session = _session(str(path), threads, str(path))
+        self._session = _session(str(path), threads, self._providers, str(path))
         try:
             self._look(path)
             text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
@@ -99,13 +101,13 @@ class OnnxRuntimeEngine:
                     f"{self._path} takes pictures of {'x'.join(map(str, takes))} pixels and no others, got "
                     f"{'x'.join(map(str, images.shape[2:]))}; use tile={tuple(takes)}, or export it for any size"
                 ) from error
-            size = f"{images.shape[2]}x{images.shape[3]}"
-            advice = (
-                "; it may be too small for this network: enlarge it" if min(images.shape[2:]) < 32 else ""
-            )
-            raise InputError(
-                f"{self._path} fails at a picture of {size} ({first_line(error)}){advice}"
-            ) from error
+            size = f"{images.shape[2]} x {images.shape[3]} pixels"
+            if min(images.shape[2:]) < SMALLEST:
+                raise InputError(
+                    f"{self.card.name} cannot take a picture of {size}, which is too small for this network; enlarge "
+                    f"it to at least {SMALLEST} x {SMALLEST}"
+                ) from error
+            raise InputError(f"{self._path} fails at a picture of {size} ({first_line(error)})") from error
         if self.stride is not None:
             check_ratio(images, logits, self.stride, str(self._path), align_corners=self.card.align_corners)
         return logits
@@ -138,13 +140,14 @@ class OnnxRuntimeEngine:
                     f"{self._path} keeps its weights in another file, and cannot be pickled; export it as one file"
                 )
         return {"model": model, "path": self._path, "threads": self._threads, "card": self.card,
-                "stride": self.stride}  # fmt: skip
+                "stride": self.stride, "providers": self._providers}  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.card, self._threads, self._path = state["card"], state["threads"], state["path"]
+        self._providers = state["providers"]
         self._bytes, self._written, self._forked = state["model"], None, False
         _engines.add(self)
-        self._session = _session(state["model"], self._threads, str(self._path))
+        self._session = _session(state["model"], self._threads, self._providers, str(self._path))
         self._look(self._path)
         self.stride = state["stride"]
 
@@ -169,7 +172,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_sessions)
 
 
-def _session(model: str | bytes, threads: int | None, what: str) -> onnxruntime.InferenceSession:
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+Providers: TypeAlias = "list[str | tuple[str, dict[str, Any]]]"
+
+
+def _providers(device: str | None) -> Providers:
+    """What ONNX Runtime is to run on; InputError where it cannot."""
+    here = onnxruntime.get_available_providers()
+    if device in (None, "cpu") or (device == "auto" and CUDA not in here):
+        return [CPU]
+    number = re.fullmatch(r"auto|cuda(?::([0-9]{1,3}))?", str(device))
+    if number is None:
+        raise InputError(
+            f"engine 'onnxruntime' runs on cpu, cuda, cuda:1 and so on, got device {device!r}; PyTorch knows others, "
+            "and runs weights and runs, no ONNX files (engine pytorch)"
+        )
+    if CUDA not in here:
+        raise InputError(
+            f"ONNX Runtime has no CUDA here, got device {device!r}; install onnxruntime-gpu in place of onnxruntime, "
+            "or let PyTorch run the weights or the run that the file was made of (engine pytorch)"
+        )
+    return [(CUDA, {"device_id": int(number[1] or 0)}), CPU]
+
+
+def _session(
+    model: str | bytes, threads: int | None, providers: Providers, what: str
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads or 0
@@ -177,12 +206,16 @@ def _session(model: str | bytes, threads: int | None, what: str) -> onnxruntime.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
-        # Falling back prints lines of its own, to the same and only provider
-        return onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        # Falling back prints lines of its own, and is never wanted
+        session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise InputError(f"{what} is not a model that ONNX Runtime can load ({first_line(error)})") from error
+    if providers != [CPU] and CUDA not in session.get_providers():
+        raise InputError(
+            "ONNX Runtime cannot use CUDA here, as its libraries do not load; install the versions of CUDA and cuDNN "
+            "that it is made for, or leave out the device"
+        )
+    return session
 
 
 def _written(path: Path) -> tuple[int, int] | None:

@@ -25,8 +25,8 @@ class PyTorchEngine:
         threads: int | None = None,
         device: str | None = None,
     ) -> None:
-        """Wrap a network (DESIGN: forward to a dictionary, `coarse`). device: it is moved there; None: it is used on
-        the device where it is.
+        """Wrap a network (DESIGN: forward to a dictionary, `coarse`). device: it is moved there, "auto" to a GPU if
+        there is one; None: it is used on the device where it is.
 
         The network is switched to evaluation for each call and each part back, so it may go on training in between.
         """
@@ -50,6 +50,10 @@ class PyTorchEngine:
         self.card, self._process = card, os.getpid()
         self.network: Network = network
         self._module: nn.Module = network
+        if device == "auto":
+            device = (
+                "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+            )
         if device is not None:
             try:
                 self._module.to(device)

@@ -1,6 +1,7 @@
 """Metrics: count first, divide once at the end; a miss can never raise a score.
 
 `ConfusionMatrix` counts pixels by true and given class; everything about overlap is read from its counts.
+`RegionScores` has one for each of several regions that overlap.
 `BoundaryIoU`, `BoundaryF`, `TrimapIoU` and `SurfaceDistance` look at borders, `Calibration` at confidences,
 `rand_error`, `warping_error` and `MembraneErrors` at cells and the membranes between them.
 
@@ -11,6 +12,7 @@ from pixelwise.metrics.boundary import BoundaryF, BoundaryIoU, SurfaceDistance, 
 from pixelwise.metrics.calibration import Calibration
 from pixelwise.metrics.confusion import ConfusionMatrix, ImageScores, Interval
 from pixelwise.metrics.membranes import MembraneErrors, pixel_error, rand_error, warping_error
+from pixelwise.metrics.regions import RegionScores
 
 __all__ = [
     "BoundaryF",
@@ -20,6 +22,7 @@ __all__ = [
     "ImageScores",
     "Interval",
     "MembraneErrors",
+    "RegionScores",
     "SurfaceDistance",
     "TrimapIoU",
     "pixel_error",

@@ -83,8 +83,9 @@ def count_codes(labels: Rows, classes: LabelSet, codes: Rows) -> dict[int, int]:
 
 
 def summary(labels: Rows, classes: LabelSet, codes: Rows | None = None) -> dict[str, Any]:
-    """Size, and of every class that occurs id, name, color, pixels and share of the map, largest first; plain values
-    for JSON. codes: of overlapping regions (`pixelwise.codes`), each of which counts whole."""
+    """Size, and of every class that occurs id, name, color, pixels and share of the map, largest first; and the share
+    that is ignored, where there is any. Plain values for JSON. codes: of overlapping regions (`pixelwise.codes`), each
+    of which counts whole."""
     counts = count_ids(labels) if codes is None else count_codes(labels, classes, codes)
     h, w = labels.shape
     rows = zip(classes.ids, classes.names, classes.colors, strict=True)
@@ -93,7 +94,8 @@ def summary(labels: Rows, classes: LabelSet, codes: Rows | None = None) -> dict[
         {"id": id, "name": name, "color": list(color), "pixels": counts[id], "share": counts[id] / (h * w)}
         for id, name, color in largest_first
     ]
-    return {"height": h, "width": w, "classes": found}
+    ignored = counts.get(-1 if classes.ignore_id is None else classes.ignore_id, 0)
+    return {"height": h, "width": w, "classes": found, **({"ignored": ignored / (h * w)} if ignored else {})}
 
 
 def present(labels: Rows, classes: LabelSet, codes: Rows | None = None) -> dict[int, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.untrusted import read
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 MAX_LABELS_BYTES = 2**30
 """Of a file of outlines."""
+
+
+MAX_LABELS = 2**28
+"""Pixels of a label map that is a picture."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +110,9 @@ def _geotiff(found: Segmentation, path: Path) -> None:
 
 
 def _read_picture(path: Path, classes: LabelSet) -> NDArray[Any]:
-    import numpy as np
-    from PIL import Image
+    from pixelwise.images import read_values
 
-    from pixelwise.images import DECODERS
-
-    with Image.open(path, formats=DECODERS) as image:
-        return np.asarray(image)
+    return read_values(path, max_pixels=MAX_LABELS)[0]
 
 
 def _read_array(path: Path, classes: LabelSet) -> NDArray[Any]:
@@ -204,6 +204,29 @@ BY_ENDING = dict(
     )
 )
 """What an ending means where no format is named, longer endings first."""
+
+
+def format_of(path: Path, format: str | None) -> str:
+    """The format that a file is to be written in: the one that is named, else what its ending means.
+
+    Raises InputError for an ending that means none, or is not the format's; UnknownNameError for another name.
+    """
+    if format is None:
+        format = next((name for end, name in BY_ENDING.items() if path.name.lower().endswith(end)), None)
+        if format is None:
+            raise InputError(
+                f"cannot tell a format from {path.name!r}; use {', '.join(BY_ENDING)}, or name the format"
+            )
+    if format not in FORMATS:
+        raise UnknownNameError("format", format, FORMATS)
+    only = FORMATS[format].only
+    if only and path.suffix.lower() not in only:
+        raise InputError(
+            f"format {format!r} is written as {' or '.join(end[1:].upper() for end in only)}, which keeps it exact; "
+            f"got {path.name!r}"
+        )
+    return format
+
 
 READERS = {suffix: format.read for format in FORMATS.values() if format.read for suffix in format.suffixes}
 """Last part of a name to what reads such a file."""

@@ -128,7 +128,7 @@ class Video:
     def _refuse_large(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
             raise ImageError(
-                f"{self.path} has frames of {width} x {height} pixels, more than the limit of {self._max_pixels:,}; "
+                f"{self.path} has frames of {height} x {width} pixels, more than the limit of {self._max_pixels:,}; "
                 "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
             )
 

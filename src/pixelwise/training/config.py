@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -14,6 +14,9 @@ from pixelwise.untrusted import Between, Plain, fit, read
 
 MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers", "reasons"})
 """Fields that change no number, and so may differ when a run is resumed."""
+
+LENGTH = frozenset({"steps", "epochs"})
+"""Fields that say how long a run is, with which it may be prolonged."""
 
 
 @dataclass(frozen=True)
@@ -180,13 +183,20 @@ class TrainConfig:
         )
         return read(text, cls, what)
 
-    def differs(self, other: TrainConfig) -> str:
-        """The fields in which two runs differ, as part of a sentence; "" where they give the same numbers."""
+    def differs(self, other: TrainConfig, *, but: Collection[str] = ()) -> str:
+        """The fields in which two runs differ, as part of a sentence; "" where they give the same numbers. but: fields
+        that are not looked at."""
         return ", ".join(
             f"{f.name} {getattr(self, f.name)!r} instead of {getattr(other, f.name)!r}"
             for f in dataclasses.fields(self)
-            if f.name not in MATTERS_NOT and getattr(self, f.name) != getattr(other, f.name)
+            if f.name not in MATTERS_NOT
+            and f.name not in but
+            and getattr(self, f.name) != getattr(other, f.name)
         )
+
+    def same_length(self, other: TrainConfig) -> bool:
+        """Whether two runs are as long, on the same data."""
+        return all(getattr(self, name) == getattr(other, name) for name in LENGTH)
 
 
 _HINTS = get_type_hints(TrainConfig)

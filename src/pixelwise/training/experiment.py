@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +21,7 @@ from pixelwise import models
 from pixelwise.catalog import CATALOG
 from pixelwise.catalog.entry import name_of
 from pixelwise.checkpoints.making import create_model
+from pixelwise.codes import unknown_type
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import (
     EARLIER_BORDER,
@@ -30,7 +32,7 @@ from pixelwise.datasets.opening import (
     open_data,
     parse_map,
 )
-from pixelwise.datasets.sample import Sample, Samples
+from pixelwise.datasets.sample import Coded, Sample, Samples
 from pixelwise.errors import DownloadError, InputError, PixelwiseError, WeightsError, suggest
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
@@ -93,14 +95,16 @@ def experiment_of(
     if not resume and config.value_range is None:
         config = config.replace(value_range=data.value_range)
     training.value_range = held_out.value_range = config.value_range
+    regions = classes.num_classes - 1 if data.regions else 0
+    outputs = regions or classes.num_classes
     if classes.num_classes < 2:
         raise InputError(f"{config.data} has one class, {classes.names[0]!r}: there is nothing to tell apart")
     if config.image_size is None:
         config = config.replace(image_size=usual_size(training.shorter_sides()))
     if resume:
-        network, _ = make_network(config.replace(weights=None), classes.num_classes, say)
+        network, _ = make_network(config.replace(weights=None), outputs, say)
     else:
-        network, config = make_network(config, classes.num_classes, say)
+        network, config = make_network(config, outputs, say)
     preprocess = Preprocess(
         size=config.image_size or None,
         multiple=32 if config.model == "dpt" else 1,
@@ -121,13 +125,16 @@ def experiment_of(
             f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
             f"of {Path(config.data).resolve().name}"
         ),
+        outputs="regions" if regions else "exclusive",
         split_at=border,
     )
-    ignored = ignore_index(classes)
-    augment = make_augmentation(config, preprocess, ignored, training)
-    if not resume and (unfulfilled := unfulfilled_rule(augment, training)):
+    learned: Samples = Coded(training, regions) if regions else training
+    ignored = int(np.iinfo(unknown_type(regions)).max) if regions else ignore_index(classes)
+    augment = make_augmentation(config, preprocess, ignored, learned)
+    if not resume and (unfulfilled := unfulfilled_rule(augment, learned)):
         say(unfulfilled)
-    return Experiment(config, network, training, held_out, augment, make_loss(config, ignored), card)
+    loss_of = make_loss(config, ignored, regions=regions)
+    return Experiment(config, network, learned, held_out, augment, loss_of, card)
 
 
 def data_of(config: TrainConfig) -> DataSet:

@@ -24,15 +24,19 @@ from torch.utils.data import DataLoader
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
 from pixelwise.files import held
-from pixelwise.training.config import TrainConfig
+from pixelwise.training.config import LENGTH, TrainConfig
 from pixelwise.training.draws import Draws, class_balance
 from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import Batch, LossOf
 from pixelwise.training.optimize import learning_rate, make_optimizer, set_learning_rate, set_mode
 from pixelwise.training.progress import Metrics, Progress
 from pixelwise.training.state import load_state, save_state, save_text
+from pixelwise.training.stopping import ctrl_c, leave_ctrl_c
 
 __all__ = ["Batch", "TrainConfig", "fit"]
+
+Validate = Callable[[nn.Module], float | Mapping[str, float]]
+"""network -> its score, higher is better, or several by name, of which the first decides."""
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 """Our words for Accelerate's."""
@@ -48,15 +52,20 @@ def fit(
     loss_of: LossOf,
     config: TrainConfig,
     out: Path,
-    validate: Callable[[nn.Module], float] | None = None,
+    validate: Validate | None = None,
     says: Mapping[str, str] = MappingProxyType({}),
 ) -> nn.Module:
-    """Train `network` and return it as it was best by `validate` (higher is better), else at the end.
+    """Train `network` and return it as it was best by `validate` (higher is better; of several scores by name the first
+    decides), else at the end.
 
     augment: Sample -> tensors of one sample, drawing from torch's global generator; loss_of: (network,
     stacked batch) -> scalar, or scalars by name, whose sum is the loss. `out` receives checkpoint.pt (all that
     resuming needs: call again to go on), best.pt (the weights, and beside them what `says` holds), config.json and
     metrics.jsonl. With `ema_decay` what is validated, saved as best and returned is the average.
+
+    A run may go on to another number of steps or epochs than it had, but not to fewer than are done: from where it
+    stands the learning rate is that of a run which had so many from its beginning. Ctrl-C, in the main thread of a run
+    of one process, lets the step at hand be finished and kept and raises KeyboardInterrupt; a second does not wait.
 
     The loss and its gradient are means over the forward passes and processes of a step; where they count different
     numbers of pixels, that is not the mean over the pixels of all.
@@ -73,7 +82,7 @@ def fit(
 
 def _fit(
     accelerator: Any, network: nn.Module, samples: Samples, augment: Callable[[Sample], Batch], loss_of: LossOf,
-    config: TrainConfig, out: Path, validate: Callable[[nn.Module], float] | None, says: Mapping[str, str],
+    config: TrainConfig, out: Path, validate: Validate | None, says: Mapping[str, str],
 ) -> nn.Module:  # fmt: skip
     processes, main = accelerator.num_processes, accelerator.is_main_process
     steps = config.total_steps(len(samples), processes)
@@ -109,10 +118,15 @@ def _fit(
                 "train into another folder"
             ) from error
         start, best = state["step"], state["best"]
-        if not 0 <= start <= steps:
+        if start < 0 or (start > steps and TrainConfig.from_json(state["config"]).same_length(config)):
             raise InputError(
                 f"{out / 'checkpoint.pt'} says that {start} of {steps} steps are done: it is damaged, or of another "
                 "run; begin again in another folder"
+            )
+        if start > steps:
+            raise InputError(
+                f"{out} holds a run that has done {start} steps, which cannot end after {steps}; ask for more, or use "
+                "another folder"
             )
     accelerator.wait_for_everyone()
     if main:
@@ -128,114 +142,131 @@ def _fit(
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
         pin_memory=accelerator.device.type == "cuda",
+        worker_init_fn=leave_ctrl_c,
     )
     raw = network  # without what Accelerate wraps around it
-    if start < steps:
+    judged = state is None or state.get("judged", True)  # whether the validation after the last step is done
+    if start < steps or not judged:
         network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     if state is not None and accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
 
-    metrics = Metrics(out / "metrics.jsonl", start) if main else None
+    metrics = Metrics(out / "metrics.jsonl", start, judged=judged) if main else None
     progress = Progress(steps, start, a_step) if main else None
-    since: list[float] = []  # losses since the last validation
-    parts: dict[str, float] = {}
+    done = kept_step = start
 
-    def keep(done: int) -> None:
+    def keep() -> None:
+        nonlocal kept_step
         about = {
             "network": raw.state_dict(),
             "average": None if average is None else average.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
             "step": done,
+            "judged": judged,
             "best": best,
             "samples": len(samples),
             "processes": processes,
             "config": config.to_json(),
         }
+        if metrics is not None:
+            metrics.sync()
         save_state(about, out / "checkpoint.pt")
+        kept_step = done
+
+    def judge() -> None:
+        nonlocal best, judged
+        candidate: nn.Module = raw if average is None else average.module
+        share_statistics(candidate, accelerator)
+        found = validate(candidate.eval()) if validate else float(done)
+        scores = dict(found) if isinstance(found, Mapping) else {"score": found}
+        score = next(iter(scores.values()))
+        if validate and metrics is not None and progress is not None:
+            metrics.add({"step": done, "score": score, "scores": scores})
+            progress.validated(done, scores, max(best, score))
+            accelerator.log({"score": score}, step=done)
+        if score > best or (done == steps and best == -math.inf):  # a score may be NaN
+            if main:
+                save_state({"state_dict": candidate.state_dict(), **says}, out / "best.pt")
+            best = max(best, score) if score == score else best  # once that is there, whatever interrupts it
+        judged = True
 
     began = saved = time.monotonic()
     batches = iter(loader)
-    try:
-        if main and state is None:
-            keep(0)  # so that there is never a result without a checkpoint to go on from
-        for step in range(start, steps):
-            set_mode(network, config)
-            set_mode(raw, config)
-            rate = learning_rate(step, steps, config)
-            set_learning_rate(optimizer, rate)
-            parts = {}
-            for turn in range(config.accumulate):
-                batch = next(batches)
-                if config.channels_last:
-                    batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
-                place = (step * config.accumulate + turn) * processes + accelerator.process_index
-                torch.manual_seed((config.seed + 2) * 1_000_000_009 + place)  # of dropout
-                with accelerator.accumulate(network):
-                    with accelerator.autocast():
-                        found = loss_of(network, batch)
-                    losses = {"loss": found} if isinstance(found, Tensor) else found
-                    values = torch.stack([value.detach().float() for value in losses.values()])
-                    if not values.isfinite().all():
-                        first = place * config.batch_size
-                        names = [
-                            samples[draws.sample_of(i)].name
-                            for i in range(first, first + len(batch["image"]))
-                        ]
-                        stop_at_no_number(
-                            dict(zip(losses, values.tolist(), strict=True)), batch, names, step, out
-                        )
-                    accelerator.backward(sum(losses.values()))
-                    if config.clip_norm is not None and accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(network.parameters(), config.clip_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                means = accelerator.reduce(values, "mean").tolist()
-                for name, value in zip(losses, means, strict=True):
-                    parts[name] = parts.get(name, 0.0) + value / config.accumulate
-            if average is not None and not accelerator.optimizer_step_was_skipped:
-                average.update_parameters(raw)
+    with ctrl_c(progress.note if progress is not None else print, alone=processes == 1) as stop:
+        try:
+            if main and state is None:
+                keep()  # so that there is never a result without a checkpoint to go on from
+            if not judged:
+                judge()
+            for step in range(start, steps):
+                with stop.whole():
+                    set_mode(network, config)
+                    set_mode(raw, config)
+                    rate = learning_rate(step, steps, config)
+                    set_learning_rate(optimizer, rate)
+                    parts: dict[str, float] = {}
+                    for turn in range(config.accumulate):
+                        batch = next(batches)
+                        if config.channels_last:
+                            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+                        place = (step * config.accumulate + turn) * processes + accelerator.process_index
+                        torch.manual_seed((config.seed + 2) * 1_000_000_009 + place)  # of dropout
+                        with accelerator.accumulate(network):
+                            with accelerator.autocast():
+                                found = loss_of(network, batch)
+                            losses = {"loss": found} if isinstance(found, Tensor) else found
+                            values = torch.stack([value.detach().float() for value in losses.values()])
+                            if not values.isfinite().all():
+                                first = place * config.batch_size
+                                names = [
+                                    samples[draws.sample_of(i)].name
+                                    for i in range(first, first + len(batch["image"]))
+                                ]
+                                stop_at_no_number(
+                                    dict(zip(losses, values.tolist(), strict=True)), batch, names, step, out
+                                )
+                            accelerator.backward(sum(losses.values()))
+                            if config.clip_norm is not None and accelerator.sync_gradients:
+                                accelerator.clip_grad_norm_(network.parameters(), config.clip_norm)
+                            optimizer.step()
+                            optimizer.zero_grad()
+                        means = accelerator.reduce(values, "mean").tolist()
+                        for name, value in zip(losses, means, strict=True):
+                            parts[name] = parts.get(name, 0.0) + value / config.accumulate
+                    if average is not None and not accelerator.optimizer_step_was_skipped:
+                        average.update_parameters(raw)
 
-            done = step + 1
-            loss = sum(parts.values())
-            since.append(loss)
+                    done = step + 1
+                    judged = done != steps and done % interval != 0
+                    loss = sum(parts.values())
+                    if metrics is not None and progress is not None:
+                        line = {
+                            "step": done,
+                            "epoch": done * a_step / len(samples),
+                            "loss": loss,
+                            "parts": parts,
+                            "lr": rate,
+                        }
+                        metrics.add({**line, "seconds": time.monotonic() - began})
+                        progress.step(done, parts, rate)
+                    accelerator.log({"loss": loss, "learning rate": rate, **parts}, step=done)
+                if not judged:
+                    judge()
+                if main and (done == steps or time.monotonic() - saved >= 60 * config.save_minutes):
+                    keep()
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            if main and done > kept_step and not stop.torn:
+                keep()
+            raise
+        except (RuntimeError, MemoryError) as error:
+            raise_if_out_of_memory(error)
+            raise
+        finally:
             if metrics is not None and progress is not None:
-                line = {
-                    "step": done,
-                    "epoch": done * a_step / len(samples),
-                    "loss": loss,
-                    "parts": parts,
-                    "lr": rate,
-                }
-                metrics.add({**line, "seconds": time.monotonic() - began})
-                progress.step(done, sum(since) / len(since), parts, rate)
-            accelerator.log({"loss": loss, "learning rate": rate, **parts}, step=done)
-            validating = done == steps or done % interval == 0
-            if validating:
-                since = []
-                candidate: nn.Module = raw if average is None else average.module
-                share_statistics(candidate, accelerator)
-                score = validate(candidate.eval()) if validate else float(done)
-                if validate and metrics is not None and progress is not None:
-                    metrics.add({"step": done, "score": score})
-                    progress.validated(done, score, max(best, score))
-                    accelerator.log({"score": score}, step=done)
-                if score > best or (done == steps and best == -math.inf):  # a score may be NaN
-                    best = max(best, score) if score == score else best
-                    if main:
-                        save_state({"state_dict": candidate.state_dict(), **says}, out / "best.pt")
-            if main and (done == steps or time.monotonic() - saved >= 60 * config.save_minutes):
-                if metrics is not None:
-                    metrics.sync()
-                keep(done)
-                saved = time.monotonic()
-    except (RuntimeError, MemoryError) as error:
-        raise_if_out_of_memory(error)
-        raise
-    finally:
-        if metrics is not None and progress is not None:
-            metrics.close()
-            progress.close()
+                metrics.close()
+                progress.close()
     for tracker in accelerator.trackers:  # end_training would also part the processes, which may go on
         tracker.finish()
     accelerator.wait_for_everyone()
@@ -324,7 +355,7 @@ def refuse_another_run(
     """Raise InputError unless the checkpoint `state` is of this very run."""
     found = TrainConfig.from_json(state["config"])
     advice = "go on with that or use another folder"
-    if differing := config.differs(found):
+    if differing := config.differs(found, but=LENGTH):
         raise InputError(f"{out} holds a run with another configuration ({differing}): {advice}")
     for what, now, then in (
         ("pictures", samples, state["samples"]),

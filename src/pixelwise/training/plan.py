@@ -69,23 +69,26 @@ def plan(
     steps: int | None = None,
     because: str = "",
     weights: str | None = "auto",
+    regions: bool = False,
 ) -> TrainConfig:
     """The configuration of a run, with a reason for each decision in `reasons`.
 
     given: fields of TrainConfig that somebody asked for, which stay; of `augment` each key by itself; "crop", the side
     of crops at the pictures' own size, is one besides. pictures, held_out: how many there are to learn from and to
     validate on. steps, because: how many steps a budget allows, and the sentence that says so. weights: those of the
-    encoder that were found, where that is known.
+    encoder that were found, where that is known. regions: classes overlap, and the network has no output for the first.
 
     Raises InputError for values out of range, and for options that contradict each other.
     """
-    return _Planning(fingerprint, given, machine, pictures, held_out, steps, because, weights).config()
+    return _Planning(
+        fingerprint, given, machine, pictures, held_out, steps, because, weights, regions
+    ).config()
 
 
 class _Planning:
     def __init__(
         self, fingerprint: Fingerprint, given: Mapping[str, Any], machine: Machine, pictures: int, held_out: int,
-        steps: int | None, because: str, weights: str | None,
+        steps: int | None, because: str, weights: str | None, regions: bool,
     ) -> None:  # fmt: skip
         self.print, self.machine = fingerprint, machine
         self.given = dict(given)
@@ -101,6 +104,7 @@ class _Planning:
             self.augment_given.setdefault("crop_hw", [self.crop_asked, self.crop_asked])
         self.pictures, self.held_out = pictures, held_out
         self.steps, self.because, self.weights = steps, because, weights
+        self.regions = regions
         self.values: dict[str, Any] = {}
         self.augment: dict[str, Any] = {}
         self.reasons: dict[str, str] = {}
@@ -308,7 +312,7 @@ class _Planning:
             "cross-entropy learns from the first step on, Dice counts what is scored",
         )  # fmt: skip
         classes = len(self.print.classes)
-        if classes == 2 and "dice" in losses:
+        if classes == 2 and "dice" in losses and not self.regions:
             ground = self.print.ground
             self.decide(
                 "loss_options", {"dice": {"classes": [1 - ground]}},

@@ -115,8 +115,11 @@ def overfit_batch(
     loss_of: LossOf,
     config: TrainConfig,
     steps: int = 150,
+    *,
+    regions: bool = False,
 ) -> tuple[float, float, float]:
-    """(first loss, last loss, pixel accuracy in [0, 1]) after `steps` steps on one and the same batch.
+    """(first loss, last loss, pixel accuracy in [0, 1]) after `steps` steps on one and the same batch. regions: classes
+    overlap, and the mask holds codes (`pixelwise.codes`), all of which must be right.
 
     A network and labels that fit together learn one batch by heart, to an accuracy of about 1; if not, no longer run
     will help.
@@ -124,7 +127,7 @@ def overfit_batch(
     probe = _Probe(network, config, loss_of)
     batch = collate(samples, augment, config)
     losses = [probe.step(batch, config.peak_lr) for _ in range(steps)]
-    answer, mask = probe.answer(batch)
+    answer, mask = probe.answer(batch, regions=regions)
     known = mask != mask.max() if mask.max() in (255, 65535) else torch.ones_like(mask, dtype=torch.bool)
     return losses[0], losses[-1], float((answer == mask)[known].float().mean())
 
@@ -173,11 +176,14 @@ class _Probe:
         self.scaler.update()
         return float(loss.detach())
 
-    def answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(classes, truth) of the batch, (n, h, w) each, with the statistics of the batch in batch norms."""
+    def answer(self, batch: Batch, *, regions: bool) -> tuple[Tensor, Tensor]:
+        """(classes or codes, truth) of the batch, (n, h, w) each, with the statistics of the batch in batch norms."""
         with torch.no_grad(), self._autocast():
-            answer = self.network(batch["image"].to(self.device))["out"].argmax(1)
-        return answer.cpu(), batch["mask"]
+            logits = self.network(batch["image"].to(self.device))["out"]
+        if not regions:
+            return logits.argmax(1).cpu(), batch["mask"]
+        bits = 2 ** torch.arange(logits.shape[1], device=logits.device)[:, None, None]
+        return ((logits > 0) * bits).sum(1).cpu(), batch["mask"]
 
     def memory(self) -> int:
         """The most memory in use so far: the GPU's, or the process's."""

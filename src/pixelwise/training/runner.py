@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from pixelwise import terminal
 from pixelwise.checkpoints.making import build
 from pixelwise.checkpoints.saving import header, save
-from pixelwise.errors import InputError, MissingExtraError, OutputError
-from pixelwise.evaluation import Evaluation, evaluate
+from pixelwise.errors import InputError, OutputError
+from pixelwise.evaluation import PROTOCOLS, Evaluation, evaluate
 from pixelwise.export.embed import count_multiply_adds, embed
 from pixelwise.files import LOCK, check_writable, held, writing
-from pixelwise.report import confusion_picture, page, table, worst_pictures
+from pixelwise.report import write_report
+from pixelwise.report.page import Run
+from pixelwise.report.pictures import Gallery
+from pixelwise.report.text import MEASURED_HERE, table
 from pixelwise.segmenter import Segmenter
-from pixelwise.training.curves import draw_curves
+from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment, Say
 from pixelwise.training.loop import fit, process_state, refuse_large_batch
+from pixelwise.training.optimize import learning_rate
 from pixelwise.training.probes import estimate
-from pixelwise.training.progress import duration
+from pixelwise.training.progress import duration, read_metrics
+from pixelwise.training.state import Standing, standing
 from pixelwise.training.validation import Validation
 from pixelwise.weights.card import Card, Score
 from pixelwise.weights.origin import origin_of
@@ -54,8 +58,8 @@ def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say |
     """Train, and leave in `out` all that is worth keeping; the finished model's card.
 
     checkpoint.pt, best.pt, metrics.jsonl and config.json come from `fit`, and are what resuming needs. At the end:
-    weights.safetensors with the card, card.json, curves.png, report.html (scores, confusion matrix, the worst
-    validation pictures), confusion.png, and with `export` model.onnx, scored as users run it. Raises OutputError where
+    weights.safetensors with the card, card.json, curves.png, report.html (scores, curves, the validation pictures with
+    their mistakes), confusion.png, and with `export` model.onnx, scored as users run it. Raises OutputError where
     another run is at work in `out`.
     """
     if process_state().is_main_process:
@@ -73,14 +77,24 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
 
     refuse_large_batch(config, len(experiment.training), state.num_processes)
     steps = config.total_steps(len(experiment.training), state.num_processes)
-    cost = experiment.cost or estimate(
-        experiment.network, experiment.training, experiment.augment, experiment.loss_of, config
-    )
-    tell(
+    export = (
+        export or (out / "model.onnx").exists()
+    )  # that of a shorter run would say otherwise than the weights
+    before = standing(out)
+    left = max(0, steps - before.step) if before else steps
+    if before is not None and state.is_main_process:
+        tell(goes_on(before, steps, config))
+    has = (
         f"{card.labels.num_classes} classes, {len(experiment.training)} pictures to learn from, "
-        f"{len(experiment.held_out)} to validate on; {steps} steps of about {cost.seconds:.2g} s, "
-        f"{duration(steps * cost.seconds)} in all; memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
+        f"{len(experiment.held_out)} to validate on"
     )
+    if left:
+        cost = experiment.cost or estimate(
+            experiment.network, experiment.training, experiment.augment, experiment.loss_of, config
+        )
+        has += f"; {left} steps of about {cost.seconds:.2g} s, {duration(left * cost.seconds)} in all; "
+        has += f"memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
+    tell(has)
     trained = fit(
         experiment.network, experiment.training, experiment.augment, experiment.loss_of, config, out, validate,
         header(experiment.network, card),
@@ -97,14 +111,23 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
         multiply_adds_hw=(side, side),
         notes=(
             *card.notes,
-            f"Trained for {steps} steps; the configuration is in config.json beside the weights.",
+            f"Trained for {steps} steps, and kept as it was at the best {validate.metric} on the held-out pictures; "
+            "the configuration is in config.json beside the weights.",
         ),
     )
     data = f"{card.name}, {len(experiment.held_out)} held-out pictures"
     evaluations: list[Evaluation] = []
+    gallery = Gallery(card.labels)
+    held_out, total = len(experiment.held_out), len(experiment.held_out) + len(experiment.training)
+    part = f"{held_out} of {total} pictures, those that were held out and not trained on"
 
     def measure(segmenter: Segmenter) -> tuple[Score, ...]:
-        evaluations.append(evaluate(segmenter, experiment.held_out, classes=card.labels, data=data))
+        evaluations.append(
+            evaluate(
+                segmenter, experiment.held_out, classes=card.labels, data=card.name, look=gallery.look,
+                part=part,
+            )
+        )  # fmt: skip
         return scores_of(evaluations[-1], data)
 
     if export:
@@ -115,30 +138,67 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
         card = card.replace(scores=measure(segmenter))
     (evaluation,) = evaluations
     save(network, out / "weights.safetensors", card=card)
-    write_report(evaluation, segmenter, card, out, tell)
+    finish(evaluation, segmenter, gallery, config, card, out, tell)
     return card
+
+
+def goes_on(before: Standing, steps: int, config: TrainConfig) -> str:
+    """What is said of a run that is gone on with: how far it is, and where that changes, what it does from here."""
+    if steps == before.steps:
+        return f"going on after step {before.step} of {steps}"
+    if before.step >= steps:
+        return f"the run has done {before.step} steps and ends here"
+    now = learning_rate(before.step, steps, config)
+    last = learning_rate(max(before.step - 1, 0), before.steps, before.config)
+    return (
+        f"going on after step {before.step} of a run of {before.steps} steps, now to {steps}: from here on the "
+        f"learning rate is that of a run of {steps} steps, {now:.1e} (it was {last:.1e})"
+    )
+
+
+def kept(out: Path, *, export: bool) -> str:
+    """What there is of a run that was stopped, and how to go on with it, as part of a sentence."""
+    there = standing(out)
+    if there is None:
+        return "nothing is kept yet: begin again with the same command"
+    total = there.steps_of(TrainConfig.from_json(out / "config.json"))
+    steps = f"all {total} steps" if there.step >= total else f"{there.step} of {total} steps"
+    best = ", and the best weights so far, which --model opens" if (out / "best.pt").exists() else ""
+    command = f"pixelwise train --out {shlex.quote(str(out))} --resume{' --export' if export else ''}"
+    return f"{steps} are kept in {out}{best}; go on with: {command}"
 
 
 def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
     """The figures that belong on a card."""
     says = evaluation.protocol.says
+    if evaluation.regions is not None:
+        protocol = PROTOCOLS[evaluation.protocol.name].says + "; each region against all that is not it"
+        dice = evaluation.regions.dice()
+        return (
+            Score("mean Dice", evaluation.regions.mean_dice(), data, protocol, "measured here"),
+            *(Score(f"Dice of {name}", dice[name], data, protocol, "measured here") for name in dice),
+        )
     return (
-        Score("mean IoU", evaluation.confusion.mean_iou(), data, says, "measured here"),
-        Score("pixel accuracy", evaluation.confusion.pixel_accuracy(), data, says, "measured here"),
+        Score("mean IoU", evaluation.confusion.mean_iou(), data, says, MEASURED_HERE),
+        Score("pixel accuracy", evaluation.confusion.pixel_accuracy(), data, says, MEASURED_HERE),
     )
 
 
-def write_report(evaluation: Evaluation, segmenter: Segmenter, card: Card, out: Path, tell: Say) -> None:
-    """card.json, report.html, confusion.png and curves.png; the table of scores goes to `tell`."""
+def finish(
+    evaluation: Evaluation,
+    segmenter: Segmenter,
+    gallery: Gallery,
+    config: TrainConfig,
+    card: Card,
+    out: Path,
+    tell: Say,
+) -> None:
+    """card.json and the report; the table of scores goes to `tell`."""
     for line in table(evaluation).splitlines():
         tell(line)
     with writing(out / "card.json") as temporary:
         temporary.write_text(json.dumps(card.to_dict(), indent=1) + "\n", encoding="utf-8")
-    with writing(out / "confusion.png") as temporary:
-        Image.fromarray(confusion_picture(evaluation)).save(temporary)
-    with writing(out / "report.html") as temporary:
-        temporary.write_text(page(evaluation, worst_pictures(evaluation, segmenter)), encoding="utf-8")
-    try:
-        draw_curves(out / "metrics.jsonl", out / "curves.png")
-    except MissingExtraError as error:
-        tell(f"no curves.png: {error}")
+    run = Run(config.to_dict(), read_metrics(out / "metrics.jsonl"))
+    written = write_report(evaluation, segmenter, out, gallery=gallery, run=run)
+    if out / "curves.png" not in written:
+        tell("no curves.png, which needs matplotlib (extra train); report.html has the curves")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
-from pixelwise.training.config import MATTERS_NOT, TrainConfig
+from pixelwise.training.config import LENGTH, MATTERS_NOT, TrainConfig
 from pixelwise.training.memory import memory_here
 from pixelwise.training.plan import AS_ASKED, Machine, parse_budget, plan, steps_within, table
 from pixelwise.training.progress import duration
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pixelwise.weights.card import Card
 
 CONFIG = "config.json"
-
-LENGTH = ("steps", "epochs")
 
 SETTLED = ("weights", "image_size", "split_at", "value_range")
 """Fields that `experiment_of` settles where a configuration leaves them open."""
@@ -86,7 +84,7 @@ def prepared(
 
     if out is not None:
         refuse_unusable(out, resume=resume)
-    if budget is not None and ({"steps", "epochs"} & fields.keys() or resume):
+    if budget is not None and (LENGTH & fields.keys() or resume):
         raise InputError("--budget sets the steps of a new run: leave out --steps, --epochs and --resume")
     wanted = dict(fields) if base is None else changed(base, fields)
     if resume and out is not None:
@@ -127,7 +125,16 @@ def _planned(
 
     def plan_for(steps: int | None = None, because: str = "", weights: str | None = "auto") -> TrainConfig:
         count = {"pictures": len(training), "held_out": len(held_out)}
-        config = plan(fingerprint, wanted, machine, **count, steps=steps, because=because, weights=weights)
+        config = plan(
+            fingerprint,
+            wanted,
+            machine,
+            **count,
+            steps=steps,
+            because=because,
+            weights=weights,
+            regions=data.regions,
+        )
         if data.value_range is None or "value_range" in wanted:
             return config
         reasons = {**config.reasons, "value_range": "as pixelwise.json says"}
@@ -208,17 +215,26 @@ def changed(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any
 
 
 def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
-    """The configuration of the run in `out`. What says otherwise is refused, unless it changes no number."""
+    """The configuration of the run in `out`, with another number of steps or epochs where that is asked for. What else
+    says otherwise is refused, unless it changes no number."""
     config = read_config(out / CONFIG)
+    wanted = dict(wanted)
+    if (crop := wanted.pop("crop", None)) is not None and config.augment.get("crop_hw") != [crop, crop]:
+        raise InputError(
+            f"{out} holds a run with crops of {config.augment.get('crop_hw')}, not {crop}: leave --crop out to resume "
+            "it, or choose another --out"
+        )
     for name, value in wanted.items():
         was = getattr(config, name)
         # What was left open was settled by the run itself
-        was_open = (name, value) in (("weights", "auto"), ("image_size", None))
-        if name not in MATTERS_NOT and value != was and not was_open:
+        was_open = (name, value) in (("weights", "auto"), ("image_size", None), ("split_at", None))
+        if name not in MATTERS_NOT | LENGTH and value != was and not was_open:
             raise InputError(
                 f"{out} holds a run with {name} {was!r}, not {value!r}: leave that out to resume it, or choose another "
                 "--out"
             )
+    if length := {name: value for name, value in wanted.items() if name in LENGTH}:
+        config = TrainConfig.from_dict(changed(config.to_dict(), length))
     return config.replace(**{name: value for name, value in wanted.items() if name in MATTERS_NOT})
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -11,11 +11,9 @@ from typing import Any
 import torch
 
 from pixelwise.errors import InputError, OutputError, first_line
-from pixelwise.files import writing
+from pixelwise.files import FULL, writing
+from pixelwise.training.config import TrainConfig
 from pixelwise.weights.store import refuse_inflated
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 CHECKPOINT = {
     "network": Mapping, "average": (Mapping, NoneType), "optimizer": Mapping, "scaler": (Mapping, NoneType),
@@ -74,6 +72,34 @@ def load_state(path: Path, holds: Mapping[str, Any] = CHECKPOINT) -> dict[str, A
                 f"{path} is no checkpoint of a training run: its {name!r} is none; train into another folder"
             )
     return state
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is, when its checkpoint was kept: step, of how many its `config` then asked for."""
+
+    step: int
+    config: TrainConfig
+    samples: int
+    processes: int
+
+    @property
+    def steps(self) -> int:
+        return self.steps_of(self.config)
+
+    def steps_of(self, config: TrainConfig) -> int:
+        """The steps of the same run with another configuration."""
+        return config.total_steps(self.samples, self.processes)
+
+
+def standing(out: Path) -> Standing | None:
+    """How far the run in the folder `out` is, by its checkpoint; None where it has none yet."""
+    if not (out / "checkpoint.pt").is_file():
+        return None
+    state = load_state(out / "checkpoint.pt")
+    return Standing(
+        state["step"], TrainConfig.from_json(state["config"]), state["samples"], state["processes"]
+    )
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -10,10 +10,13 @@ from torch import nn
 
 from pixelwise.datasets.opening import ignore_index
 from pixelwise.datasets.sample import Samples
-from pixelwise.metrics import ConfusionMatrix
+from pixelwise.metrics import ConfusionMatrix, RegionScores
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.loop import process_state
 from pixelwise.weights.card import Card
+
+SHOWN = 4
+"""Regions at most whose Dice are told one by one."""
 
 
 def seconds_of(network: nn.Module, samples: Samples, card: Card) -> float:
@@ -25,28 +28,48 @@ def seconds_of(network: nn.Module, samples: Samples, card: Card) -> float:
 
 
 class Validation:
-    """network -> mean IoU over `samples`, each picture whole and scored at its own size.
+    """network -> its scores over `samples`, by name, each picture whole and scored at its own size. The first,
+    `metric`, says which is best: the mean IoU, beside which stands of two classes the Dice of the second; or where
+    regions overlap the mean of their Dice, beside which stand those of each, of at most `SHOWN`.
 
     Every process looks at its share, none at a picture twice; the counts are added, so that the score does not
-    depend on how many they are. `confusion` holds the counts of the last call, for all pictures, in every process.
+    depend on how many they are. `counts` are those of the last call, for all pictures, in every process.
     """
 
     def __init__(self, samples: Samples, card: Card) -> None:
         self.samples, self.card = samples, card
-        self.confusion = self._empty()
+        self.metric = "mean Dice" if card.outputs == "regions" else "mean IoU"
+        self.counts = self._empty()
 
-    def __call__(self, network: nn.Module) -> float:
+    def __call__(self, network: nn.Module) -> dict[str, float]:
         segmenter = Segmenter(network, engine="pytorch", card=self.card)
         mine = self._empty()
         with process_state().split_between_processes(list(range(len(self.samples)))) as share:
             for index in share:
                 sample = self.samples[index]
-                answer = segmenter.classes.to_indices(segmenter(sample.image).labels)
-                mine.update(answer, sample.mask, sample.name)
-        self.confusion = self._empty().merge(*gather_object([mine]))
-        score = self.confusion.mean_iou()
-        return score if np.isfinite(score) else 0.0
+                answer = segmenter(sample.image)
+                if isinstance(mine, RegionScores):
+                    assert answer.codes is not None
+                    assert sample.codes is not None  # as the data of such a card have
+                    mine.update(answer.codes, sample.codes, sample.name)
+                else:
+                    mine.update(segmenter.classes.to_indices(answer.labels), sample.mask, sample.name)
+        all_counts = gather_object([mine])
+        self.counts = self._empty()
+        self.counts.merge(*all_counts)
+        return {name: score if np.isfinite(score) else 0.0 for name, score in self._scores().items()}
 
-    def _empty(self) -> ConfusionMatrix:
+    def _scores(self) -> dict[str, float]:
+        if isinstance(self.counts, RegionScores):
+            dice = self.counts.dice() if len(self.counts.by_region) <= SHOWN else {}
+            each = {f"Dice of {name}": value for name, value in dice.items()}
+            return {self.metric: self.counts.mean_dice(), **each}
+        names = self.card.labels.names
+        of_object = {f"Dice of {names[1]}": float(self.counts.dice()[1])} if len(names) == 2 else {}
+        return {self.metric: self.counts.mean_iou(), **of_object}
+
+    def _empty(self) -> ConfusionMatrix | RegionScores:
         classes = self.card.labels
+        if self.card.outputs == "regions":
+            return RegionScores(classes.names[1:])
         return ConfusionMatrix(classes.num_classes, ignore_index(classes), image_dims=2)
