@@ -38,9 +38,8 @@ LARGE = 512
 SPARSE = 0.1
 """Share of the pixels below which crops are drawn about a class."""
 
-STEADY_LIGHT, STEADY_TINT = 0.03, 0.015
-"""How much the same class may differ between the pictures of one fixed camera in one light: `Fingerprint.light`, tint.
-"""
+STEADY_LIGHT, STEADY_TINT = 0.016, 0.01
+"""How much the pictures of one fixed camera in one light may differ: `Fingerprint.light` and tint."""
 
 BYTES_A_PIXEL = {"resnet18": 1600, "resnet34": 2000}
 """Memory of a training step for each pixel of the batch, about; 4000 for other encoders."""
@@ -169,8 +168,8 @@ class _Planning:
         side = self.print.shorter_side[1]
         factor = LARGE / max(side, 1)
         thinnest = min(
-            (c for c in self.print.objects if c.thin_px is not None),
-            key=lambda c: c.thin_px or 0.0, default=None,
+            (c for c in self.print.objects if c.narrow_px is not None),
+            key=lambda c: c.narrow_px or 0.0, default=None,
         )  # fmt: skip
         smallest = min(
             (c for c in self.print.objects if c.size_px is not None),
@@ -179,12 +178,12 @@ class _Planning:
         size, why = 0, "own size: nothing was measured that says how far the pictures may be shrunk"
         if side <= LARGE:
             size, why = 0, f"own size, no shrinking: shorter sides are {side} px"
-            if thinnest is not None and (thinnest.thin_px or 0) < 2 * THIN:
+            if thinnest is not None and (thinnest.narrow_px or 0) < 2 * THIN:
                 why = f"own size, no shrinking: {_short(thinnest.name)} is {_px(thinnest.width_px)} wide"
-        elif thinnest is not None and (thinnest.thin_px or 0) * factor < THIN:
+        elif thinnest is not None and (thinnest.narrow_px or 0) * factor < THIN:
             why = (
-                f"own size, no shrinking: {_short(thinnest.name)} is {_px(thinnest.thin_px)} wide, which at "
-                f"{LARGE} of {side} px would be {(thinnest.thin_px or 0) * factor:.1f}"
+                f"own size, no shrinking: {_short(thinnest.name)} is {_px(thinnest.narrow_px)} wide, which at "
+                f"{LARGE} of {side} px would be {(thinnest.narrow_px or 0) * factor:.1f}"
             )
         elif smallest is not None and (smallest.size_px or 0) * factor < SMALL:
             why = (
@@ -194,21 +193,15 @@ class _Planning:
         elif thinnest is not None and smallest is not None:
             size = LARGE
             why = (
-                f"shrunk from {side} px: the thinnest, {_short(thinnest.name)}, is {_px(thinnest.thin_px)} wide and "
-                f"stays {(thinnest.thin_px or 0) * factor:.0f}"
+                f"shrunk from {side} px: the thinnest, {_short(thinnest.name)}, is {_px(thinnest.narrow_px)} wide and "
+                f"stays {(thinnest.narrow_px or 0) * factor:.0f}"
             )
         size = self.decide("image_size", size, why)
-        thin = None if thinnest is None else (thinnest.thin_px or 0) * self.shrinking
-        if (
-            size
-            and thin is not None
-            and thin < THIN
-            and thinnest is not None
-            and self.reasons["image_size"] == AS_ASKED
-        ):
+        thin = THIN if thinnest is None else (thinnest.narrow_px or 0) * self.shrinking
+        if size and thin < THIN and thinnest is not None and self.reasons["image_size"] == AS_ASKED:
             self.reasons["image_size"] = (
-                f"{AS_ASKED}; {_short(thinnest.name)}, {_px(thinnest.thin_px)} wide, becomes {thin:.1f}: --crop keeps "
-                "pictures at their own size"
+                f"{AS_ASKED}; {_short(thinnest.name)}, {_px(thinnest.narrow_px)} wide, becomes {thin:.1f}: "
+                "--crop leaves pictures at their own size"
             )
 
     @property
@@ -283,7 +276,7 @@ class _Planning:
             for c in self.print.objects
             if c.size_px is not None and c.large_px is not None
         ]
-        thin = min((c.thin_px for c in self.print.objects if c.thin_px is not None), default=None)
+        thin = min((c.narrow_px for c in self.print.objects if c.narrow_px is not None), default=None)
         thin = None if thin is None else thin * self.shrinking
         many = any(large > 3 * size for size, large in sizes) or not sizes
         if thin is not None and thin < 2 * THIN:
@@ -294,9 +287,7 @@ class _Planning:
             scale, why = [0.75, 1.4], "things are of a few sizes"
         self.decide("augment.scale", scale, why)
         light, tint = self.print.light, self.print.tint
-        measured = (
-            f"the same class differs by {light:.1%} in light and {tint:.1%} in colour from picture to picture"
-        )
+        measured = f"the same classes differ by {light:.1%} in light and {tint:.1%} in colour from picture to picture"
         if self.print.pictures > 1 and light < STEADY_LIGHT and tint < STEADY_TINT:
             self.decide("augment.colour", 0.2, f"{measured}: one fixed camera, little is enough")
         else:
