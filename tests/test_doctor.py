@@ -32,8 +32,8 @@ def labels(seed: int) -> np.ndarray:
 
 @pytest.fixture
 def clean(tmp_path: Path) -> Path:
-    """Four training and two validation pairs of different noise."""
-    for i in range(6):
+    """Four training and ten validation pairs of different noise."""
+    for i in range(14):
         split = "train" if i < 4 else "val"
         picture = np.random.default_rng(i).integers(0, 256, (40, 60, 3), dtype=np.uint8)
         save(tmp_path / split / "images" / f"p{i}.png", picture)
@@ -49,8 +49,8 @@ def test_a_clean_data_set_has_no_findings(clean):
     report = examine(open_data(clean))
     assert report.findings == []
     assert report.safe
-    assert report.splits == {"train": 4, "val": 2}
-    every = np.concatenate([labels(i).ravel() for i in range(6)])
+    assert report.splits == {"train": 4, "val": 10}
+    every = np.concatenate([labels(i).ravel() for i in range(14)])
     assert report.pixels == {i: int((every == i).sum()) for i in range(3)}
 
 
@@ -174,7 +174,7 @@ def test_every_planted_fault_is_found_and_named(plant, kind, file, pixel, safe, 
 def test_rgb_beside_id_label_maps_is_said_for_the_whole_set(clean):
     plant_rgb_mask(clean)
     (mixed,) = findings(clean, "mixed label maps")
-    assert "1 label maps hold colours and 5 ids" in mixed.message
+    assert "1 label maps hold colours and 13 ids" in mixed.message
 
 
 def test_the_number_of_classes_makes_the_check_strict(clean):

@@ -5,9 +5,12 @@ Every test here was written for a change that no other test saw, see `make mutan
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickletools
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,19 +25,24 @@ from pixelwise import LabelSet, Segmenter, SegmentOptions
 from pixelwise.cli import app
 from pixelwise.datasets.sample import Sample
 from pixelwise.errors import InputError, PixelwiseError, WeightsError
+from pixelwise.inference.decide import decide
+from pixelwise.inference.measure import ratio
 from pixelwise.inference.plan import BYTES_A_PIXEL, plan, seams, stitching_bytes
 from pixelwise.inference.preprocess import Preprocess, normalize
 from pixelwise.inference.tiling import Tiling
 from pixelwise.inference.tta import augmented
-from pixelwise.losses import cross_entropy
+from pixelwise.losses import cross_entropy, generalised_dice
 from pixelwise.metrics import BoundaryF
+from pixelwise.models import fcn_resnet50
 from pixelwise.models.unet import UNet
 from pixelwise.pipeline.options import ReadOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.training.config import TrainConfig
+from pixelwise.training.experiment import data_of
 from pixelwise.training.loop import fit
 from pixelwise.training.optimize import learning_rate, make_optimizer
 from pixelwise.training.plan import usual_workers
+from pixelwise.training.probes import estimate, find_lr, overfit_batch
 from pixelwise.transforms.augment import Augment
 from pixelwise.transforms.torchvision import joint
 from pixelwise.weights.store import load_state_dict, unwrap
@@ -457,3 +465,141 @@ def test_the_memory_of_a_tile_is_counted_by_its_pixels_where_the_system_does_not
     stitching = [stitching_bytes(made.tiling, (64, 64), 3, 3) for made in (small, large)]
     assert small.memory_bytes - stitching[0] == 32**2 * BYTES_A_PIXEL
     assert large.memory_bytes - stitching[1] == 64**2 * BYTES_A_PIXEL
+
+
+# The questions before a training
+
+
+class Told(torch.nn.Module):
+    """A network of a single number, which no loss here depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.zeros(()))
+
+
+def told(*losses):
+    """A loss that is these numbers, one after the other."""
+    left = iter(losses)
+    return lambda network, _: next(left) + 0 * network.number
+
+
+def asked_for_a_rate(*losses):
+    config = TrainConfig(steps=1, batch_size=1, workers=0)
+    augment = Augment((8, 8))
+    return find_lr(Told(), squares(), augment, told(*losses), config, lowest=1e-4, highest=1.0, steps=9)
+
+
+def test_the_rate_is_that_of_the_steepest_fall_of_the_smoothed_loss_before_it_explodes():
+    losses = (4.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 90.0, 1.0)
+    smooth, mean = [], 0.0
+    for step, loss in enumerate(losses):
+        mean = 0.9 * mean + 0.1 * loss
+        smooth.append(mean / (1 - 0.9 ** (step + 1)))
+    assert 3 * min(smooth) < smooth[7] < 4 * smooth[6] + 90  # where it has exploded
+    rate, curve = asked_for_a_rate(*losses)
+    assert [value for _, value in curve] == pytest.approx(smooth[:7])
+    rates = [1e-4 * 1e4 ** (step / 8) for step in range(9)]
+    assert [rate for rate, _ in curve] == pytest.approx(rates[:7])
+    falls = [smooth[i + 1] - smooth[i - 1] for i in range(1, 6)]
+    assert rate == pytest.approx(rates[1 + falls.index(min(falls))])
+
+
+def test_a_loss_may_grow_threefold_at_a_later_step_and_no_more():
+    """At the eighth step it explodes when what is smoothed passes three times the lowest."""
+    steps = [2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    weights = np.array([0.9**n for n in range(7, -1, -1)])
+    lowest = min(
+        np.dot(weights[7 - n :][: n + 1], steps[: n + 1]) / weights[7 - n :][: n + 1].sum() for n in range(7)
+    )
+    for factor, kept in ((2.9, 9), (3.3, 7)):
+        last = (factor * lowest * weights.sum() - np.dot(weights[:7], steps)) / weights[7]
+        assert len(asked_for_a_rate(*steps, last, 1.0)[1]) == kept
+
+
+def test_a_loss_that_is_no_number_ends_the_search():
+    assert len(asked_for_a_rate(4.0, 3.0, 2.0, 1.0, float("inf"), 1.0, 1.0, 1.0, 1.0)[1]) == 4
+    with pytest.raises(InputError, match="the loss falls at no learning rate between"):
+        asked_for_a_rate(1.0, 2.0, 2.5, 2.6, 2.7, 2.8, 2.8, 2.8, 2.8)
+
+
+def test_one_batch_is_learned_in_as_many_steps_as_the_command_says():
+    assert inspect.signature(overfit_batch).parameters["steps"].default == 150
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say it")
+@pytest.mark.parametrize(("system", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_the_memory_of_a_step_is_told_in_bytes(system, unit, monkeypatch):
+    import resource
+
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=7_000_000))
+    augment = Augment((8, 8))
+    config = TrainConfig(steps=1, batch_size=1, workers=0)
+    cost = estimate(Told(), squares(), augment, told(*[1.0] * 9), config)
+    assert cost.bytes == 7_000_000 * unit
+
+
+def test_ids_are_changed_as_the_configuration_says(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(noise(4, 4)).save(tmp_path / "images" / f"{name}.png")
+        Image.fromarray(np.array([[0, 7], [255, 7]], np.uint8).repeat(2, 0).repeat(2, 1)).save(
+            tmp_path / "masks" / f"{name}.png"
+        )
+    sample = data_of(TrainConfig(steps=1, data=str(tmp_path), map_ids="7=1")).samples("all")[0]
+    assert np.unique(sample.mask).tolist() == [0, 1, 255]
+
+
+def test_a_layer_may_not_be_left_without_a_learning_rate():
+    for value in (0.0, 1.1):
+        with pytest.raises(InputError, match=r"layer_decay must lie in \(0, 1\]"):
+            TrainConfig(steps=1, layer_decay=value)
+
+
+def test_a_shorter_side_is_brought_to_so_many_pixels():
+    """A picture twice as large, at the size where it began, is itself."""
+    small = noise(20, 30)
+    sample = Sample(small.repeat(2, 0).repeat(2, 1), np.zeros((40, 60), np.uint8), "noise")
+    still = {"scale": (1.0, 1.0), "flip": 0.0, "largest_share": 1.0, "colour": 0.0}
+    given = Augment((20, 30), shorter_side=20, mean=(0.0,) * 3, std=(1.0,) * 3, **still)(sample)["image"]
+    inside = np.s_[:, 2:-2, 2:-2]
+    expected = v2.functional.resize(torch.from_numpy(sample.image).permute(2, 0, 1), [20, 30], antialias=True)
+    torch.testing.assert_close((255 * given)[inside], expected.float()[inside], atol=1.01, rtol=0)
+
+
+# Smaller promises
+
+
+def test_a_generalised_dice_of_each_image_is_one_number_for_each():
+    logits, target = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    each = generalised_dice(logits, target, over="image", reduction="none")
+    assert each.shape == (2,)
+    alone = [generalised_dice(logits[i : i + 1], target[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(each, torch.stack(alone))
+
+
+def test_a_whole_ratio_without_aligned_corners_is_one_with_them_too():
+    assert ratio((64, 96), (16, 24), align_corners=True) == 4  # 63 of 15 is none
+    assert ratio((65, 97), (17, 25), align_corners=True) == 4
+    assert ratio((65, 97), (17, 25), align_corners=False) is None
+
+
+@pytest.mark.parametrize("size_hw", [(0, 5), (5, 0)])
+def test_a_map_without_a_side_is_refused(size_hw):
+    with pytest.raises(InputError, match="decide needs at least one pixel"):
+        decide(np.zeros((2, 3, 3), np.float32), size_hw, align_corners=False)
+
+
+def test_an_area_beyond_all_pictures_is_no_number_of_pixels():
+    assert SegmentOptions(min_area=2**62 - 1).min_area == 2**62 - 1
+    with pytest.raises(InputError, match="min_area must be a number of pixels"):
+        SegmentOptions(min_area=2**62)
+
+
+def test_weights_of_a_backbone_are_checked_unless_they_are_a_file_or_tensors(tmp_path):
+    with pytest.raises(ValueError, match="IMAGENET1K_V7"):
+        fcn_resnet50(weights=None, weights_backbone="IMAGENET1K_V7")
+    with pytest.raises(WeightsError, match=r"nothing\.pth"):
+        fcn_resnet50(weights=None, weights_backbone=tmp_path / "nothing.pth")

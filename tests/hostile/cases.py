@@ -23,7 +23,7 @@ from PIL import Image
 from pixelwise.errors import InputError, PixelwiseError
 
 KINDS = (
-    "pictures", "rasters", "videos", "label_files", "coco", "geojson", "data_sets", "class_files", "cards",
+    "pictures", "rasters", "videos", "label_files", "coco", "geojson", "data_sets", "adopted", "class_files", "cards",
     "onnx_files", "checkpoints", "folders", "journals", "runs", "configs",
 )  # fmt: skip
 """The files of this package that hold tables of cases."""

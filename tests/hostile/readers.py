@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hostile import cards, coco, configs, data_sets, folders, geojson, pictures, rasters, videos
+from hostile import adopted, cards, coco, configs, data_sets, folders, geojson, pictures, rasters, videos
 from hostile.cases import Failed, Place, encoded, npy, typed
 from hostile.checkpoints import OURS, _weights, head, torch_file
 from hostile.label_files import MAP
@@ -104,6 +104,37 @@ def manifest(data: bytes) -> object:
     written("data/pixelwise.json", data)
     found = read_manifest(Path("data"))
     return found and found.to_json()
+
+
+def palette(data: bytes) -> object:
+    from pixelwise.datasets.adopt.palettes import read_palette
+
+    return read_palette(Path(written("palette.txt", data)))
+
+
+def outlines(name: str) -> Callable[[bytes], object]:
+    def read(data: bytes) -> object:
+        from pathlib import PurePath
+
+        from pixelwise.datasets.adopt.outlines import draw, find_outlines
+
+        files = {PurePath(name): Path(written(f"outlines/{name}", data)).absolute()}
+        found = find_outlines(files, [PurePath("a.png")])
+        return [
+            draw(shapes, (12, 16), len(one.names), codes=codes)[0].max()
+            for one in found
+            for shapes in one.shapes.values()
+            for codes in (False, True)
+        ]
+
+    return read
+
+
+def label_pages(data: bytes) -> object:
+    from pixelwise.datasets.adopt.pages import count_pages, orientation, read_page
+
+    path = Path(written("pages.tif", data))
+    return count_pages(path), orientation(path), read_page(path)[0].shape
 
 
 def name_list(data: bytes) -> object:
@@ -360,6 +391,21 @@ READERS: dict[str, Reader] = {
     "cards": Reader(card, lambda: plain(cards.whole()), json=True),
     "class lists": Reader(class_list, lambda: [b"0 ground\n1, road\n2: sky\n", b"ground\nroad\nvoid\n"]),
     "what data sets say of themselves": Reader(manifest, lambda: plain(MANIFEST), json=True),
+    "palettes": Reader(palette, lambda: [b"road 128 64 128\n", b"name,r,g,b\na,1,2,3\n", b"0 #800000 a\n"]),
+    "outlines: COCO": Reader(
+        outlines("a.json"),
+        lambda: [adopted.outlined()["labels.json"].encode()],  # type: ignore[union-attr]
+        json=True,
+    ),
+    "outlines: LabelMe": Reader(
+        outlines("a.json"),
+        lambda: [adopted.labelme()["a.json"].encode()],  # type: ignore[union-attr]
+        json=True,
+    ),
+    "outlines: YOLO": Reader(
+        outlines("a.txt"), lambda: [b"0 0.1 0.1 0.5 0.1 0.5 0.5\n1 .2 .2 .3 .3 .4 .2 .1 .1\n"]
+    ),
+    "label maps with pages": Reader(label_pages, lambda: [encoded(MAP, "TIFF"), encoded(MAP, "GIF")]),
     "lists of names": Reader(name_list, lambda: [b"a\nb 1 2\n# c\n", b"2007_000032\n"]),
     "data sets: COCO": Reader(
         coco_set,

@@ -279,13 +279,20 @@ def check(
     num_classes: Annotated[int | None, typer.Option(min=1, help="Ids from 0 up to this are classes.")] = None,
     ignore_id: Annotated[int, typer.Option(help="The id that counts for nothing; -1: none.")] = 255,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix",
+            help="First rewrite label maps of the wrong form whose ids are right; originals are kept.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
     """Find what is wrong with a data set before training. Says where, and how to mend it."""
     from pixelwise.cli.check import run
 
-    sys.exit(run(data, format, num_classes, ignore_id, map_ids, json))
+    sys.exit(run(data, format, num_classes, ignore_id, map_ids, json, fix))
 
 
 @app.command()
@@ -469,7 +476,10 @@ def train(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model on a folder of pictures and label maps, by a plan made from them; --resume goes on after a kill."""
+    """Train a model on a folder of pictures and label maps, by a plan made from the data.
+
+    Killed at any time, it goes on with --resume.
+    """
     from pixelwise.cli.train import given, run
 
     fields = given(
@@ -484,10 +494,10 @@ def train(
             recipe,
             config,
             out,
+            device=device,
             budget=budget,
             dry_run=dry_run,
             json=json,
-            device=device,
             resume=resume,
             check=check,
             export=export,

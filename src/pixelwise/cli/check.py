@@ -8,20 +8,31 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pixelwise.datasets.doctor import Report, examine
+from pixelwise.datasets.mending import mend
 from pixelwise.datasets.opening import open_data, parse_map
 from pixelwise.datasets.sample import Pair
-from pixelwise.terminal import say
+from pixelwise.terminal import note, say
 
 SHOWN = 5
 """Findings of one kind that are printed; the rest is counted (JSON has them all)."""
 
 
 def run(
-    data: Path, layout: str, num_classes: int | None, ignore_id: int, map_ids: str | None, json: bool
+    data: Path,
+    layout: str,
+    num_classes: int | None,
+    ignore_id: int,
+    map_ids: str | None,
+    json: bool,
+    fix: bool = False,
 ) -> int:
-    """Examine and print; the exit code."""
+    """Examine and print; the exit code. fix: mend first what has one right answer."""
+    change = None if map_ids is None else parse_map(map_ids)
+    if fix:
+        for sentence in mend(open_data(data, layout, map_ids=change)):
+            note(sentence)
     report = examine(
-        open_data(data, layout, map_ids=None if map_ids is None else parse_map(map_ids)),
+        open_data(data, layout, map_ids=change),
         num_classes=num_classes,
         ignore_id=None if ignore_id < 0 else ignore_id,
         progress=_with_progress,

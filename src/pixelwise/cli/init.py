@@ -29,7 +29,7 @@ def run(
     for line in _lines(found):
         say(line)
     if not yes:
-        if not (sys.stdin is not None and sys.stdin.isatty()):
+        if not can_be_asked():
             again = shlex.join(["pixelwise", *sys.argv[1:], "--yes"])
             note(f"nothing was written, as there is no terminal to ask; if this is right, type: {again}")
             return 2
@@ -41,6 +41,11 @@ def run(
     found.write(out, progress=_with_progress("Writing"))
     say(f"wrote {len(found.items)} pairs to {out}; next: {shlex.join(['pixelwise', 'check', str(out)])}")
     return 0
+
+
+def can_be_asked() -> bool:
+    """Whether somebody sits before a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _wishes(

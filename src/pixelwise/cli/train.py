@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path | None, *,
-    budget: str | None, dry_run: bool, json: bool, device: str | None, resume: bool, check: bool, export: bool,
-    find_lr: bool, overfit: bool,
+    fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path | None, *, device: str | None,
+    budget: str | None, dry_run: bool, json: bool, resume: bool, check: bool, export: bool, find_lr: bool,
+    overfit: bool,
 ) -> int:  # fmt: skip
     """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
     if out is None and not dry_run:

@@ -7,8 +7,10 @@ EXIF tag, the same photo in train and val. Nothing is changed; every finding say
 from __future__ import annotations
 
 import hashlib
+import itertools
+import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,9 +22,11 @@ from PIL import Image
 
 from pixelwise.codes import has, highest
 from pixelwise.datasets.fingerprint import Fingerprint, Measuring
+from pixelwise.datasets.folder import init_command
 from pixelwise.datasets.manifest import contradiction
-from pixelwise.datasets.opening import DataSet, learned_from, read_classes
+from pixelwise.datasets.opening import DataSet, choose_split, learned_from, read_classes
 from pixelwise.datasets.sample import Pair
+from pixelwise.datasets.values import LARGEST_PLAIN_ID, Census, Verdict
 from pixelwise.errors import ImageError, InputError
 from pixelwise.images import read_values
 from pixelwise.labels import LabelSet, ranges
@@ -30,6 +34,13 @@ from pixelwise.labels import LabelSet, ranges
 LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2"}
 RARE = 0.001
 """Below this share of all labelled pixels a class counts as rare."""
+
+FEW = 10
+"""Pictures of a validation part; fewer are called too few."""
+
+
+FirstSeen = Mapping[int, tuple[str, tuple[int, int]]]
+"""Where each value was seen first: (file, (row, column))."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ def examine(
     the list of pairs, to draw a bar.
     """
     report = Report()
-    pairs, map_ids = data.pairs, data.map_ids
+    pairs, map_ids, mends = data.pairs, data.map_ids, Mends(data)
     classes = data.classes if num_classes is None else None
     if classes is not None:
         ignore_id = classes.ignore_id
@@ -96,24 +107,34 @@ def examine(
     modes: Counter[str] = Counter()
     learned = learned_from(pairs)
     measuring = Measuring(classes, ignore_id, len(learned))
+    census = Census()
+    unread = 0
+    names_differ = _names_differ(pairs, mends)
+    report.findings += names_differ
     for pair in progress(pairs):
-        picture = _examine_picture(pair, report)
+        if names_differ and (pair.image is None or pair.mask is None):
+            unread += pair.mask is not None
+            continue
+        picture = _examine_picture(pair, report, mends)
         if picture is not None:
             digests[
                 hashlib.sha256(picture.tobytes() + bytes(str(picture.shape), "ascii")).hexdigest()
             ].append(pair)
-        labels = _examine_mask(pair, report, modes)
+        labels = _examine_mask(pair, report, modes, mends)
         if labels is None:
+            unread += pair.mask is not None
             continue
         labels = labels if map_ids is None else map_ids(labels)
         if picture is not None and labels.shape != picture.shape[:2]:
-            report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape))
+            report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape, mends))
         if data.regions and classes is not None:
             found = _pixels_of_regions(labels, classes)
             counts.update(found)
             if picture is not None and id(pair) in learned:
                 measuring.add(picture, _ids_of_regions(labels, classes), found)
             continue
+        if labels.size and 0 <= labels.min() <= labels.max() < 2**32:
+            census.add(labels.astype(np.uint32))
         ids, places, occurrences = np.unique(labels, return_index=True, return_counts=True)
         if picture is not None and id(pair) in learned:
             counted = dict(zip(ids.tolist(), occurrences.tolist(), strict=True))
@@ -133,10 +154,17 @@ def examine(
             Finding("two lists of classes", "error", said, fix, str(data.root / "classes.txt"))
         )
     known = set(range(num_classes)) if num_classes is not None else set(classes.ids) if classes else None
-    _examine_ids(report, counts, first_seen, known, ignore_id, classes)
+    trouble = _no_ids(census, first_seen, known, ignore_id, mends)
+    if any(finding.kind == "object ids" for finding in trouble):  # which may need 16 bits elsewhere
+        report.findings = [finding for finding in report.findings if finding.kind != "16-bit label map"]
+    report.findings += trouble
+    _examine_ids(
+        report, counts, first_seen, known, ignore_id, classes, mends, trusted=not trouble, whole=not unread
+    )
     report.fingerprint = measuring.done(list(report.pixels))
     report.findings.extend(_duplicates(digests))
-    report.findings.extend(_colour_coded(modes, report))
+    report.findings.extend(_colour_coded(modes, report, mends))
+    report.findings.extend(_small_validation(pairs))
     return report
 
 
@@ -162,17 +190,143 @@ def _ids_of_regions(codes: NDArray[Any], classes: LabelSet) -> NDArray[Any]:
     return ids
 
 
+class Mends:
+    """What to type against what was found, for this data set."""
+
+    def __init__(self, data: DataSet) -> None:
+        self.root, self.own = data.root, data.layout == "folder" and not data.regions
+        """own: a folder of one's own, which `pixelwise init` and `check --fix` know."""
+        self.in_place = f"`{shlex.join(['pixelwise', 'check', str(self.root), '--fix'])}`"
+        if not self.own:
+            self.in_place = "save it as PNG of mode L or P"
+
+    def anew(self, words: str) -> str:
+        """A new folder, made of what is there; words: by hand."""
+        return f"{init_command(self.root)}; or {words}" if self.own else words
+
+    def or_leave_out(self, words: str) -> str:
+        """By hand; or a new folder without it."""
+        return f"{words}, or make a folder without it: {init_command(self.root)}" if self.own else words
+
+    def change(self, changes: str) -> str:
+        """Other ids, for this command and those that follow."""
+        command = shlex.join(["pixelwise", "check", str(self.root), "--map-ids", changes])
+        return f"`{command}`, and the same option for train and evaluate"
+
+
+def _names_differ(pairs: Sequence[Pair], mends: Mends) -> list[Finding]:
+    """Pictures and label maps that both lack a partner are one finding: they are called otherwise."""
+    pictures = [pair for pair in pairs if pair.mask is None and pair.image is not None]
+    masks = [pair for pair in pairs if pair.image is None and pair.mask is not None]
+    if not pictures or not masks or not mends.own or pictures[0].image is None or masks[0].mask is None:
+        return []
+    message = (
+        f"{len(pictures)} pictures have no label map of their name, and {len(masks)} label maps no picture: such as "
+        f"{pictures[0].image.name} and {masks[0].mask.name}"
+    )
+    fix = (
+        f"{init_command(mends.root)}, which pairs them by what their names share; or give both the same names"
+    )
+    return [Finding("names differ", "error", message, fix, str(masks[0].mask))]
+
+
+def _no_ids(
+    census: Census, first_seen: FirstSeen, known: set[int] | None, ignore_id: int | None, mends: Mends
+) -> list[Finding]:  # fmt: skip
+    """Label maps that hold something else than ids: black and white, with or without what is between, or objects."""
+    if not census.looks:
+        return []
+    verdict = census.verdict()
+    levels = verdict.levels
+    counting = [level for level in levels if level != ignore_id]
+    named = known is not None and len(counting) > 1 and set(counting) <= known
+    if verdict.kind == "objects" and not named:
+        message = (
+            f"the label maps number objects, up to {max(counting)}, and do not say of which class they are"
+        )
+        one = mends.change(f"1-{max(counting)}=1")
+        fix = f"one class for all of them: {one}; or once and for all: {mends.anew('give each its class')}"
+        return [_at(first_seen, counting[-1], "object ids", message, fix)]
+    if verdict.kind == "two values" and verdict.exact and not named:
+        low, high = levels
+        if high <= LARGEST_PLAIN_ID:
+            return []
+        changes = ",".join(f"{a}={b}" for a, b in ((low, 0), (high, 1)) if a != b)
+        ignored = f", and {high} means ignore" if high == ignore_id else ""
+        message = f"the label maps hold {low} and {high} only{ignored}: black and white, not the ids 0 and 1"
+        fix = f"{mends.change(changes)}; or once and for all: {mends.anew(f'write 1 for {high}')}"
+        kind = "0/255 label maps" if levels == (0, 255) else "black and white label maps"
+        return [_at(first_seen, high, kind, message, fix)]
+    if verdict.exact or verdict.kind not in ("two values", "levels") or named:
+        return []
+    return [_between(verdict, first_seen, mends)]
+
+
+def _between(
+    verdict: Verdict, first_seen: FirstSeen, mends: Mends
+) -> Finding:  # fmt: skip
+    """Antialiased label maps, or such as JPEG has changed."""
+    levels = verdict.levels
+    strange = next(value for value in sorted(first_seen) if value not in levels)
+    shown = " and ".join(map(str, levels)) if len(levels) == 2 else ", ".join(map(str, levels))
+    message = (
+        f"the label maps hold {len(first_seen)} values, {shown} and what antialiasing or JPEG puts between them; "
+        f"{verdict.in_doubt:.2%} of the pixels are nearly as far from one as from another"
+    )
+    middles = [(a + b) // 2 for a, b in itertools.pairwise(levels)]
+    ends = [0, *(middle + 1 for middle in middles)], [*middles, max(*first_seen, levels[-1])]
+    changes = ",".join(f"{a}-{b}={i}" for i, (a, b) in enumerate(zip(*ends, strict=True)))
+    fix = (
+        f"{init_command(mends.root)} takes the nearest; or {mends.change(changes)}"
+        if mends.own
+        else mends.change(changes)
+    )
+    return _at(first_seen, strange, "antialiased label maps", message, fix)
+
+
+def _at(first_seen: FirstSeen, value: int, kind: str, message: str, fix: str) -> Finding:
+    file, pixel = first_seen[value]
+    return Finding(kind, "error", message, fix, file, pixel)
+
+
+def _small_validation(pairs: Sequence[Pair]) -> Iterator[Finding]:
+    """A score on a few pictures hangs on each of them."""
+    try:
+        count = len(choose_split(pairs, "val")[1])
+    except InputError:  # no such part, or too few to make one
+        return
+    if count < FEW:
+        pictures = "1 picture" if count == 1 else f"{count} pictures"
+        message = (
+            f"{pictures} to validate on: each is {1 / count:.0%} of the score, so a difference of a few percent "
+            "between two models says nothing"
+        )
+        yield Finding(
+            "small validation part", "warning", message, f"label more pictures, {FEW} or more for this part"
+        )
+
+
+def plainer(values: NDArray[Any]) -> NDArray[Any] | None:
+    """The ids (h, w) of a label map (h, w, c) that has channels for nothing: equal ones, and alpha that is all opaque.
+    None where something would be lost."""
+    color, alpha = (values[..., :-1], values[..., -1]) if values.shape[2] in (2, 4) else (values, None)
+    if alpha is not None and (alpha != np.iinfo(alpha.dtype).max).any():
+        return None
+    first: NDArray[Any] = color[..., 0]
+    return first if all((color[..., i] == first).all() for i in range(1, color.shape[2])) else None
+
+
 def _pixels_of_regions(codes: NDArray[Any], classes: LabelSet) -> dict[int, int]:
     """How many pixels each class has, by its id: the first those of no region."""
     found = [int((codes == 0).sum()), *(int(has(codes, i).sum()) for i in range(len(classes) - 1))]
     return dict(zip(classes.ids, found, strict=True))
 
 
-def _examine_picture(pair: Pair, report: Report) -> NDArray[Any] | None:
+def _examine_picture(pair: Pair, report: Report, mends: Mends) -> NDArray[Any] | None:
     if pair.image is None:
         message = f"{pair.name} ({pair.split}) has a label map but no picture"
         report.findings.append(
-            _finding("missing picture", "error", message, "add it, or remove the map", pair.mask)
+            _finding("missing picture", "error", message, mends.or_leave_out("add it"), pair.mask)
         )
         return None
     try:
@@ -182,7 +336,8 @@ def _examine_picture(pair: Pair, report: Report) -> NDArray[Any] | None:
         with Image.open(pair.image) as opened:
             orientation, alpha = opened.getexif().get(0x0112, 1), _uses_alpha(opened)
     except ImageError as error:
-        report.findings.append(_finding("unreadable", "error", str(error), "replace the file", pair.image))
+        fix = mends.or_leave_out("replace the file")
+        report.findings.append(_finding("unreadable", "error", str(error), fix, pair.image))
         return None
     if alpha:
         message = "the picture is partly transparent; pixelwise lays it over white"
@@ -196,7 +351,7 @@ def _examine_picture(pair: Pair, report: Report) -> NDArray[Any] | None:
     return picture
 
 
-def _examine_mask(pair: Pair, report: Report, modes: Counter[str]) -> NDArray[Any] | None:
+def _examine_mask(pair: Pair, report: Report, modes: Counter[str], mends: Mends) -> NDArray[Any] | None:
     """The ids (h, w), or None when there are none to be had."""
 
     def found(kind: str, severity: Literal["error", "warning"], message: str, fix: str) -> None:
@@ -205,37 +360,47 @@ def _examine_mask(pair: Pair, report: Report, modes: Counter[str]) -> NDArray[An
     if pair.mask is None:
         message = f"{pair.name} ({pair.split}) has a picture but no label map"
         report.findings.append(
-            _finding("missing label map", "error", message, "draw it, or leave it out", pair.image)
+            _finding("missing label map", "error", message, mends.or_leave_out("draw it"), pair.image)
         )
         return None
     if pair.ids is not None:
         try:
             return pair.read_ids()
         except InputError as error:
-            found("unreadable", "error", str(error), "correct the file")
+            found("unreadable", "error", str(error), mends.or_leave_out("correct the file"))
             return None
     try:
         values, mode = read_values(pair.mask)
     except ImageError as error:
-        found("unreadable", "error", f"the label map cannot be read ({error})", "replace the file")
+        fix = mends.or_leave_out("replace the file")
+        found("unreadable", "error", f"the label map cannot be read ({error})", fix)
         return None
     modes["colour" if values.ndim == 3 and values.shape[2] >= 3 else "ids"] += 1
     if pair.mask.suffix.lower() in LOSSY:
-        found("lossy label map", "error", "lossy compression changes ids at borders", "save it again as PNG")
+        fix = mends.anew("save it again as PNG from what it was made of")
+        found("lossy label map", "error", "lossy compression changes ids at borders", fix)
         return None
     if values.ndim == 3 and mode in ("LA", "RGBA", "PA"):
-        found(
-            "label map with alpha",
-            "error",
-            f"mode {mode} has an alpha channel",
-            "save ids only, as PNG of mode L or P",
+        fix = (
+            mends.in_place
+            if plainer(values) is not None
+            else mends.anew("save ids only, as PNG of mode L or P")
         )
-        return None if mode != "LA" else values[..., 0]
+        found("label map with alpha", "error", f"mode {mode} has an alpha channel", fix)
+        return plainer(values)
+    if values.ndim == 3 and (plain := plainer(values)) is not None:
+        found(
+            "grey label map as RGB",
+            "error",
+            "its three channels are equal: ids saved as grey",
+            mends.in_place,
+        )
+        return plain
     if values.ndim == 3:
         colours = np.unique(values.reshape(-1, values.shape[2]), axis=0)
         shown = ", ".join(str(tuple(int(v) for v in c)) for c in colours[:4])
         message = f"it holds colours, not ids: {len(colours)} of them, such as {shown}"
-        found("RGB label map", "error", message, "replace each colour by the id of its class")
+        found("RGB label map", "error", message, mends.anew("replace each colour by the id of its class"))
         return None
     if values.dtype == bool:
         values = values.astype(np.uint8)
@@ -246,52 +411,49 @@ def _examine_mask(pair: Pair, report: Report, modes: Counter[str]) -> NDArray[An
         top, step = int(values.max()), 257
         if top > 255 and not (values % step).any():
             message = f"16-bit values up to {top} are all multiples of 257: ids were stretched to 16 bits"
-            found("stretched 16-bit label map", "error", message, "divide by 257")
+            found("stretched 16-bit label map", "error", message, mends.in_place)
             values = values // step
         elif top <= 255:
             message = "16-bit file for ids below 256; other tools may stretch or cut them"
-            found("16-bit label map", "warning", message, "save it with 8 bits")
+            found("16-bit label map", "warning", message, mends.in_place)
     ids: NDArray[Any] = values
     return ids
 
 
-def _sizes_differ(pair: Pair, picture: tuple[int, ...], labels: tuple[int, ...]) -> Finding:
+def _sizes_differ(pair: Pair, picture: tuple[int, ...], labels: tuple[int, ...], mends: Mends) -> Finding:
     said = f"the picture is {picture[0]} x {picture[1]} (h x w), its label map {labels[0]} x {labels[1]}"
     if labels[::-1] == picture:
-        fix = "the picture was turned by its EXIF tag or the map was transposed: turn the map, then look at the pair"
+        fix = mends.anew("turn the map, or the picture where an EXIF tag turns it, and look at the pair")
         return _finding("turned label map", "error", said, fix, pair.mask)
-    return _finding(
-        "sizes differ", "error", said, "resize the map with nearest neighbour, or redraw it", pair.mask
-    )
+    return _finding("sizes differ", "error", said, mends.or_leave_out("redraw the map"), pair.mask)
 
 
 def _examine_ids(
     report: Report,
     counts: Counter[int],
-    first_seen: dict[int, tuple[str, tuple[int, int]]],
+    first_seen: FirstSeen,
     known: set[int] | None,
     ignore_id: int | None,
     classes: LabelSet | None,
+    mends: Mends,
+    *,
+    trusted: bool,
+    whole: bool,
 ) -> None:
+    """trusted: the numbers are ids, of which those of no class are said. whole: every label map was read, so that what
+    does not occur can be said too."""
     ids = sorted(i for i in counts if i != ignore_id)
-    if known is None and ignore_id == 255 and 255 in counts and set(ids) <= {0}:
-        file, pixel = first_seen[255]
-        message = (
-            "the label maps hold 0 and 255 only, and 255 means ignore: there is one class, nothing to learn"
-        )
-        fix = "write 1 for 255, or pass another id to ignore"
-        report.findings.append(Finding("0/255 label maps", "error", message, fix, file, pixel))
     known = set(range(_classes_in(ids))) if known is None else known
-    for stray in (i for i in ids if i not in known):
-        file, pixel = first_seen[stray]
+    for one in (i for i in ids if trusted and i not in known):
+        file, pixel = first_seen[one]
         ignored = "" if ignore_id is None else f" or {ignore_id} to ignore"
         expected = f"expected {ranges(sorted(known))}{ignored}"
-        message = f"id {stray} belongs to no class ({expected}); {counts[stray]} pixels in all"
-        fix = "correct the map, give the classes with --num-classes, or change the id with --map-ids"
+        message = f"id {one} belongs to no class ({expected}); {counts[one]} pixels in all"
+        fix = f"correct the map, or ignore the id: {mends.change(f'{one}={255 if ignore_id is None else ignore_id}')}"
         report.findings.append(Finding("stray id", "error", message, fix, file, pixel))
     report.pixels = {i: counts[i] for i in sorted(known)}
     total = sum(report.pixels.values())
-    for i, pixels in report.pixels.items():
+    for i, pixels in report.pixels.items() if trusted and whole else ():
         name = f"class {i}" + (f" ({classes.names[classes.ids.index(i)]})" if classes else "")
         if pixels == 0:
             message = f"{name} never occurs"
@@ -328,10 +490,10 @@ def _duplicates(digests: dict[str, list[Pair]]) -> Iterator[Finding]:
             yield _finding("duplicate", "warning", message, "keep one of them", pairs[0].image)
 
 
-def _colour_coded(modes: Counter[str], report: Report) -> Iterator[Finding]:
+def _colour_coded(modes: Counter[str], report: Report, mends: Mends) -> Iterator[Finding]:
     if modes["colour"] and modes["ids"]:
         message = f"{modes['colour']} label maps hold colours and {modes['ids']} ids"
-        yield Finding("mixed label maps", "error", message, "bring all of them to ids")
+        yield Finding("mixed label maps", "error", message, mends.anew("bring all of them to ids"))
 
 
 def _uses_alpha(image: Image.Image) -> bool:

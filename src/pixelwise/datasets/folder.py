@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,10 +51,15 @@ def parts(root: Path) -> list[tuple[str, Path, Path]]:
     found = {"all": root} if masks_of(root) else {p.name: p for p in sorted(root.iterdir()) if masks_of(p)}
     if not found:
         raise InputError(
-            f"{root} should hold images/ and masks/, or folders such as train/ and val/ that do; "
-            "name another layout with --format"
+            f"{root} should hold images/ and masks/, or folders such as train/ and val/ that do; make such a folder of "
+            f"what is there: {init_command(root)}; or name another layout with --format"
         )
     return [(split, folder / "images", masks_of(folder) or folder) for split, folder in found.items()]
+
+
+def init_command(root: Path) -> str:
+    """The command that makes a data set of what is in a folder, beside it, for a sentence."""
+    return f"`{shlex.join(['pixelwise', 'init', str(root), '--out', f'{root}_ready'])}`"
 
 
 def codes_of(files: Sequence[Path]) -> Ids:

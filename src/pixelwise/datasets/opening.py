@@ -38,6 +38,9 @@ MOST_BYTES = 2**20
 LONGEST_NAME = 200
 """Letters of a class's name in a classes.txt."""
 
+IGNORED = re.compile(r"(void|ignored?)\b", re.IGNORECASE)
+"""How the name of what is no class begins in a classes.txt."""
+
 MapIds = Callable[[Ids], Ids]
 
 
@@ -46,7 +49,8 @@ class DataSet:
     """A data set on disk, opened once: the pairs of all of its splits, of which nothing is read yet.
 
     classes: what the ids mean; None where neither a pixelwise.json, nor the layout, nor a classes.txt says. map_ids:
-    changes the files' ids (h, w) before anything else sees them. manifest: what pixelwise.json says.
+    changes the files' ids (h, w) before anything else sees them. manifest: what pixelwise.json says. layout: the key of
+    `layouts.LAYOUTS` as which it was read.
     """
 
     root: Path
@@ -54,6 +58,7 @@ class DataSet:
     classes: LabelSet | None = None
     map_ids: MapIds | None = None
     manifest: Manifest | None = None
+    layout: str = "folder"
 
     @property
     def regions(self) -> bool:
@@ -102,10 +107,12 @@ def open_data(
         layout = "folder" if manifest is not None else detect(root)
     pairs = find_pairs(root, layout)
     if manifest is None:
-        return DataSet(root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids)
+        return DataSet(
+            root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids, None, layout
+        )
     if map_ids is None and manifest.map_ids is not None:
         map_ids = parse_map(manifest.map_ids)
-    return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest)
+    return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest, layout)
 
 
 def open_samples(
@@ -329,7 +336,7 @@ def _classes_of(data: bytes) -> LabelSet:
         if int(digits) in named:
             raise InputError(f"id {digits} is there twice, for {named[int(digits)]!r} and {name!r}")
         named[int(digits)] = name
-    ignored = next((i for i, name in named.items() if name.lower() in ("void", "ignore", "ignored")), None)
+    ignored = next((i for i, name in named.items() if IGNORED.match(name)), None)
     named.pop(-1 if ignored is None else ignored, None)
     return LabelSet.of(list(named.values()), ids=list(named), ignore_id=255 if ignored is None else ignored)
 

@@ -265,7 +265,7 @@ def _between_neighbours(
             beside[np.flatnonzero(there), places[row, column][there]] = True
     apart = np.linalg.norm(points[:, None] - points[None], axis=2)
     longer = np.full(len(y), 1.1)
-    out = best.copy()
+    out: NDArray[Any] = best.copy()
     for a in range(len(points)):
         for b in range(a + 1, len(points)):
             both = beside[:, a] & beside[:, b]
@@ -284,8 +284,8 @@ def _without_alpha(values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(shown if shown.shape[2] > 1 else shown[..., 0])
     if not shown[solid].any():  # black on nothing: only the alpha channel says where
         return np.asarray(alpha)
-    kept: NDArray[Any] = np.where(solid[..., None], shown, 0).astype(values.dtype)
-    return kept if kept.shape[2] > 1 else kept[..., 0]
+    kept = np.where(solid[..., None], shown, 0).astype(values.dtype)
+    return np.asarray(kept if kept.shape[2] > 1 else kept[..., 0])
 
 
 def _unique(codes: Codes) -> tuple[NDArray[np.uint32], NDArray[Any], NDArray[np.int64]]:

@@ -92,11 +92,11 @@ def experiment_of(
         if classes is None:
             classes = LabelSet.of([f"class {i}" for i in report.pixels], ids=list(report.pixels))
             training, held_out = (PairSamples(s.pairs, classes, s.split) for s in (training, held_out))
+    regions = classes.num_classes - 1 if data.regions else 0
+    outputs = regions or classes.num_classes
     if not resume and config.value_range is None:
         config = config.replace(value_range=data.value_range)
     training.value_range = held_out.value_range = config.value_range
-    regions = classes.num_classes - 1 if data.regions else 0
-    outputs = regions or classes.num_classes
     if classes.num_classes < 2:
         raise InputError(f"{config.data} has one class, {classes.names[0]!r}: there is nothing to tell apart")
     if config.image_size is None:

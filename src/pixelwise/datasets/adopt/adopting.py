@@ -178,31 +178,22 @@ def survey(
     items = _items(found, series, outlines, adoption.left_out)
     if not items:
         raise InputError(_no_pairs(found, adoption.left_out))
+    censuses = [Census() for _ in series]
+    adoption.items = _kept(items, adoption.left_out, partial(_size_of_labels, wishes, censuses), progress)
+    if not adoption.items:
+        raise InputError(_no_pairs(found, adoption.left_out))
     if outlines is not None:
         adoption.truths = outlines.label
         adoption.left_out += outlines.notes
-        adoption.items = _kept(items, adoption.left_out, partial(_size_of_outlines, outlines), progress)
         _settle_outlines(adoption, outlines, wishes, regions)
     elif _are_single_objects(series, len(found.pictures)):
-        adoption.items = _kept(items, adoption.left_out, _size_of_masks, progress)
         _settle_objects(adoption, wishes)
     elif len(series) > 1 or regions:
-        censuses = [Census() for _ in series]
-        adoption.items = _kept(
-            items, adoption.left_out, partial(_size_of_masks, wishes=wishes, censuses=censuses), progress
-        )
         _settle_classes(adoption, series, censuses, wishes, regions, _choices(found, sources, out))
     else:
-        census = Census()
-        adoption.items = _kept(
-            items, adoption.left_out, partial(_size_of_masks, wishes=wishes, censuses=[census]), progress
-        )
-        if adoption.items:
-            reading = settle(census, _with_lists(wishes, census, found))
-            adoption.labels, adoption.said = reading.labels, [*reading.said]
-            adoption.ids = partial(_read_one, reading, wishes)
-    if not adoption.items:
-        raise InputError(_no_pairs(found, adoption.left_out))
+        reading = settle(censuses[0], _with_lists(wishes, censuses[0], found))
+        adoption.labels, adoption.said = reading.labels, [*reading.said]
+        adoption.ids = partial(_read_one, reading, wishes)
     _name(adoption)
     return adoption
 
@@ -255,11 +246,9 @@ def _choices(found: Found, sources: Sequence[str | os.PathLike[str]], out: Path)
     pictures = _named_as_source(found, found.pictures)
     meant = _named_as_source(found, [*found.series[0].masks.values()]) if found.series else None
     if pictures is None or meant is None:
-        return (
-            f"{said}; name the pictures and the one that you mean: pixelwise init PICTURES LABELS --out {out}"
-        )
+        return f"{said}; name the pictures and the one that you mean: `pixelwise init PICTURES LABELS --out {out}`"
     command = shlex.join(["pixelwise", "init", pictures, meant, "--out", os.fspath(out)])
-    return f"{said}; name the pictures and the one that you mean, for the first: {command}"
+    return f"{said}; name the pictures and the one that you mean, for the first: `{command}`"
 
 
 def _named_as_source(found: Found, names: Sequence[PurePath]) -> str | None:
@@ -365,8 +354,22 @@ def _kept(items: list[Item], left_out: list[str], labels_hw: Sizes, progress: Pr
                 f"{size[0]} x {size[1]}"
             )
             continue
+        try:
+            if item.shapes is not None:  # what is wrong with them is said now
+                draw(
+                    item.shapes,
+                    item.size_hw,
+                    max(shape.kind for shape in item.shapes or (_NOTHING,)) + 1,
+                    codes=False,
+                )
+        except InputError as error:
+            left_out.append(f"{item.relative} was left out: {error}")
+            continue
         kept.append(item)
     return kept
+
+
+_NOTHING = Shape(0)
 
 
 def _fit(item: Item, labels_hw: tuple[int, int]) -> bool:
@@ -382,26 +385,17 @@ def _fit(item: Item, labels_hw: tuple[int, int]) -> bool:
     return False
 
 
-def _size_of_outlines(outlines: Outlines, item: Item) -> tuple[int, int] | None:
-    size = item.declared_hw
-    draw(
-        item.shapes or (), size or item.size_hw, max(len(outlines.names), 1), codes=False
-    )  # what is wrong is said now
-    return size
-
-
-def _size_of_masks(
-    item: Item, wishes: Wishes | None = None, censuses: Sequence[Census] = ()
-) -> tuple[int, int] | None:
-    """The size of an item's label maps, which are looked at by their kind's census."""
+def _size_of_labels(wishes: Wishes, censuses: Sequence[Census], item: Item) -> tuple[int, int] | None:
+    """The size of an item's labels, None where outlines do not say it. Label maps are seen by their kind's census."""
+    if item.shapes is not None:
+        return item.declared_hw
     looked = [
-        None if mask is None else look_at(mask, max(item.page, 0), None if wishes is None else wishes.map_ids)
-        for mask in item.masks
+        None if mask is None else look_at(mask, max(item.page, 0), wishes.map_ids) for mask in item.masks
     ]
     sizes = {one.codes.shape for one in looked if one is not None}
     if len(sizes) > 1:
         raise InputError(f"its label maps are of different sizes, {', '.join(map(str, sorted(sizes)))}")
-    for one, census in zip(looked, censuses, strict=False):
+    for one, census in zip(looked, censuses, strict=True):
         if one is not None:
             one.add_to(census)
     h, w = sizes.pop()
@@ -439,9 +433,10 @@ def _settle_outlines(adoption: Adoption, outlines: Outlines, wishes: Wishes, reg
     adoption.said.append(f"{shapes} outlines were drawn; what none covers became 0 ({outside})")
     if contested and not regions:
         adoption.said.append(
-            f"{contested / max(labelled, 1):.2%} of the outlined pixels are in outlines of several classes: the "
-            "smaller outline lies above (--regions keeps them all)"
+            f"{contested:,} of the outlined pixels ({contested / max(labelled, 1):.2%}) are in outlines of several classes: "
+            "the smaller outline lies above (--regions keeps them all)"
         )
+    adoption.said += outlines.said
     if not labelled:
         raise InputError("the outlines cover no pixel of the pictures; look at their coordinates")
 
@@ -541,7 +536,7 @@ def _no_pairs(found: Found, left_out: Sequence[str]) -> str:
     said = f"; {left_out[0]}" if left_out else ""
     return (
         f"of {len(found.pictures)} pictures in {found.root} none has a label that can be read and has a name like it"
-        f"{said}; name label maps as their pictures, or name two folders: pixelwise init PICTURES LABELS --out DATA"
+        f"{said}; name label maps as their pictures, or name two folders: `pixelwise init PICTURES LABELS --out DATA`"
     )
 
 

@@ -88,6 +88,8 @@ def pair(
         scores = dict.fromkeys(equal, 1.0) if len(equal) == 1 else _scores(mask, ours, theirs, holding, parts)
         best = max(scores.values(), default=0.0)
         nearest = [p for p, score in scores.items() if score > best - 1e-9]
+        called_so = [p for p in nearest if p.stem == mask.stem]
+        nearest = called_so if len(called_so) == 1 else nearest
         if best < ENOUGH:
             found.alone.append(mask)
         elif len(nearest) > 1:
@@ -140,7 +142,7 @@ def rest_of(mask: PurePath, picture: PurePath) -> tuple[str, ...]:
         for word in split(part):
             if ours[word]:
                 ours[word] -= 1
-            elif word not in SPLITS:
+            elif word.removesuffix("annot") not in SPLITS:
                 rest.append(word)
     return tuple(sorted(rest))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -35,19 +35,22 @@ IGNORED = 255
 @dataclass(frozen=True)
 class Shape:
     """Something outlined. kind: its class's place among the names. rings: corners (n, 2) of column and row, each ring
-    filled. runs: COCO's run lengths instead. scaled: corners are shares of the picture's width and height."""
+    filled. runs: COCO's run lengths instead. scaled: corners are shares of the picture's width and height. traced: they
+    are the middles of the pixels along the inside of the border, as OpenCV finds contours."""
 
     kind: int
     rings: tuple[NDArray[np.float64], ...] = ()
     runs: Mapping[str, Any] | None = None
     crowd: bool = False
     scaled: bool = False
+    traced: bool = False
 
 
 @dataclass
 class Outlines:
     """What files of one sort say. names: of the classes, without a background. shapes: of each picture that they name.
-    sizes: (h, w) of the pictures, where the file says it. splits: the part, likewise. notes: what was left out."""
+    sizes: (h, w) of the pictures, where the file says it. splits: the part, likewise. notes: what was left out; said:
+    what was done."""
 
     label: str
     names: list[str]
@@ -55,6 +58,7 @@ class Outlines:
     sizes: dict[PurePath, tuple[int, int]] = field(default_factory=dict)
     splits: dict[PurePath, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,34 @@ def _mask(shape: Shape, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
         except (TypeError, ValueError, LookupError, OverflowError) as error:
             raise InputError(f"run lengths that cannot be read ({str(error)[:80]})") from error
     scale = np.array(size_hw[::-1] if shape.scaled else (1, 1), np.float64)
-    fill([Polygon(1, 0, 0, (ring * scale,)) for ring in shape.rings], mask)
+    fill([Polygon(1, 0, 0, (ring * scale + 0.5 * shape.traced,)) for ring in shape.rings], mask)
+    if shape.traced:
+        for ring in shape.rings:
+            column, row = _pixels_along(ring).T
+            there = (row >= 0) & (row < size_hw[0]) & (column >= 0) & (column < size_hw[1])
+            mask[row[there], column[there]] = 1
     return mask.astype(bool)
+
+
+def _are_traced(shapes: Iterable[Shape]) -> bool:
+    """Whether all corners are whole numbers and all sides run along rows, columns and diagonals, of which there are
+    some: only the tracing of pixels does that. Along the edges of pixels there are no diagonals."""
+    diagonals = 0
+    for shape in shapes:
+        for ring in shape.rings:
+            across, down = np.abs(np.diff(ring, axis=0, append=ring[:1])).T
+            if (ring != np.round(ring)).any() or ((across != 0) & (down != 0) & (across != down)).any():
+                return False
+            diagonals += int(((across == down) & (across > 0)).sum())
+    return diagonals > 0
+
+
+def _pixels_along(ring: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The pixels (n, 2) of column and row on the sides of a traced ring."""
+    sides = zip(ring, np.roll(ring, -1, axis=0), strict=True)
+    return np.concatenate(
+        [np.linspace(a, b, int(min(np.abs(b - a).max(), 2**16)) + 1) for a, b in sides]
+    ).astype(np.int64)
 
 
 def _keys(path: Path) -> set[str]:
@@ -205,9 +235,10 @@ def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outli
         dict.fromkeys(c.name for _, _, one in content for c in sorted(one.categories, key=lambda c: c.id))
     )
     outlines = Outlines(f"the outlines in {', '.join(str(name) for name, _ in files[:3])}", names)
+    place_of = {name: place for place, name in enumerate(names)}
     missing = without = 0
     for name, path, one in content:
-        categories = {c.id: names.index(c.name) for c in one.categories}
+        categories = {c.id: place_of[c.name] for c in one.categories}
         part = part_of(name) if len(files) > 1 else ""
         pictures: dict[int | str, PurePath] = {}
         for picture in one.images:
@@ -231,6 +262,12 @@ def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outli
             without += shape is None
             if shape is not None:
                 outlines.shapes[target].append(shape)
+    if _are_traced(shape for shapes in outlines.shapes.values() for shape in shapes):
+        for each, shapes in outlines.shapes.items():
+            outlines.shapes[each] = [replace(shape, traced=True) for shape in shapes]
+        outlines.said.append(
+            "the outlines run through the middles of pixels, which were counted to what they enclose"
+        )
     if missing:
         outlines.notes.append(
             f"{missing} pictures that the outlines name are not there, or bear a name that several have"
@@ -274,6 +311,7 @@ def _from_labelme(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Ou
         for name, path in files
     ]
     outlines.names = sorted({shape.label for _, _, one in content for shape in one.shapes})
+    place_of = {name: place for place, name in enumerate(outlines.names)}
     for name, path, one in content:
         picture = by_name(one.imagePath) or by_name(
             str(name.with_suffix("").name) + PurePath(one.imagePath).suffix
@@ -289,7 +327,7 @@ def _from_labelme(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Ou
             if ring is None:
                 others[shape.shape_type] += 1
             else:
-                shapes.append(Shape(outlines.names.index(shape.label), (ring,)))
+                shapes.append(Shape(place_of[shape.label], (ring,)))
     if missing:
         outlines.notes.append(f"{missing} files of outlines name pictures that are not there")
     outlines.notes += [

@@ -87,7 +87,7 @@ def settle(census: Census, wishes: Wishes) -> Reading:
     if verdict.kind == "photographs":
         raise InputError(
             "what should be label maps has no areas of equal values, so these are photographs or probabilities; "
-            "name the folder of label maps: pixelwise init PICTURES LABELS --out DATA"
+            "name the folder of label maps: `pixelwise init PICTURES LABELS --out DATA`"
         )
     if verdict.kind == "one value":
         raise InputError(
@@ -111,13 +111,11 @@ def settle(census: Census, wishes: Wishes) -> Reading:
 
 
 def _are_listed(verdict: Verdict, wishes: Wishes) -> bool:
-    """Whether a list names every number that occurs."""
+    """Whether a list names every number that occurs, and two or more do."""
     if wishes.listed is None or verdict.colored or not verdict.exact:
         return False
-    return set(verdict.levels) <= {
-        *wishes.listed.ids,
-        IGNORE if wishes.ignore_id is None else wishes.ignore_id,
-    }
+    counting = set(verdict.levels) - {wishes.listed.ignore_id, wishes.ignore_id}
+    return len(counting) > 1 and counting <= {*wishes.listed.ids}
 
 
 def _as_they_are(verdict: Verdict, census: Census, wishes: Wishes) -> Reading:

@@ -99,7 +99,7 @@ def find(sources: Sequence[str | os.PathLike[str]], *, but: Path | None = None) 
         raise InputError(
             f"{_listed(sources)} holds {len(pictures)} pictures and {len(masks)} label maps that can be told apart by "
             "their names, folders and contents; name two folders, first that of the pictures: "
-            "pixelwise init PICTURES LABELS --out DATA"
+            "`pixelwise init PICTURES LABELS --out DATA`"
         )
     found = Found(root, files, pictures, [], outlines, {}, notes)
     _add_series(found, masks)
