@@ -26,7 +26,7 @@ from pixelwise.labels import LabelSet
 from pixelwise.training import start
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import divided, make_augmentation, unfulfilled_rule
-from pixelwise.training.plan import Machine, parse_budget, plan, steps_within, table, usual_size
+from pixelwise.training.plan import Machine, parse_budget, plan, steps_within, table, usual_size, validations
 from pixelwise.training.probes import Cost
 from pixelwise.training.progress import read_metrics
 from pixelwise.transforms.augment import Augment, Span
@@ -284,8 +284,17 @@ def test_steps_come_from_pictures_options_or_a_budget():
         print_of(PERSON), {"data": "mine"}, Machine(), pictures=40, held_out=8, steps=99, because="a budget"
     )
     assert (budget.steps, budget.reasons["steps"]) == (99, "a budget")
-    assert steps_within(600, 1.0, 5.0) == int(590 / 1.1)
     assert steps_within(0.1, 1.0, 5.0) == 1
+
+
+@pytest.mark.parametrize(("a_step", "a_validation"), [(1.0, 5.0), (0.25, 0.0), (0.01, 3.0), (2.0, 40.0)])
+def test_a_budget_is_filled_and_not_overrun(a_step, a_validation):
+    def takes(steps):  # the steps, the validations, and the scoring at the end
+        return steps * a_step + (validations(steps) + 1) * a_validation
+
+    for seconds in (150.0, 600.0, 36000.0):
+        steps = steps_within(seconds, a_step, a_validation)
+        assert takes(steps) <= seconds < takes(steps + 1)
 
 
 @pytest.mark.parametrize(

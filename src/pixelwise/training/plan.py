@@ -335,9 +335,8 @@ class _Planning:
         self.decide("schedule", "poly", "half a cosine wave gave 0.01 less")
         warm = min(steps // 20, max(0, steps - 1))
         self.decide("warmup_steps", warm, "a twentieth of the steps")
-        validations = 20 if steps >= 1000 else max(2, steps // 50)
         epoch = max(1, math.ceil(self.pictures / max(1, self.values["batch_size"])))
-        interval = min(steps, max(epoch, -(-steps // validations)))
+        interval = min(steps, max(epoch, -(-steps // validations(steps))))
         self.decide(
             "validate_every", interval,
             f"{-(-steps // interval)} times, on {self.held_out} pictures kept back by their names"
@@ -376,10 +375,22 @@ def usual_workers() -> int:
     return max(1, min(4, (os.cpu_count() or 2) - 1))
 
 
+def validations(steps: int) -> int:
+    """How often a run of so many steps looks at what it holds back."""
+    return 20 if steps >= 1000 else max(2, steps // 50)
+
+
 def steps_within(seconds: float, a_step: float, a_validation: float) -> int:
-    """How many steps fit into a budget, with a validation every fiftieth part of it and two at the end; at least 1."""
-    left = seconds - 2 * a_validation
-    return max(1, int(left / (a_step + a_validation / 50)))
+    """The most steps that fit into a budget with their validations and the last scoring; at least 1."""
+
+    def takes(steps: int) -> float:
+        return steps * a_step + (validations(steps) + 1) * a_validation
+
+    low, high = 1, max(2, int(seconds / max(a_step, 1e-6)) + 1)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (middle, high) if takes(middle) <= seconds else (low, middle)
+    return low
 
 
 def parse_budget(text: str) -> float:
