@@ -66,7 +66,22 @@ def _lines(report: Report) -> list[str]:
     splits = ", ".join(f"{split}: {n}" for split, n in report.splits.items())
     verdict = "safe to train" if report.safe else "not safe to train: mend the errors first"
     by_class = [f"pixels by class: {shares}"] if report.are_ids and shares else []
-    return [*lines, f"pictures by split: {splits}", *by_class, verdict]
+    measured = [*report.fingerprint.lines(), *_planned(report)] if report.safe else []
+    return [*lines, f"pictures by split: {splits}", *by_class, *measured, verdict]
+
+
+def _planned(report: Report) -> list[str]:
+    """What a plan of training would do with these data on any machine."""
+    if not report.fingerprint.pictures:
+        return []
+    from pixelwise.training.plan import Machine, plan
+
+    pictures = report.fingerprint.pictures
+    reasons = plan(
+        report.fingerprint, {}, Machine(), pictures=pictures, held_out=max(1, pictures // 4)
+    ).reasons
+    shown = {"image_size": "size", "augment.on_object": "crops", "augment.colour": "colours"}
+    return [f"train would take: {what}: {reasons[name]}" for name, what in shown.items()]
 
 
 def _with_progress(pairs: list[Pair]) -> Iterable[Pair]:

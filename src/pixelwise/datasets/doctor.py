@@ -79,6 +79,7 @@ class Report:
             "splits": self.splits,
             "classes": {str(i): {"pixels": n, "share": n / total} for i, n in sorted(self.pixels.items())},
             "findings": [asdict(finding) for finding in self.findings],
+            "fingerprint": self.fingerprint.to_dict(),
         }
 
 
@@ -128,9 +129,10 @@ def examine(
         if picture is not None and labels.shape != picture.shape[:2]:
             report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape, mends))
         if data.regions and classes is not None:
-            counts.update(_pixels_of_regions(labels, classes))
+            found = _pixels_of_regions(labels, classes)
+            counts.update(found)
             if picture is not None and id(pair) in learned:
-                measuring.add(picture, as_map(labels, classes))
+                measuring.add(picture, as_map(labels, classes), found)
             continue
         if labels.size and 0 <= labels.min() <= labels.max() < 2**32:
             census.add(labels.astype(np.uint32))
@@ -177,15 +179,17 @@ def measure(data: DataSet, most: int = 64) -> Fingerprint:
     for pair in pairs:
         with suppress(ImageError, InputError):
             labels = pair.read_ids()
+            labels = labels if data.map_ids is None else data.map_ids(labels)
             if data.regions and data.classes is not None:
                 labels = as_map(labels, data.classes)
-            measuring.add(pair.read_unscaled(), labels if data.map_ids is None else data.map_ids(labels))
+            measuring.add(pair.read_unscaled(), labels)
     return measuring.done()
 
 
 def as_map(codes: NDArray[Any], classes: LabelSet) -> NDArray[Any]:
     """The label map, in ids, that the order of overlapping regions makes of their codes."""
-    return classes.to_ids(highest(codes, len(classes) - 1))
+    ids: NDArray[Any] = classes.to_ids(highest(codes, len(classes) - 1))
+    return ids
 
 
 class Mends:

@@ -168,9 +168,7 @@ def _classes(evaluation: Evaluation, scores: dict[str, Any]) -> str:
     )
     absent = [n for n, row in by_class.items() if row["iou"] is None]
     which = (
-        ", ".join(absent)
-        if len(absent) <= MOST_NAMES
-        else f"{len(absent)} of the {len(by_class)} classes"
+        ", ".join(absent) if len(absent) <= MOST_NAMES else f"{len(absent)} of the {len(by_class)} classes"
     )
     says = f"<p class=note>In neither truth nor answer: {text(which)}.</p>" if absent else ""
     whole = " They overlap, and each counts whole." if evaluation.regions is not None else ""
