@@ -91,7 +91,10 @@ def test_a_run_leaves_weights_with_a_card_a_report_and_its_configuration(done, f
     assert card.parameters == sum(parameter.numel() for parameter in network.parameters())
     assert card.multiply_adds > 1e6
     steps = json.loads((done / "config.json").read_text())["steps"]
-    assert f"Trained for {steps} steps; the configuration is in config.json beside the weights." in card.notes
+    assert card.notes[-1] == (
+        f"Trained for {steps} steps, and kept as it was at the best mean IoU on the held-out pictures; the configuration "
+        "is in config.json beside the weights."
+    )
     scores = [line["score"] for line in read_metrics(done / "metrics.jsonl") if "score" in line]
     assert card.scores[0].metric == "mean IoU"
     assert card.scores[0].value == pytest.approx(max(scores))  # in the run and after it, by one path
