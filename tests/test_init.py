@@ -141,6 +141,7 @@ NAMES = [
     ("{}/image.png", "{}/mask.png"),
     ("data/{}/frame.jpg", "data/{}/frame_label.png"),
     ("train/{}.png", "trainannot/{}.png"),
+    ("a/{}.jpg", "gt/a_{:03}.png"),
 ]
 
 
@@ -210,7 +211,7 @@ def test_what_has_no_partner_or_several_is_said_and_left_out(tmp_path):
     put(source / "masks/p7_b.gif", curve(903).convert("1"))
     done = command("init", source, "--out", tmp_path / "out", "--yes")
     assert done.exit_code == 0, done.exception
-    assert "1 pictures without labels were left out: images/other.png" in done.output
+    assert "1 picture without labels, left out: images/other.png" in done.output
     assert "masks/elsewhere.png" in done.output
     assert "images/p7.png could have masks/p7-b.gif or masks/p7_b.gif, and was left out" in done.output
     np.testing.assert_array_equal(ids_of(tmp_path / "out", "p7"), np.asarray(curve(7).convert("1")))

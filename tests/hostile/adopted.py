@@ -98,7 +98,7 @@ def _cases() -> Iterator[Case]:
     yield one("a source that is an address", folder(), Refused("there is no"),
               typed("init", "{address}", "--out", "made", "--yes"))  # fmt: skip
     # outlines
-    yield one("coco: whole", outlined(), accepted("wrote 1 pairs", "1 cell"))
+    yield one("coco: whole", outlined(), accepted("wrote 1 pair ", "1 cell"))
     yield one("coco: no JSON", {**outlined(), "labels.json": '{"images" "annotations" "categories"'},
               Refused(r"labels\.json"))  # fmt: skip
     nested = '"images""annotations""categories"' + "[" * 10**5
@@ -129,12 +129,12 @@ def _cases() -> Iterator[Case]:
         "three numbers": [[1, 2, 3]],
     }.items():
         yield one(f"coco: an outline of {what}", outline(said), Refused(r"labels\.json|data"))
-    yield one("labelme: whole", labelme(), accepted("wrote 1 pairs"))
+    yield one("labelme: whole", labelme(), accepted("wrote 1 pair "))
     yield one("labelme: points of words", labelme(points=[["a", "b"]]), Refused(r"a\.json"))
     yield one(
         "labelme: a name with control characters", labelme(label="a\x1b[31m\n"), Refused("a.x1b|control|name")
     )
-    yield one("yolo: whole", yolo("0 0.1 0.1 0.5 0.1 0.5 0.5\n"), accepted("wrote 1 pairs", "1 cell"))
+    yield one("yolo: whole", yolo("0 0.1 0.1 0.5 0.1 0.5 0.5\n"), accepted("wrote 1 pair ", "1 cell"))
     yield one("yolo: numbers beyond the picture", yolo("0 0.1 0.1 9e9 0.1 0.5 0.5\n"), Refused(r"a\.txt"))
     yield one("yolo: not a number", yolo("0 0.1 nan 0.5 0.1 0.5 0.5\n"), Refused(r"a\.txt|data"))
     yield one("yolo: a class of 10**30", yolo("1e30 0.1 0.1 0.5 0.1 0.5 0.5\n"), Refused(r"a\.txt"))
@@ -142,7 +142,7 @@ def _cases() -> Iterator[Case]:
     yield one(
         "yolo: a data.yaml that runs code",
         yolo("0 0.1 0.1 0.5 0.1 0.5 0.5\n", code),
-        accepted("wrote 1 pairs", "1 class 0"),
+        accepted("wrote 1 pair ", "1 class 0"),
     )
     yield Case(
         "links that lead outside, in a circle and nowhere",

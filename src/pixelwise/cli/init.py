@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pixelwise.datasets.adopt.adopting import Adoption, Item, Progress, refuse_existing, survey
+from pixelwise.datasets.adopt.adopting import Adoption, Item, Progress, counted, refuse_existing, survey
 from pixelwise.datasets.adopt.palettes import has_colors, read_palette
 from pixelwise.datasets.adopt.reading import Wishes
 from pixelwise.datasets.opening import parse_map, read_class_list
@@ -34,12 +34,14 @@ def run(
             note(f"nothing was written, as there is no terminal to ask; if this is right, type: {again}")
             return 2
         say("")
-        answer = input(f"write {len(found.items)} pairs to {out}? [y/N] ")
+        answer = input(f"write {counted(len(found.items), 'pair')} to {out}? [y/N] ")
         if answer.strip().lower() not in ("y", "yes"):
             note("nothing was written")
             return 2
     found.write(out, progress=_with_progress("Writing"))
-    say(f"wrote {len(found.items)} pairs to {out}; next: {shlex.join(['pixelwise', 'check', str(out)])}")
+    say(
+        f"wrote {counted(len(found.items), 'pair')} to {out}; next: {shlex.join(['pixelwise', 'check', str(out)])}"
+    )
     return 0
 
 
@@ -88,7 +90,7 @@ def _lines(found: Adoption) -> list[str]:
     more = ", ..." if len(found.labels) > 20 else ""
     overlap = ", which overlap" if found.regions else ""
     return [
-        f"{len(pairs)} pictures and their labels{parts}:",
+        f"{counted(len(pairs), 'picture')} with labels{parts}:",
         *lines,
         f"classes: {ids}{more}{overlap}",
         *(f"done: {sentence}" for sentence in found.said),

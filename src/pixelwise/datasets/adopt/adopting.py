@@ -152,6 +152,11 @@ class Adoption:
             _save(Image.fromarray(inside), folder / "masks" / place / f"{item.name}.png")
 
 
+def counted(number: int, what: str) -> str:
+    """1 picture, 2 pictures."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def refuse_existing(out: Path) -> None:
     """Raise OutputError where there is something already, or where nothing may be written."""
     if os.path.lexists(out):
@@ -313,7 +318,7 @@ def _items(
         items += _by_page(item, left_out)
     if unlabelled:
         examples = ", ".join(map(str, unlabelled[:3])) + (", ..." if len(unlabelled) > 3 else "")
-        left_out.append(f"{len(unlabelled)} pictures without labels were left out: {examples}")
+        left_out.append(f"{counted(len(unlabelled), 'picture')} without labels, left out: {examples}")
     if unlisted:
         left_out.append(
             f"{unlisted} labelled pictures are in no list of a part, or in several, and were left out"
@@ -577,7 +582,7 @@ def _name(adoption: Adoption) -> None:
         converted += _must_be_converted(item) and item.turn is None
         turned += item.turn is not None
     if converted:
-        adoption.said.append(f"{converted} of {len(adoption.items)} pictures were written as PNG")
+        adoption.said.append(f"{converted} of {counted(len(adoption.items), 'picture')} written as PNG")
     if turned:
         adoption.said.append(
             f"{turned} pictures with an EXIF tag that turns them were written as PNG, as their labels lie"
