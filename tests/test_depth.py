@@ -20,6 +20,7 @@ from hostile.cases import png
 from pixelwise import Card, Segmenter, images
 from pixelwise.datasets.opening import open_samples
 from pixelwise.errors import ImageError, InputError, PixelwiseWarning
+from pixelwise.evaluation import evaluate
 from pixelwise.inference.preprocess import Preprocess
 from test_images import encoded
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
@@ -232,6 +233,8 @@ def test_segment_and_evaluate_obey_the_card_and_scale_goes_before_it(tmp_path):
     )
     assert json.loads(result.stdout)["pixel_accuracy"] == 1
     assert result.stderr == ""
+    found = evaluate(Segmenter(tmp_path / "range.onnx"), open_samples(tmp_path / "data", split="all"))
+    assert found.confusion.pixel_accuracy() == 1
     result = pixelwise(*run, "4", "--model", "none.onnx", "--scale", "0,60000", cwd=tmp_path)
     assert not np.load(tmp_path / "4" / "a.npy").any()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,3 +98,29 @@ def test_our_own_examples_find_the_cat(script, writes, tmp_path, monkeypatch, ca
     labels = np.asarray(Image.open(tmp_path / writes))
     assert labels.shape == photos.chelsea().shape[:2]
     assert (labels == 8).mean() > 0.3
+
+
+def test_streets_are_drawn_with_their_labels():
+    street = runpy.run_path(str(EXAMPLES / "lanes.py"))["street"]
+    picture, mask = (np.asarray(image) for image in street(7))
+    assert (picture.shape, mask.shape) == ((64, 112, 3), (64, 112))
+    assert set(np.unique(mask)) == {0, 1, 2}
+    assert picture[mask == 2].mean() > picture[mask == 1].mean() + 20  # markings are brighter than the road
+    assert not (mask[:19] > 0).any()  # above the horizon
+    assert (np.asarray(street(8)[1]) != mask).any()
+
+
+@pytest.mark.slow
+def test_road_and_lane_are_learned_from_drawn_streets(tmp_path):
+    run = [sys.executable, str(EXAMPLES / "lanes.py"), "lanes", "70"]
+    result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    right = [
+        float(share) for share in re.findall(r"street \d+: ([\d.]+)% of its pixels right", result.stdout)
+    ]
+    assert len(right) == 3
+    assert min(right) > 90
+    assert "'road'" in result.stdout
+    assert "'lane'" in result.stdout
+    assert np.asarray(Image.open(tmp_path / "lanes" / "mask.png")).shape == (64, 112)
+    assert np.asarray(Image.open(tmp_path / "lanes" / "lanes.png")).shape[0] == 3 * 3 * 64

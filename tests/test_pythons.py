@@ -1,4 +1,5 @@
-"""What stands in for the versions of Python that are not at hand: one lowest version everywhere, and sources of it."""
+"""What a fresh machine meets: commands that exist and promises that hold; and what stands in for the versions of Python
+that are not at hand, one lowest version everywhere and sources of it."""
 
 from __future__ import annotations
 
@@ -28,3 +29,16 @@ def test_sources_are_written_in_the_lowest_version():
     for folder in ("src", "examples"):
         for path in (ROOT / folder).rglob("*.py"):
             ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, int(lowest)))
+
+
+def test_the_first_screen_promises_only_what_can_be_typed():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    first = readme.partition("\n## ")[0]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^make (\w+)", first, re.MULTILINE)
+    assert targets == ["demo", "test"]
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    assert "pip install ." in first
+    for paragraph in readme.split("\n\n"):
+        for promise in re.finditer(r"pip install '?pixelwise", paragraph):
+            assert "once published" in paragraph[: promise.start()][-60:], paragraph

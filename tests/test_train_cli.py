@@ -90,6 +90,8 @@ def test_a_run_leaves_weights_with_a_card_a_report_and_its_configuration(done, f
     assert card.labels.names == ("ground", "disc", "square")
     assert card.parameters == sum(parameter.numel() for parameter in network.parameters())
     assert card.multiply_adds > 1e6
+    steps = json.loads((done / "config.json").read_text())["steps"]
+    assert f"Trained for {steps} steps; the configuration is in config.json beside the weights." in card.notes
     scores = [line["score"] for line in read_metrics(done / "metrics.jsonl") if "score" in line]
     assert card.scores[0].metric == "mean IoU"
     assert card.scores[0].value == pytest.approx(max(scores))  # in the run and after it, by one path
@@ -252,6 +254,7 @@ def test_a_run_is_scored_on_what_it_held_out_also_after_pictures_were_added(done
     refused(train("--out", done, "--resume"), "a run over 6 pictures, now there are")
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_keeps_its_split(folder, tmp_path):
     """It divided at 0.2, and said so nowhere: neither in config.json, in its checkpoint nor on its card."""
     learned, kept = split_by_name([f"drawn{i:02}" for i in range(8)], 0.2)
@@ -279,6 +282,7 @@ def test_a_run_of_an_earlier_version_keeps_its_split(folder, tmp_path):
     assert json.loads((run / "card.json").read_text())["split_at"] == 0.2
 
 
+@pytest.mark.slow
 def test_data_with_train_and_no_val_are_scored_on_what_was_kept_back(tmp_path):
     data = draw_folder(tmp_path / "mine" / "train", 8).parent
     (data / "train" / "classes.txt").rename(data / "classes.txt")

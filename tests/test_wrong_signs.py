@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import pickletools
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,12 +30,14 @@ from pixelwise.inference.decide import decide
 from pixelwise.inference.measure import ratio
 from pixelwise.inference.plan import BYTES_A_PIXEL, plan, seams, stitching_bytes
 from pixelwise.inference.preprocess import Preprocess, normalize
-from pixelwise.inference.tiling import Tiling
+from pixelwise.inference.tiling import Tiling, stitch
 from pixelwise.inference.tta import augmented
 from pixelwise.losses import cross_entropy, generalised_dice
+from pixelwise.losses.inputs import ends
 from pixelwise.metrics import BoundaryF
 from pixelwise.models import fcn_resnet50
 from pixelwise.models.unet import UNet
+from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.options import ReadOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.training.config import TrainConfig
@@ -45,6 +48,7 @@ from pixelwise.training.plan import usual_workers
 from pixelwise.training.probes import estimate, find_lr, overfit_batch
 from pixelwise.transforms.augment import Augment
 from pixelwise.transforms.torchvision import joint
+from pixelwise.weights.card import Card
 from pixelwise.weights.store import load_state_dict, unwrap
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
 
@@ -603,3 +607,27 @@ def test_weights_of_a_backbone_are_checked_unless_they_are_a_file_or_tensors(tmp
         fcn_resnet50(weights=None, weights_backbone="IMAGENET1K_V7")
     with pytest.raises(WeightsError, match=r"nothing\.pth"):
         fcn_resnet50(weights=None, weights_backbone=tmp_path / "nothing.pth")
+
+
+def test_a_targets_ends_are_those_of_nothing_where_there_is_nothing():
+    assert ends(torch.empty(0)) == (0.0, 0.0)
+    assert ends(torch.tensor([3, 1, 2])) == (1.0, 3.0)
+
+
+def test_a_card_by_hand_says_nothing_of_a_size_that_nobody_counted():
+    assert Card.of(["ground", "road"]).parameters == 0
+
+
+def test_each_format_has_the_ending_of_its_kind():
+    endings = {name: format.ending for name, format in FORMATS.items()}
+    assert all(re.fullmatch(r"(?:\.[a-z0-9-]+)+", ending) for ending in endings.values())
+    assert {name: Path(f"x{ending}").suffix for name, ending in endings.items()} == {
+        **dict.fromkeys(("labels", "ids", "overlay", "cutout", "legend", "confidence"), ".png"),
+        **dict.fromkeys(("side-by-side", "contours"), ".png"),
+        **dict.fromkeys(("json", "coco", "coco-polygons"), ".json"),
+        "npy": ".npy", "geotiff": ".tif", "geojson": ".geojson", "csv": ".csv",
+    }  # fmt: skip
+
+
+def test_tiles_are_blended_without_aligned_corners_unless_one_says_so():
+    assert inspect.signature(stitch).parameters["align_corners"].default is False

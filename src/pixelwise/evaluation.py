@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelwise import corruptions
-from pixelwise.datasets.opening import ignore_index
+from pixelwise.datasets.opening import PairSamples, ignore_index
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
@@ -217,7 +217,8 @@ def evaluate(
 ) -> Evaluation:
     """Run the model over all samples and count.
 
-    samples: masks hold class indices, as `open_samples` and its kin give them. classes: what those are; None: the
+    samples: masks hold class indices, as `open_samples` and its kin give them; of their files with more than 8 bits a
+    channel the model's card says what is shown (`Preprocess.value_range`). classes: what those are; None: the
     model's own. They must be the model's, in any order; where one of the two only numbers them ("class 0", "class 1"),
     or by_place says that it is meant, as many will do, and each counts as the one in its place. options: how to
     segment, in place of the protocol's; what they change is said with the scores. Of a model whose regions overlap the
@@ -234,6 +235,9 @@ def evaluate(
     Raises InputError for what the samples raise, for a mask with an unknown id, and for a model of other classes;
     UnknownNameError for a corruption.
     """
+    if isinstance(samples, PairSamples):  # shown as `segmenter` shows the files
+        samples = copy.copy(samples)
+        samples.value_range = segmenter.card.preprocess.value_range
     rule = protocol_of(protocol)
     if options is not None:
         options.refuse_auto("an evaluation", "pictures")

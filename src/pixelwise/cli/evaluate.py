@@ -46,7 +46,7 @@ def run(
         gallery = None if out is None else Gallery(classes)
         result = evaluate(
             segmenter,
-            PairSamples(samples.pairs, classes, samples.split, segmenter.card.preprocess.value_range),
+            PairSamples(samples.pairs, classes, samples.split),
             classes=classes,
             protocol=protocol,
             options=options,

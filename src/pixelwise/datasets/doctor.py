@@ -59,12 +59,13 @@ class Finding:
 @dataclass
 class Report:
     """What the doctor saw. pixels: labelled pixels by id; splits: pictures by split; fingerprint: of the pictures to
-    learn from."""
+    learn from. are_ids: the label maps hold ids, and not black and white, objects or what lies between."""
 
     findings: list[Finding] = field(default_factory=list)
     pixels: dict[int, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
+    are_ids: bool = True
 
     @property
     def safe(self) -> bool:
@@ -100,7 +101,7 @@ def examine(
     classes = data.classes if num_classes is None else None
     if classes is not None:
         ignore_id = classes.ignore_id
-    report.splits = dict(Counter(pair.split for pair in pairs))
+    report.splits = dict(Counter(pair.split for pair in pairs if pair.image is not None))
     first_seen: dict[int, tuple[str, tuple[int, int]]] = {}
     counts: Counter[int] = Counter()
     digests: dict[str, list[Pair]] = defaultdict(list)
@@ -131,7 +132,7 @@ def examine(
             found = _pixels_of_regions(labels, classes)
             counts.update(found)
             if picture is not None and id(pair) in learned:
-                measuring.add(picture, _ids_of_regions(labels, classes), found)
+                measuring.add(picture, as_map(labels, classes), found)
             continue
         if labels.size and 0 <= labels.min() <= labels.max() < 2**32:
             census.add(labels.astype(np.uint32))
@@ -158,6 +159,7 @@ def examine(
     if any(finding.kind == "object ids" for finding in trouble):  # which may need 16 bits elsewhere
         report.findings = [finding for finding in report.findings if finding.kind != "16-bit label map"]
     report.findings += trouble
+    report.are_ids = not trouble
     _examine_ids(
         report, counts, first_seen, known, ignore_id, classes, mends, trusted=not trouble, whole=not unread
     )
@@ -179,13 +181,13 @@ def measure(data: DataSet, most: int = 64) -> Fingerprint:
             labels = pair.read_ids()
             labels = labels if data.map_ids is None else data.map_ids(labels)
             if data.regions and data.classes is not None:
-                labels = _ids_of_regions(labels, data.classes)
+                labels = as_map(labels, data.classes)
             measuring.add(pair.read_unscaled(), labels)
     return measuring.done()
 
 
-def _ids_of_regions(codes: NDArray[Any], classes: LabelSet) -> NDArray[Any]:
-    """The ids (h, w) of the regions on top, later ones over earlier ones."""
+def as_map(codes: NDArray[Any], classes: LabelSet) -> NDArray[Any]:
+    """The label map, in ids, that the order of overlapping regions makes of their codes."""
     ids: NDArray[Any] = classes.to_ids(highest(codes, len(classes) - 1))
     return ids
 
@@ -291,8 +293,9 @@ def _at(first_seen: FirstSeen, value: int, kind: str, message: str, fix: str) ->
 
 def _small_validation(pairs: Sequence[Pair]) -> Iterator[Finding]:
     """A score on a few pictures hangs on each of them."""
+    pairs = [pair for pair in pairs if pair.image is not None and pair.mask is not None]
     try:
-        count = len(choose_split(pairs, "val")[1])
+        count = len(choose_split(pairs, "val")[1]) if pairs else FEW
     except InputError:  # no such part, or too few to make one
         return
     if count < FEW:
@@ -344,7 +347,8 @@ def _examine_picture(pair: Pair, report: Report, mends: Mends) -> NDArray[Any] |
         report.findings.append(
             _finding("transparent picture", "warning", message, "save it as RGB", pair.image)
         )
-    if orientation != 1 and pair.mask is not None:
+    sizes_tell = orientation >= 5 and picture.shape[0] != picture.shape[1]  # turned by a quarter
+    if orientation != 1 and not sizes_tell and pair.mask is not None:
         message = f"the EXIF tag turns or mirrors the picture (orientation {orientation}); is its label map turned too?"
         fix = "save the picture turned and without the tag, and look at the pair"
         report.findings.append(_finding("EXIF orientation", "warning", message, fix, pair.image))

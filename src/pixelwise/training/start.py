@@ -227,7 +227,7 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
     for name, value in wanted.items():
         was = getattr(config, name)
         # What was left open was settled by the run itself
-        was_open = (name, value) in (("weights", "auto"), ("image_size", None), ("split_at", None))
+        was_open = value == "auto" if name == "weights" else value is None and name in SETTLED
         if name not in MATTERS_NOT | LENGTH and value != was and not was_open:
             raise InputError(
                 f"{out} holds a run with {name} {was!r}, not {value!r}: leave that out to resume it, or choose another "
