@@ -27,6 +27,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -110,7 +111,16 @@ def typed(folder: Path, budget: str) -> dict[str, Any]:
             "init": ["init", folder / "source", "--out", data, "--yes"],
             "check": ["check", data],
             "train": ["train", "--data", data, "--out", run, "--budget", budget],
-            "evaluate": ["evaluate", "--data", folder / "test", "--split", "all", "--model", run, "--json"],
+            "evaluate": [
+                "evaluate",
+                "--data",
+                folder / "data_test",
+                "--split",
+                "all",
+                "--model",
+                run,
+                "--json",
+            ],
         }
         for name, words in commands.items():
             began = time.perf_counter()
@@ -137,10 +147,35 @@ def learned_data(folder: Path, *, ready: bool) -> Path:
     if ready:
         return folder / "ready"
     data = folder / "data"
-    if not data.is_dir():
+    if not (folder / "data done").is_file():
         pixelwise("init", folder / "source", "--out", data, "--yes")
         pixelwise("check", data)
+        relabel(folder, data)
+        (folder / "data done").write_text("")
     return data
+
+
+def relabel(folder: Path, data: Path) -> None:
+    """test and shifted again as data_test and data_shifted, with the ids and names that `init` gave the classes: those
+    that most pixels of each class have in what it made."""
+    made, drawn = (sorted((where / "masks").glob("*.png")) for where in (data, folder / "ready"))
+    counts = np.zeros((256, 256), np.int64)
+    for ours, theirs in zip(made, drawn, strict=True):
+        both = np.asarray(Image.open(theirs)).astype(np.int64) * 256 + np.asarray(Image.open(ours))
+        counts += np.bincount(both.reshape(-1), minlength=65536).reshape(256, 256)
+    table = counts.argmax(axis=1).astype(np.uint8)
+    for part in ("test", "shifted"):
+        for path in sorted((folder / part / "masks").glob("*.png")):
+            save(folder / f"data_{part}" / "masks" / path.name, table[np.asarray(Image.open(path))])
+            image = folder / part / "images" / path.name
+            save(folder / f"data_{part}" / "images" / path.name, np.asarray(Image.open(image)))
+        shutil.copy(data / "pixelwise.json", folder / f"data_{part}")
+
+
+def held_out(folder: Path, data: Path) -> tuple[Path, Path]:
+    """(test, shifted) with the classes that `data` has."""
+    before = "" if data.name == "ready" else "data_"
+    return folder / f"{before}test", folder / f"{before}shifted"
 
 
 def object_dice(report: Mapping[str, Any]) -> float:
@@ -212,11 +247,11 @@ def train_ours(config: Mapping[str, Any], out: Path, *, validated: bool = True) 
     return spent
 
 
-def score_ours(folder: Path, run: Path) -> tuple[float, float]:
+def score_ours(folder: Path, data: Path, run: Path) -> tuple[float, float]:
     """Object Dice on (test, shifted) by `pixelwise evaluate`."""
     found = []
-    for part in ("test", "shifted"):
-        words = ["--data", folder / part, "--split", "all", "--model", run / "weights.safetensors", "--json"]
+    for part in held_out(folder, data):
+        words = ["--data", part, "--split", "all", "--model", run / "weights.safetensors", "--json"]
         found.append(object_dice(json.loads(pixelwise("evaluate", *words))))
     return found[0], found[1]
 
@@ -285,10 +320,10 @@ def plain_loop(
             image, mask = image[:, ::-1], mask[:, ::-1]
         return tensor(image), torch.from_numpy(mask.astype(np.int64))
 
-    def score(part: str) -> float:
+    def score(part: Path) -> float:
         model.eval()
         hits = np.zeros((3, classes))
-        for image, mask in pictures(folder / part):
+        for image, mask in pictures(part):
             h, w = mask.shape
             padded = np.pad(image, ((0, -h % 32), (0, -w % 32), (0, 0)), mode="edge")
             with torch.no_grad():
@@ -314,7 +349,8 @@ def plain_loop(
         moving.step()
         spent += cpu_seconds() - began
         if step in steps:
-            yield step, score("test"), score("shifted"), spent
+            test, shifted = map(score, held_out(folder, data))
+            yield step, test, shifted, spent
 
 
 # Real pictures
@@ -436,7 +472,7 @@ def run_ours(
         config = changed(planned(data, steps, seed), {"workers": 0, **changes})
         spent = train_ours(config, Path(there))
         looked = float((Path(there) / "validating.txt").read_text())
-        dice, shifted = score_ours(folder, Path(there))
+        dice, shifted = score_ours(folder, data, Path(there))
     results.add(folder.name, side, seed, steps, dice, shifted, spent - looked, validating_s=looked)
 
 
@@ -576,6 +612,7 @@ def main() -> None:
         for name in asked.only.split(","):
             folder = make(name, asked.folder)
             if asked.typed is not None:
+                learned_data(folder, ready=False)
                 print(name, json.dumps(typed(folder, asked.typed)), flush=True)
                 continue
             data = learned_data(folder, ready=asked.ready)
