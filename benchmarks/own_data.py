@@ -15,7 +15,8 @@ The encoder starts from random weights on both sides.
 
     python benchmarks/own_data.py --only vessels,roads --steps 150 --seeds 0
     python benchmarks/own_data.py --variants           # one change of the plan at a time
-    python benchmarks/own_data.py --real ../shared/data   # real pictures: the plan beside the recipe before it
+    python benchmarks/own_data.py --real ../shared/data   # real pictures: the plan beside what came before it
+    python benchmarks/own_data.py --typed 60s --seeds 0   # the four commands as processes, what they took
     python benchmarks/own_data.py --report             # what was measured, as tables
 """
 
@@ -30,7 +31,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from own_sets import KINDS, make
+from own_sets import KINDS, make, save
 from timing import RESULTS, machine, versions
 
 LINES = RESULTS / "own_data.jsonl"
@@ -86,12 +89,47 @@ def cpu_seconds() -> float:
 
 
 def pixelwise(*words: object) -> str:
-    """What the command prints as results. Raises CalledProcessError where it fails."""
-    command = [sys.executable, "-m", "pixelwise", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    """What the command prints as results, as if typed, but in this process. Raises RuntimeError where it fails."""
+    from typer.testing import CliRunner
+
+    from pixelwise.cli.app import app
+
+    done = CliRunner().invoke(app, list(map(str, words)))
+    if done.exit_code:
+        raise RuntimeError(f"pixelwise {' '.join(map(str, words))}\n{done.output}") from done.exception
     return done.stdout
+
+
+def typed(folder: Path, budget: str) -> dict[str, Any]:
+    """The four commands in processes of their own, with no option but --budget: their seconds by the clock, those to
+    the first step of training, and the object's Dice."""
+    took: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as there:
+        data, run = Path(there) / "data", Path(there) / "run"
+        commands = {
+            "init": ["init", folder / "source", "--out", data, "--yes"],
+            "check": ["check", data],
+            "train": ["train", "--data", data, "--out", run, "--budget", budget],
+            "evaluate": ["evaluate", "--data", folder / "test", "--split", "all", "--model", run, "--json"],
+        }
+        for name, words in commands.items():
+            began = time.perf_counter()
+            command = [sys.executable, "-m", "pixelwise", *map(str, words)]
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as process:
+                assert process.stderr is not None
+                assert process.stdout is not None
+                said = []
+                for line in process.stderr:
+                    said.append(line)
+                    if name == "train" and line.startswith("step 1/"):
+                        took["first step"] = round(time.perf_counter() - began, 1)
+                printed = process.stdout.read()
+            if process.returncode:
+                raise RuntimeError(f"{' '.join(command)}\n{printed}{''.join(said)}")
+            took[name] = round(time.perf_counter() - began, 1)
+    return {**took, "dice": object_dice(json.loads(printed))}
 
 
 def learned_data(folder: Path, *, ready: bool) -> Path:
@@ -114,9 +152,14 @@ def object_dice(report: Mapping[str, Any]) -> float:
 
 def planned(data: Path, steps: int, seed: int, options: Sequence[str] = ()) -> dict[str, Any]:
     """The plan's configuration, as `pixelwise train --dry-run --json` prints it."""
-    words = ["train", "--data", data, "--steps", steps, "--seed", seed, "--weights", "none", *options]
-    config: dict[str, Any] = json.loads(pixelwise(*words, "--dry-run", "--json"))
-    return config
+    config: dict[str, Any] = json.loads(_planned(data, steps, tuple(options)))
+    return {**config, "seed": seed}
+
+
+@cache
+def _planned(data: Path, steps: int, options: tuple[str, ...]) -> str:
+    words = ["train", "--data", data, "--steps", steps, "--weights", "none", *options]
+    return pixelwise(*words, "--dry-run", "--json")
 
 
 def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,8 +175,8 @@ def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return new
 
 
-def train_ours(config: Mapping[str, Any], out: Path) -> float:
-    """Train by a configuration in this process; CPU seconds of the steps alone, in which nothing is scored."""
+def train_ours(config: Mapping[str, Any], out: Path, *, validated: bool = True) -> float:
+    """Train by a configuration in this process; CPU seconds, those of validations written to validating.txt."""
     from pixelwise.training import runner
     from pixelwise.training.config import TrainConfig
     from pixelwise.training.experiment import experiment_of
@@ -151,7 +194,16 @@ def train_ours(config: Mapping[str, Any], out: Path) -> float:
         return score
 
     began = cpu_seconds()
-    network = fit(made.network, made.training, made.augment, made.loss_of, made.config, out, validate, header)
+    network = fit(
+        made.network,
+        made.training,
+        made.augment,
+        made.loss_of,
+        made.config,
+        out,
+        validate if validated else None,
+        header,
+    )
     spent = cpu_seconds() - began
     from pixelwise.checkpoints.saving import save
 
@@ -265,6 +317,72 @@ def plain_loop(
             yield step, score("test"), score("shifted"), spent
 
 
+# Real pictures
+
+
+REAL: dict[str, tuple[str, list[str]]] = {
+    "nuclei": ("dsb2018_nuclei", ["--map-ids", "1-65535=1"]),
+    "isbi": ("isbi2012_em", []),
+    "camvid": ("camvid", ["--format", "camvid"]),
+    "voc": ("voc2012_animals", ["--format", "voc"]),
+}
+"""Folder and options of each; see the recipes of those names."""
+
+BEFORE = "before plans"
+"""What `train` did with the same options before there were plans, on the same encoder and batch."""
+
+
+def before_plans(config: Mapping[str, Any], shorter_sides: Sequence[int]) -> dict[str, Any]:
+    from pixelwise.training.plan import usual_size
+
+    return {
+        "image_size": usual_size(shorter_sides), "augment": {}, "loss_options": {}, "model_options": {},
+        "losses": {"cross_entropy": 1.0, "dice": 1.0}, "peak_lr": 1e-3, "precision": "float32", "ema_decay": None,
+        "warmup_steps": config["steps"] // 20, "class_balanced": False,
+    }  # fmt: skip
+
+
+def run_real(results: Results, root: Path, name: str, seed: int, steps: int, most: int = 40) -> None:
+    """Both sides on real pictures; mean Dice over the classes but the first, on at most so many held-out pictures."""
+    from pixelwise.datasets.opening import PairSamples, open_data, parse_map
+    from pixelwise.evaluation import evaluate
+    from pixelwise.segmenter import Segmenter
+    from pixelwise.training.experiment import divided
+
+    folder, options = REAL[name]
+    data = laid_out(root / folder, name)
+    change = parse_map(options[1]) if options[:1] == ["--map-ids"] else None
+    training, held_out, _ = divided(open_data(data, map_ids=change), None)
+    step = max(1, len(held_out) // most)
+    for side in (OURS, BEFORE):
+        if results.has(name, side, seed, steps):
+            continue
+        with tempfile.TemporaryDirectory() as there, quiet():
+            config = planned(data, steps, seed, options)
+            if side == BEFORE:
+                config.update(before_plans(config, training.shorter_sides()))
+            spent = train_ours({**config, "workers": 0, "validate_every": 0}, Path(there), validated=False)
+            segmenter = Segmenter(Path(there) / "weights.safetensors", engine="pytorch")
+            some = PairSamples(held_out.pairs[::step], segmenter.card.labels, "val", config["value_range"])
+            found = evaluate(segmenter, some).confusion.dice()[1:]
+        dice = float(np.nanmean(found))
+        results.add(name, side, seed, steps, dice, dice, spent, crop=config["augment"].get("crop_hw"))
+
+
+def laid_out(root: Path, name: str) -> Path:
+    """The data set in a layout that `train` knows: ISBI's stack as images/ and masks/ with ids."""
+    if name != "isbi":
+        return root
+    made = Path(tempfile.gettempdir()) / "own_data_isbi"
+    if not made.is_dir():
+        for path in sorted((root / "image").iterdir()):
+            save(made / "images" / f"{path.stem}.png", np.asarray(Image.open(path)))
+        for path in sorted((root / "label").iterdir()):
+            save(made / "masks" / f"{path.stem}.png", 1 - np.asarray(Image.open(path)))
+        (made / "classes.txt").write_text("cell\nmembrane\n")
+    return made
+
+
 # Runs and their lines
 
 
@@ -349,40 +467,41 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def report(results: Results) -> None:
-    """What was measured, as tables of markdown."""
+def tables(results: Results) -> list[str]:
+    """What was measured, as lines of markdown."""
     names = [n for n in KINDS if any(r["set"] == n for r in results.lines)]
+    lines: list[str] = []
     for steps in STEPS:
-        print(
-            f"\n| {steps} steps | pixelwise | SMP's better | | other light: pixelwise | SMP | CPU s: pixelwise | SMP |"
-        )
-        print("|---|--:|--:|---|--:|--:|--:|--:|")
-        means: list[list[float]] = [[], [], [], []]
+        rows, means = [], []
         for name in names:
             ours = results.of(name, OURS, steps)
             sides = [s for s in (ADAM, ADAMW) if results.of(name, s, steps)]
             if not ours or not sides:
                 continue
             better = max(sides, key=lambda s: statistics.fmean(results.of(name, s, steps)))
-            figures = [
-                results.of(name, side, steps, what) for what in ("dice", "shifted") for side in (OURS, better)
+            whats = ("dice", "shifted", "cpu_s")
+            found = [results.of(name, side, steps, what) for what in whats for side in (OURS, better)]
+            means.append([statistics.fmean(one) for one in found])
+            a, b, c, d = map(spread, found[:4])
+            cpu = " | ".join(f"{value:.0f}" for value in means[-1][4:])
+            rows.append(f"| {name} | {a} | {b} | {better[4:]} | {c} | {d} | {cpu} |")
+        if rows:
+            lines += [
+                "",
+                f"| {steps} steps | pixelwise | SMP | SMP's better | other light: pixelwise | SMP | CPU s | SMP |",
             ]
-            for into, one in zip(means, figures, strict=True):
-                into.append(statistics.fmean(one))
-            cpu = [statistics.fmean(results.of(name, side, steps, "cpu_s")) for side in (OURS, better)]
-            a, b, c, d = (spread(one) for one in figures)
-            print(f"| {name} | {a} | {b} | {better[4:]} | {c} | {d} | {cpu[0]:.0f} | {cpu[1]:.0f} |")
-        if means[0]:
-            a, b, c, d = (f"{statistics.fmean(one):.3f}" for one in means)
-            print(f"| mean of {len(means[0])} | {a} | {b} | | {c} | {d} | | |")
+            a, b, c, d, e, f = (statistics.fmean(column) for column in zip(*means, strict=True))
+            rows.append(
+                f"| mean of {len(rows)} | {a:.3f} | {b:.3f} | | {c:.3f} | {d:.3f} | {e:.0f} | {f:.0f} |"
+            )
+            lines += ["|---|--:|--:|---|--:|--:|--:|--:|", *rows]
     sides = [v for v in VARIANTS if any(r["side"] == v for r in results.lines)]
     if sides:
-        print(
-            "\n| one change | "
-            + " | ".join(names)
-            + " | mean | other light |\n|---|"
-            + "--:|" * (len(names) + 2)
-        )
+        lines += [
+            "",
+            f"| one change | {' | '.join(names)} | mean | other light |",
+            "|---|" + "--:|" * (len(names) + 2),
+        ]
     for side in sides:
         row, differences, shifted = [], [], []
         for name in names:
@@ -395,8 +514,9 @@ def report(results: Results) -> None:
             differences += [r["dice"] - o["dice"] for r, o in pairs]
             shifted += [r["shifted"] - o["shifted"] for r, o in pairs]
         if differences:
-            means = f"{statistics.fmean(differences):+.3f} | {statistics.fmean(shifted):+.3f}"
-            print(f"| {side} | {' | '.join(row)} | {means} |")
+            ends = f"{statistics.fmean(differences):+.3f} | {statistics.fmean(shifted):+.3f}"
+            lines.append(f"| {side} | {' | '.join(row)} | {ends} |")
+    return lines
 
 
 def spread(values: Sequence[float]) -> str:
@@ -428,11 +548,23 @@ def main() -> None:
     parser.add_argument(
         "--ready", action="store_true", help="train on our own layout, without `pixelwise init`"
     )
+    parser.add_argument("--real", type=Path, help="the folder of real data sets, to compare on those")
+    parser.add_argument(
+        "--typed", help="only type the four commands, with this budget, and print what they took"
+    )
     parser.add_argument("--report", action="store_true", help="only print what was measured")
     asked = parser.parse_args()
     results = Results(asked.results)
+    if asked.real is not None:
+        import torch
+
+        torch.set_num_threads(1)
+        for seed in asked.seeds.split(","):
+            for name in REAL if asked.only == ",".join(KINDS) else asked.only.split(","):
+                run_real(results, asked.real, name, int(seed), int(asked.steps.split(",")[-1]))
+        return
     if asked.report:
-        report(results)
+        print("\n".join(tables(results)))
         return
     import torch
 
@@ -443,6 +575,9 @@ def main() -> None:
     for seed in seeds:
         for name in asked.only.split(","):
             folder = make(name, asked.folder)
+            if asked.typed is not None:
+                print(name, json.dumps(typed(folder, asked.typed)), flush=True)
+                continue
             data = learned_data(folder, ready=asked.ready)
             if asked.variants is not None:
                 for side in asked.variants.split(","):

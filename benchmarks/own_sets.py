@@ -260,25 +260,23 @@ def tiles(rng: Rng, number: int) -> Drawn:
     return finish(rng, image, 10), mask
 
 
-HUES = np.array([(205, 70, 60), (70, 150, 80), (70, 90, 200), (200, 180, 60), (150, 80, 170), (70, 170, 180)])
+PAINTS = np.array([(r, g, b) for r in (40, 128, 215) for g in (40, 128, 215) for b in (40, 128, 215)], float)
+PAINTS = np.delete(PAINTS, 13, axis=0)  # the grey of the ground
 
 
 def thirty(rng: Rng, number: int) -> Drawn:
-    """Ground and 29 classes: six colours in five patterns."""
+    """Ground and 29 classes: 26 colours, and stripes across, along and in squares."""
     h = w = 320
-    image, mask = ground(rng, h, w, (128, 128, 128), 10), np.zeros((h, w), np.uint8)
+    image, mask = ground(rng, h, w, (128, 128, 128), 8), np.zeros((h, w), np.uint8)
     rows, columns = np.mgrid[:h, :w]
-    patterns = [
-        np.zeros((h, w)), 40 * np.sign(np.sin(rows * 0.8)), 40 * np.sign(np.sin(columns * 0.8)),
-        40 * np.sign(np.sin(rows * 0.5) * np.sin(columns * 0.5)), 28 * smooth(rng, h, w, 4),
-    ]  # fmt: skip
-    for _ in range(26):
+    stripes = [np.sin(rows * 0.8), np.sin(columns * 0.8), np.sin(rows * 0.5) * np.sin(columns * 0.5)]
+    for _ in range(20):
         one = int(rng.integers(29))
-        shape = blob(rng, h, w, rng.uniform(22, 34))
-        colour = HUES[one % 6] + rng.normal(0, 12, 3)
-        image[shape] = colour + patterns[one // 6][shape][:, None]
+        shape = blob(rng, h, w, rng.uniform(28, 44))
+        image[shape] = PAINTS[one] if one < 26 else 128 + 70 * np.sign(stripes[one - 26])[shape][:, None]
+        image[shape] += rng.normal(0, 9, 3)
         mask[shape] = one + 1
-    return finish(rng, image, 10), mask
+    return finish(rng, image, 12), mask
 
 
 def unequal(rng: Rng, number: int) -> Drawn:

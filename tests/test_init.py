@@ -12,12 +12,14 @@ import os
 import re
 import shlex
 from pathlib import Path, PurePath
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from pixelwise.cli.app import app
@@ -33,8 +35,13 @@ COUNT = 8
 COLOURS = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 128)], np.uint8)
 
 
+COMMAND = get_command(app)
+"""The command line made once: making it takes longer than most of what is typed here."""
+
+
 def command(*words: object, answer: str | None = None):
-    return CliRunner().invoke(app, [*map(str, words)], input=answer)
+    with patch("typer.testing._get_command", lambda _: COMMAND):
+        return CliRunner().invoke(app, [*map(str, words)], input=answer)
 
 
 def photo(seed: int, side: tuple[int, int] = (30, 40)) -> Image.Image:
@@ -474,7 +481,7 @@ def test_coco_run_lengths_and_crowds(tmp_path):
 
 
 def test_contours_as_opencv_traces_them_give_the_label_map_that_was_traced(tmp_path):
-    """Their corners are the middles of the outermost pixels, so a polygon through them loses half a pixel all around."""
+    """Their corners are the middles of the outermost pixels: a polygon through them loses half a pixel all around."""
     source, content = pictures(tmp_path / "mine"), coco_file(COUNT)
     diamond = [[10, 5], [9, 6], [8, 7], [9, 8], [10, 9], [11, 9], [12, 8], [12, 7], [11, 6]]
     inside = np.zeros((30, 40), bool)
@@ -691,6 +698,16 @@ def test_what_is_no_data_set_is_one_sentence(make, said, tmp_path):
     assert refused.exit_code != 0
     assert said in str(refused.exception)
     assert "\n" not in str(refused.exception)
+
+
+def test_a_data_set_of_ours_is_made_anew_with_its_own_classes_and_changes(tmp_path):
+    source = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", curve)
+    said = {"classes": [{"id": 0, "name": "ground"}, {"id": 1, "name": "road"}], "map_ids": "255=1"}
+    (source / "pixelwise.json").write_text(json.dumps(said))
+    out = made(source)
+    assert open_data(out).classes.names == ("ground", "road")
+    np.testing.assert_array_equal(ids_of(out, "5"), np.asarray(curve(5)) // 255)
+    assert read_manifest(out).map_ids is None
 
 
 def test_a_folder_inside_its_source_is_not_taken_for_a_source(tmp_path):

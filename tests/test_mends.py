@@ -11,13 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from pixelwise.cli.app import app
 from pixelwise.datasets.doctor import examine
 from pixelwise.datasets.opening import open_data
 from pixelwise.errors import InputError
-from test_init import COLOURS, blobs, command, curve, fill, objects, photo, pixels, put, snapshot
+from test_init import (
+    COLOURS,
+    COUNT,
+    blobs,
+    coco_file,
+    command,
+    curve,
+    fill,
+    objects,
+    photo,
+    pictures,
+    pixels,
+    put,
+    snapshot,
+)
 
 TWO = "ground\nvessel\n"
 
@@ -200,7 +212,7 @@ def test_fix_changes_nothing_that_has_two_answers(tmp_path):
 
 def test_the_form_of_the_json_stays(tmp_path):
     root = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", blobs, count=3)
-    report = json.loads(CliRunner().invoke(app, ["check", str(root), "--json"]).stdout)
+    report = json.loads(command("check", root, "--json").stdout)
     assert {"safe", "splits", "classes", "findings"} <= report.keys()
     (found,) = report["findings"]
     assert found.keys() == {"kind", "severity", "message", "fix", "file", "pixel"}
@@ -213,5 +225,39 @@ def test_turned_pictures_are_written_as_their_labels_lie(tmp_path):
     photo(5).save(root / "images/5.jpg", exif=exif)
     (found,) = (f for f in findings(root) if f["kind"] == "turned label map")
     (typed,) = commands(found["fix"])
+    assert command(*typed[1:], "--yes").exit_code == 0
+    content(Path(f"{root}_ready"))
+
+
+def test_a_turned_picture_whose_labels_are_turned_as_well_is_no_fault(tmp_path):
+    root = fill(tmp_path / "mine", "images/{}.jpg", "masks/{}.png", blobs)
+    for tag, picture in ((6, photo(5, (40, 30))), (3, photo(6))):
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        picture.save(root / f"images/{5 if tag == 6 else 6}.jpg", exif=exif)
+    (found,) = findings(root)
+    assert (found["kind"], Path(found["file"]).name) == ("EXIF orientation", "6.jpg")
+
+
+def test_deep_pictures_stay_deep(tmp_path):
+    root = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", white)
+    deep = np.random.default_rng(0).integers(0, 4096, (30, 40)).astype(np.uint16)
+    put(root / "images/3.png", deep)
+    np.save(root / "images/4.npy", deep)
+    (root / "images/4.png").unlink()
+    done = command("init", root, "--out", tmp_path / "out", "--yes")
+    assert done.exit_code == 0, done.exception
+    assert done.stderr == ""
+    for name in "34":
+        np.testing.assert_array_equal(pixels(tmp_path / f"out/images/{name}.png"), deep)
+
+
+def test_a_coco_file_with_categories_of_its_own_leads_to_init(tmp_path):
+    root = pictures(tmp_path / "mine")
+    (root / "annotations").mkdir()
+    (root / "annotations/instances_train2017.json").write_text(json.dumps(coco_file(COUNT)))
+    refused = command("check", root)
+    assert isinstance(refused.exception, InputError)
+    (typed,) = commands(str(refused.exception))
     assert command(*typed[1:], "--yes").exit_code == 0
     content(Path(f"{root}_ready"))

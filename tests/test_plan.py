@@ -26,7 +26,7 @@ from pixelwise.labels import LabelSet
 from pixelwise.training import start
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import divided, make_augmentation, unfulfilled_rule
-from pixelwise.training.plan import Machine, parse_budget, plan, steps_within, table, usual_size
+from pixelwise.training.plan import Machine, parse_budget, plan, steps_within, table, usual_size, validations
 from pixelwise.training.probes import Cost
 from pixelwise.training.progress import read_metrics
 from pixelwise.transforms.augment import Augment, Span
@@ -160,6 +160,17 @@ def test_check_and_train_measure_the_pictures_to_learn_from(tmp_path):
     assert measure(data) == found
 
 
+def test_check_prints_what_it_measured_and_what_follows(tmp_path):
+    result = CliRunner().invoke(app, ["check", str(draw_folder(tmp_path / "mine", 10))])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert any(line.startswith("measured on 8 pictures to learn from: 64 x 80 px") for line in lines)
+    assert any(line.startswith("square: ") and "20.0 px wide" in line for line in lines)
+    assert "train would take: size: own size, no shrinking: shorter sides are 64 px" in lines
+    found = json.loads(CliRunner().invoke(app, ["check", str(tmp_path / "mine"), "--json"]).stdout)
+    assert found["fingerprint"]["classes"][2]["width_px"] == 20
+
+
 # The plan
 
 
@@ -195,7 +206,7 @@ def test_crops_are_as_large_as_things_ask_for_and_pictures_allow():
 
 
 def test_one_fixed_camera_gets_less_change_of_colour():
-    steady = planned(print_of(PERSON, light=0.01, tint=0.01))
+    steady = planned(print_of(PERSON, light=0.01, tint=0.005))
     varied = planned(print_of(PERSON, light=0.01, tint=0.05))
     assert steady.augment["colour"] < varied.augment["colour"] == 0.5
     assert "one fixed camera" in steady.reasons["augment.colour"]
@@ -257,7 +268,7 @@ def test_options_override_single_decisions_and_reasons_say_so():
     }
     shrunk = planned(print_of(VESSEL, side=1500), image_size=384)
     assert (shrunk.image_size, shrunk.augment["crop_hw"]) == (384, [384, 384])
-    assert "becomes 0.8: --crop keeps pictures at their own size" in shrunk.reasons["image_size"]
+    assert "becomes 0.8: --crop leaves pictures at their own size" in shrunk.reasons["image_size"]
     cropped = planned(print_of(PERSON, side=1500), crop=320)
     assert (cropped.image_size, cropped.augment["crop_hw"]) == (0, [320, 320])
     with pytest.raises(InputError, match=r"--crop .* and --image-size .*: give one of them"):
@@ -273,8 +284,17 @@ def test_steps_come_from_pictures_options_or_a_budget():
         print_of(PERSON), {"data": "mine"}, Machine(), pictures=40, held_out=8, steps=99, because="a budget"
     )
     assert (budget.steps, budget.reasons["steps"]) == (99, "a budget")
-    assert steps_within(600, 1.0, 5.0) == int(590 / 1.1)
     assert steps_within(0.1, 1.0, 5.0) == 1
+
+
+@pytest.mark.parametrize(("a_step", "a_validation"), [(1.0, 5.0), (0.25, 0.0), (0.01, 3.0), (2.0, 40.0)])
+def test_a_budget_is_filled_and_not_overrun(a_step, a_validation):
+    def takes(steps):  # the steps, the validations, and the scoring at the end
+        return steps * a_step + (validations(steps) + 1) * a_validation
+
+    for seconds in (150.0, 600.0, 36000.0):
+        steps = steps_within(seconds, a_step, a_validation)
+        assert takes(steps) <= seconds < takes(steps + 1)
 
 
 @pytest.mark.parametrize(

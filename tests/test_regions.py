@@ -29,7 +29,7 @@ from pixelwise.weights.card import Card
 CLASSES = LabelSet.of(["ground", "disc", "light disc"])
 WANTED = {
     "steps": 60, "batch_size": 4, "model": "unet", "model_options": {"width": 8}, "image_size": 0, "workers": 0,
-    "augment": {"crop_hw": [48, 48], "scale": [1.0, 1.0], "largest_share": 1.0, "colour": 0.0}, "peak_lr": 1e-2,
+    "augment": {"crop_hw": [32, 32], "scale": [1.0, 1.0], "largest_share": 1.0, "colour": 0.0}, "peak_lr": 1e-2,
 }  # fmt: skip
 
 
@@ -37,16 +37,16 @@ def pixelwise(*arguments):
     return CliRunner().invoke(app, [str(word) for word in arguments])
 
 
-def draw_overlapping(root, count, side=48):
+def draw_overlapping(root, count, side=32):
     """A red disc and a blue one that overlap: where both are, the picture is red and blue."""
     draw = np.random.default_rng(1)
     rows, columns = np.mgrid[:side, :side]
     for folder in ("images", "masks/disc", "masks/light disc"):
         (root / folder).mkdir(parents=True)
     for i in range(count):
-        y, x, radius = draw.integers(18, 30), draw.integers(16, 24), draw.integers(9, 13)
+        y, x, radius = draw.integers(13, 19), draw.integers(10, 14), draw.integers(7, 9)
         one = (rows - y) ** 2 + (columns - x) ** 2 < radius**2
-        two = (rows - y - draw.integers(-4, 5)) ** 2 + (columns - x - radius) ** 2 < (radius - 1) ** 2
+        two = (rows - y - draw.integers(-3, 4)) ** 2 + (columns - x - radius) ** 2 < (radius - 1) ** 2
         image = draw.integers(20, 60, (side, side, 3)) + 150 * np.stack([one, 0 * one, two], axis=2)
         Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"p{i:02}.png")
         for name, mask in (("disc", one), ("light disc", two)):
@@ -87,8 +87,8 @@ def test_a_short_run_learns_two_discs_that_overlap(run, data):
 
     answer = Segmenter(run)(data / "images" / "p03.png")
     one, two = (np.asarray(Image.open(data / "masks" / name / "p03.png")) > 0 for name in CLASSES.names[1:])
-    assert (one & two).sum() > 50
-    assert (answer.mask("disc") & answer.mask("light disc") & one & two).sum() > 0.6 * (one & two).sum()
+    assert (one & two).sum() > 30
+    assert (answer.mask("disc") & answer.mask("light disc") & one & two).sum() > 0.3 * (one & two).sum()
 
 
 def test_evaluate_scores_each_region_whatever_lies_over_it(run, data, tmp_path):
@@ -106,8 +106,13 @@ def test_evaluate_scores_each_region_whatever_lies_over_it(run, data, tmp_path):
     true = sum(int(has(sample.codes, 0).sum()) for sample in samples)
     assert found["regions"]["disc"]["true_pixels"] == true
     assert found["classes"]["disc"]["true_pixels"] < true  # in the label map the light disc lies over it
-    text = pixelwise("evaluate", "--data", data, "--split", "val", "--model", run)
-    assert "mean Dice of the regions" in text.stdout
+    text = pixelwise(
+        "evaluate", "--data", data, "--split", "val", "--model", run, "--out", tmp_path / "report"
+    )
+    assert f"mean Dice of the regions {found['mean_dice_of_regions']:.4f}" in text.stdout
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert f"<b>{found['mean_dice_of_regions']:.3f}</b>mean Dice of the regions" in page
+    assert "They overlap, and each counts whole" in page
 
 
 def test_segment_writes_each_region_whole(run, data, tmp_path):
@@ -139,6 +144,15 @@ def test_the_export_of_a_model_of_regions_gives_the_same_codes(run, data, tmp_pa
     picture = data / "images" / "p03.png"
     ours, theirs = (Segmenter(model)(picture).codes for model in (run, tmp_path / "model.onnx"))
     assert (ours == theirs).mean() > 0.999
+
+
+@pytest.mark.slow
+def test_a_run_of_overlapping_classes_is_planned_from_their_pictures(data, monkeypatch):
+    monkeypatch.setenv("PIXELWISE_OFFLINE", "1")
+    result = pixelwise("train", "--data", data, "--dry-run", "--json")
+    assert result.exit_code == 0, result.exception
+    reasons = json.loads(result.stdout)["reasons"]
+    assert "shorter sides are 32 px" in reasons["image_size"]
 
 
 def test_the_loss_is_that_of_every_region_against_all_that_is_not_it():

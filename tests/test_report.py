@@ -94,8 +94,9 @@ def vessels(tmp_path_factory) -> Segmenter:
 def reported(segmenter, samples, out, **more) -> Page:
     gallery = Gallery(more.pop("classes", segmenter.classes))
     result = evaluate(
-        segmenter, samples, classes=gallery.classes, data="retina", part="3 of 9 pictures", look=gallery.look
-    )
+        segmenter, samples, classes=gallery.classes, by_place=more.pop("by_place", False), data="retina",
+        part="3 of 9 pictures", look=gallery.look,
+    )  # fmt: skip
     write_report(result, segmenter, out, gallery=gallery, when=WHEN, **more)
     return Page((out / "report.html").read_text(encoding="utf-8"))
 
@@ -381,7 +382,7 @@ def test_no_name_makes_markup_and_nothing_is_asked_of_anybody(colors_model, tmp_
 
 def test_thumbnails_are_small_and_as_many_as_is_said(vessels, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_THUMBNAILS", 4)
-    monkeypatch.setattr("pixelwise.report.page.MOST_THUMBNAILS", 4)
+    monkeypatch.setattr("pixelwise.report.shown.MOST_THUMBNAILS", 4)
     samples = two_classes(7)
     order = [3, 0, 6, 1, 5, 2, 4]
     page = reported(vessels, [samples[i] for i in order], tmp_path)
@@ -532,7 +533,8 @@ def test_the_page_in_a_browser(width, dark, vessels, tmp_path):
         *two_classes(4),
         Sample(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8), "e" * 190),
     ]
-    reported(vessels, samples, tmp_path)
+    names = LabelSet.of(["background", "VeryLongNameOfAClass_" * 6])
+    reported(vessels, samples, tmp_path, classes=names, by_place=True)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     html = re.sub(r"<meta http-equiv=[^>]*>", "", html).replace("</body>", f"<script>{PROBE}</script></body>")
     (tmp_path / "probe.html").write_text(html, encoding="utf-8")

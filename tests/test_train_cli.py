@@ -149,7 +149,7 @@ def test_python_trains_as_the_command_does(done, folder, tmp_path):
     config = TrainConfig.from_json((done / "config.json").read_text())
     said: list[str] = []
     card = pixelwise.train(folder, tmp_path / "two", config=done / "config.json", say=said.append)
-    assert said[0].startswith("3 classes, ")
+    assert any(line.startswith("3 classes, ") for line in said)
     assert TrainConfig.from_json((tmp_path / "two" / "config.json").read_text()) == config
     assert card == Card.from_dict(json.loads((done / "card.json").read_text()))
     ours, theirs = (from_checkpoint(run / "weights.safetensors") for run in (tmp_path / "two", done))
@@ -217,7 +217,7 @@ def test_going_on_with_a_run_fetches_no_weights(folder, tmp_path, monkeypatch):
     assert experiment.config.weights == "imagenet"
     said = []
     assert experiment_of(wanted.replace(weights="auto"), say=said.append).config.weights is None
-    assert "starting from random ones" in said[-1]
+    assert any("starting from random ones" in line for line in said)
 
 
 def test_a_data_set_without_val_keeps_the_smaller_part_of_train_back(tmp_path):
@@ -252,6 +252,7 @@ def test_a_run_is_scored_on_what_it_held_out_also_after_pictures_were_added(done
     refused(train("--out", done, "--resume"), "a run over 6 pictures, now there are")
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_keeps_its_split(folder, tmp_path):
     """It divided at 0.2, and said so nowhere: neither in config.json, in its checkpoint nor on its card."""
     learned, kept = split_by_name([f"drawn{i:02}" for i in range(8)], 0.2)
@@ -279,6 +280,7 @@ def test_a_run_of_an_earlier_version_keeps_its_split(folder, tmp_path):
     assert json.loads((run / "card.json").read_text())["split_at"] == 0.2
 
 
+@pytest.mark.slow
 def test_data_with_train_and_no_val_are_scored_on_what_was_kept_back(tmp_path):
     data = draw_folder(tmp_path / "mine" / "train", 8).parent
     (data / "train" / "classes.txt").rename(data / "classes.txt")
@@ -306,7 +308,7 @@ def test_an_empty_folder(tmp_path):
 
 def test_a_mask_without_a_picture(folder, tmp_path):
     (folder / "images" / "drawn02.png").unlink()
-    refused(train("--data", folder, "--out", tmp_path / "run"), "drawn02", "lacks its picture")
+    refused(train("--data", folder, "--out", tmp_path / "run"), "drawn02", "no picture")
 
 
 def test_an_id_that_no_class_has(folder, tmp_path):

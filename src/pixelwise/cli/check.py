@@ -48,6 +48,7 @@ def run(
 def _lines(report: Report) -> list[str]:
     lines = []
     by_kind: dict[str, int] = {}
+    said = ("", "")
     for finding in report.findings:
         by_kind[finding.kind] = by_kind.get(finding.kind, 0) + 1
         if by_kind[finding.kind] > SHOWN:
@@ -55,16 +56,32 @@ def _lines(report: Report) -> list[str]:
         place = finding.file or "all files"
         if finding.pixel is not None:
             place += f", row {finding.pixel[0]}, column {finding.pixel[1]}"
-        lines += [
-            f"{finding.severity}: {finding.kind}: {place}: {finding.message}",
-            f"    mend: {finding.fix}",
-        ]
+        lines.append(f"{finding.severity}: {finding.kind}: {place}: {finding.message}")
+        if (finding.kind, finding.fix) != said:
+            lines.append(f"    mend: {finding.fix}")
+        said = finding.kind, finding.fix
     lines += [f"... and {n - SHOWN} more of kind {kind!r}" for kind, n in by_kind.items() if n > SHOWN]
-    total = sum(report.pixels.values()) or 1
-    shares = ", ".join(f"{i}: {n / total:.2%}" for i, n in report.pixels.items())
+    total = sum(report.pixels.values())
+    shares = ", ".join(f"{i}: {n / total:.2%}" for i, n in report.pixels.items() if total)
     splits = ", ".join(f"{split}: {n}" for split, n in report.splits.items())
     verdict = "safe to train" if report.safe else "not safe to train: mend the errors first"
-    return [*lines, f"pictures by split: {splits}", f"pixels by class: {shares}", verdict]
+    by_class = [f"pixels by class: {shares}"] if report.are_ids and shares else []
+    measured = [*report.fingerprint.lines(), *_planned(report)] if report.safe else []
+    return [*lines, f"pictures by split: {splits}", *by_class, *measured, verdict]
+
+
+def _planned(report: Report) -> list[str]:
+    """What a plan of training would do with these data on any machine."""
+    if not report.fingerprint.pictures:
+        return []
+    from pixelwise.training.plan import Machine, plan
+
+    pictures = report.fingerprint.pictures
+    reasons = plan(
+        report.fingerprint, {}, Machine(), pictures=pictures, held_out=max(1, pictures // 4)
+    ).reasons
+    shown = {"image_size": "size", "augment.on_object": "crops", "augment.colour": "colours"}
+    return [f"train would take: {what}: {reasons[name]}" for name, what in shown.items()]
 
 
 def _with_progress(pairs: list[Pair]) -> Iterable[Pair]:

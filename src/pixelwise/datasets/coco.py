@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelwise.datasets.folder import init_command
 from pixelwise.datasets.sample import Pair
 from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.images import MAX_PIXELS
@@ -71,7 +72,7 @@ def _pairs_of(root: Path, split: str, file: Path) -> list[Pair]:
     if categories.get(1) != "person" or categories.get(72) != "tv":
         raise InputError(
             f"{file} has categories of its own ({', '.join(map(str, list(categories.values())[:3]))}, ...), "
-            "expected COCO's 80; draw its label maps into masks/ and use the layout `folder`"
+            f"expected COCO's 80; make a data set of it: {init_command(root)}"
         )
     pairs = []
     for number, name, height, width in records:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.codes import has
+from pixelwise.codes import has, highest
 from pixelwise.datasets.fingerprint import Fingerprint, Measuring
 from pixelwise.datasets.folder import init_command
 from pixelwise.datasets.manifest import contradiction
@@ -59,12 +59,13 @@ class Finding:
 @dataclass
 class Report:
     """What the doctor saw. pixels: labelled pixels by id; splits: pictures by split; fingerprint: of the pictures to
-    learn from."""
+    learn from. are_ids: the label maps hold ids, and not black and white, objects or what lies between."""
 
     findings: list[Finding] = field(default_factory=list)
     pixels: dict[int, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
+    are_ids: bool = True
 
     @property
     def safe(self) -> bool:
@@ -78,6 +79,7 @@ class Report:
             "splits": self.splits,
             "classes": {str(i): {"pixels": n, "share": n / total} for i, n in sorted(self.pixels.items())},
             "findings": [asdict(finding) for finding in self.findings],
+            "fingerprint": self.fingerprint.to_dict(),
         }
 
 
@@ -99,7 +101,7 @@ def examine(
     classes = data.classes if num_classes is None else None
     if classes is not None:
         ignore_id = classes.ignore_id
-    report.splits = dict(Counter(pair.split for pair in pairs))
+    report.splits = dict(Counter(pair.split for pair in pairs if pair.image is not None))
     first_seen: dict[int, tuple[str, tuple[int, int]]] = {}
     counts: Counter[int] = Counter()
     digests: dict[str, list[Pair]] = defaultdict(list)
@@ -127,7 +129,10 @@ def examine(
         if picture is not None and labels.shape != picture.shape[:2]:
             report.findings.append(_sizes_differ(pair, picture.shape[:2], labels.shape, mends))
         if data.regions and classes is not None:
-            counts.update(_pixels_of_regions(labels, classes))
+            found = _pixels_of_regions(labels, classes)
+            counts.update(found)
+            if picture is not None and id(pair) in learned:
+                measuring.add(picture, as_map(labels, classes), found)
             continue
         if labels.size and 0 <= labels.min() <= labels.max() < 2**32:
             census.add(labels.astype(np.uint32))
@@ -154,6 +159,7 @@ def examine(
     if any(finding.kind == "object ids" for finding in trouble):  # which may need 16 bits elsewhere
         report.findings = [finding for finding in report.findings if finding.kind != "16-bit label map"]
     report.findings += trouble
+    report.are_ids = not trouble
     _examine_ids(
         report, counts, first_seen, known, ignore_id, classes, mends, trusted=not trouble, whole=not unread
     )
@@ -173,8 +179,17 @@ def measure(data: DataSet, most: int = 64) -> Fingerprint:
     for pair in pairs:
         with suppress(ImageError, InputError):
             labels = pair.read_ids()
-            measuring.add(pair.read_unscaled(), labels if data.map_ids is None else data.map_ids(labels))
+            labels = labels if data.map_ids is None else data.map_ids(labels)
+            if data.regions and data.classes is not None:
+                labels = as_map(labels, data.classes)
+            measuring.add(pair.read_unscaled(), labels)
     return measuring.done()
+
+
+def as_map(codes: NDArray[Any], classes: LabelSet) -> NDArray[Any]:
+    """The label map, in ids, that the order of overlapping regions makes of their codes."""
+    ids: NDArray[Any] = classes.to_ids(highest(codes, len(classes) - 1))
+    return ids
 
 
 class Mends:
@@ -278,8 +293,9 @@ def _at(first_seen: FirstSeen, value: int, kind: str, message: str, fix: str) ->
 
 def _small_validation(pairs: Sequence[Pair]) -> Iterator[Finding]:
     """A score on a few pictures hangs on each of them."""
+    pairs = [pair for pair in pairs if pair.image is not None and pair.mask is not None]
     try:
-        count = len(choose_split(pairs, "val")[1])
+        count = len(choose_split(pairs, "val")[1]) if pairs else FEW
     except InputError:  # no such part, or too few to make one
         return
     if count < FEW:
@@ -331,7 +347,8 @@ def _examine_picture(pair: Pair, report: Report, mends: Mends) -> NDArray[Any] |
         report.findings.append(
             _finding("transparent picture", "warning", message, "save it as RGB", pair.image)
         )
-    if orientation != 1 and pair.mask is not None:
+    sizes_tell = orientation >= 5 and picture.shape[0] != picture.shape[1]  # turned by a quarter
+    if orientation != 1 and not sizes_tell and pair.mask is not None:
         message = f"the EXIF tag turns or mirrors the picture (orientation {orientation}); is its label map turned too?"
         fix = "save the picture turned and without the tag, and look at the pair"
         report.findings.append(_finding("EXIF orientation", "warning", message, fix, pair.image))

@@ -49,6 +49,14 @@ class ClassMeasure:
     width_px: float | None = None
     thin_px: float | None = None
 
+    @property
+    def narrow_px(self) -> float | None:
+        """The width that must not be lost: that of the thinnest tenth, but at least half of the median, as corners and
+        what others hide in part are thin too."""
+        if self.thin_px is None or self.width_px is None:
+            return None
+        return max(self.thin_px, self.width_px / 2)
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -56,9 +64,9 @@ class Fingerprint:
 
     height, width, shorter_side: the 10th percentile, median and 90th percentile over pictures, in pixels. value_range:
     0.5 and 99.5 percentile of the values of pictures of more than 8 bits; None for 8 bits. grey: no picture has colour.
-    light, tint: how much lightness and colour of one and the same class differ from picture to picture (standard
-    deviations, as shares of the range of values). largest_share: the median share of a picture that its most frequent
-    class has. measured_widths: False where SciPy was missing.
+    light, tint: how much lightness and colour of the same classes differ from picture to picture (standard deviations
+    of what the classes of a picture have in common, as shares of the range of values). largest_share: the median share
+    of a picture that its most frequent class has. measured_widths: False where SciPy was missing.
     """
 
     pictures: int = 0
@@ -87,6 +95,29 @@ class Fingerprint:
         """Plain values for JSON."""
         return asdict(self)
 
+    def lines(self, most: int = 5) -> list[str]:
+        """What was measured in a few lines, of at most so many classes: the thinnest and rarest first."""
+        if not self.pictures:
+            return []
+        found = [
+            f"measured on {self.pictures} pictures to learn from: {self.height[1]} x {self.width[1]} px (h x w); from "
+            f"picture to picture the same classes differ by {self.light:.1%} in light and {self.tint:.1%} in colour"
+        ]
+        if self.value_range is not None:
+            low, high = self.value_range
+            found.append(f"values of more than 8 bits: 99 of 100 lie from {low:.0f} to {high:.0f}")
+        for c in sorted(self.objects, key=lambda c: (c.thin_px or math.inf, c.share))[:most]:
+            wide = (
+                ""
+                if c.width_px is None
+                else f", {c.width_px:.1f} px wide (the thinnest tenth: {c.thin_px:.1f})"
+            )
+            large = "" if c.size_px is None else f", {c.size_px:.0f} px large"
+            found.append(f"{c.name}: {c.share:.3%} of the pixels{large}{wide}")
+        if not self.measured_widths:
+            found.append("widths were not measured, which needs SciPy: pip install 'pixelwise[metrics]'")
+        return found
+
 
 class Measuring:
     """Takes the pictures of a data set one by one and makes the fingerprint.
@@ -108,7 +139,7 @@ class Measuring:
         self._shown: dict[int, int] = defaultdict(int)
         self._largest: list[float] = []
         self._values: list[NDArray[Any]] = []
-        self._colours: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
+        self._colours: dict[int, list[tuple[int, NDArray[np.float64], int]]] = defaultdict(list)
         self._deep = self._coloured = False
         self._looks: dict[int, int] = defaultdict(int)
         self._parts: dict[int, list[float]] = defaultdict(list)
@@ -147,7 +178,7 @@ class Measuring:
         if self._deep:
             low, high = (float(v) for v in np.percentile(np.concatenate(self._values), (0.5, 99.5)))
             high = high if high > low else low + 1.0
-        light, tint = self._differences(high - low, total)
+        light, tint = self._differences(high - low)
         sides = np.array(self._sizes)
         return Fingerprint(
             pictures=self._pictures,
@@ -185,21 +216,26 @@ class Measuring:
         for i in counts:
             of_class = some[of == i]
             if len(of_class) >= ENOUGH:
-                mean = of_class.mean(axis=0)
-                self._colours[i].append(np.resize(mean, 3))
+                mean = np.resize(of_class.mean(axis=0), 3)
+                self._colours[i].append((self._pictures, mean, len(of_class)))
 
-    def _differences(self, span: float, total: int) -> tuple[float, float]:
-        """(light, tint) of `Fingerprint`: each class's own, weighed by its pixels."""
-        light = tint = weight = 0.0
-        for i, colours in self._colours.items():
-            if len(colours) < 2:
-                continue
-            means = np.stack(colours) / span  # (pictures, 3)
-            lightness = means.mean(axis=1)
-            light += self._pixels[i] / total * float(lightness.std())
-            tint += self._pixels[i] / total * float((means - lightness[:, None]).std(axis=0).mean())
-            weight += self._pixels[i] / total
-        return (light / weight, tint / weight) if weight else (0.0, 0.0)
+    def _differences(self, span: float) -> tuple[float, float]:
+        """(light, tint) of `Fingerprint`: what the classes of a picture have in common of how much each of them differs
+        from its mean over pictures, weighed by their pixels."""
+        usual = {
+            i: np.average([mean for _, mean, _ in seen], axis=0, weights=[n for _, _, n in seen])
+            for i, seen in self._colours.items()
+        }
+        shifts, weights = np.zeros((self._pictures, 3)), np.zeros(self._pictures)
+        for i, seen in self._colours.items():
+            for picture, mean, pixels in seen:
+                shifts[picture] += pixels * (mean - usual[i]) / span
+                weights[picture] += pixels
+        shifts = shifts[weights > 0] / weights[weights > 0][:, None]  # (pictures, 3)
+        if not len(shifts):
+            return 0.0, 0.0
+        lightness = shifts.mean(axis=1)
+        return float(lightness.std()), float((shifts - lightness[:, None]).std(axis=0).mean())
 
     def _add_shapes(self, ids: NDArray[Any], counts: Mapping[int, int]) -> None:
         """Look at each class but the most frequent one, in every so manieth picture and where it is new."""

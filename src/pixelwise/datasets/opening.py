@@ -38,8 +38,8 @@ MOST_BYTES = 2**20
 LONGEST_NAME = 200
 """Letters of a class's name in a classes.txt."""
 
-IGNORED = re.compile(r"(void|ignored?)\b", re.IGNORECASE)
-"""How the name of what is no class begins in a classes.txt."""
+IGNORED = re.compile(r"\b(void|ignored?)\b", re.IGNORECASE)
+"""What the name of what is no class says in a classes.txt: void/ignore, or unlabelled (void)."""
 
 MapIds = Callable[[Ids], Ids]
 
@@ -336,7 +336,7 @@ def _classes_of(data: bytes) -> LabelSet:
         if int(digits) in named:
             raise InputError(f"id {digits} is there twice, for {named[int(digits)]!r} and {name!r}")
         named[int(digits)] = name
-    ignored = next((i for i, name in named.items() if IGNORED.match(name)), None)
+    ignored = next((i for i, name in named.items() if IGNORED.search(name)), None)
     named.pop(-1 if ignored is None else ignored, None)
     return LabelSet.of(list(named.values()), ids=list(named), ignore_id=255 if ignored is None else ignored)
 

@@ -1,8 +1,8 @@
 """Reports: what an evaluation found, to look at: one page, and the pictures beside it.
 
-`write_report` is what `pixelwise evaluate` and `pixelwise train` call; `text.table` is what they print. Here is what
-the page holds, in its order: `task` (what comes first, by the kind of task), `page`, `plots`, `pictures` with their
-`mistakes`, `confusion`, `corrupted`.
+`write_report` is what `pixelwise evaluate` and `pixelwise train` call; `text.table` is what they print. What comes
+first follows the kind of `task`; `page` puts together what `plots`, `shown` (from `pictures` and their `mistakes`),
+`confusion` and `corrupted` make.
 """
 
 from __future__ import annotations

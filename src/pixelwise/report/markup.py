@@ -29,7 +29,7 @@ def swatched(classes: LabelSet, index: int) -> str:
 
 def keys(entries: Iterable[tuple[Color, str]], label: str) -> str:
     """A legend: of what, colours and what they mean."""
-    items = "".join(f"<li>{swatch(color)}{text(says)}</li>" for color, says in entries)
+    items = "".join(f"<li>{swatch(color)}<span>{text(says)}</span></li>" for color, says in entries)
     return f'<div class="keys"><b>{text(label)}</b><ul>{items}</ul></div>'
 
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pixelwise import draw
 from pixelwise.evaluation import Evaluation
-from pixelwise.report import confusion, corrupted, mistakes, plots
-from pixelwise.report.markup import cell, facts, keys, swatched, text
-from pixelwise.report.pictures import MOST_THUMBNAILS, SHORTEST_PX, THUMBNAIL_PX, Gallery, Large
+from pixelwise.report import confusion, corrupted, plots, shown
+from pixelwise.report.markup import cell, facts, swatched, text
+from pixelwise.report.pictures import Gallery, Large
 from pixelwise.report.task import PictureScores, scores_of
 from pixelwise.report.text import answered, on_the_card
 
 PLAIN = {"mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy", "mean_accuracy": "mean accuracy"}
+
+MOST_NAMES = 20
+"""Of classes that are named because they do not occur."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ def render(
 <main>{_headline(evaluation, scores, found)}
 {_curves(run)}
 <div class="pair">{_classes(evaluation, scores)}{_distribution(found)}</div>
-{_larges(evaluation, larges, found)}
+{shown.large_section(evaluation, larges, found)}
 {confusion.section(evaluation)}
 {_corrupted(evaluation)}
 {_what(evaluation, made)}
 {_settings(run)}
-{_all(evaluation, gallery, found)}</main>
+{shown.list_section(evaluation, gallery, found)}</main>
 <script>{script}</script></body></html>
 """
 
@@ -81,7 +81,11 @@ def _headline(evaluation: Evaluation, scores: dict[str, Any], found: PictureScor
     """The numbers that are looked for first: of two classes the object's, of more the means."""
     interval = evaluation.confusion.interval
     of_many = scores["pictures"] > 1
-    if (thing := found.task.object) is not None:
+    if evaluation.regions is not None:
+        numbers = [(evaluation.regions.mean_dice(), "mean Dice of the regions", "")]
+        numbers += [(value, f"Dice of {name}", "") for name, value in evaluation.regions.dice().items()]
+        rest = [(scores[key], f"{PLAIN[key]} of the label map") for key in ("mean_iou", "pixel_accuracy")]
+    elif (thing := found.task.object) is not None:
         name = evaluation.classes.names[thing]
         row = scores["classes"][name]
         low, high = (bound[thing] for bound in interval("dice"))
@@ -127,10 +131,10 @@ def _what(evaluation: Evaluation, made: Mapping[str, str]) -> str:
         if size is None
         else f"pictures at {size if isinstance(size, int) else 'x'.join(map(str, size))} px"
     )
-    shown = [part for part in parts if part]
+    words = [part for part in parts if part]
     others = "".join(f"<li>{text(line[:1].upper() + line[1:])}</li>" for line in on_the_card(evaluation))
     pairs = [
-        ("Model", text("; ".join([card.name, *shown]))),
+        ("Model", text("; ".join([card.name, *words]))),
         ("Made by", text(card.origin) if card.origin != "unknown" else ""),
         ("Data", text(_scored(evaluation))),
         ("Date", text(made.get("date", ""))),
@@ -145,23 +149,29 @@ def _what(evaluation: Evaluation, made: Mapping[str, str]) -> str:
 def _curves(run: Run | None) -> str:
     if run is None:
         return ""
-    shown = [plot for plot in (plots.loss_curves(run.metrics), plots.score_curve(run.metrics)) if plot]
-    if not shown:
+    curves = [plot for plot in (plots.loss_curves(run.metrics), plots.score_curve(run.metrics)) if plot]
+    if not curves:
         return ""
-    return f'<section><h2>Curves</h2><div class="plots">{"".join(shown)}</div></section>'
+    return f'<section><h2>Curves</h2><div class="plots">{"".join(curves)}</div></section>'
 
 
 def _classes(evaluation: Evaluation, scores: dict[str, Any]) -> str:
+    """The scores by class; of regions that overlap those of each, whatever lies over it."""
+    by_class = scores.get("regions", scores["classes"])
     total = sum(row["true_pixels"] for row in scores["classes"].values()) or 1
     rows = "".join(
         f'<tr><th scope="row">{swatched(evaluation.classes, i)}</th>'
         + "".join(f"<td>{cell(row[key])}</td>" for key in ("iou", "dice", "precision", "recall"))
         + f"<td>{row['true_pixels'] / total:.2%}</td><td class=extra>{row['true_pixels']:,}</td></tr>"
-        for i, row in enumerate(scores["classes"].values())
+        for i, row in enumerate(by_class.values(), start=len(evaluation.classes) - len(by_class))
         if row["iou"] is not None
     )
-    absent = [n for n, row in scores["classes"].items() if row["iou"] is None]
-    says = f"<p class=note>In neither truth nor answer: {text(', '.join(absent))}.</p>" if absent else ""
+    absent = [n for n, row in by_class.items() if row["iou"] is None]
+    which = (
+        ", ".join(absent) if len(absent) <= MOST_NAMES else f"{len(absent)} of the {len(by_class)} classes"
+    )
+    says = f"<p class=note>In neither truth nor answer: {text(which)}.</p>" if absent else ""
+    whole = " They overlap, and each counts whole." if evaluation.regions is not None else ""
     heads = "".join(
         f'<th scope="col">{head}</th>' for head in ("IoU", "Dice", "precision", "recall", "of pixels")
     )
@@ -169,7 +179,7 @@ def _classes(evaluation: Evaluation, scores: dict[str, Any]) -> str:
     return (
         '<section><h2>Classes</h2><div class="wide" tabindex="0" role="region" aria-label="Scores of the classes">'
         '<table class="classes"><caption>Counted over all pictures together. Precision: what share of the pixels '
-        "that were given a class have it; recall: what share of the class was found.</caption>"
+        f"that were given a class have it; recall: what share of the class was found.{whole}</caption>"
         f'<thead><tr><th scope="col" class="left">class</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f"{says}</section>"
     )
@@ -188,91 +198,6 @@ def _distribution(found: PictureScores) -> str:
         f"<section><h2>Scores of the pictures</h2><p>Each picture by itself. Their mean is another number than the "
         "score over all pixels, because a picture with little in it counts as much as a full one.</p>"
         f'<div class="plots">{plots.histogram(found.values, called)}</div>{says}</section>'
-    )
-
-
-def _larges(evaluation: Evaluation, larges: Sequence[Large], found: PictureScores) -> str:
-    if not larges:
-        return ""
-    shown = "".join(_large(one, found) for one in larges)
-    ground = found.task.ground
-    codes = [
-        code
-        for code in mistakes.SAYS
-        if (ground is None) == (code == mistakes.OTHER)
-        or (ground is not None and code == mistakes.OTHER and len(evaluation.classes) > 2)
-    ]
-    matrix = evaluation.confusion.matrix
-    present = [int(i) for i in np.flatnonzero(matrix.sum(0) + matrix.sum(1))]
-    classes = [(evaluation.classes.colors[i], evaluation.classes.names[i]) for i in present]
-    return (
-        "<section><h2>Worst, median and best</h2>"
-        f"{keys([*classes, (draw.VOID_COLOR, 'not labelled')], 'Truth and answer')}"
-        f"{keys([(mistakes.COLORS[code], mistakes.SAYS[code]) for code in codes], 'Mistakes')}"
-        f"{shown}</section>"
-    )
-
-
-def _large(one: Large, found: PictureScores) -> str:
-    figures = ""
-    for panel in one.panels:
-        width, height = panel.image.size
-        sharp = ' class="sharp"' if max(width, height) <= SHORTEST_PX * 2 and not panel.photo else ""
-        figures += (
-            f'<figure><img{sharp} src="{panel.uri()}" width="{width}" height="{height}" alt="{text(panel.alt)}">'
-            f"<figcaption>{text(panel.title)}</figcaption></figure>"
-        )
-    width, height = one.panels[0].image.size
-    return (
-        f'<article class="large"><header><h3>{text(one.place)}: {text(one.name)}</h3>'
-        f"<p>{text(found.called)} {cell(one.score)}. {text(one.says)}</p>"
-        f'<button type="button" hidden aria-pressed="false" aria-label="Enlarge {text(one.name)}">Enlarge</button>'
-        "</header>"
-        f'<div class="panels{" broad" if width > 2 * height else ""}">{figures}</div></article>'
-    )
-
-
-def _all(evaluation: Evaluation, gallery: Gallery, found: PictureScores) -> str:
-    """Every picture with its score, the lowest first, and what sorts and filters them."""
-    names = evaluation.confusion.names
-    items = "".join(_item(names[i], found, i, gallery.uri(i)) for i in found.order)
-    present = np.flatnonzero(~np.isnan(found.by_class).all(axis=0))
-    options = "".join(
-        f'<option value="{i}">{found.task.measure} of {text(evaluation.classes.names[i])}</option>'
-        for i in present
-        if i != found.task.object
-    )
-    says = "On each thumbnail the picture, and its mistakes in the colours above."
-    if len(names) > MOST_THUMBNAILS:
-        says = (
-            f"The {MOST_THUMBNAILS} pictures with the lowest scores have a thumbnail, the other "
-            f"{len(names) - MOST_THUMBNAILS:,} only their score. " + says
-        )
-    return f"""<section><h2>All pictures</h2><p>{says}</p>
-<form class="choose" hidden aria-label="Sort and filter the pictures">
-<label>Score<select name="of"><option value="">{text(found.called)}</option>{options}</select></label>
-<label>Order<select name="order"><option value="worst">lowest first</option><option value="best">highest first</option>
-<option value="name">by name</option></select></label>
-<label>Name contains<input name="part" type="search" autocomplete="off"></label>
-<label class="half">Score from<input name="least" type="number" min="0" max="1" step="any"></label>
-<label class="half">to<input name="most" type="number" min="0" max="1" step="any"></label>
-</form><p id="said" class="note" role="status">{len(names):,} pictures, the lowest score first.</p>
-<ol class="all">{items}</ol></section>"""
-
-
-def _item(name: str, found: PictureScores, number: int, uri: str | None) -> str:
-    score = found.values[number]
-    shown = "" if np.isnan(score) else f"{score:.3f}"
-    by_class = " ".join(f"{c}:{v:.3f}" for c, v in enumerate(found.by_class[number]) if not np.isnan(v))
-    picture = ""
-    if uri is not None:
-        picture = (
-            f'<img src="{uri}" alt="{text(name)}: the picture and its mistakes" loading="lazy" decoding="async" '
-            f'width="{2 * THUMBNAIL_PX}" height="{THUMBNAIL_PX}">'
-        )
-    return (
-        f'<li data-name="{text(name)}" data-score="{shown}" data-classes="{by_class}">{picture}'
-        f"<b>{shown or 'no score'}</b><span>{text(name)}</span></li>"
     )
 
 

@@ -40,7 +40,9 @@ def histogram(values: NDArray[np.float64], called: str) -> str:
     counts, _ = np.histogram(np.clip(there, 0, 1), bins=BINS, range=(0, 1))
     most = max(1, int(counts.max()))
     step = (
-        1 if most <= 4 else next(s * 10**p for p in range(12) for s in (1, 2, 3, 5) if 4 * s * 10**p >= most)
+        1
+        if most <= 4
+        else next(s * 10**p for p in range(12) for s in (1, 2, 3, 4, 5, 6, 8) if 4 * s * 10**p >= most)
     )
     top = most if most <= 4 else 4 * step
     parts = _frame(range(0, top + 1, step), "{:,}", "pictures")
@@ -136,7 +138,8 @@ def _curves(
 
 def _svg(parts: Sequence[str], label: str, tall: int = _TOP + _HEIGHT + 42) -> str:
     return (
-        f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 480 {tall}" width="480" height="{tall}" '
+        f'<svg class="plot scores" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 480 {tall}" width="480" '
+        f'height="{tall}" '
         f'role="img" aria-label="{html.escape(label)}">{"".join(parts)}</svg>'
     )
 

@@ -38,9 +38,8 @@ LARGE = 512
 SPARSE = 0.1
 """Share of the pixels below which crops are drawn about a class."""
 
-STEADY_LIGHT, STEADY_TINT = 0.03, 0.015
-"""How much the same class may differ between the pictures of one fixed camera in one light: `Fingerprint.light`, tint.
-"""
+STEADY_LIGHT, STEADY_TINT = 0.016, 0.01
+"""How much the pictures of one fixed camera in one light may differ: `Fingerprint.light` and tint."""
 
 BYTES_A_PIXEL = {"resnet18": 1600, "resnet34": 2000}
 """Memory of a training step for each pixel of the batch, about; 4000 for other encoders."""
@@ -69,23 +68,26 @@ def plan(
     steps: int | None = None,
     because: str = "",
     weights: str | None = "auto",
+    regions: bool = False,
 ) -> TrainConfig:
     """The configuration of a run, with a reason for each decision in `reasons`.
 
     given: fields of TrainConfig that somebody asked for, which stay; of `augment` each key by itself; "crop", the side
     of crops at the pictures' own size, is one besides. pictures, held_out: how many there are to learn from and to
     validate on. steps, because: how many steps a budget allows, and the sentence that says so. weights: those of the
-    encoder that were found, where that is known.
+    encoder that were found, where that is known. regions: classes overlap, and the network has no output for the first.
 
     Raises InputError for values out of range, and for options that contradict each other.
     """
-    return _Planning(fingerprint, given, machine, pictures, held_out, steps, because, weights).config()
+    return _Planning(
+        fingerprint, given, machine, pictures, held_out, steps, because, weights, regions
+    ).config()
 
 
 class _Planning:
     def __init__(
         self, fingerprint: Fingerprint, given: Mapping[str, Any], machine: Machine, pictures: int, held_out: int,
-        steps: int | None, because: str, weights: str | None,
+        steps: int | None, because: str, weights: str | None, regions: bool,
     ) -> None:  # fmt: skip
         self.print, self.machine = fingerprint, machine
         self.given = dict(given)
@@ -101,6 +103,7 @@ class _Planning:
             self.augment_given.setdefault("crop_hw", [self.crop_asked, self.crop_asked])
         self.pictures, self.held_out = pictures, held_out
         self.steps, self.because, self.weights = steps, because, weights
+        self.regions = regions
         self.values: dict[str, Any] = {}
         self.augment: dict[str, Any] = {}
         self.reasons: dict[str, str] = {}
@@ -165,8 +168,8 @@ class _Planning:
         side = self.print.shorter_side[1]
         factor = LARGE / max(side, 1)
         thinnest = min(
-            (c for c in self.print.objects if c.thin_px is not None),
-            key=lambda c: c.thin_px or 0.0, default=None,
+            (c for c in self.print.objects if c.narrow_px is not None),
+            key=lambda c: c.narrow_px or 0.0, default=None,
         )  # fmt: skip
         smallest = min(
             (c for c in self.print.objects if c.size_px is not None),
@@ -175,12 +178,12 @@ class _Planning:
         size, why = 0, "own size: nothing was measured that says how far the pictures may be shrunk"
         if side <= LARGE:
             size, why = 0, f"own size, no shrinking: shorter sides are {side} px"
-            if thinnest is not None and (thinnest.thin_px or 0) < 2 * THIN:
+            if thinnest is not None and (thinnest.narrow_px or 0) < 2 * THIN:
                 why = f"own size, no shrinking: {_short(thinnest.name)} is {_px(thinnest.width_px)} wide"
-        elif thinnest is not None and (thinnest.thin_px or 0) * factor < THIN:
+        elif thinnest is not None and (thinnest.narrow_px or 0) * factor < THIN:
             why = (
-                f"own size, no shrinking: {_short(thinnest.name)} is {_px(thinnest.thin_px)} wide, which at "
-                f"{LARGE} of {side} px would be {(thinnest.thin_px or 0) * factor:.1f}"
+                f"own size, no shrinking: {_short(thinnest.name)} is {_px(thinnest.narrow_px)} wide, which at "
+                f"{LARGE} of {side} px would be {(thinnest.narrow_px or 0) * factor:.1f}"
             )
         elif smallest is not None and (smallest.size_px or 0) * factor < SMALL:
             why = (
@@ -190,21 +193,15 @@ class _Planning:
         elif thinnest is not None and smallest is not None:
             size = LARGE
             why = (
-                f"shrunk from {side} px: the thinnest, {_short(thinnest.name)}, is {_px(thinnest.thin_px)} wide and "
-                f"stays {(thinnest.thin_px or 0) * factor:.0f}"
+                f"shrunk from {side} px: the thinnest, {_short(thinnest.name)}, is {_px(thinnest.narrow_px)} wide and "
+                f"stays {(thinnest.narrow_px or 0) * factor:.0f}"
             )
         size = self.decide("image_size", size, why)
-        thin = None if thinnest is None else (thinnest.thin_px or 0) * self.shrinking
-        if (
-            size
-            and thin is not None
-            and thin < THIN
-            and thinnest is not None
-            and self.reasons["image_size"] == AS_ASKED
-        ):
+        thin = THIN if thinnest is None else (thinnest.narrow_px or 0) * self.shrinking
+        if size and thin < THIN and thinnest is not None and self.reasons["image_size"] == AS_ASKED:
             self.reasons["image_size"] = (
-                f"{AS_ASKED}; {_short(thinnest.name)}, {_px(thinnest.thin_px)} wide, becomes {thin:.1f}: --crop keeps "
-                "pictures at their own size"
+                f"{AS_ASKED}; {_short(thinnest.name)}, {_px(thinnest.narrow_px)} wide, becomes {thin:.1f}: "
+                "--crop leaves pictures at their own size"
             )
 
     @property
@@ -279,7 +276,7 @@ class _Planning:
             for c in self.print.objects
             if c.size_px is not None and c.large_px is not None
         ]
-        thin = min((c.thin_px for c in self.print.objects if c.thin_px is not None), default=None)
+        thin = min((c.narrow_px for c in self.print.objects if c.narrow_px is not None), default=None)
         thin = None if thin is None else thin * self.shrinking
         many = any(large > 3 * size for size, large in sizes) or not sizes
         if thin is not None and thin < 2 * THIN:
@@ -290,9 +287,7 @@ class _Planning:
             scale, why = [0.75, 1.4], "things are of a few sizes"
         self.decide("augment.scale", scale, why)
         light, tint = self.print.light, self.print.tint
-        measured = (
-            f"the same class differs by {light:.1%} in light and {tint:.1%} in colour from picture to picture"
-        )
+        measured = f"the same classes differ by {light:.1%} in light and {tint:.1%} in colour from picture to picture"
         if self.print.pictures > 1 and light < STEADY_LIGHT and tint < STEADY_TINT:
             self.decide("augment.colour", 0.2, f"{measured}: one fixed camera, little is enough")
         else:
@@ -308,7 +303,7 @@ class _Planning:
             "cross-entropy learns from the first step on, Dice counts what is scored",
         )  # fmt: skip
         classes = len(self.print.classes)
-        if classes == 2 and "dice" in losses:
+        if classes == 2 and "dice" in losses and not self.regions:
             ground = self.print.ground
             self.decide(
                 "loss_options", {"dice": {"classes": [1 - ground]}},
@@ -340,9 +335,8 @@ class _Planning:
         self.decide("schedule", "poly", "half a cosine wave gave 0.01 less")
         warm = min(steps // 20, max(0, steps - 1))
         self.decide("warmup_steps", warm, "a twentieth of the steps")
-        validations = 20 if steps >= 1000 else max(2, steps // 50)
         epoch = max(1, math.ceil(self.pictures / max(1, self.values["batch_size"])))
-        interval = min(steps, max(epoch, -(-steps // validations)))
+        interval = min(steps, max(epoch, -(-steps // validations(steps))))
         self.decide(
             "validate_every", interval,
             f"{-(-steps // interval)} times, on {self.held_out} pictures kept back by their names"
@@ -381,10 +375,22 @@ def usual_workers() -> int:
     return max(1, min(4, (os.cpu_count() or 2) - 1))
 
 
+def validations(steps: int) -> int:
+    """How often a run of so many steps looks at what it holds back."""
+    return 20 if steps >= 1000 else max(2, steps // 50)
+
+
 def steps_within(seconds: float, a_step: float, a_validation: float) -> int:
-    """How many steps fit into a budget, with a validation every fiftieth part of it and two at the end; at least 1."""
-    left = seconds - 2 * a_validation
-    return max(1, int(left / (a_step + a_validation / 50)))
+    """The most steps that fit into a budget with their validations and the last scoring; at least 1."""
+
+    def takes(steps: int) -> float:
+        return steps * a_step + (validations(steps) + 1) * a_validation
+
+    low, high = 1, max(2, int(seconds / max(a_step, 1e-6)) + 1)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (middle, high) if takes(middle) <= seconds else (low, middle)
+    return low
 
 
 def parse_budget(text: str) -> float:

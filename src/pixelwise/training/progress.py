@@ -27,7 +27,7 @@ Anything = Annotated[float, Between(nan=True)]
 EVERY_SECONDS = 15.0
 """How often a line is printed where nobody watches."""
 
-RECENT = 50
+RECENT = 20
 """Steps over which the losses that one sees are averaged."""
 
 

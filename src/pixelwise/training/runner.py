@@ -77,9 +77,8 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
 
     refuse_large_batch(config, len(experiment.training), state.num_processes)
     steps = config.total_steps(len(experiment.training), state.num_processes)
-    export = (
-        export or (out / "model.onnx").exists()
-    )  # that of a shorter run would say otherwise than the weights
+    # One from before the run went on would say otherwise than the weights
+    export = export or (out / "model.onnx").exists()
     before = standing(out)
     left = max(0, steps - before.step) if before else steps
     if before is not None and state.is_main_process:
@@ -175,7 +174,7 @@ def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
         protocol = PROTOCOLS[evaluation.protocol.name].says + "; each region against all that is not it"
         dice = evaluation.regions.dice()
         return (
-            Score("mean Dice", evaluation.regions.mean_dice(), data, protocol, "measured here"),
+            Score("mean Dice", evaluation.regions.mean_dice(), data, protocol, MEASURED_HERE),
             *(Score(f"Dice of {name}", dice[name], data, protocol, "measured here") for name in dice),
         )
     return (

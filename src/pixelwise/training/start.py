@@ -84,7 +84,7 @@ def prepared(
 
     if out is not None:
         refuse_unusable(out, resume=resume)
-    if budget is not None and ({"steps", "epochs"} & fields.keys() or resume):
+    if budget is not None and (LENGTH & fields.keys() or resume):
         raise InputError("--budget sets the steps of a new run: leave out --steps, --epochs and --resume")
     wanted = dict(fields) if base is None else changed(base, fields)
     if resume and out is not None:
@@ -125,7 +125,16 @@ def _planned(
 
     def plan_for(steps: int | None = None, because: str = "", weights: str | None = "auto") -> TrainConfig:
         count = {"pictures": len(training), "held_out": len(held_out)}
-        config = plan(fingerprint, wanted, machine, **count, steps=steps, because=because, weights=weights)
+        config = plan(
+            fingerprint,
+            wanted,
+            machine,
+            **count,
+            steps=steps,
+            because=because,
+            weights=weights,
+            regions=data.regions,
+        )
         if data.value_range is None or "value_range" in wanted:
             return config
         reasons = {**config.reasons, "value_range": "as pixelwise.json says"}
@@ -209,10 +218,16 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
     """The configuration of the run in `out`, with another number of steps or epochs where that is asked for. What else
     says otherwise is refused, unless it changes no number."""
     config = read_config(out / CONFIG)
+    wanted = dict(wanted)
+    if (crop := wanted.pop("crop", None)) is not None and config.augment.get("crop_hw") != [crop, crop]:
+        raise InputError(
+            f"{out} holds a run with crops of {config.augment.get('crop_hw')}, not {crop}: leave --crop out to resume "
+            "it, or choose another --out"
+        )
     for name, value in wanted.items():
         was = getattr(config, name)
         # What was left open was settled by the run itself
-        was_open = (name, value) in (("weights", "auto"), ("image_size", None), ("split_at", None))
+        was_open = value == "auto" if name == "weights" else value is None and name in SETTLED
         if name not in MATTERS_NOT | LENGTH and value != was and not was_open:
             raise InputError(
                 f"{out} holds a run with {name} {was!r}, not {value!r}: leave that out to resume it, or choose another "

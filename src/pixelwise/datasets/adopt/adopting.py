@@ -30,8 +30,8 @@ from pixelwise.datasets.adopt.pages import count_pages, orientation, read_page, 
 from pixelwise.datasets.adopt.palettes import Painted, has_colors, read_palette
 from pixelwise.datasets.adopt.reading import BACKGROUND, IGNORE, OBJECT, Reading, Wishes, look_at, settle
 from pixelwise.datasets.adopt.sources import Found, Series, find
-from pixelwise.datasets.manifest import Manifest
-from pixelwise.datasets.opening import read_class_list
+from pixelwise.datasets.manifest import Manifest, read_manifest
+from pixelwise.datasets.opening import parse_map, read_class_list
 from pixelwise.datasets.values import Census, color_of
 from pixelwise.errors import ImageError, InputError, OutputError
 from pixelwise.files import check_writable, held, make_folder, plain_name, refuse_link, sync, sync_folder
@@ -47,6 +47,9 @@ FEW = 0.1
 
 WHOLE = -1
 """The page of a file that has no others."""
+
+ANY = (0.0, 65535.0)
+"""A range of values for pictures of which only the size is asked."""
 
 Progress = Callable[[list["Item"]], Iterable["Item"]]
 
@@ -171,6 +174,12 @@ def survey(
     """
     wishes = wishes or Wishes()
     found = find(sources, but=Path(out).absolute())
+    if (manifest := read_manifest(found.root)) is not None:  # a data set of ours, to be made anew
+        regions = regions or manifest.regions
+        if not (wishes.names or wishes.listed or wishes.palette):
+            wishes = replace(wishes, listed=manifest.labels)
+        if wishes.map_ids is None and manifest.map_ids is not None:
+            wishes = replace(wishes, map_ids=parse_map(manifest.map_ids))
     series = _chosen(found, sources, out)
     outlines = found.outlines[0] if found.outlines else None
     adoption = Adoption(found.root, [], LabelSet.of([BACKGROUND, OBJECT]), lambda item: np.zeros(0), "")
@@ -342,7 +351,11 @@ def _kept(items: list[Item], left_out: list[str], labels_hw: Sizes, progress: Pr
     kept = []
     for item in progress(items):
         try:
-            picture = read_page(item.image, item.page)[0] if item.page != WHOLE else read(item.image)
+            picture = (
+                read_page(item.image, item.page)[0]
+                if item.page != WHOLE
+                else read(item.image, value_range=ANY)
+            )
             item.size_hw = picture.shape[0], picture.shape[1]
             size = labels_hw(item)
         except (ImageError, InputError) as error:
@@ -410,14 +423,15 @@ def _read_one(reading: Reading, wishes: Wishes, item: Item) -> NDArray[Any]:
 
 def _settle_outlines(adoption: Adoption, outlines: Outlines, wishes: Wishes, regions: bool) -> None:
     names = outlines.names
-    if wishes.names:
-        if len(wishes.names) not in (len(names), len(names) + 1):
+    given = wishes.names or (() if wishes.listed is None else wishes.listed.names)
+    if given:
+        if len(given) not in (len(names), len(names) + 1):
             raise InputError(
-                f"{len(wishes.names)} classes are named, and the outlines have {len(names)} ({', '.join(names)[:60]}); "
+                f"{len(given)} classes are named, and the outlines have {len(names)} ({', '.join(names)[:60]}); "
                 "name as many, and the background before them, or none"
             )
-        names = [*wishes.names][-len(names) :]
-    outside = wishes.names[0] if len(wishes.names) > len(names) else BACKGROUND
+        names = [*given][-len(names) :]
+    outside = given[0] if len(given) > len(names) else BACKGROUND
     if outside in names:
         outside = f"no {names[0]}" if len(names) == 1 else "nothing"
     if regions and len(names) > MOST_REGIONS:
@@ -433,8 +447,8 @@ def _settle_outlines(adoption: Adoption, outlines: Outlines, wishes: Wishes, reg
     adoption.said.append(f"{shapes} outlines were drawn; what none covers became 0 ({outside})")
     if contested and not regions:
         adoption.said.append(
-            f"{contested:,} of the outlined pixels ({contested / max(labelled, 1):.2%}) are in outlines of several classes: "
-            "the smaller outline lies above (--regions keeps them all)"
+            f"{contested:,} of the outlined pixels ({contested / max(labelled, 1):.2%}) are in outlines of several "
+            "classes: the smaller outline lies above (--regions keeps them all)"
         )
     adoption.said += outlines.said
     if not labelled:
@@ -588,13 +602,14 @@ def _write_picture(item: Item, folder: Path) -> None:
             sync(file.fileno())
         return
     target = folder / f"{item.name}.png"
-    if item.page != WHOLE:
-        values = read_page(item.image, item.page)[0]
-        if values.dtype not in (np.uint8, np.uint16, bool):
-            _save(Image.fromarray(values), target.with_suffix(".tif"))
+    if item.page != WHOLE or item.image.suffix.lower() == ".npy":  # deep grey stays deep
+        values = read_page(item.image, max(item.page, 0))[0]
+        if values.ndim == 2 and values.dtype not in (np.uint8, np.uint16, bool):
+            _save(Image.fromarray(values.astype(np.float32)), target.with_suffix(".tif"))
             return
-        _save(Image.fromarray(values), target)
-        return
+        if values.dtype in (np.uint8, np.uint16, bool):
+            _save(Image.fromarray(values), target)
+            return
     _save(unturned(item.image) if item.turn is False else Image.fromarray(read(item.image)), target)
 
 
