@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from pixelwise import images
+from pixelwise import cli, images
+from pixelwise.errors import PixelwiseWarning
 from tiers import tier_of
 from tiny import write_colors_model
 
@@ -46,6 +51,33 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once a process is said once a test."""
     monkeypatch.setattr(images, "_said", set())
+
+
+class Typed(NamedTuple):
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[[str], Typed]:
+    """Types a command of `pixelwise` in the test's folder, in this process, which is quicker than a new one."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> Typed:
+        monkeypatch.setattr(sys, "argv", ["pixelwise", *line.split()])
+        monkeypatch.setattr(images, "_said", set())
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", PixelwiseWarning)
+            with pytest.raises(SystemExit) as left:
+                cli.main()
+        return Typed(int(left.value.code or 0), *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ from __future__ import annotations
 import io
 import json
 import struct
-import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,12 +40,6 @@ def sixteen_bit_png(values: np.ndarray) -> bytes:
     height, width, channels = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     return png(struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0), rows)
-
-
-def pixelwise(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pixelwise", *map(str, arguments)], capture_output=True, text=True, cwd=cwd
-    )
 
 
 @pytest.mark.parametrize(
@@ -212,30 +204,26 @@ def test_a_segmenter_shows_path_bytes_array_and_pil_image_as_its_card_says(tmp_p
     assert not other(data).labels.any()
 
 
-def test_segment_and_evaluate_obey_the_card_and_scale_goes_before_it(tmp_path):
+def test_segment_and_evaluate_obey_the_card_and_scale_goes_before_it(typed, tmp_path):
     write_colors_model(tmp_path / "range.onnx", TWELVE)
     write_colors_model(tmp_path / "none.onnx", CARD)
     for folder in ("images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)
     (tmp_path / "data" / "images" / "a.png").write_bytes(sixteen_bit_png(deep_quadrants()))
     Image.fromarray(quadrant_labels()).save(tmp_path / "data" / "masks" / "a.png")
-    run = ["segment", "data/images", "--format", "npy", "--out"]
     for out, more, says in (
-        ("1", ["--model", "range.onnx"], ""),
-        ("2", ["--model", "none.onnx", "--scale", "1000,3040"], ""),
-        ("3", ["--model", "none.onnx"], "pixelwise: pictures of more than 8 bits a channel are shown from"),
+        ("1", "--model range.onnx", ""),
+        ("2", "--model none.onnx --scale 1000,3040", ""),
+        ("3", "--model none.onnx", "pixelwise: pictures of more than 8 bits a channel are shown from"),
     ):
-        result = pixelwise(*run, out, *more, cwd=tmp_path)
-        assert (result.returncode, result.stderr[: len(says) or None]) == (0, says)
+        result = typed(f"segment data/images --format npy --out {out} {more}")
+        assert (result.code, result.err[: len(says) or None]) == (0, says)
         np.testing.assert_array_equal(np.load(tmp_path / out / "a.npy"), quadrant_labels())
-    result = pixelwise(
-        "evaluate", "--data", "data", "--model", "range.onnx", "--split", "all", "--json", cwd=tmp_path
-    )
-    assert json.loads(result.stdout)["pixel_accuracy"] == 1
-    assert result.stderr == ""
+    result = typed("evaluate --data data --model range.onnx --split all --json")
+    assert json.loads(result.out)["pixel_accuracy"] == 1
     found = evaluate(Segmenter(tmp_path / "range.onnx"), open_samples(tmp_path / "data", split="all"))
     assert found.confusion.pixel_accuracy() == 1
-    result = pixelwise(*run, "4", "--model", "none.onnx", "--scale", "0,60000", cwd=tmp_path)
+    typed("segment data/images --format npy --out 4 --model none.onnx --scale 0,60000")
     assert not np.load(tmp_path / "4" / "a.npy").any()
 
 
@@ -250,8 +238,8 @@ def test_samples_are_read_in_the_range_that_they_are_given(tmp_path):
     np.testing.assert_array_equal(samples.pairs[0].read_unscaled()[..., 0], SIGNAL)
 
 
-def test_nuclei_are_found_in_12_bits_as_in_8(data, tmp_path):
-    """As a microscope gives it, through the command as typed."""
+def test_nuclei_are_found_in_12_bits_as_in_8(data, typed, tmp_path):
+    """As a microscope gives it."""
     shares: dict[str, list[float]] = {"eight": [], "twelve": []}
     (tmp_path / "eight").mkdir()
     (tmp_path / "twelve").mkdir()
@@ -260,10 +248,9 @@ def test_nuclei_are_found_in_12_bits_as_in_8(data, tmp_path):
         Image.fromarray(grey).save(tmp_path / "eight" / path.name)
         Image.fromarray(grey.astype(np.uint16) * 16).save(tmp_path / "twelve" / path.name)
     for name, found in shares.items():
-        run = ["segment", name, "--model", "nuclei", "--format", "json", "--out", f"{name}_out", "--json"]
-        result = pixelwise(*run, cwd=tmp_path)
-        assert ("more than 8 bits" in result.stderr) == (name == "twelve")
-        for line in result.stdout.splitlines():
+        result = typed(f"segment {name} --model nuclei --format json --out {name}_out --json")
+        assert ("more than 8 bits" in result.err) == (name == "twelve")
+        for line in result.out.splitlines():
             found.append({c["name"]: c["share"] for c in json.loads(line)["classes"]}.get("nucleus", 0))
     assert min(shares["twelve"]) > 0.01
     np.testing.assert_allclose(shares["twelve"], shares["eight"], atol=0.012)

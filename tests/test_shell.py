@@ -6,44 +6,25 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
 
-from pixelwise import Segmenter, catalog, cli
+from conftest import Typed
+from pixelwise import Segmenter, catalog
 from pixelwise.engines.onnxruntime import CPU, CUDA
 from pixelwise.errors import InputError
 from pixelwise.outputs.reading import read_labels
 from tiny import COLORS, quadrant_labels, quadrants
 
 
-class Typed(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def typed(monkeypatch, capsys, tmp_path) -> Callable[[str], Typed]:
-    """What a command gives, typed in a folder with a picture and a model."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+@pytest.fixture(autouse=True)
+def photo(typed) -> None:
     Image.fromarray(quadrants()).save("photo.png")
-
-    def run(line: str) -> Typed:
-        monkeypatch.setattr(sys, "argv", ["pixelwise", *line.split()])
-        with pytest.raises(SystemExit) as left, warnings.catch_warnings():
-            cli.main()
-        code = left.value.code
-        return Typed(int(code or 0), *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -476,7 +476,7 @@ def train(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model on a folder of pictures and label maps, by a plan made from the data.
+    """Train a model, by a plan made from the pictures and label maps.
 
     Killed at any time, it goes on with --resume.
     """
