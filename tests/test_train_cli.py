@@ -92,8 +92,8 @@ def test_a_run_leaves_weights_with_a_card_a_report_and_its_configuration(done, f
     assert card.multiply_adds > 1e6
     steps = json.loads((done / "config.json").read_text())["steps"]
     assert card.notes[-1] == (
-        f"Trained for {steps} steps, and kept as it was at the best mean IoU on the held-out pictures; the configuration "
-        "is in config.json beside the weights."
+        f"Trained for {steps} steps, and kept as it was at the best mean IoU on the held-out pictures; the "
+        "configuration is in config.json beside the weights."
     )
     scores = [line["score"] for line in read_metrics(done / "metrics.jsonl") if "score" in line]
     assert card.scores[0].metric == "mean IoU"

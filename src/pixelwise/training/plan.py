@@ -332,7 +332,9 @@ class _Planning:
             self.decide("peak_lr", 2e-3, "an encoder without weights has far to go")
         else:
             self.decide("peak_lr", 1e-3, "AdamW's usual one; --find-lr looks for a better one")
-        self.decide("schedule", "poly", "it falls slowly at first; half a cosine wave gave 0.01 less on vessels")
+        self.decide(
+            "schedule", "poly", "it falls slowly at first; half a cosine wave gave 0.01 less on vessels"
+        )
         warm = min(steps // 20, max(0, steps - 1))
         self.decide("warmup_steps", warm, "a twentieth of the steps")
         epoch = max(1, math.ceil(self.pictures / max(1, self.values["batch_size"])))
