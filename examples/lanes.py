@@ -110,4 +110,4 @@ def main(folder: Path, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "lanes"), int(sys.argv[2]) if len(sys.argv) > 2 else 150)
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "lanes"), int(sys.argv[2]) if len(sys.argv) > 2 else 300)
