@@ -1,4 +1,4 @@
-"""Road and lane, from pictures to a mask: draws streets with their label maps, trains for a minute, and segments
+"""Road and lane, from pictures to a mask: draws streets with their label maps, trains some minutes, and segments
 streets that it has not seen. Needs `pip install '.[train]'` in the clone.
 
     python examples/lanes.py [FOLDER] [STEPS]
