@@ -1,4 +1,4 @@
-"""Road and lane, from pictures to a mask: draws streets with their label maps, trains for a minute, and segments
+"""Road and lane, from pictures to a mask: draws streets with their label maps, trains some minutes, and segments
 streets that it has not seen. Needs `pip install '.[train]'` in the clone.
 
     python examples/lanes.py [FOLDER] [STEPS]
@@ -110,4 +110,4 @@ def main(folder: Path, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "lanes"), int(sys.argv[2]) if len(sys.argv) > 2 else 150)
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "lanes"), int(sys.argv[2]) if len(sys.argv) > 2 else 300)
