@@ -51,7 +51,8 @@ STEPS, SEEDS = (50, 100, 150), (0, 1, 2)
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Dice over all classes": {"loss_options": {}},
-    "Dice alone": {"losses": {"dice": 1.0}},
+    "cross-entropy beside Dice": {"losses": {"cross_entropy": 1.0, "dice": 1.0}},
+    "a tenth of cross-entropy": {"losses": {"cross_entropy": 0.1, "dice": 1.0}},
     "cross-entropy alone": {"losses": {"cross_entropy": 1.0}, "loss_options": {}},
     "cosine": {"schedule": "cosine"},
     "constant rate": {"schedule": "constant"},

@@ -257,6 +257,17 @@ def test_precision_and_learning_rate_follow_machine_and_weights():
     assert planned(print_of(PERSON), weights=None).peak_lr == 2e-3
 
 
+def test_dice_is_of_the_one_class_that_is_looked_for():
+    two = planned(print_of(VESSEL))
+    assert two.losses == {"dice": 1.0}
+    assert two.loss_options == {"dice": {"classes": [1], "absent": "area"}}
+    assert "'vessel' alone" in two.reasons["loss_options"]
+    assert planned(print_of(VESSEL, PERSON)).loss_options == {}
+    settled = {"pictures": 40, "held_out": 8}
+    overlapping = plan(print_of(VESSEL), {"data": "mine"}, Machine(), **settled, regions=True)
+    assert (overlapping.losses, overlapping.loss_options) == ({"cross_entropy": 1.0, "dice": 1.0}, {})
+
+
 def test_options_override_single_decisions_and_reasons_say_so():
     free = planned(print_of(VESSEL, side=1500))
     asked = planned(print_of(VESSEL, side=1500), batch_size=2, augment={"colour": 0.1}, peak_lr=3e-4, seed=7)

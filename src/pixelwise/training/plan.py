@@ -298,17 +298,16 @@ class _Planning:
             self.decide("value_range", [low, high], why)
 
     def loss(self) -> None:
-        losses = self.decide(
-            "losses", {"cross_entropy": 1.0, "dice": 1.0},
-            "cross-entropy learns from the first step on, Dice counts what is scored",
-        )  # fmt: skip
-        classes = len(self.print.classes)
-        if classes == 2 and "dice" in losses and not self.regions:
-            ground = self.print.ground
-            self.decide(
-                "loss_options", {"dice": {"classes": [1 - ground]}},
-                f"Dice of {_short(self.print.classes[1 - ground].name)} alone, the one class that is looked for",
-            )  # fmt: skip
+        if self.regions:
+            why = "cross-entropy learns from the first step on, Dice counts what is scored"
+            self.decide("losses", {"cross_entropy": 1.0, "dice": 1.0}, why)
+            return
+        why = "what is scored; cross-entropy beside it gave 0.01 to 0.21 less after 100 steps"
+        losses = self.decide("losses", {"dice": 1.0}, why)
+        if len(self.print.classes) == 2 and "dice" in losses:
+            one = 1 - self.print.ground
+            why = f"Dice of {_short(self.print.classes[one].name)} alone, the one class that is looked for"
+            self.decide("loss_options", {"dice": {"classes": [one], "absent": "area"}}, why)
 
     def length(self) -> None:
         batch = self.values["batch_size"] * self.given.get("accumulate", 1)
