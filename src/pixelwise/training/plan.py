@@ -436,6 +436,8 @@ def table(config: TrainConfig, width: int | None = None) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value is None:
+        return "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={_shown(each)}" for key, each in value.items()) or "none"
     if isinstance(value, (list, tuple)):
