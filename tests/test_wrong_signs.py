@@ -31,22 +31,27 @@ from pixelwise.inference.measure import ratio
 from pixelwise.inference.plan import BYTES_A_PIXEL, plan, seams, stitching_bytes
 from pixelwise.inference.preprocess import Preprocess, normalize
 from pixelwise.inference.tiling import Tiling, stitch
-from pixelwise.inference.tta import augmented
-from pixelwise.losses import cross_entropy, generalised_dice
+from pixelwise.inference.tta import _scaled, augmented
+from pixelwise.losses import cross_entropy, generalised_dice, soft_cldice
+from pixelwise.losses.distance import unet_cross_entropy, unet_weights
 from pixelwise.losses.inputs import ends
 from pixelwise.metrics import BoundaryF
-from pixelwise.models import fcn_resnet50
+from pixelwise.metrics.membranes import rand_error
+from pixelwise.models import FCN_ResNet50_Weights, fcn_resnet50
 from pixelwise.models.unet import UNet
+from pixelwise.outputs.coco import to_coco
 from pixelwise.outputs.formats import FORMATS
+from pixelwise.outputs.polygons import simplify
 from pixelwise.pipeline.options import ReadOptions
 from pixelwise.pipeline.raster import segment_raster
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.experiment import data_of
-from pixelwise.training.loop import fit
+from pixelwise.training.draws import Draws
+from pixelwise.training.experiment import data_of, make_network
+from pixelwise.training.loop import accelerate_with, fit
 from pixelwise.training.optimize import learning_rate, make_optimizer
 from pixelwise.training.plan import usual_workers
 from pixelwise.training.probes import estimate, find_lr, overfit_batch
-from pixelwise.transforms.augment import Augment
+from pixelwise.transforms.augment import Augment, Span
 from pixelwise.transforms.torchvision import joint
 from pixelwise.weights.card import Card
 from pixelwise.weights.store import load_state_dict, unwrap
@@ -631,3 +636,141 @@ def test_each_format_has_the_ending_of_its_kind():
 
 def test_tiles_are_blended_without_aligned_corners_unless_one_says_so():
     assert inspect.signature(stitch).parameters["align_corners"].default is False
+
+
+def test_what_is_unknown_is_no_part_of_what_one_batch_has_right():
+    """A third of the pixels is unknown; of the others those of class 1 are right, which are half."""
+
+    class One(Told):
+        def forward(self, images):
+            scores = torch.zeros(len(images), 2, *images.shape[2:]) + self.number
+            scores[:, 1] += 1
+            return {"out": scores}
+
+    mask = np.zeros((6, 6), np.uint8)
+    mask[:, 2:4], mask[:, 4:] = 1, 255
+    sample = Sample(noise(6, 6), mask, "noise")
+    still = {"scale": (1.0, 1.0), "flip": 0.0, "largest_share": 1.0, "colour": 0.0}
+    config = TrainConfig(steps=1, batch_size=1, workers=0)
+    for unknown, right in ((255, 1 / 2), (1, 2 / 3)):  # where nothing is unknown, all pixels count
+        part = Sample(sample.image, np.where(mask == 255, unknown, mask), "noise")
+        found = overfit_batch(One(), [part], Augment((6, 6), **still), told(3.0, 2.0), config, steps=2)
+        assert found == (3.0, 2.0, pytest.approx(right))
+
+
+def test_a_map_without_pixels_has_no_objects():
+    labels = np.zeros((0, 0), np.uint8)
+    assert to_coco(labels, LabelSet.of(["ground", "road"]))["annotations"] == []
+
+
+def test_the_mean_over_one_pixel_is_its_loss():
+    logits, target = torch.tensor([[[2.0]], [[0.0]]])[None], torch.zeros(1, 1, 1, dtype=torch.int64)
+    expected = F.cross_entropy(logits, target)
+    torch.testing.assert_close(cross_entropy(logits, target, ignore_index=None), expected)
+
+
+def test_a_network_of_which_a_part_is_idle_is_told_to_several_processes(tmp_path, monkeypatch):
+    given = {}
+
+    def seen(**kwargs):
+        given.update(kwargs)
+        raise ValueError("seen")
+
+    monkeypatch.setattr("accelerate.Accelerator", seen)
+    for unused in (False, True):
+        with pytest.raises(InputError, match="seen"):
+            accelerate_with(TrainConfig(steps=1), tmp_path, unused=unused)
+        (handler,) = given["kwargs_handlers"]
+        assert handler.find_unused_parameters is unused
+
+
+def test_sizes_that_no_memory_holds_are_refused():
+    assert TrainConfig(steps=1, accumulate=2**24).accumulate == 2**24
+    with pytest.raises(InputError, match="accumulate must be at most 16777216"):
+        TrainConfig(steps=1, accumulate=2**24 + 1)
+    assert Tiling(2**31 - 1).tile == 2**31 - 1
+    with pytest.raises(InputError):
+        Tiling(2**31)
+    for crop in ((0, 8), (8, 0)):
+        with pytest.raises(InputError, match="crop_hw of at least 1 pixel"):
+            Augment(crop)
+
+
+def test_nothing_asked_for_is_something_that_may_be_asked_for():
+    """No tolerance keeps every corner, and no erosion leaves the shapes as they are."""
+    labels = np.array([[0, 1], [0, 0]], np.uint8)
+    assert sum(polygon.pixels for polygon in simplify(labels, 0)) == 4
+    logits, target = torch.randn(1, 2, 4, 4), torch.randint(0, 2, (1, 4, 4))
+    assert torch.isfinite(soft_cldice(logits, target, iterations=0))
+
+
+@pytest.mark.parametrize(("side", "expected"), [(3, 1), (40, 17), (64, 33)])
+def test_a_scaled_side_is_a_multiple_and_an_offset_and_at_least_one_pixel(side, expected):
+    """Of 16 and 1: 0.1 of 3 is 1, half of 40 is 17 and half of 64 is 33."""
+    scale = 0.1 if side == 3 else 0.5
+    assert _scaled(torch.zeros(1, 3, side, side), scale, 16, 1).shape[2:] == (expected, expected)
+
+
+def test_the_random_numbers_of_a_draw_follow_from_its_seed_and_place():
+    """By the rule that runs written before follow as well."""
+    draws = Draws(squares(), lambda _: {"image": torch.rand(3)}, seed=5, first=2, last=6)
+    torch.manual_seed((5 + 1) * 1_000_000_007 + 4)
+    assert torch.equal(draws[2]["image"], torch.rand(3))
+
+
+def test_sizes_are_drawn_from_the_range_that_was_given(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        Span, "draw", classmethod(lambda cls, size, crop, zoom, *_: seen.append(zoom) or cls(0, 8, 8, 0))
+    )
+    for seed in range(40):
+        torch.manual_seed(seed)
+        Augment((8, 8), scale=(0.5, 2.0))(squares()[0])
+    assert 0.5 <= min(seen) < 0.7
+    assert 1.8 < max(seen) <= 2.0
+
+
+def test_what_is_pasted_is_there():
+    ground = Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), "ground")
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:3] = 1
+    other = Sample(np.where(mask[..., None] > 0, 255, 0).repeat(3, 2).astype(np.uint8), mask, "other")
+    still = {"scale": (1.0, 1.0), "flip": 0.0, "largest_share": 1.0, "colour": 0.0}
+    augment = Augment((8, 8), paste_from=[other], paste=1.0, mean=(0.0,) * 3, std=(1.0,) * 3, **still)
+    found = augment(ground)
+    assert found["mask"].tolist() == mask.tolist()
+    assert torch.equal(found["image"], torch.from_numpy(mask).float().expand(3, 8, 8))
+
+
+def test_cells_may_be_numbers_and_only_0_and_1():
+    cells = np.zeros((4, 4), np.uint8)
+    cells[1:3, 1:3] = 1
+    assert rand_error(cells, cells) == pytest.approx(rand_error(cells > 0, cells > 0))
+    with pytest.raises(InputError, match="0 and 1; got 0 to 2"):
+        rand_error(cells, 2 * cells)
+
+
+def test_ground_between_cells_weighs_more_and_what_is_unknown_is_no_cell():
+    target = torch.zeros(1, 7, 7, dtype=torch.int64)
+    target[0, :, :2], target[0, :, 3:5], target[0, :, 6] = 1, 1, 255
+    logits = torch.randn(1, 2, 7, 7)
+    numbers = np.zeros((7, 7), np.int64)
+    numbers[:, :2], numbers[:, 3:5] = 1, 2
+    weights = unet_weights(numbers)[None]
+    expected = cross_entropy(logits, target, pixel_weights=weights, ignore_index=255)
+    torch.testing.assert_close(unet_cross_entropy(logits, target, ignore_index=255), expected)
+
+
+def test_operations_are_told_in_billions_as_torchvision_tells_them():
+    from torchvision.models.segmentation import FCN_ResNet50_Weights as Theirs
+
+    assert FCN_ResNet50_Weights.DEFAULT.meta["_ops"] == Theirs.DEFAULT.meta["_ops"] == 152.717
+
+
+def test_a_network_that_cannot_be_built_says_why(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no room for 3 of them\nand more")
+
+    monkeypatch.setattr("pixelwise.training.experiment.create_model", refuse)
+    with pytest.raises(InputError, match=r"unet with \{\} cannot be built \(no room for 3 of them\)"):
+        make_network(TrainConfig(steps=1, model="unet"), 2, print)

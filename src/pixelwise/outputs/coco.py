@@ -71,9 +71,9 @@ def _by_runs(labels: NDArray[Any], left_out: int | None, compressed: bool) -> li
     """All ids but one from one pass down the columns."""
     h = labels.shape[0]
     flat = labels.ravel(order="F")
-    starts = (
-        np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]])) if flat.size else np.zeros(0, int)
-    )
+    if not flat.size:
+        return []
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
     ends = np.append(starts[1:], flat.size)
     order = np.argsort(flat[starts], kind="stable")
     ids, firsts = np.unique(flat[starts][order], return_index=True)
