@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from tiny import write_colors_model
 
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / "build" / "numba"))
 # Every test has an empty cache of its own, and compiling the loops for each session would take minutes
+
+# What a shell starts in the background has Ctrl-C ignored, and so have its children
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # small networks on busy cores: more threads only wait for each other
 

@@ -726,7 +726,7 @@ def test_a_device_is_named_once_and_one_that_is_not_here_is_said_to_be_none(phot
     for device in ("cuda:7", "tpu"):
         with pytest.raises(InputError, match=f"device '{device}' cannot be used here"):
             Segmenter(network, card=Card.of(["a", "b"]), device=device)
-    with pytest.raises(InputError, match="engine 'onnxruntime' runs on the CPU"):
+    with pytest.raises(InputError, match="ONNX Runtime has no CUDA here, got device 'cuda'"):
         Segmenter(colors_model, device="cuda")
 
 

@@ -390,7 +390,7 @@ def test_without_a_georeference_geojson_speaks_of_columns_and_rows():
     assert content["raster"] == {"height": 4, "width": 4, "transform": [1, 0, 0, 0, 1, 0]}
     two = next(f for f in content["features"] if f["properties"]["name"] == "c")
     assert two["geometry"]["coordinates"] == [[[3, 1], [3, 2], [2, 2], [2, 1], [3, 1]]]
-    assert two["properties"] == {"id": 2, "name": "c", "fill": "#3d5cf2", "pixels": 1}
+    assert two["properties"] == {"id": 2, "name": "c", "fill": "#3399ff", "pixels": 1}
 
 
 def test_simplified_geojson_has_fewer_corners_and_nearly_the_same_map():

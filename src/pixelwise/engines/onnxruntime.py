@@ -102,7 +102,7 @@ class OnnxRuntimeEngine:
                     f"{'x'.join(map(str, images.shape[2:]))}; use tile={tuple(takes)}, or export it for any size"
                 ) from error
             size = f"{images.shape[2]} x {images.shape[3]} pixels"
-            if min(images.shape[2:]) < SMALLEST:
+            if min(images.shape[2:]) < SMALLEST and self._takes_larger(images.shape[1]):
                 raise InputError(
                     f"{self.card.name} cannot take a picture of {size}, which is too small for this network; enlarge "
                     f"it to at least {SMALLEST} x {SMALLEST}"
@@ -111,6 +111,14 @@ class OnnxRuntimeEngine:
         if self.stride is not None:
             check_ratio(images, logits, self.stride, str(self._path), align_corners=self.card.align_corners)
         return logits
+
+    def _takes_larger(self, channels: int) -> bool:
+        """Whether the model works at all."""
+        try:
+            self._session.run(None, {self._input: np.zeros((1, channels, SMALLEST, SMALLEST), np.float32)})
+        except Exception:  # whatever it was, the size is not to blame
+            return False
+        return True
 
     def _refuse_other_channels(self, path: Path) -> None:
         """Raise InputError where the card speaks of another model."""
