@@ -110,7 +110,9 @@ def test_tests_through_the_line_run_the_quickest_first_as_long_as_there_is_time(
     assert [t.name for t in matching(mutant, tests, 3, {})] == ["quick"]
     assert [t.name for t in matching(mutant, tests, 0, {})] == ["quick"]  # one at least
     at_import = {"a.py": frozenset({5})}
-    assert [t.name for t in matching(mutant, tests, 10, at_import)] == ["quick", "slow", "elsewhere"]
+    assert [t.name for t in matching(mutant, tests, 10, at_import)] == ["elsewhere", "quick", "slow"]
+    around = Mutant("a.py", "constant", 0, 0, "", 7, (7, 7), "", "")  # a part of a literal
+    assert [t.name for t in matching(around, tests, 10, {})] == ["elsewhere", "quick", "slow"]
 
 
 def test_what_is_accepted_is_still_a_change_of_the_code_and_has_a_reason():
@@ -137,7 +139,7 @@ def test_it_tells_what_is_killed_from_what_survives_and_goes_on_where_it_was(tmp
     (tests / "mutants").mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "metrics" / "a.py").write_text(
-        "def f(a, b):\n    return a + b\ndef g(a):\n    return a / 2\ndef unseen():\n    return 7\n"
+        "def f(a, b):\n    return a + b\ndef g(a):\n    return a / 2\n\n\n\n\ndef unseen():\n    return 7\n"
     )
     for name in MATCHING["metrics"]:
         (tests / f"test_{name}.py").touch()
@@ -170,7 +172,7 @@ def test_it_tells_what_is_killed_from_what_survives_and_goes_on_where_it_was(tmp
     tried, end = said()
     assert len(tried) == 7
     assert "src/pixelwise/metrics/a.py:2\n  - return a + b\n  + return (a - b)\n  (survived)" in end
-    assert "src/pixelwise/metrics/a.py:6\n  - return 7\n  + return 8\n  (unseen)" in end
+    assert "src/pixelwise/metrics/a.py:10\n  - return 7\n  + return 8\n  (unseen)" in end
     assert end.split()[-6:] == ["all", "7", "4", "0", "1", "2"]
     change = {"path": "metrics/a.py", "before": "return a + b", "after": "return (a - b)", "reason": "known"}
     listed.write_text(json.dumps(change) + "\n")

@@ -635,7 +635,15 @@ def test_each_format_has_the_ending_of_its_kind():
 
 
 def test_tiles_are_blended_without_aligned_corners_unless_one_says_so():
-    assert inspect.signature(stitch).parameters["align_corners"].default is False
+    """Logits at every second pixel, enlarged as torch does it by itself."""
+    values = np.random.default_rng(0).standard_normal((1, 2, 4, 4)).astype(np.float32)
+    rows = np.zeros((8, 8, 3), np.uint8)
+    (band,) = stitch(lambda top, end: rows[top:end], (8, 8), lambda _: values, tiling=Tiling(8, overlap=0))
+    enlarged = F.interpolate(torch.from_numpy(values), (8, 8), mode="bilinear", align_corners=False)[0]
+    aligned = F.interpolate(torch.from_numpy(values), (8, 8), mode="bilinear", align_corners=True)[0]
+    clear = ((enlarged[0] - enlarged[1]).abs() > 1e-4).numpy()
+    assert (enlarged.argmax(0) != aligned.argmax(0)).any()
+    np.testing.assert_array_equal(band.labels[clear], enlarged.argmax(0).numpy()[clear])
 
 
 def test_what_is_unknown_is_no_part_of_what_one_batch_has_right():
@@ -704,11 +712,13 @@ def test_nothing_asked_for_is_something_that_may_be_asked_for():
     assert torch.isfinite(soft_cldice(logits, target, iterations=0))
 
 
-@pytest.mark.parametrize(("side", "expected"), [(3, 1), (40, 17), (64, 33)])
-def test_a_scaled_side_is_a_multiple_and_an_offset_and_at_least_one_pixel(side, expected):
-    """Of 16 and 1: 0.1 of 3 is 1, half of 40 is 17 and half of 64 is 33."""
-    scale = 0.1 if side == 3 else 0.5
-    assert _scaled(torch.zeros(1, 3, side, side), scale, 16, 1).shape[2:] == (expected, expected)
+@pytest.mark.parametrize(
+    ("side", "offset", "expected"), [(3, 1, 1), (40, 1, 17), (64, 1, 33), (3, 0, 16), (40, 0, 16)]
+)
+def test_a_scaled_side_is_a_multiple_and_an_offset_and_at_least_one_pixel(side, offset, expected):
+    """Of 16 and an offset: 0.1 of 3 is 1 or, without it, 16; half of 40 is 17 or 16, half of 64 is 33."""
+    images = torch.zeros(1, 3, side, side)
+    assert _scaled(images, 0.1 if side == 3 else 0.5, 16, offset).shape[2:] == (expected, expected)
 
 
 def test_the_random_numbers_of_a_draw_follow_from_its_seed_and_place():

@@ -76,6 +76,9 @@ MEMORY = 14 << 30
 
 OVERTIME = 124
 
+AROUND = 3
+"""Lines around one that no test runs through."""
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -368,8 +371,8 @@ def recorded(name: str, slot: Slot, work: Path, package_hash: str) -> list[Trace
 def run_at_import(
     slot: Slot, files: Iterable[str], work: Path, package_hash: str
 ) -> dict[str, frozenset[int]]:
-    """The lines by file that run when the files are imported, of which no test can be said to go through them."""
-    kept = work / "lines" / f"imports-{package_hash}.json"
+    """The lines by file that run when all files are imported, of which no test can be said to go through them."""
+    kept = work / "lines" / f"imports-of-all-{package_hash}.json"
 
     def importing() -> int:
         sys.path[:0] = [str(slot.package.parent)]
@@ -395,17 +398,19 @@ def run_at_import(
 def matching(
     mutant: Mutant, tests: Iterable[Traced], budget_s: float, imported: Mapping[str, frozenset[int]]
 ) -> list[Traced]:
-    """The tests through the lines where a change shows, the quickest first, as long as there is time; after them, where
-    its line runs at import, the others."""
-    first, last = mutant.scope
+    """The tests through the lines where a change shows, or where its line runs at import all tests, the quickest first,
+    as long as there is time. A part of a longer literal may have no line of its own: then those of the lines around."""
+    (first, last), tests = mutant.scope, sorted(tests, key=lambda test: (test.seconds, test.name))
     everywhere = mutant.line in imported.get(mutant.path, ())
-    ordered = sorted(
-        (not any(first <= n <= last for n in test.lines.get(mutant.path, ())), test.seconds, test.name, test)
-        for test in tests
-    )
-    found = [test for elsewhere, _, _, test in ordered if everywhere or not elsewhere]
+    found = tests if everywhere else through(tests, mutant.path, first, last)
+    found = found or through(tests, mutant.path, first - AROUND, last + AROUND)
     spent = itertools.accumulate(test.seconds for test in found)
     return [t for t, seconds in zip(found, spent, strict=True) if seconds <= budget_s or t is found[0]]
+
+
+def through(tests: Iterable[Traced], path: str, first: int, last: int) -> list[Traced]:
+    """Those that run through one of these lines."""
+    return [test for test in tests if any(first <= n <= last for n in test.lines.get(path, ()))]
 
 
 def files_of(tests: Iterable[Traced]) -> list[str]:
@@ -525,7 +530,9 @@ def main() -> None:
     names = {name for m in chosen for name in MATCHING[m.path.partition("/")[0]]}
     tests_of = {name: recorded(name, slots[0], work, package_hash) for name in sorted(names)}
 
-    imported = run_at_import(slots[0], files, work, package_hash)
+    package = root / "src" / "pixelwise"
+    modules = [p.relative_to(package).as_posix() for p in whole if p.suffix == ".py" and p.stem != "__main__"]
+    imported = run_at_import(slots[0], modules, work, package_hash)
 
     def read(file: str) -> bytes:
         return (root / file).read_bytes()
