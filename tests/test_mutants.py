@@ -139,7 +139,7 @@ def test_it_tells_what_is_killed_from_what_survives_and_goes_on_where_it_was(tmp
     (tests / "mutants").mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "metrics" / "a.py").write_text(
-        "def f(a, b):\n    return a + b\ndef g(a):\n    return a / 2\n\n\n\n\ndef unseen():\n    return 7\n"
+        "def f(a, b):\n    return a + b\ndef g(a):\n    return a / 2\ndef unseen():\n    '''\n\n\n\n    '''\n    return 7\n"
     )
     for name in MATCHING["metrics"]:
         (tests / f"test_{name}.py").touch()
@@ -172,7 +172,7 @@ def test_it_tells_what_is_killed_from_what_survives_and_goes_on_where_it_was(tmp
     tried, end = said()
     assert len(tried) == 7
     assert "src/pixelwise/metrics/a.py:2\n  - return a + b\n  + return (a - b)\n  (survived)" in end
-    assert "src/pixelwise/metrics/a.py:10\n  - return 7\n  + return 8\n  (unseen)" in end
+    assert "src/pixelwise/metrics/a.py:11\n  - return 7\n  + return 8\n  (unseen)" in end
     assert end.split()[-6:] == ["all", "7", "4", "0", "1", "2"]
     change = {"path": "metrics/a.py", "before": "return a + b", "after": "return (a - b)", "reason": "known"}
     listed.write_text(json.dumps(change) + "\n")
