@@ -139,7 +139,8 @@ def test_it_tells_what_is_killed_from_what_survives_and_goes_on_where_it_was(tmp
     (tests / "mutants").mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "metrics" / "a.py").write_text(
-        "def f(a, b):\n    return a + b\ndef g(a):\n    return a / 2\ndef unseen():\n    '''\n\n\n\n    '''\n    return 7\n"
+        "def f(a, b):\n    return a + b\ndef g(a):\n    return a / 2\n"
+        "def unseen():\n    '''\n\n\n\n    '''\n    return 7\n"
     )
     for name in MATCHING["metrics"]:
         (tests / f"test_{name}.py").touch()
