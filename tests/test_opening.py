@@ -54,7 +54,7 @@ def run(*arguments):
 def done(*arguments):
     result = run(*arguments)
     assert result.exit_code == 0, result.exception or result.output
-    return result.output
+    return result.stdout
 
 
 def train(tmp_path, **changes):

@@ -114,9 +114,9 @@ def base_of(recipe: str | None, config_file: Path | None) -> dict[str, Any] | No
 
         return {**recipe_of(recipe).to_dict(), "workers": usual_workers()}
     if config_file is not None:
-        from pixelwise.training.start import read_config
+        from pixelwise.training.start import read_base
 
-        return read_config(config_file).to_dict()
+        return read_base(config_file).to_dict()
     return None
 
 

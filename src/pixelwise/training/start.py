@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
+from pixelwise.datasets.opening import EARLIER_BORDER
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
 from pixelwise.training.config import LENGTH, MATTERS_NOT, TrainConfig
 from pixelwise.training.memory import memory_here
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from pixelwise.weights.card import Card
 
 CONFIG = "config.json"
+
+LATER = frozenset({"split_at", "value_range", "reasons"})
+"""Fields that runs of earlier versions did not write."""
 
 SETTLED = ("weights", "image_size", "split_at", "value_range")
 """Fields that `experiment_of` settles where a configuration leaves them open."""
@@ -61,7 +66,7 @@ def train(
         raise MissingExtraError("training", "train") from error
     say = say or partial(terminal.say, file=sys.stderr)
     if config is not None and not isinstance(config, TrainConfig):
-        config = read_config(Path(config))
+        config = read_base(Path(config))
     fields = {"data": os.fspath(data), **({} if crop is None else {"crop": crop}), **fields}
     seconds = None if budget is None else parse_budget(budget)
     base = None if config is None else config.to_dict()
@@ -241,3 +246,11 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
 def read_config(path: Path) -> TrainConfig:
     """The configuration in a file; InputError, with its name, for what is none."""
     return TrainConfig.from_json(path)
+
+
+def read_base(path: Path) -> TrainConfig:
+    """The configuration in a file, to begin another run with. One that a run of an earlier version wrote holds out what
+    that held out."""
+    config, written = read_config(path), json.loads(path.read_text(encoding="utf-8-sig")).keys()
+    missing = {field.name for field in dataclasses.fields(config)} - written
+    return config.replace(split_at=EARLIER_BORDER) if "split_at" in missing <= LATER else config
