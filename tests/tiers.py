@@ -262,6 +262,15 @@ TIERS: tuple[tuple[str, str], ...] = (
     (r"test_a_convolution_of_doubled_pixels_is_that_of_the_repeated_ones", "slow"),
     (r"test_the_way_back_to_smp_is_complete\[tu-.*\]", "slow"),
     (r"test_convolutional_networks_of_timm_dilate\[8-.*\]", "slow"),
+    (r"test_surface_distances_are_monais_where_both_structures_exist\[shape0-spacing0\]", "slow"),
+    (r"test_tensorflow_variables_give_the_logits_of_the_release_computed_by_hand\[71-.*-size_hw2\]", "slow"),
+    (r"test_logits_are_those_of_transformers_and_stay_so_through_our_own_file\[segformer strides\]", "slow"),
+    (r"test_labels_names_and_files_are_those_of_the_folder\[False-swin\]", "slow"),
+    (r"test_logits_on_mobilenet_v2_are_the_papers_at_tiny_sizes_and_any_channels\[5\]", "slow"),
+    (r"test_labels_are_those_of_monai\[gaussian\]", "slow"),
+    (r"test_vainfs_files_give_his_logits_computed_by_hand\[size_hw0\]", "slow"),
+    (r"test_of_two_runs_on_one_raster_the_second_says_who_is_at_work\[more0\]", "slow"),
+    (r"test_bands_equal_one_array_of_sums_bit_for_bit", "slow"),
 )  # fmt: skip
 
 

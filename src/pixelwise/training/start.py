@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from pixelwise.training.config import LENGTH, MATTERS_NOT, TrainConfig
 from pixelwise.training.memory import memory_here
 from pixelwise.training.plan import AS_ASKED, Machine, parse_budget, plan, steps_within, table
 from pixelwise.training.progress import duration
+from pixelwise.untrusted import read
 
 if TYPE_CHECKING:
     from pixelwise.training.experiment import Experiment
@@ -251,6 +251,6 @@ def read_config(path: Path) -> TrainConfig:
 def read_base(path: Path) -> TrainConfig:
     """The configuration in a file, to begin another run with. One that a run of an earlier version wrote holds out what
     that held out."""
-    config, written = read_config(path), json.loads(path.read_text(encoding="utf-8-sig")).keys()
-    missing = {field.name for field in dataclasses.fields(config)} - written
+    config, written = read_config(path), read(path, dict[str, Any], f"the training configuration {path}")
+    missing = {field.name for field in dataclasses.fields(config)} - written.keys()
     return config.replace(split_at=EARLIER_BORDER) if "split_at" in missing <= LATER else config
