@@ -271,6 +271,16 @@ TIERS: tuple[tuple[str, str], ...] = (
     (r"test_vainfs_files_give_his_logits_computed_by_hand\[size_hw0\]", "slow"),
     (r"test_of_two_runs_on_one_raster_the_second_says_who_is_at_work\[more0\]", "slow"),
     (r"test_bands_equal_one_array_of_sums_bit_for_bit", "slow"),
+    (r"test_(?:a_short_run_learns_two_discs_that_overlap|evaluate_scores_each_region_whatever_lies_over_it|"
+     r"segment_writes_each_region_whole|a_run_of_regions_goes_on_bit_for_bit|"
+     r"the_export_of_a_model_of_regions_gives_the_same_codes)", "slow"),
+    (r"test_work_goes_on_after_any_band_as_if_it_had_not_stopped", "slow"),
+    (r"test_a_size_that_the_network_does_not_take_cannot_be_checked", "slow"),
+    (r"test_a_network_of_the_catalog_segments_draws_and_opens_again\[deeplabv3plus_mobilenet_v2\]", "slow"),
+    (r"test_a_pair_works_or_is_refused_with_the_reason\[test_convnext-deeplabv3plus\]", "slow"),
+    (r"test_vainfs_names_survive_the_round_trip", "slow"),
+    (r"test_(?:a_loss_is_a_function_and_a_row|classes_without_names_are_those_of_the_masks)", "slow"),
+    (r"test_features_of_alexnet_are_torchvisions", "slow"),
 )  # fmt: skip
 
 
