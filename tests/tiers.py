@@ -205,63 +205,6 @@ TIERS: tuple[tuple[str, str], ...] = (
     (r"test_a_convolution_of_doubled_pixels_is_that_of_the_repeated_ones", "slow"),
     (r"test_the_way_back_to_smp_is_complete\[tu-.*\]", "slow"),
     (r"test_convolutional_networks_of_timm_dilate\[8-.*\]", "slow"),
-    # What many tests say of many networks, encoders, losses and layouts: a few of each kind stay.
-    (r"test_channels_and_strides_are_what_comes_out_at_an_odd_size\[(?!resnet18|mobilenet_v2|mit_b0|test_).*\]",
-     "slow"),
-    (r"test_gradients_reach_every_parameter\[(?:nonewnet_softmax|nonewnet_2d|upernet_convnext_tiny|unetplusplus_ds|"
-     r"fcn16s_vgg16|unet_phseg_v5|deeplabv1_vgg16_(?:7x7|4x4))\]", "slow"),
-    (r"test_logits_have_the_size_of_the_image_and_are_the_enlarged_coarse_ones\[(?:fcn32s_googlenet.*|nonewnet_softmax|"
-     r"nonewnet_2d|upernet_convnext_(?:base|large)|segformer_b[1-5]|fcn_convnext_base|fcn16s_vgg16)\]", "slow"),
-    (r"test_any_number_of_input_channels\[(?:.*googlenet.*|.*resnet.*|.*convnext_(?:small|base|large|xlarge)|"
-     r"segformer_b[1-5]|.*xception.*|nonewnet_.*)\]", "slow"),
-    (r"test_logits_are_right_at_every_depth\[[35]-.*\]", "slow"),
-    (r"test_one_image_at_a_time_trains_or_is_refused_with_the_reason\[(?:deeplabv3|upernet)\]", "slow"),
-    (r"test_the_fast_order_of_segformers_head_changes_rounding_only", "slow"),
-    (r"test_training_without_making_the_repeated_pixels.*\[unet-options1\]", "slow"),
-    (r"test_gradients_are_those_of_the_value\[(?:mcc|generalised_dice|tversky|focal_tversky|cross_entropy, smooth), "
-     r"multiclass\]", "slow"),
-    (r"test_gradients_are_those_of_the_value\[(?:binary_cross_entropy, smooth|focal, gamma 0.5|dice_cross_entropy), "
-     r"binary\]", "slow"),
-    (r"test_half_precision_at_512_by_512_is_finite\[.*\]", "slow"),
-    (r"test_half_precision_logits_give_the_loss_of_the_same_numbers_in_float64\[.*(?:multilabel|soft_cldice|rmi).*\]",
-     "slow"),
-    (r"test_(?:volumes_are_taken_and_agree_with_one_another|any_ignore_index_means_the_same_even_a_negative_one_or_a_class|"
-     r"none_has_the_shape_it_says_and_sums_to_the_sum|the_layout_in_memory_does_not_matter|"
-     r"a_batch_in_another_order_has_the_same_loss)\[(?:.*multilabel|soft_cldice.*|rmi.*)\]", "slow"),
-    (r"test_any_size_down_to_nothing_gives_a_finite_loss_and_gradient", "slow"),
-    (r"test_logits_are_those_of_transformers_and_stay_so_through_our_own_file\[(?:swin pools, auxiliary|"
-     r"resnet first stage|segformer heads|swin (?:window|more|relu).*|convnext (?:pools|three).*)\]", "slow"),
-    (r"test_a_network_of_transformers_brings_the_names_it_was_given", "slow"),
-    (r"test_the_first_filters_of_imagenet_weights_are_shared_out_by_one_rule\[(?!resnet18|mobilenet).*\]", "slow"),
-    (r"test_a_network_of_the_catalog_segments_draws_and_opens_again\[(?:segnet|unet_phseg_v5|upernet_convnext_base|"
-     r"fcn_convnext_base|nonewnet_2d)\]", "slow"),
-    (r"test_every_recipe_builds_its_experiment_and_takes_a_step\[(?:ade20k_segformer_b0|coco_deeplabv3.*)\]", "slow"),
-    (r"test_create_model_gives_the_trained_network_with_the_logits_and_the_card_of_its_file\[everyday\]", "slow"),
-    (r"test_(?:the_teacher_speaks_on_the_grid_of_the_shipped_size|multiply_adds_are_those_of_the_papers|"
-     r"nuclei_augmentation_keeps_size_range_and_classes)", "slow"),
-    (r"test_a_run_is_opened_as_a_folder_and_as_each_of_its_files", "slow"),
-    (r"test_the_generated_pages_and_pictures_are_up_to_date", "slow"),
-    (r"test_(?:a_network_is_three_files|a_decoder_is_a_file_and_two_rows)", "slow"),
-    (r"test_a_pair_works_or_is_refused_with_the_reason\[test_vit-dpt\]", "slow"),
-    (r"test_a_pyramid_goes_with_any_decoder_at_any_size\[test_mambaout\]", "slow"),
-    (r"test_(?:other_encoders_and_decoders_run_train_and_are_saved_for_smp|"
-     r"a_head_for_other_classes_runs_trains_and_is_saved_for_smp)\[(?:FPN|DPT)\]", "slow"),
-    (r"test_(?:the_same_seed_gives_the_same_weights_training_loss_and_gradients|"
-     r"every_spelling_of_trained_weights_loads_the_file|logits_are_torchvisions_and_state_dicts_go_both_ways)"
-     r"\[deeplabv3_mobilenet_v3_large\]", "slow"),
-    (r"test_published_counts\[.*resnet101\]", "slow"),
-    (r"test_crf_refine_is_interpolation_then_the_crf\[300-.*\]", "slow"),
-    (r"test_the_best_by_validation_is_kept\[said0-.*\]", "slow"),
-    (r"test_curves_are_drawn_where_matplotlib_is", "slow"),
-    (r"test_the_bill_is_valid_cyclonedx", "slow"),
-    (r"test_labels_are_those_of_monai\[constant\]", "slow"),
-    (r"test_jfzhang95s_file_gives_his_logits_computed_by_hand_and_survives_the_round_trip", "slow"),
-    (r"test_a_file_that_would_be_wrong_at_another_size_is_not_written", "slow"),
-    (r"test_a_composed_network_is_saved_and_found_again", "slow"),
-    (r"test_unetplusplus_calls_its_foreground_by_name", "slow"),
-    (r"test_a_convolution_of_doubled_pixels_is_that_of_the_repeated_ones", "slow"),
-    (r"test_the_way_back_to_smp_is_complete\[tu-.*\]", "slow"),
-    (r"test_convolutional_networks_of_timm_dilate\[8-.*\]", "slow"),
     (r"test_surface_distances_are_monais_where_both_structures_exist\[shape0-spacing0\]", "slow"),
     (r"test_tensorflow_variables_give_the_logits_of_the_release_computed_by_hand\[71-.*-size_hw2\]", "slow"),
     (r"test_logits_are_those_of_transformers_and_stay_so_through_our_own_file\[segformer strides\]", "slow"),

@@ -253,4 +253,5 @@ def read_base(path: Path) -> TrainConfig:
     that held out."""
     config, written = read_config(path), read(path, dict[str, Any], f"the training configuration {path}")
     missing = {field.name for field in dataclasses.fields(config)} - written.keys()
-    return config.replace(split_at=EARLIER_BORDER) if "split_at" in missing <= LATER else config
+    earlier = "split_at" in missing and missing <= LATER
+    return config.replace(split_at=EARLIER_BORDER) if earlier else config
