@@ -1,11 +1,7 @@
-"""The names of segmentation_models.pytorch (SMP) 0.6: change one import and go on.
+"""SMP's twelve model classes: its arguments, its parts and its state dicts over the networks of this package.
 
->>> import pixelwise.smp as smp                                                         # doctest: +SKIP
->>> model = smp.Unet("resnet34", encoder_weights="imagenet", classes=3)                 # doctest: +SKIP
-
-Twelve classes with SMP's arguments, `create_model` and `from_pretrained`. A model returns a tensor, the activation
-applied, as there; `model.network` is the same network with the contract of all others here (a dictionary of logits).
-State dicts have SMP's names both ways, so files go to and fro. docs/from_smp.md says what is different.
+A model returns a tensor, the activation applied, as there; `model.network` is the same network with the contract of all
+others here (a dictionary of logits). State dicts have SMP's names both ways, so files go to and fro.
 
 Letters: n batch, c channels, k classes, h w pixels.
 """

@@ -1,0 +1,47 @@
+"""The names of segmentation_models.pytorch (SMP) 0.6: change one import and go on.
+
+>>> import pixelwise.smp as smp                                                         # doctest: +SKIP
+>>> model = smp.Unet("resnet34", encoder_weights="imagenet", classes=3)                 # doctest: +SKIP
+
+docs/from_smp.md says what is different.
+"""
+
+from pixelwise.decoders.smp_parts import SegmentationHead
+from pixelwise.smp.models import (
+    DPT,
+    FPN,
+    MODEL_ARCHITECTURES_MAPPING,
+    PAN,
+    DeepLabV3,
+    DeepLabV3Plus,
+    Linknet,
+    MAnet,
+    PSPNet,
+    Segformer,
+    SegmentationModel,
+    Unet,
+    UnetPlusPlus,
+    UPerNet,
+    create_model,
+    from_pretrained,
+)
+
+__all__ = [
+    "DPT",
+    "FPN",
+    "MODEL_ARCHITECTURES_MAPPING",
+    "PAN",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "Linknet",
+    "MAnet",
+    "PSPNet",
+    "Segformer",
+    "SegmentationHead",
+    "SegmentationModel",
+    "UPerNet",
+    "Unet",
+    "UnetPlusPlus",
+    "create_model",
+    "from_pretrained",
+]
