@@ -16,14 +16,14 @@ from torch import nn
 
 from pixelwise.errors import InputError
 from pixelwise.models.building import named
-from pixelwise.models.deeplabv3 import DeepLabV3, deeplabv3_resnet50, deeplabv3_resnet101
 from pixelwise.models.fcn_convnext import (
     FCNConvNeXt,
     fcn_convnext_base,
     fcn_convnext_small,
     fcn_convnext_tiny,
 )
-from pixelwise.models.fcn_resnet import FCN, fcn_resnet50, fcn_resnet101
+from pixelwise.models.segmentation.deeplabv3 import DeepLabV3, deeplabv3_resnet50, deeplabv3_resnet101
+from pixelwise.models.segmentation.fcn import FCN, fcn_resnet50, fcn_resnet101
 from pixelwise.models.upernet import (
     UPerNet,
     upernet_convnext_base,

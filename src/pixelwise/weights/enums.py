@@ -250,7 +250,7 @@ def settle(
 def called_as_in_torchvision(
     weights: WeightsEnum, weights_backbone: Any
 ) -> Callable[[Callable[P, M]], Callable[P, M]]:
-    """Decorator: let a builder be called in every way that torchvision ever had, with a FutureWarning for old
+    """Decorator: let a builder be called in every way that torchvision ever had, with its UserWarning for old
     ones.
 
     Old are arguments without keyword, `pretrained` and `pretrained_backbone`, which stand for the two given
@@ -269,7 +269,7 @@ def called_as_in_torchvision(
                 if len(args) > len(known) or positional.keys() & kwargs.keys():
                     raise TypeError(f"{name}() takes each of {', '.join(known)} once, by keyword")
                 spelled = ", ".join(f"{key}=" for key in positional)
-                _warn(f"{name}: arguments without keyword are deprecated, write {spelled}")
+                _warn(f"{name}: positional arguments are deprecated, write {spelled}")
                 kwargs.update(positional)
             for new, (former, default) in old.items():
                 if former in kwargs:
@@ -295,4 +295,4 @@ def called_as_in_torchvision(
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, FutureWarning, stacklevel=3)
+    warnings.warn(message, UserWarning, stacklevel=3)
