@@ -15,7 +15,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 
 from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
 from pixelwise.encoders.resnet import resnet
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, first_line
 from pixelwise.layers import classes_of, enlarge_like, evaluating
 
 
@@ -30,7 +30,6 @@ class OnNamedFeatures(nn.Module):
     """
 
     align_corners = False
-    __constants__ = ("aux_classifier",)
     __jit_unused_properties__ = ("num_classes", "stride")
 
     def __init__(
@@ -109,7 +108,7 @@ def _measured(backbone: nn.Module, feature: str) -> int:
     except Exception as error:  # whatever a module of anyone's may raise
         raise InputError(
             f"the stride of the backbone {type(backbone).__name__} could not be measured with an image of 128 pixels "
-            f'({error}); say it: network.backbone.strides = {{"{feature}": 16}}, or what it is'
+            f'({first_line(error)}); say it: network.backbone.strides = {{"{feature}": 16}}, or what it is'
         ) from error
     return max(1, round(128 / int(side)))
 
