@@ -20,7 +20,7 @@ from torch.fx import Proxy
 from torchvision.models import MobileNet_V3_Large_Weights, ResNet50_Weights, ResNet101_Weights
 
 from pixelwise.catalog import CATALOG
-from pixelwise.layers import Norm, conv_norm_relu
+from pixelwise.layers import Norm, conv_norm_relu, enlarge_like
 from pixelwise.models.segmentation.fcn import FCNHead
 from pixelwise.models.segmentation.features import OnNamedFeatures, mobilenet_features, resnet_features
 from pixelwise.weights.enums import (
@@ -121,6 +121,8 @@ class ASPPPooling(nn.Sequential):
         whole = x
         for layer in self:
             whole = layer(whole)  # at last (n, out_channels, 1, 1)
+        if self.training:  # gradients are then rounded as torchvision's and SMP's are, digit for digit
+            return enlarge_like(whole, x, align_corners=False)
         return whole.expand(-1, -1, x.shape[-2], x.shape[-1])  # enlarging one pixel bilinearly repeats it
 
     def _refuse_one_image(self, x: Tensor | Proxy) -> None:
