@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pixelwise.models.r_names import model_deeplabv3_resnet101 as model_deeplabv3_resnet101
     from pixelwise.models.r_names import model_fcn_resnet50 as model_fcn_resnet50
     from pixelwise.models.r_names import model_fcn_resnet101 as model_fcn_resnet101
+    from pixelwise.models.r_names import pascal_voc_classes as pascal_voc_classes
     from pixelwise.models.segformer import SegFormer as SegFormer
     from pixelwise.models.segmentation.deeplabv3 import DeepLabHead as DeepLabHead
     from pixelwise.models.segmentation.deeplabv3 import DeepLabV3 as DeepLabV3
@@ -92,7 +93,8 @@ _PUBLIC = {
         "pixelwise.models.segmentation.lraspp": "LRASPP LRASPP_MobileNet_V3_Large_Weights lraspp_mobilenet_v3_large",
         "pixelwise.models.r_names": "model_deeplabv3_resnet50 model_deeplabv3_resnet101 model_fcn_resnet50 "
         "model_fcn_resnet101 model_convnext_tiny_fcn model_convnext_small_fcn model_convnext_base_fcn "
-        "model_convnext_tiny_upernet model_convnext_small_upernet model_convnext_base_upernet",
+        "model_convnext_tiny_upernet model_convnext_small_upernet model_convnext_base_upernet "
+        "pascal_voc_classes",
         "pixelwise.weights.enums": "WeightsEnum",
         # The backbones' weights, for weights_backbone=
         "torchvision.models": "MobileNet_V3_Large_Weights ResNet50_Weights ResNet101_Weights",
