@@ -103,7 +103,7 @@ def test_a_network_eager_scripted_saved_and_traced_gives_torchvisions_logits(nam
 
 @pytest.mark.slow
 @scripting
-@every_network
+@pytest.mark.parametrize("name", [name for name in ENUMS if "101" not in name])
 def test_scripts_and_graphs_of_both_in_training(name: str):
     """Theirs are scripted in evaluation only; a script that trains is asked of both."""
     image = torch.rand(2, 3, 65, 65)
@@ -114,6 +114,20 @@ def test_scripts_and_graphs_of_both_in_training(name: str):
             with torch.jit.optimized_execution(False):
                 made(image)["out"].square().mean().backward()
             assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.slow
+@scripting
+@pytest.mark.parametrize("name", [name for name in ENUMS if "mobilenet" in name])
+@torch.no_grad()
+def test_a_network_compiled_exported_and_traced_by_example_answers_alike(name: str):
+    network, image = built(our_models, name), torch.rand(1, 3, 65, 65)
+    expected = network(image)
+    exported = torch.export.export(network, (image,), strict=True).module()(image)
+    assert type(exported) is OrderedDict
+    assert close(exported, expected)
+    assert close(torch.compile(network, backend="aot_eager")(image), expected)
+    assert close(torch.jit.trace(network, image, strict=False)(image), expected)
 
 
 @ours_and_theirs
