@@ -244,7 +244,7 @@ def test_members_of_an_enum_are_one_each(models: ModuleType, name: str):
 
 
 @ours_and_theirs
-@every_network
+@quick_and_slow
 def test_the_facts_of_weights_are_complete(models: ModuleType, name: str):
     facts = models.get_model_weights(name).DEFAULT.meta
     wanted = {"categories", "_metrics", "min_size", "num_params", "recipe", "_docs", "_file_size", "_ops"}
@@ -256,7 +256,7 @@ def test_the_facts_of_weights_are_complete(models: ModuleType, name: str):
 
 
 @scripting
-@every_network
+@quick_and_slow
 def test_transforms_can_be_scripted(name: str):
     image = torch.rand(1, 3, 67, 91)
     expected = tv_models.get_model_weights(name).DEFAULT.transforms()(image)
@@ -333,7 +333,7 @@ def tiny_backbone(**names: str) -> nn.Module:
 
 
 @scripting
-@pytest.mark.parametrize("kind", ["DeepLabV3", "FCN"])
+@pytest.mark.parametrize("kind", ["DeepLabV3", pytest.param("FCN", marks=pytest.mark.slow)])
 def test_a_backbone_that_gives_a_dictionary(kind: str):
     """As in tutorials: a ResNet-18 under either network, which neither library has a function for."""
     image, answers = torch.rand(2, 3, 65, 97), []
