@@ -7,6 +7,7 @@ docs/from_smp.md says what is different.
 """
 
 from pixelwise.decoders.smp_parts import SegmentationHead
+from pixelwise.smp import losses
 from pixelwise.smp.models import (
     DPT,
     FPN,
@@ -26,6 +27,9 @@ from pixelwise.smp.models import (
     from_pretrained,
 )
 
+__version__ = "0.6.0"
+"""The version of SMP that this stands for."""
+
 __all__ = [
     "DPT",
     "FPN",
@@ -42,6 +46,8 @@ __all__ = [
     "UPerNet",
     "Unet",
     "UnetPlusPlus",
+    "__version__",
     "create_model",
     "from_pretrained",
+    "losses",
 ]
