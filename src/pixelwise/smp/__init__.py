@@ -7,7 +7,7 @@ docs/from_smp.md says what is different.
 """
 
 from pixelwise.decoders.smp_parts import SegmentationHead
-from pixelwise.smp import losses
+from pixelwise.smp import losses, metrics
 from pixelwise.smp.models import (
     DPT,
     FPN,
@@ -50,4 +50,5 @@ __all__ = [
     "create_model",
     "from_pretrained",
     "losses",
+    "metrics",
 ]
