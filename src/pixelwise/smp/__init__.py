@@ -6,8 +6,11 @@
 docs/from_smp.md says what is different.
 """
 
+import importlib
+from typing import Any
+
 from pixelwise.decoders.smp_parts import SegmentationHead
-from pixelwise.smp import losses, metrics
+from pixelwise.smp import encoders, losses, metrics
 from pixelwise.smp.models import (
     DPT,
     FPN,
@@ -48,7 +51,14 @@ __all__ = [
     "UnetPlusPlus",
     "__version__",
     "create_model",
+    "encoders",
     "from_pretrained",
     "losses",
     "metrics",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "base":  # its blocks bring torchvision, which the import above need not wait for
+        return importlib.import_module("pixelwise.smp.base")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
