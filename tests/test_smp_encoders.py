@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import pickle
 import warnings
 
@@ -76,6 +77,30 @@ def test_an_encoder_gives_smps_features_and_has_its_names_of_tensors(name, optio
     again = pickle.loads(pickle.dumps(copy.deepcopy(encoder)))
     with torch.inference_mode():
         assert torch.equal(again(image)[-1], got[-1])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "name", ["resnet18", "tu-test_resnet.r160_in1k", *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("vgg11", "efficientnet-b0", "mobileone_s0", "timm-skresnet18", "tu-convnext_atto", "dpn68")
+    )]
+)  # fmt: skip
+def test_an_encoder_is_scripted_and_gives_the_same_at_other_sizes(name):
+    encoder = ours.encoders.get_encoder(name).eval()
+    names = list(encoder.state_dict())
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(encoder), buffer)
+    buffer.seek(0)
+    scripted = torch.jit.load(buffer)
+    for size in ((64, 96), (70, 65)):
+        with torch.inference_mode():
+            for got, expected in zip(
+                scripted(torch.ones(1, 3, *size)), encoder(torch.ones(1, 3, *size)), strict=True
+            ):
+                assert torch.equal(got, expected)
+    assert list(encoder.state_dict()) == names
+    assert encoder._is_torch_scriptable
 
 
 def test_an_encoder_can_be_assigned_to_a_model():

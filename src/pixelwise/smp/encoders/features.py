@@ -15,6 +15,7 @@ from pixelwise.encoders.mit import MixTransformer
 from pixelwise.encoders.named import FirstStages
 from pixelwise.encoders.staged import StagedEncoder
 from pixelwise.encoders.timm import TimmEncoder, TimmTransformer
+from pixelwise.smp.encoders.scripted import ScriptedStages, ScriptedTimm, ahead
 from pixelwise.weights.origin import Origin
 
 
@@ -54,13 +55,16 @@ class SmpEncoder(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         features: list[Tensor] = super().forward(image)  # of the network that this is mixed into
         missing = self._missing()
-        if missing is None:
-            return features
-        empty = image.new_empty(image.shape[0], 0, image.shape[-2] // 2, image.shape[-1] // 2)
-        return [image, *[empty] * missing, *features]
+        return features if missing is None else [*ahead(image, missing), *features]
 
 
-class _Staged(SmpEncoder, StagedEncoder): ...
+class _Staged(SmpEncoder, StagedEncoder):
+    _is_torch_scriptable: ClassVar[bool] = True
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        stages = [[self.get_submodule(path) for path in stage] for stage in self.paths]
+        missing = self._missing()
+        return ScriptedStages(stages, -1 if missing is None else missing, self.rectified)
 
 
 class _MixTransformer(SmpEncoder, MixTransformer): ...
@@ -69,7 +73,14 @@ class _MixTransformer(SmpEncoder, MixTransformer): ...
 class _FirstStages(SmpEncoder, FirstStages): ...
 
 
-class _Timm(SmpEncoder, TimmEncoder): ...
+class _Timm(SmpEncoder, TimmEncoder):
+    _is_torch_scriptable: ClassVar[bool] = True
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        missing = self._missing()
+        return ScriptedTimm(
+            self.model, self.strides, self.multiple_hw, -1 if missing is None else missing, self.channels_last
+        )
 
 
 class _TimmTransformer(SmpEncoder, TimmTransformer): ...
