@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -138,19 +138,28 @@ def inputs_of(options: dict, more: dict, seed: int) -> tuple[Tensor, Tensor]:
     return (logits.float() if more.get("float32") else logits), target
 
 
+@example(("LovaszLoss", {"mode": "multiclass", "per_image": True, "ignore_index": 1}, {"float32": True}), 205)
 @given(st.one_of(overlaps(), overlaps(), focals(), lovaszes(), pixel_losses()), st.integers(0, 10**6))
 @settings(max_examples=250, deadline=None)
 def test_values_and_gradients_are_smps(case, seed):
     name, options, more = case
-    outcomes = []
-    for side in (theirs, ours):
+
+    def outcome(side):
         y_pred, y_true = inputs_of(options, more, seed)
         y_pred.requires_grad_()
         loss = getattr(side.losses, name)(**options)(y_pred, y_true)
         assert loss.dtype == y_pred.dtype
         (loss * torch.arange(1, 1 + loss.numel()).reshape(loss.shape)).sum().backward()
-        outcomes.append((loss.detach(), y_pred.grad))
-    (expected, by_them), (got, by_us) = outcomes
+        return loss.detach(), y_pred.grad
+
+    got, by_us = outcome(ours)
+    try:
+        expected, by_them = outcome(theirs)
+    except RuntimeError:  # Lovász's stumbles where every pixel of an image is ignored
+        assert name == "LovaszLoss"
+        assert got.isfinite().all()
+        assert by_us.isfinite().all()
+        return
     precision = {"rtol": 1e-4, "atol": 1e-5} if more.get("float32") else {"rtol": 1e-9, "atol": 1e-9}
     if expected.numel() and expected.isfinite().all():
         torch.testing.assert_close(got, expected, **precision)
