@@ -170,6 +170,10 @@ def test_colours_change_linearly_and_keep_grey_grey():
     factors, shifts = np.array(seen).T
     assert 0.5 <= factors.min() < 0.55 < 1.45 < factors.max() <= 1.5
     assert -32 <= shifts.min() < -29 < 29 < shifts.max() <= 32
+    little = [Augment((8, 8), colour=1.0, colour_amount=0.25)._colours() for _ in range(300)]
+    factors, shifts = np.array([(float((m @ torch.ones(3))[0]), s) for m, s in little]).T
+    assert 0.875 <= factors.min() < 0.89 < 1.11 < factors.max() <= 1.125
+    assert -8 <= shifts.min() < -7 < 7 < shifts.max() <= 8
     matrix, shift = Augment((8, 8), colour=0.0)._colours()
     torch.testing.assert_close(matrix, torch.eye(3), atol=1e-6, rtol=0)
     assert shift == 0

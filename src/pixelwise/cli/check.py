@@ -80,7 +80,7 @@ def _planned(report: Report) -> list[str]:
     reasons = plan(
         report.fingerprint, {}, Machine(), pictures=pictures, held_out=max(1, pictures // 4)
     ).reasons
-    shown = {"image_size": "size", "augment.on_object": "crops", "augment.colour": "colours"}
+    shown = {"image_size": "size", "augment.on_object": "crops", "augment.colour_amount": "colours"}
     return [f"train would take: {what}: {reasons[name]}" for name, what in shown.items()]
 
 

@@ -280,18 +280,22 @@ class _Planning:
         thin = None if thin is None else thin * self.shrinking
         many = any(large > 3 * size for size, large in sizes) or not sizes
         if thin is not None and thin < 2 * THIN:
-            scale, why = [0.8, 1.25], f"things are {thin:.1f} px wide: a little, so that none is lost"
+            scale, why = [0.9, 1.1], f"things are {thin:.1f} px wide: a little, so that none is lost"
         elif many:
             scale, why = [0.6, 1.7], "things come in many sizes"
         else:
-            scale, why = [0.75, 1.4], "things are of a few sizes"
+            scale, why = [0.9, 1.1], "things are of a few sizes: a little is enough"
         self.decide("augment.scale", scale, why)
         light, tint = self.print.light, self.print.tint
         measured = f"the same classes differ by {light:.1%} in light and {tint:.1%} in colour from picture to picture"
         if self.print.pictures > 1 and light < STEADY_LIGHT and tint < STEADY_TINT:
-            self.decide("augment.colour", 0.2, f"{measured}: one fixed camera, little is enough")
+            amount, why = 0.3, "one fixed camera, little is enough"
         else:
-            self.decide("augment.colour", 0.5, f"{measured}: at full strength")
+            amount, why = 0.5, "more than where one fixed camera took them all"
+        self.decide(
+            "augment.colour", 0.5, "half of the crops change in each of brightness, contrast and colours"
+        )
+        self.decide("augment.colour_amount", amount, f"{measured}: {why}")
         if self.print.value_range is not None:
             low, high = self.print.value_range
             why = f"pictures of more than 8 bits: 0.5 and 99.5 percent of the values lie below {low:.0f} and {high:.0f}"
@@ -304,7 +308,8 @@ class _Planning:
             return
         why = "what is scored; with cross-entropy beside it drawn data sets were learned more slowly"
         losses = self.decide("losses", {"dice": 1.0}, why)
-        if len(self.print.classes) == 2 and "dice" in losses:
+        sparse = all(c.share < SPARSE for c in self.print.objects)
+        if len(self.print.classes) == 2 and "dice" in losses and sparse:
             one = 1 - self.print.ground
             why = f"Dice of {_short(self.print.classes[one].name)} alone, the one class that is looked for"
             self.decide("loss_options", {"dice": {"classes": [one], "absent": "area"}}, why)

@@ -48,7 +48,7 @@ class Augment:
 
     largest_share: crops in which one class has this share of the labelled pixels or more are drawn again, up to ten
     times; 1 takes the first. colour: the chance of each of brightness (up to 32 of 255 added), contrast and
-    saturation (times 0.5 to 1.5) and hue (up to 18 degrees).
+    saturation (times 0.5 to 1.5) and hue (up to 18 degrees). colour_amount: how much of these at most, in [0, 1].
 
     elastic_px: standard deviation, in pixels of the crop, of the random shifts of a 3x3 grid of points, between
     which the shift is bicubic; 10 is U-Net's, 0 leaves it out. turn: the crop is turned about its centre by up to so
@@ -70,6 +70,7 @@ class Augment:
     largest_share: float = 0.75
     on_object: float = 0.0
     colour: float = 0.5
+    colour_amount: float = 1.0
     elastic_px: float = 0.0
     turn: float = 0.0
     paste_from: Samples | None = None
@@ -89,7 +90,8 @@ class Augment:
                 f"Augment elastic_px and turn must not be negative, got {self.elastic_px} and {self.turn}"
             )
         chances = {
-            name: getattr(self, name) for name in ("flip", "largest_share", "on_object", "colour", "paste")
+            name: getattr(self, name)
+            for name in ("flip", "largest_share", "on_object", "colour", "colour_amount", "paste")
         }
         for name, value in chances.items():
             if not 0 <= value <= 1:
@@ -189,7 +191,8 @@ class Augment:
         """A random change of colours in 0..255: (matrix (3, 3), what is added)."""
         chance, amount = torch.rand(2, 4).tolist()
         brightness, contrast, saturation, hue = (
-            2 * a - 1 if c < self.colour else 0.0 for c, a in zip(chance, amount, strict=True)
+            self.colour_amount * (2 * a - 1) if c < self.colour else 0.0
+            for c, a in zip(chance, amount, strict=True)
         )  # each in [-1, 1]
         factor, colourful, angle = 1 + 0.5 * contrast, 1 + 0.5 * saturation, math.radians(18) * hue
         grey = LUMA.repeat(3, 1)  # makes R, G and B the luma
