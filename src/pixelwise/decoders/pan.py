@@ -124,6 +124,7 @@ class GlobalAttentionUpsample(nn.Module):
     def __init__(self, fine_channels: int, width: int, interpolation: str, norm: Norm) -> None:
         super().__init__()
         self.interpolation_mode = interpolation
+        self.align_corners = True if interpolation == "bilinear" else None
         self.conv1 = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), Conv(width, width, 1, norm, pooled=True, relu=False), nn.Sigmoid()
         )
@@ -131,8 +132,7 @@ class GlobalAttentionUpsample(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         size_hw = fine.shape[-2], fine.shape[-1]
-        corners = True if self.interpolation_mode == "bilinear" else None
-        enlarged = resize(coarse, size_hw, self.interpolation_mode, align_corners=corners)
+        enlarged = resize(coarse, size_hw, self.interpolation_mode, align_corners=self.align_corners)
         gated: Tensor = enlarged + self.conv2(fine) * self.conv1(coarse)
         return gated
 

@@ -74,7 +74,9 @@ class UnetDecoder(nn.Module):
         deepest = encoder.channels[-1]
         self.center = Center(deepest, norm) if center else nn.Identity()
         self.blocks = nn.ModuleList(
-            Block(before, level.channels, after, interpolation, attention, norm, last=level.stride == 1)
+            DecoderBlock(
+                before, level.channels, after, interpolation, attention, norm, last=level.stride == 1
+            )
             for level, before, after in zip(
                 self.levels, (deepest, *self.channels[:-1]), self.channels, strict=True
             )
@@ -88,7 +90,7 @@ class UnetDecoder(nn.Module):
         return x
 
 
-class Block(nn.Module):
+class DecoderBlock(nn.Module):
     """Enlarge, concatenate the skip, two convolutions; (n, in, h, w) -> (n, out, *size_hw).
 
     last: the step to the image's own size, which has no skip and, in SMP, no attention before the convolutions.

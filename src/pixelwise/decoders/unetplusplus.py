@@ -26,7 +26,7 @@ from pixelwise.decoders.network import (
     levels_up,
     widths,
 )
-from pixelwise.decoders.unet import Block
+from pixelwise.decoders.unet import DecoderBlock
 from pixelwise.layers import Norm, enlarge_like
 
 
@@ -94,7 +94,7 @@ class UnetPlusPlusDecoder(nn.Module):
         blocks: dict[str, nn.Module] = {}
         for i, level in enumerate(self.levels):
             c = level.channels
-            blocks[_node(0, i)] = Block(
+            blocks[_node(0, i)] = DecoderBlock(
                 before[i],
                 c * (i + 1),
                 self.channels[i],
@@ -105,7 +105,7 @@ class UnetPlusPlusDecoder(nn.Module):
             )
             # Without a feature of the encoder only the last node is left
             for d in range(1, i + 1 if c else 0):
-                blocks[_node(d, i)] = Block(
+                blocks[_node(d, i)] = DecoderBlock(
                     below[i], c * (i + 1 - d), c, interpolation, attention, norm, last=False
                 )
         self.blocks = nn.ModuleDict(blocks)

@@ -40,7 +40,16 @@ from pixelwise.decoders.smp_parts import (
     upsampler,
 )
 from pixelwise.encoders import names
-from pixelwise.errors import InputError, PixelwiseError, UnknownNameError, WeightsError, first_line, suggest
+from pixelwise.errors import (
+    InputError,
+    PixelwiseError,
+    ScriptError,
+    SizeError,
+    UnknownNameError,
+    WeightsError,
+    first_line,
+    suggest,
+)
 from pixelwise.weights.hub import fetch_folder, is_hub_name
 from pixelwise.weights.origin import Origin, keep_beside, origin_of
 from pixelwise.weights.store import PROMISES, check_kinds
@@ -69,8 +78,13 @@ class SegmentationModel(nn.Module):
     arguments: ClassVar[dict[str, Any]] = {}
     """SMP's arguments and their defaults, in its order."""
 
-    requires_divisible_input_shape: ClassVar[bool] = False
-    """SMP's word for classes that take no image but one of whole strides; here none does."""
+    requires_divisible_input_shape: bool = True
+    """Whether `forward` refuses an image whose sides are no multiples of the encoder's stride, as SMP does. Set it to
+    False on a model, and the result has the size of any image; `network` and `Segmenter` take any as it is."""
+
+    _is_torch_scriptable: ClassVar[bool] = True
+    _is_torch_exportable: ClassVar[bool] = True
+    _is_torch_compilable: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         """What `inspect.signature` and `help` say of a class are SMP's arguments."""
@@ -145,6 +159,7 @@ class SegmentationModel(nn.Module):
         given = dict(zip(known, args, strict=False))
         for old, new in OLD_NAMES.items():
             if old in kwargs and new in known:
+                warnings.warn(f"{old} is {new} by now; write that", DeprecationWarning, stacklevel=3)
                 kwargs[new] = kwargs.pop(old)
         for key, value in kwargs.items():
             if key in given:
@@ -174,7 +189,32 @@ class SegmentationModel(nn.Module):
         """How `network` was made; `pixelwise.save(model.network, path)` writes it without the activation."""
         return origin_of(self.network)
 
+    def check_input_shape(self, image: Tensor) -> None:
+        """Raise SizeError for sides that are no multiples of the stride, where `requires_divisible_input_shape`."""
+        if not self.requires_divisible_input_shape:
+            return
+        strides = getattr(self.encoder, "strides", None)
+        stride = strides[-1] if strides else getattr(self.encoder, "output_stride", 1)
+        h, w = image.shape[-2:]
+        if h % stride or w % stride:
+            enough = f"{-(-h // stride) * stride}x{-(-w // stride) * stride}"
+            raise SizeError(
+                f"expected an image whose sides are multiples of {stride}, got {h}x{w}; pad it to {enough}, or set "
+                "model.requires_divisible_input_shape = False for a result of any image's size"
+            )
+
+    def __prepare_scriptable__(self) -> SegmentationModel:
+        """`torch.jit.script` asks this first."""
+        if not self._is_torch_scriptable:
+            raise ScriptError(
+                f"{type(self).__name__} cannot be scripted, nor can SMP's; use torch.jit.trace or torch.export"
+            )
+        return self
+
     def forward(self, image: Tensor) -> Any:
+        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if not (tracing or torch.compiler.is_compiling()):  # what those make is for other sizes too
+            self.check_input_shape(image)
         size_hw = image.shape[-2], image.shape[-1]
         features = features_for(self.decoder, self.encoder, image, self._shape)
         decoded = decode(self.decoder, features, size_hw, self._shape)
@@ -209,7 +249,13 @@ class SegmentationModel(nn.Module):
         self.network.freeze_encoder()
 
     def unfreeze_encoder(self) -> None:
+        """Let the encoder learn again. As in SMP its norms then train, whatever mode the model is in; `eval()` and
+        `train()` are heeded from here on.
+        """
         self.network.freeze_encoder(False)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.train()
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], *, dataset: str | None = None, metrics: Mapping[str, Any] | None = None
@@ -285,6 +331,7 @@ class SegmentationModel(nn.Module):
 
 
 class Unet(SegmentationModel):
+    requires_divisible_input_shape = False
     arguments: ClassVar = {
         **_ENCODER, "decoder_use_norm": "batchnorm", "decoder_channels": _STEPS, "decoder_attention_type": None,
         "decoder_interpolation": "nearest", **_END, **_AUX,
@@ -292,6 +339,7 @@ class Unet(SegmentationModel):
 
 
 class UnetPlusPlus(SegmentationModel):
+    _is_torch_scriptable = False
     arguments: ClassVar = Unet.arguments
 
 
@@ -355,6 +403,7 @@ class Segformer(SegmentationModel):
 
 
 class DPT(SegmentationModel):
+    _is_torch_scriptable = False
     arguments: ClassVar = {
         "encoder_name": "tu-vit_base_patch16_224.augreg_in21k", "encoder_depth": 4, "encoder_weights": "imagenet",
         "encoder_output_indices": None, "decoder_readout": "cat",
