@@ -58,6 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "constant rate": {"schedule": "constant"},
     "no warm-up": {"warmup_steps": 0},
     "rate 5e-4": {"peak_lr": 5e-4},
+    "rate 1e-3": {"peak_lr": 1e-3},
     "rate 2e-3": {"peak_lr": 2e-3},
     "rate 4e-3": {"peak_lr": 4e-3},
     "no average of weights": {"ema_decay": None},
@@ -72,7 +73,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scales 0.5 to 2": {"augment.scale": [0.5, 2.0]},
     "shrunk to two thirds": {"shrink": 2 / 3},
     "bfloat16": {"precision": "bfloat16"},
+    "float32": {"precision": "float32"},
     "encoder to stride 16": {"model_options": {"encoder_depth": 4}},
+    "encoder to stride 32": {"model_options": {}},
 }
 """Single changes of a plan."""
 

@@ -51,22 +51,27 @@ HEADINGS = {
     "unet": "U-Net, padded",
     "segnet": "SegNet",
     "deeplabv2": "DeepLab v2",
-    "fcn_resnet": "FCN on a dilated ResNet",
-    "deeplabv3": "DeepLab v3, torchvision's",
+    "segmentation.fcn": "FCN on a dilated ResNet",
+    "segmentation.deeplabv3": "DeepLab v3, torchvision's",
     "deeplabv3_paper": "DeepLab v3, the paper's and VainF's",
     "deeplabv3_mobilenet_v2": "DeepLab v3 on MobileNetV2",
     "deeplabv3plus": "DeepLab v3+",
     "unetplusplus": "U-Net++",
     "nonewnet": "No New-Net (3-D U-Net)",
-    "lraspp": "LR-ASPP",
+    "segmentation.lraspp": "LR-ASPP",
     "segformer": "SegFormer",
     "upernet": "UPerNet on ConvNeXt",
     "fcn_convnext": "FCN on ConvNeXt",
 }
 """Module in models/: its heading, in the order of the page. A module that is not here comes last, under its title."""
 
-FIGURE_OF = {"deeplabv3_paper": "deeplabv3"}
-"""Modules that share another's picture."""
+FIGURE_OF = {
+    "deeplabv3_paper": "deeplabv3",
+    "segmentation.deeplabv3": "deeplabv3",
+    "segmentation.fcn": "fcn_resnet",
+    "segmentation.lraspp": "lraspp",
+}
+"""Modules whose picture has another name than theirs."""
 
 ARXIV_ID = r"\b\d{4}\.\d{4,5}\b"
 FILES = ("Official file: ", "Official files: ")
@@ -237,14 +242,15 @@ def citation(module: str) -> str:
     spec = find_spec("pixelwise")
     assert spec is not None
     assert spec.origin is not None
-    source = (Path(spec.origin).parent / "models" / f"{module}.py").read_text(encoding="utf-8")
+    file = f"models/{module.replace('.', '/')}.py"
+    source = (Path(spec.origin).parent / file).read_text(encoding="utf-8")
     text = " ".join((ast.get_docstring(ast.parse(source)) or "").split())
     found = re.match(rf"(.*?, {ARXIV_ID})", text)
     words = found[1] if found else text.partition(". ")[0]
     title, dot, rest = words.partition(". ")
     rest = re.sub(ARXIV_ID, r"[arXiv:\g<0>](https://arxiv.org/abs/\g<0>)", rest)
     title = re.sub(ARXIV_ID, r"[arXiv:\g<0>](https://arxiv.org/abs/\g<0>)", title)
-    return f"*{title}*{dot}{rest}. Code: [models/{module}.py](../src/pixelwise/models/{module}.py)."
+    return f"*{title}*{dot}{rest}. Code: [{file}](../src/pixelwise/{file})."
 
 
 def _card(name: str, entry: Entry) -> Card | None:

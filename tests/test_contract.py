@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -77,6 +78,8 @@ def test_logits_have_the_size_of_the_image_and_are_the_enlarged_coarse_ones(name
     assert network.num_classes == 4
     with torch.inference_mode():
         out = network(image)
+        assert type(out) is OrderedDict  # no other: scripts and exports know no subclass
+        assert next(iter(out)) == "out"
         coarse = network.coarse(image)
     assert all(key == "out" or key.startswith("aux") for key in out)
     assert out["out"].shape == (1, 4, *image.shape[2:])

@@ -125,7 +125,7 @@ def test_the_protocol_of_torchvision_is_that_of_its_reference_scripts(tmp_path):
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as F
 
-    from pixelwise.models.lraspp import lraspp_mobilenet_v3_large
+    from pixelwise.models.segmentation.lraspp import lraspp_mobilenet_v3_large
 
     torch.manual_seed(0)
     network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -45,7 +46,7 @@ class Foreign(nn.Module):
         return logits
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {"out": enlarge_like(self.coarse(image), image, align_corners=self.align_corners)}
+        return OrderedDict(out=enlarge_like(self.coarse(image), image, align_corners=self.align_corners))
 
 
 def as_network(

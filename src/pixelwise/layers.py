@@ -18,7 +18,7 @@ from torch.nn import functional as F
 class Network(Protocol):
     """What every network here promises (torchvision's contract, and the two-step form of it).
 
-    `forward(image)` returns a dictionary: "out", logits (n, k, h, w) at the image's size, and "aux..." heads.
+    `forward(image)` returns an OrderedDict: "out", logits (n, k, h, w) at the image's size, and "aux..." heads.
     `coarse(image)` returns the logits of "out" before the last enlargement, (n, k, ~h/stride, ~w/stride);
     enlarging them bilinearly with `align_corners` gives "out".
     """

@@ -1,6 +1,7 @@
 """Every model by name: who builds it, what is known about its weights, and where they lie.
 
-One file a paper, named after the file in `models/` whose function builds the network; its rows are `ROWS`, by name.
+One file a paper, named after the file in `models/` whose function builds the network (but for those in
+`models/segmentation/`, which have torchvision's names); its rows are `ROWS`, by name.
 A file that is put here is in the catalog. Reading it imports neither torch nor any network; `pixelwise.models` finds
 the builders. That is also why the networks may take their weights' facts from here.
 """

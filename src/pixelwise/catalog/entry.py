@@ -17,9 +17,10 @@ from pixelwise.weights.card import Card, Outputs, Score
 class Entry:
     """One row of the catalog.
 
-    builder: "file:function" in `models/` that makes the network. card: what is known about the weights; None where it
-    lies inside the asset. base_url: the folder that `card.file` is fetched from. asset: a file in
-    pixelwise/assets, for the models that ship in the package; arguments: of the builder, that make its network.
+    builder: "file:function" in `models/` that makes the network ("folder.file:function" where it lies in one).
+    card: what is known about the weights; None where it lies inside the asset. base_url: the folder that `card.file` is
+    fetched from. asset: a file in pixelwise/assets, for the models that ship in the package; arguments: of the builder,
+    that make its network.
     """
 
     builder: str

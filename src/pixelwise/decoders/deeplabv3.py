@@ -1,8 +1,8 @@
 """DeepLabV3 on any encoder. Rethinking Atrous Convolution for Semantic Image Segmentation. Chen, Papandreou, Schroff,
 Adam, 2017, 1706.05587.
 
-The pyramid is that of `pixelwise.models.deeplabv3`, torchvision's network, with SMP's names around it, its choice of
-depthwise separable convolutions, and logits that are enlarged corner to corner.
+The pyramid is that of `pixelwise.models.segmentation.deeplabv3`, torchvision's network, with SMP's names around it, its
+choice of depthwise separable convolutions, and logits that are enlarged corner to corner.
 
 Letters: n batch, c channels, k classes, h w pixels, s stride of the last feature.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pixelwise.decoders.network import EncoderDecoder, auxiliary_head, check_encoder
 from pixelwise.layers import Norm, conv_norm_relu, norm_layer
-from pixelwise.models.deeplabv3 import ASPP
+from pixelwise.models.segmentation.deeplabv3 import ASPP
 
 
 class DeepLabV3(EncoderDecoder):
@@ -26,7 +26,7 @@ class DeepLabV3(EncoderDecoder):
     encoder: its last feature is used, meant to have stride 8 or 16 by dilation. width: channels of the pyramid.
     atrous_rates: of its 3x3 convolutions, meant for stride 8. separable: split those into depthwise and pointwise
     ones. dropout: behind the pyramid, in training. norm: `layers.Norm`. Training needs a batch of two or more, see
-    `models.deeplabv3.ASPPPooling`.
+    `models.segmentation.deeplabv3.ASPPPooling`.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ Letters: n batch, c channels, k classes, h w pixels.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from pixelwise.decoders.needs import NEEDS
 from pixelwise.layers import Norm, classes_of, enlarge
-from pixelwise.models.fcn_resnet import FCNHead
+from pixelwise.models.segmentation.fcn import FCNHead
 
 
 class EncoderDecoder(nn.Module):
@@ -54,7 +55,7 @@ class EncoderDecoder(nn.Module):
         """image (n, c, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
         size_hw = image.shape[-2], image.shape[-1]
         features = self.features(image)
-        logits = {"out": self._enlarge(self.decode(features, size_hw), size_hw)}
+        logits = OrderedDict(out=self._enlarge(self.decode(features, size_hw), size_hw))
         if self.aux_head is not None:
             coarse = self.aux_head(as_map(features[max(0, len(features) - 2)]))
             logits["aux"] = enlarge(coarse, size_hw, align_corners=self.align_corners)

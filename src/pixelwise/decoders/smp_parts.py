@@ -107,6 +107,24 @@ class SegmentationHead(nn.Sequential):
         return x
 
 
+class ClassificationHead(nn.Sequential):
+    """SMP's head for the whole image: the mean ("avg") or largest ("max") of each channel, dropout, a linear layer, an
+    activation. (n, c, h, w) -> (n, classes). Raises ValueError for another pooling.
+    """
+
+    def __init__(
+        self, in_channels: int, classes: int, pooling: str = "avg", dropout: float = 0.2, activation: Any = None
+    ) -> None:  # fmt: skip
+        if pooling not in ("avg", "max"):
+            raise ValueError(f"pooling must be 'avg' or 'max', got {pooling!r}")
+        linear = nn.Linear(in_channels, classes)
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        pool = nn.AdaptiveAvgPool2d(1) if pooling == "avg" else nn.AdaptiveMaxPool2d(1)
+        drop = nn.Dropout(dropout) if dropout else nn.Identity()
+        super().__init__(pool, nn.Flatten(), drop, linear, Activation(activation))
+
+
 class DPTSegmentationHead(nn.Module):
     """SMP's head of DPT: layers to classes, twice as large, activation. (n, c, h, w) -> (n, k, 2h, 2w) or `size_hw`."""
 

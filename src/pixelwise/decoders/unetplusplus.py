@@ -12,6 +12,7 @@ Letters: n batch, c channels, k classes, h w pixels, i level, d place in it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ class UnetPlusPlus(EncoderDecoder):
         features = self.features(image)
         assert isinstance(self.decoder, UnetPlusPlusDecoder)
         nodes = self.decoder.nodes(features, size_hw)
-        logits = {"out": self.segmentation_head(nodes[self.decoder.last])}
+        logits = OrderedDict(out=self.segmentation_head(nodes[self.decoder.last]))
         if self.aux_head is not None:
             aux = self.aux_head(features[max(0, len(features) - 2)])
             logits["aux"] = enlarge_like(aux, image, align_corners=True)

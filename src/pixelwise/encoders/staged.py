@@ -117,10 +117,14 @@ def _keep_only(module: nn.Module, paths: set[str]) -> None:
 class StaticPadding(nn.Conv2d):
     """A convolution that pads by `pads` (left, right, top, bottom), whatever the size of its input."""
 
-    pads: tuple[int, int, int, int]
+    pads = (0, 0, 0, 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, self.pads) if any(self.pads) else x)
+        left, right, top, bottom = self.pads
+        if left + right + top + bottom > 0:
+            x = F.pad(x, [left, right, top, bottom])
+        convolved: Tensor = self._conv_forward(x, self.weight, self.bias)  # TorchScript knows no super()
+        return convolved
 
 
 def pad_as_for(network: nn.Module, size_px: int) -> nn.Module:

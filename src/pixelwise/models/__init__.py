@@ -25,18 +25,9 @@ from pixelwise.errors import UnknownNameError
 if TYPE_CHECKING:
     from torch import nn
 
+    from pixelwise.models import segmentation as segmentation
     from pixelwise.models.deeplabv1 import DeepLabV1 as DeepLabV1
     from pixelwise.models.deeplabv2 import DeepLabV2 as DeepLabV2
-    from pixelwise.models.deeplabv3 import DeepLabHead as DeepLabHead
-    from pixelwise.models.deeplabv3 import DeepLabV3 as DeepLabV3
-    from pixelwise.models.deeplabv3 import (
-        DeepLabV3_MobileNet_V3_Large_Weights as DeepLabV3_MobileNet_V3_Large_Weights,
-    )
-    from pixelwise.models.deeplabv3 import DeepLabV3_ResNet50_Weights as DeepLabV3_ResNet50_Weights
-    from pixelwise.models.deeplabv3 import DeepLabV3_ResNet101_Weights as DeepLabV3_ResNet101_Weights
-    from pixelwise.models.deeplabv3 import deeplabv3_mobilenet_v3_large as deeplabv3_mobilenet_v3_large
-    from pixelwise.models.deeplabv3 import deeplabv3_resnet50 as deeplabv3_resnet50
-    from pixelwise.models.deeplabv3 import deeplabv3_resnet101 as deeplabv3_resnet101
     from pixelwise.models.deeplabv3_mobilenet_v2 import DeepLabV3MobileNetV2 as DeepLabV3MobileNetV2
     from pixelwise.models.deeplabv3_paper import DeepLabV3Paper as DeepLabV3Paper
     from pixelwise.models.deeplabv3plus import DeepLabV3Plus as DeepLabV3Plus
@@ -44,15 +35,6 @@ if TYPE_CHECKING:
     from pixelwise.models.fcn import FCN16s as FCN16s
     from pixelwise.models.fcn import FCN32s as FCN32s
     from pixelwise.models.fcn_convnext import FCNConvNeXt as FCNConvNeXt
-    from pixelwise.models.fcn_resnet import FCN as FCN
-    from pixelwise.models.fcn_resnet import FCN_ResNet50_Weights as FCN_ResNet50_Weights
-    from pixelwise.models.fcn_resnet import FCN_ResNet101_Weights as FCN_ResNet101_Weights
-    from pixelwise.models.fcn_resnet import FCNHead as FCNHead
-    from pixelwise.models.fcn_resnet import fcn_resnet50 as fcn_resnet50
-    from pixelwise.models.fcn_resnet import fcn_resnet101 as fcn_resnet101
-    from pixelwise.models.lraspp import LRASPP as LRASPP
-    from pixelwise.models.lraspp import LRASPP_MobileNet_V3_Large_Weights as LRASPP_MobileNet_V3_Large_Weights
-    from pixelwise.models.lraspp import lraspp_mobilenet_v3_large as lraspp_mobilenet_v3_large
     from pixelwise.models.nonewnet import NoNewNet as NoNewNet
     from pixelwise.models.r_names import model_convnext_base_fcn as model_convnext_base_fcn
     from pixelwise.models.r_names import model_convnext_base_upernet as model_convnext_base_upernet
@@ -64,7 +46,35 @@ if TYPE_CHECKING:
     from pixelwise.models.r_names import model_deeplabv3_resnet101 as model_deeplabv3_resnet101
     from pixelwise.models.r_names import model_fcn_resnet50 as model_fcn_resnet50
     from pixelwise.models.r_names import model_fcn_resnet101 as model_fcn_resnet101
+    from pixelwise.models.r_names import pascal_voc_classes as pascal_voc_classes
     from pixelwise.models.segformer import SegFormer as SegFormer
+    from pixelwise.models.segmentation.deeplabv3 import DeepLabHead as DeepLabHead
+    from pixelwise.models.segmentation.deeplabv3 import DeepLabV3 as DeepLabV3
+    from pixelwise.models.segmentation.deeplabv3 import (
+        DeepLabV3_MobileNet_V3_Large_Weights as DeepLabV3_MobileNet_V3_Large_Weights,
+    )
+    from pixelwise.models.segmentation.deeplabv3 import (
+        DeepLabV3_ResNet50_Weights as DeepLabV3_ResNet50_Weights,
+    )
+    from pixelwise.models.segmentation.deeplabv3 import (
+        DeepLabV3_ResNet101_Weights as DeepLabV3_ResNet101_Weights,
+    )
+    from pixelwise.models.segmentation.deeplabv3 import (
+        deeplabv3_mobilenet_v3_large as deeplabv3_mobilenet_v3_large,
+    )
+    from pixelwise.models.segmentation.deeplabv3 import deeplabv3_resnet50 as deeplabv3_resnet50
+    from pixelwise.models.segmentation.deeplabv3 import deeplabv3_resnet101 as deeplabv3_resnet101
+    from pixelwise.models.segmentation.fcn import FCN as FCN
+    from pixelwise.models.segmentation.fcn import FCN_ResNet50_Weights as FCN_ResNet50_Weights
+    from pixelwise.models.segmentation.fcn import FCN_ResNet101_Weights as FCN_ResNet101_Weights
+    from pixelwise.models.segmentation.fcn import FCNHead as FCNHead
+    from pixelwise.models.segmentation.fcn import fcn_resnet50 as fcn_resnet50
+    from pixelwise.models.segmentation.fcn import fcn_resnet101 as fcn_resnet101
+    from pixelwise.models.segmentation.lraspp import LRASPP as LRASPP
+    from pixelwise.models.segmentation.lraspp import (
+        LRASPP_MobileNet_V3_Large_Weights as LRASPP_MobileNet_V3_Large_Weights,
+    )
+    from pixelwise.models.segmentation.lraspp import lraspp_mobilenet_v3_large as lraspp_mobilenet_v3_large
     from pixelwise.models.segnet import SegNet as SegNet
     from pixelwise.models.unet import UNet as UNet
     from pixelwise.models.unet_valid import UNetValid as UNetValid
@@ -75,15 +85,16 @@ if TYPE_CHECKING:
 _PUBLIC = {
     name: module
     for module, names in {
-        "pixelwise.models.deeplabv3": "DeepLabHead DeepLabV3 DeepLabV3_MobileNet_V3_Large_Weights "
+        "pixelwise.models.segmentation.deeplabv3": "DeepLabHead DeepLabV3 DeepLabV3_MobileNet_V3_Large_Weights "
         "DeepLabV3_ResNet50_Weights DeepLabV3_ResNet101_Weights deeplabv3_mobilenet_v3_large "
         "deeplabv3_resnet50 deeplabv3_resnet101",
-        "pixelwise.models.fcn_resnet": "FCN FCNHead FCN_ResNet50_Weights FCN_ResNet101_Weights fcn_resnet50 "
+        "pixelwise.models.segmentation.fcn": "FCN FCNHead FCN_ResNet50_Weights FCN_ResNet101_Weights fcn_resnet50 "
         "fcn_resnet101",
-        "pixelwise.models.lraspp": "LRASPP LRASPP_MobileNet_V3_Large_Weights lraspp_mobilenet_v3_large",
+        "pixelwise.models.segmentation.lraspp": "LRASPP LRASPP_MobileNet_V3_Large_Weights lraspp_mobilenet_v3_large",
         "pixelwise.models.r_names": "model_deeplabv3_resnet50 model_deeplabv3_resnet101 model_fcn_resnet50 "
         "model_fcn_resnet101 model_convnext_tiny_fcn model_convnext_small_fcn model_convnext_base_fcn "
-        "model_convnext_tiny_upernet model_convnext_small_upernet model_convnext_base_upernet",
+        "model_convnext_tiny_upernet model_convnext_small_upernet model_convnext_base_upernet "
+        "pascal_voc_classes",
         "pixelwise.weights.enums": "WeightsEnum",
         # The backbones' weights, for weights_backbone=
         "torchvision.models": "MobileNet_V3_Large_Weights ResNet50_Weights ResNet101_Weights",
@@ -215,6 +226,8 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _builders():
         return builder_of(name)
+    if name == "segmentation":  # torchvision's namespace
+        return importlib.import_module("pixelwise.models.segmentation")
     if name[:1].isupper() and name in _networks():
         value = getattr(importlib.import_module(_networks()[name]), name)
         globals()[name] = value
@@ -223,7 +236,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_builders(), *_networks()})
+    return sorted({*globals(), *__all__, *_builders(), *_networks(), "segmentation"})
 
 
 class _Models(ModuleType):

@@ -16,6 +16,7 @@ Letters: n batch, c channels, k classes, h w pixels.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class DeepLabV1(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        return {"out": enlarge_like(self.coarse(image), image, align_corners=True)}
+        return OrderedDict(out=enlarge_like(self.coarse(image), image, align_corners=True))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h', w'); h' is h halved three times, h // 2 + 1 each."""

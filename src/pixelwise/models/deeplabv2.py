@@ -17,6 +17,7 @@ Letters: n batch, c channels, k classes, h w pixels.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import reduce
@@ -81,7 +82,9 @@ class DeepLabV2(nn.Module):
         if len(self.scales) > 1:
             heads |= {f"aux_{scale:g}": logits for scale, logits in zip(self.scales, pyramid, strict=True)}
         aligned = self.align_corners
-        return {name: enlarge_like(logits, image, align_corners=aligned) for name, logits in heads.items()}
+        return OrderedDict(
+            (name, enlarge_like(logits, image, align_corners=aligned)) for name, logits in heads.items()
+        )
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h', w') on the grid of scale 1, about h/8."""

@@ -13,6 +13,7 @@ Letters: n batch, k classes, h w pixels.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class DeepLabV3MobileNetV2(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, 3, h, w) -> {"out": logits (n, k, h, w)}."""
         logits = self.coarse(image)  # (n, k, ceil(h/16), ceil(w/16))
-        return {"out": enlarge_like(logits, image, align_corners=self.align_corners)}
+        return OrderedDict(out=enlarge_like(logits, image, align_corners=self.align_corners))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, 3, h, w) -> logits (n, k, ceil(h/16), ceil(w/16))."""

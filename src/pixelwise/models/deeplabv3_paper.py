@@ -1,7 +1,7 @@
 """Rethinking Atrous Convolution for Semantic Image Segmentation (DeepLabV3). Chen, Papandreou, Schroff, Adam, 2017,
 1706.05587.
 
-`deeplabv3.py` is torchvision's network of this name; here are the paper's own and VainF's port of it
+`segmentation/deeplabv3.py` is torchvision's network of this name; here are the paper's own and VainF's port of it
 (VainF/DeepLabV3Plus-Pytorch), with the same pyramid. In the paper, the pyramid's rates go with the output stride,
 the last stage has a multi-grid, 1x1 convolutions to classes follow the pyramid directly, and corners are aligned.
 VainF's has torchvision's head and rates that go with the stride.
@@ -16,6 +16,7 @@ Letters: n batch, c channels, k classes, h w pixels, s output stride.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.encoders.resnet import ResNetEncoder, resnet
 from pixelwise.layers import classes_of, conv_norm_relu, enlarge_like
 from pixelwise.models.building import builder, variant
-from pixelwise.models.deeplabv3 import ASPP
+from pixelwise.models.segmentation.deeplabv3 import ASPP
 
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 """Output stride: rates of the pyramid (section 3.3)."""
@@ -67,7 +68,7 @@ class DeepLabV3Paper(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        return {"out": enlarge_like(self.coarse(image), image, align_corners=self.align_corners)}
+        return OrderedDict(out=enlarge_like(self.coarse(image), image, align_corners=self.align_corners))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h/s, w/s)."""

@@ -27,7 +27,6 @@ from pixelwise.encoders.mobilenet_v2 import MobileNetV2Encoder
 from pixelwise.encoders.xception import xception
 from pixelwise.layers import classes_of, conv_norm_relu, enlarge_like
 from pixelwise.models.building import builder, variant
-from pixelwise.models.deeplabv3 import ASPP
 from pixelwise.models.deeplabv3_paper import (
     ATROUS_RATES,
     MULTI_GRID,
@@ -35,6 +34,7 @@ from pixelwise.models.deeplabv3_paper import (
     check_stride,
     initialise_head,
 )
+from pixelwise.models.segmentation.deeplabv3 import ASPP
 
 
 class Variant(NamedTuple):
@@ -104,7 +104,7 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        return {"out": enlarge_like(self.coarse(image), image, align_corners=self.align_corners)}
+        return OrderedDict(out=enlarge_like(self.coarse(image), image, align_corners=self.align_corners))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h/4, w/4)."""

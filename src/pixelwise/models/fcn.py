@@ -9,7 +9,7 @@ This is the authors' Caffe release ("heavy", fcn.berkeleyvision.org). Against th
 are fixed to bilinear interpolation (deconvolution="inner" has the paper's, "learned" makes all of them
 learn), training is online with high momentum and gains some five points. FCN-8s at-once is the release's:
 trained in one go, with skips scaled down. FCN-GoogLeNet was never released; it is built here by the paper's
-words. For the dilated ResNet variant that torchvision calls FCN, see `fcn_resnet.py`.
+words. For the dilated ResNet variant that torchvision calls FCN, see `segmentation/fcn.py`.
 
 Letters: n batch, c channels, k classes, h w pixels.
 """
@@ -17,6 +17,7 @@ Letters: n batch, c channels, k classes, h w pixels.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -74,7 +75,7 @@ class FCN32s(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        return {"out": self.coarse(image)}
+        return OrderedDict(out=self.coarse(image))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h, w): stride 1, nothing is left to upsample."""
@@ -112,7 +113,7 @@ class FCN16s(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        return {"out": self.coarse(image)}
+        return OrderedDict(out=self.coarse(image))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h, w): stride 1, nothing is left to upsample."""
@@ -163,7 +164,7 @@ class FCN8s(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        return {"out": self.coarse(image)}
+        return OrderedDict(out=self.coarse(image))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h, w): stride 1, nothing is left to upsample."""

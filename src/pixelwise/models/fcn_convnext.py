@@ -12,6 +12,7 @@ Letters: n batch, k classes, c channels, h w pixels.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 
 from torch import Tensor, nn
 
@@ -57,7 +58,9 @@ class FCNConvNeXt(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
         features = self.backbone(image)
-        logits = {"out": enlarge_like(self.classifier(features[-1]), image, align_corners=self.align_corners)}
+        logits = OrderedDict(
+            out=enlarge_like(self.classifier(features[-1]), image, align_corners=self.align_corners)
+        )
         if self.aux_classifier is not None:
             aux = self.aux_classifier(features[-2])
             logits["aux"] = enlarge_like(aux, image, align_corners=self.align_corners)

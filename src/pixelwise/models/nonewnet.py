@@ -20,6 +20,7 @@ first.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -97,7 +98,7 @@ class NoNewNet(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, d, h, w) -> logits (n, k, d, h, w) under "out" and "aux..."."""
         finest_first = reversed(self._decode(image))
-        logits = {}
+        logits = OrderedDict()
         for depth, (features, heads) in enumerate(zip(finest_first, self.heads, strict=False)):
             for task, head in enumerate(heads.children()):  # the data set's own, then the co-training one's
                 small = head(features)  # (n, k, d/2^depth, h/2^depth, w/2^depth)

@@ -9,21 +9,22 @@ is taken, as in R, and without effect.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from pixelwise.errors import InputError
+from pixelwise.labels import VOC
 from pixelwise.models.building import named
-from pixelwise.models.deeplabv3 import DeepLabV3, deeplabv3_resnet50, deeplabv3_resnet101
 from pixelwise.models.fcn_convnext import (
     FCNConvNeXt,
     fcn_convnext_base,
     fcn_convnext_small,
     fcn_convnext_tiny,
 )
-from pixelwise.models.fcn_resnet import FCN, fcn_resnet50, fcn_resnet101
+from pixelwise.models.segmentation.deeplabv3 import DeepLabV3, deeplabv3_resnet50, deeplabv3_resnet101
+from pixelwise.models.segmentation.fcn import FCN, fcn_resnet50, fcn_resnet101
 from pixelwise.models.upernet import (
     UPerNet,
     upernet_convnext_base,
@@ -40,6 +41,36 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     )
 }  # fmt: skip
 """Ours, by name."""
+
+
+R_SPELLING = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv/monitor"}
+"""Pascal VOC's classes that R writes otherwise."""
+
+
+def pascal_voc_classes(class_id: int | Iterable[int] | Tensor | None = None) -> Any:
+    """The names of Pascal VOC's classes, in R's spelling.
+
+    class_id: the ids whose names are wanted, one or several, as a label map has them here: from 0, the background, to
+    20, where R counts from 1 to 21. One id gives a str, several give a list, None gives all 21.
+    Raises InputError for an id outside of that range.
+    """
+    warnings.warn(
+        "pascal_voc_classes is a name from R, where ids begin at 1; here the background is 0, as in the label maps of "
+        "these networks; write pixelwise.labels.VOC.names, or weights.meta['categories']",
+        FutureWarning,
+        stacklevel=2,
+    )
+    names = [R_SPELLING.get(name, name) for name in VOC.names]
+    if class_id is None:
+        return names
+    ids = class_id.tolist() if isinstance(class_id, Tensor) else class_id
+    wanted = [int(one) for one in (ids if isinstance(ids, Iterable) else [ids])]
+    for one in wanted:
+        if not 0 <= one < len(names):
+            raise InputError(
+                f"class_id must be from 0 (background) to {len(names) - 1} ({names[-1]}), got {one}; R counts from 1"
+            )
+    return [names[one] for one in wanted] if isinstance(ids, Iterable) else names[wanted[0]]
 
 
 def _fcn(

@@ -19,6 +19,7 @@ Letters: n batch, c channels, k classes, h w pixels, d width of the head, i leve
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ class SegFormer(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        return {"out": enlarge_like(self.coarse(image), image, align_corners=self.align_corners)}
+        return OrderedDict(out=enlarge_like(self.coarse(image), image, align_corners=self.align_corners))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, ceil(h/stride), ceil(w/stride)): "out" before it is enlarged."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class SegNet(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        return {"out": self.coarse(image)}
+        return OrderedDict(out=self.coarse(image))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h, w): stride 1, nothing is left to upsample."""

@@ -14,6 +14,7 @@ Letters: n batch, c channels, k classes, h w pixels, d width (channels of the fi
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class UNet(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}."""
-        return {"out": self.coarse(image)}
+        return OrderedDict(out=self.coarse(image))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h, w): stride 1, nothing is left to upsample."""

@@ -23,6 +23,7 @@ Letters: n batch, c channels, k classes, h w pixels, d width (channels of the fi
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -92,7 +93,7 @@ class UNetValid(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w)}, 184 pixels smaller with `pad=False`."""
-        return {"out": self.coarse(image)}
+        return OrderedDict(out=self.coarse(image))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, c, h, w) -> logits (n, k, h, w), 184 pixels smaller with `pad=False`; stride 1."""

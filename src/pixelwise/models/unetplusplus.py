@@ -18,6 +18,7 @@ Letters: n batch, c channels, k classes, h w pixels, i level, j column, L depth.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -78,7 +79,7 @@ class UNetPlusPlus(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> {"out": logits (n, k, h, w), "aux1": ..., ...}."""
         heads = self._heads(image)
-        logits = {"out": self._out(heads)}
+        logits = OrderedDict(out=self._out(heads))
         if self.mode == "fast" or not self.deep_supervision:
             heads.pop()
         return logits | {f"aux{j}": head for j, head in enumerate(heads, 1)}

@@ -13,6 +13,7 @@ Letters: n batch, c channels, k classes, h w pixels, d width of the head.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -79,7 +80,9 @@ class UPerNet(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, c, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
         features = self.backbone(image)
-        logits = {"out": enlarge_like(self.decode_head(features), image, align_corners=self.align_corners)}
+        logits = OrderedDict(
+            out=enlarge_like(self.decode_head(features), image, align_corners=self.align_corners)
+        )
         if self.auxiliary_head is not None:
             aux = self.auxiliary_head(features[2])
             logits["aux"] = enlarge_like(aux, image, align_corners=self.align_corners)

@@ -6,7 +6,11 @@
 docs/from_smp.md says what is different.
 """
 
+import importlib
+from typing import Any
+
 from pixelwise.decoders.smp_parts import SegmentationHead
+from pixelwise.smp import encoders, losses, metrics
 from pixelwise.smp.models import (
     DPT,
     FPN,
@@ -26,6 +30,9 @@ from pixelwise.smp.models import (
     from_pretrained,
 )
 
+__version__ = "0.6.0"
+"""The version of SMP that this stands for."""
+
 __all__ = [
     "DPT",
     "FPN",
@@ -42,6 +49,16 @@ __all__ = [
     "UPerNet",
     "Unet",
     "UnetPlusPlus",
+    "__version__",
     "create_model",
+    "encoders",
     "from_pretrained",
+    "losses",
+    "metrics",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "base":  # its blocks bring torchvision, which the import above need not wait for
+        return importlib.import_module("pixelwise.smp.base")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

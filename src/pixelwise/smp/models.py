@@ -25,7 +25,7 @@ from pixelwise.checkpoints.smp.config import CLASSES, OLD_NAMES, config_of, orig
 from pixelwise.checkpoints.smp.folder import read_config, write_folder, write_readme
 from pixelwise.checkpoints.smp.tensors import to_ours, to_theirs
 from pixelwise.decoders.smp_parts import (
-    Activation,
+    ClassificationHead,
     DPTSegmentationHead,
     SegmentationHead,
     Shape,
@@ -108,7 +108,9 @@ class SegmentationModel(nn.Module):
         self.encoder, self.decoder = network.encoder, network.decoder
         self.segmentation_head = self._finished(network)
         aux = self.config["aux_params"]
-        self.classification_head = None if aux is None else _classifier(network.encoder.channels[-1], **aux)
+        self.classification_head = (
+            None if aux is None else ClassificationHead(network.encoder.channels[-1], **aux)
+        )
         depth = self.config["encoder_depth"]
         self._shape = Shape(len(network.encoder.strides), depth, tokens=asked.model == "dpt")
         self._built = {
@@ -494,18 +496,6 @@ def from_pretrained(
             f"{' '.join(lines[:2][-1].split()).rstrip('. ')}{more}; strict=False leaves out what does not fit"
         ) from error
     return model.eval()
-
-
-def _classifier(
-    channels: int, classes: int, pooling: str = "avg", dropout: float = 0.2, activation: Any = None
-) -> nn.Sequential:
-    if pooling not in ("avg", "max"):
-        raise ValueError(f"pooling must be 'avg' or 'max', got {pooling!r}")
-    linear = nn.Linear(channels, classes)
-    nn.init.xavier_uniform_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    pool = nn.AdaptiveAvgPool2d(1) if pooling == "avg" else nn.AdaptiveMaxPool2d(1)
-    return nn.Sequential(pool, nn.Flatten(), nn.Dropout(dropout), linear, Activation(activation))
 
 
 def _write_their_names(model: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:

@@ -59,20 +59,29 @@ class SemanticSegmentation(nn.Module):
         self.mean, self.std = list(mean), list(std)
         self.interpolation, self.antialias = interpolation, antialias
 
-    def forward(self, img: Image.Image | Tensor) -> Tensor:
-        plain = self.interpolation == InterpolationMode.BILINEAR and len(self.mean) == len(self.std) == 3
-        # The usual case: no detour over tensors
-        if plain and isinstance(img, Image.Image) and img.mode == "RGB":
-            size = self.resize_size[0] if self.resize_size else None
-            (r, g, b), (sr, sg, sb) = self.mean, self.std
-            preprocess = Preprocess(mean=(r, g, b), std=(sr, sg, sb), size=size)
-            return torch.from_numpy(preprocess(np.asarray(img))[0])
+    def forward(self, img: Tensor) -> Tensor:
+        # TorchScript knows no PIL images, so `img` is declared a tensor and scripts leave out the block for the other.
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            usual = self._without_tensors(img)
+            if usual is not None:
+                return usual
         if self.resize_size is not None:
             img = F.resize(img, self.resize_size, interpolation=self.interpolation, antialias=self.antialias)
-        image = img if isinstance(img, Tensor) else F.pil_to_tensor(img)
-        image = F.convert_image_dtype(image, torch.float32)
+        if not isinstance(img, Tensor):
+            img = F.pil_to_tensor(img)  # type: ignore[unreachable]
+        image = F.convert_image_dtype(img, torch.float32)
         normalised: Tensor = F.normalize(image, mean=self.mean, std=self.std)
         return normalised
+
+    def _without_tensors(self, img: Any) -> Tensor | None:
+        """The usual case, for which no detour over tensors is needed; None for another."""
+        plain = self.interpolation == InterpolationMode.BILINEAR and len(self.mean) == len(self.std) == 3
+        if not (plain and isinstance(img, Image.Image) and img.mode == "RGB"):
+            return None
+        size = self.resize_size[0] if self.resize_size else None
+        (r, g, b), (sr, sg, sb) = self.mean, self.std
+        preprocess = Preprocess(mean=(r, g, b), std=(sr, sg, sb), size=size)
+        return torch.from_numpy(preprocess(np.asarray(img))[0])
 
     def extra_repr(self) -> str:
         return (
@@ -250,7 +259,7 @@ def settle(
 def called_as_in_torchvision(
     weights: WeightsEnum, weights_backbone: Any
 ) -> Callable[[Callable[P, M]], Callable[P, M]]:
-    """Decorator: let a builder be called in every way that torchvision ever had, with a FutureWarning for old
+    """Decorator: let a builder be called in every way that torchvision ever had, with its UserWarning for old
     ones.
 
     Old are arguments without keyword, `pretrained` and `pretrained_backbone`, which stand for the two given
@@ -269,7 +278,7 @@ def called_as_in_torchvision(
                 if len(args) > len(known) or positional.keys() & kwargs.keys():
                     raise TypeError(f"{name}() takes each of {', '.join(known)} once, by keyword")
                 spelled = ", ".join(f"{key}=" for key in positional)
-                _warn(f"{name}: arguments without keyword are deprecated, write {spelled}")
+                _warn(f"{name}: positional arguments are deprecated, write {spelled}")
                 kwargs.update(positional)
             for new, (former, default) in old.items():
                 if former in kwargs:
@@ -295,4 +304,4 @@ def called_as_in_torchvision(
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, FutureWarning, stacklevel=3)
+    warnings.warn(message, UserWarning, stacklevel=3)

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import ResNet50_Weights, ResNet101_Weights
 
 from pixelwise.catalog import CATALOG
-from pixelwise.encoders import Encoder
-from pixelwise.encoders.resnet import resnet
-from pixelwise.layers import Norm, classes_of, conv_norm_relu, enlarge_like
+from pixelwise.layers import Norm, conv_norm_relu
+from pixelwise.models.segmentation.features import OnNamedFeatures, resnet_features
 from pixelwise.weights.enums import (
     WeightsEnum,
     called_as_in_torchvision,
@@ -28,41 +27,11 @@ from pixelwise.weights.enums import (
 )
 
 
-class FCN(nn.Module):
-    """image (n, 3, h, w), float -> {"out": logits (n, k, h, w)} and, with `aux_loss`, {"aux": likewise}.
+class FCN(OnNamedFeatures):
+    """image (n, 3, h, w), float -> {"out": logits (n, k, h, w)} and, with an auxiliary head, {"aux": likewise}.
 
-    Any height and width from 1 up. `backbone` gives at least one feature, two with `aux_loss`; the last feeds
-    the classifier, the one before it the auxiliary head.
+    FCN(backbone, classifier, aux_classifier=None), as torchvision's; see `OnNamedFeatures`.
     """
-
-    align_corners = False
-
-    def __init__(self, backbone: Encoder, num_classes: int = 21, *, aux_loss: bool = False) -> None:
-        super().__init__()
-        self.stride = backbone.strides[-1]
-        self.backbone = backbone
-        # The auxiliary head is made first, as in torchvision: the same seed then gives the same weights.
-        aux_classifier = FCNHead(backbone.channels[-2], num_classes) if aux_loss else None
-        self.classifier = FCNHead(backbone.channels[-1], num_classes)
-        self.aux_classifier = aux_classifier
-
-    @property
-    def num_classes(self) -> int:
-        return classes_of(self.classifier)
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """image (n, 3, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
-        features = self.backbone(image)  # the last is (n, c, h/s, w/s)
-        logits = {"out": enlarge_like(self.classifier(features[-1]), image, align_corners=self.align_corners)}
-        if self.aux_classifier is not None:
-            aux = self.aux_classifier(features[-2])
-            logits["aux"] = enlarge_like(aux, image, align_corners=self.align_corners)
-        return logits
-
-    def coarse(self, image: Tensor) -> Tensor:
-        """image (n, 3, h, w) -> logits (n, k, ceil(h/s), ceil(w/s)): "out" before it is enlarged."""
-        logits: Tensor = self.classifier(self.backbone(image)[-1])
-        return logits
 
 
 class FCNHead(nn.Sequential):
@@ -142,13 +111,14 @@ def _fcn(
     trained, classes, aux, pretrained = settle(
         enum, weights, num_classes, aux_loss, backbone_enum, weights_backbone
     )
-    levels = (3, 4) if aux else (4,)
-    backbone = resnet(
+    backbone = resnet_features(
         encoder,
+        aux=aux,
         weights=pretrained,
         progress=progress,
         output_stride=output_stride,
-        levels=levels,
         in_channels=in_channels,
     )
-    return with_weights(FCN(backbone, classes, aux_loss=aux), trained, progress=progress)
+    # The auxiliary head is made first, as in torchvision: the same seed then gives the same weights.
+    aux_classifier = FCNHead(1024, classes) if aux else None
+    return with_weights(FCN(backbone, FCNHead(2048, classes), aux_classifier), trained, progress=progress)

@@ -12,19 +12,17 @@ Letters: n batch, k classes, c channels, h w pixels, s output stride.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torchvision.models import MobileNet_V3_Large_Weights, ResNet50_Weights, ResNet101_Weights
 
 from pixelwise.catalog import CATALOG
-from pixelwise.encoders import Encoder
-from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
-from pixelwise.encoders.resnet import resnet
-from pixelwise.layers import Norm, classes_of, conv_norm_relu, enlarge_like
-from pixelwise.models.fcn_resnet import FCNHead
+from pixelwise.layers import Norm, conv_norm_relu, enlarge_like
+from pixelwise.models.segmentation.fcn import FCNHead
+from pixelwise.models.segmentation.features import OnNamedFeatures, mobilenet_features, resnet_features
 from pixelwise.weights.enums import (
     WeightsEnum,
     called_as_in_torchvision,
@@ -34,49 +32,12 @@ from pixelwise.weights.enums import (
 )
 
 
-class DeepLabV3(nn.Module):
-    """image (n, 3, h, w), float -> {"out": logits (n, k, h, w)} and, with `aux_loss`, {"aux": likewise}.
+class DeepLabV3(OnNamedFeatures):
+    """image (n, 3, h, w), float -> {"out": logits (n, k, h, w)} and, with an auxiliary head, {"aux": likewise}.
 
-    Any height and width from 1 up. `backbone` gives at least one feature, two with `aux_loss`; the last feeds
-    the classifier, the one before it the auxiliary head. Training needs a batch of two or more, see
-    `ASPPPooling`.
+    DeepLabV3(backbone, classifier, aux_classifier=None), as torchvision's; see `OnNamedFeatures`. With `DeepLabHead` as
+    its classifier, training needs a batch of two or more, see `ASPPPooling`.
     """
-
-    align_corners = False
-
-    def __init__(
-        self,
-        backbone: Encoder,
-        num_classes: int = 21,
-        *,
-        aux_loss: bool = False,
-        atrous_rates: Sequence[int] = (12, 24, 36),
-    ) -> None:
-        super().__init__()
-        self.stride = backbone.strides[-1]
-        self.backbone = backbone
-        # The auxiliary head is made first, as in torchvision: the same seed then gives the same weights.
-        aux_classifier = FCNHead(backbone.channels[-2], num_classes) if aux_loss else None
-        self.classifier = DeepLabHead(backbone.channels[-1], num_classes, atrous_rates)
-        self.aux_classifier = aux_classifier
-
-    @property
-    def num_classes(self) -> int:
-        return classes_of(self.classifier)
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """image (n, 3, h, w) -> logits (n, k, h, w) under "out" and, if there is an auxiliary head, "aux"."""
-        features = self.backbone(image)  # the last is (n, c, h/s, w/s)
-        logits = {"out": enlarge_like(self.classifier(features[-1]), image, align_corners=self.align_corners)}
-        if self.aux_classifier is not None:
-            aux = self.aux_classifier(features[-2])
-            logits["aux"] = enlarge_like(aux, image, align_corners=self.align_corners)
-        return logits
-
-    def coarse(self, image: Tensor) -> Tensor:
-        """image (n, 3, h, w) -> logits (n, k, ceil(h/s), ceil(w/s)): "out" before it is enlarged."""
-        logits: Tensor = self.classifier(self.backbone(image)[-1])
-        return logits
 
 
 class DeepLabHead(nn.Sequential):
@@ -112,11 +73,15 @@ class ASPP(nn.Module):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        conv = conv or partial(conv_norm_relu, norm=norm)
         self.convs = nn.ModuleList(
             [
                 conv_norm_relu(in_channels, out_channels, 1, norm=norm),
-                *(conv(in_channels, out_channels, 3, rate) for rate in atrous_rates),
+                *(
+                    conv(in_channels, out_channels, 3, rate)
+                    if conv
+                    else ASPPConv(in_channels, out_channels, rate, norm=norm)
+                    for rate in atrous_rates
+                ),
                 ASPPPooling(in_channels, out_channels, norm=norm),
             ]
         )
@@ -129,6 +94,13 @@ class ASPP(nn.Module):
         branches = [branch(x) for branch in self.convs]  # each (n, out_channels, h, w)
         mixed: Tensor = self.project(torch.cat(branches, dim=1))
         return mixed
+
+
+class ASPPConv(nn.Sequential):
+    """3x3 convolution of a rate, norm, ReLU; size is kept."""
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int, *, norm: Norm = "batch") -> None:
+        super().__init__(*conv_norm_relu(in_channels, out_channels, 3, dilation, norm=norm))
 
 
 class ASPPPooling(nn.Sequential):
@@ -144,16 +116,24 @@ class ASPPPooling(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            self._refuse_one_image(x)
+        whole = x
+        for layer in self:
+            whole = layer(whole)  # at last (n, out_channels, 1, 1)
+        if self.training:  # gradients are then rounded as torchvision's and SMP's are, digit for digit
+            return enlarge_like(whole, x, align_corners=False)
+        return whole.expand(-1, -1, x.shape[-2], x.shape[-1])  # enlarging one pixel bilinearly repeats it
+
+    def _refuse_one_image(self, x: Tensor | Proxy) -> None:
         norm = self[2]
-        if isinstance(norm, nn.BatchNorm2d) and norm.training and x.shape[0] == 1:
+        if not isinstance(norm, nn.BatchNorm2d) or not norm.training or isinstance(x, Proxy):
+            return
+        if x.shape[0] == 1:
             raise ValueError(
                 "DeepLab's pyramid cannot train on a batch of one image: the batch norm of its image pooling would "
                 "see a single value per channel; use a batch of two or more, or put that layer in eval() mode"
             )
-        whole = x
-        for layer in self:
-            whole = layer(whole)  # at last (n, out_channels, 1, 1)
-        return whole.expand(-1, -1, *x.shape[-2:])  # enlarging one pixel bilinearly repeats it
 
 
 class DeepLabV3_ResNet50_Weights(WeightsEnum):
@@ -239,11 +219,13 @@ def deeplabv3_mobilenet_v3_large(
         MobileNet_V3_Large_Weights,
         weights_backbone,
     )
-    levels = (4, 16) if aux else (16,)  # layer 4 is the first of stride 8, as in torchvision
-    backbone = mobilenet_v3_large(
-        weights=pretrained, progress=progress, output_stride=16, levels=levels, in_channels=in_channels
+    backbone = mobilenet_features(
+        {4: "aux", 16: "out"} if aux else {16: "out"},
+        weights=pretrained,
+        progress=progress,
+        in_channels=in_channels,
     )
-    return with_weights(DeepLabV3(backbone, classes, aux_loss=aux), trained, progress=progress)
+    return with_weights(_deeplabv3(backbone, 960, 40 if aux else None, classes), trained, progress=progress)
 
 
 def _on_resnet(
@@ -254,13 +236,20 @@ def _on_resnet(
     trained, classes, aux, pretrained = settle(
         enum, weights, num_classes, aux_loss, backbone_enum, weights_backbone
     )
-    levels = (3, 4) if aux else (4,)
-    backbone = resnet(
+    backbone = resnet_features(
         encoder,
+        aux=aux,
         weights=pretrained,
         progress=progress,
         output_stride=output_stride,
-        levels=levels,
         in_channels=in_channels,
     )
-    return with_weights(DeepLabV3(backbone, classes, aux_loss=aux), trained, progress=progress)
+    return with_weights(
+        _deeplabv3(backbone, 2048, 1024 if aux else None, classes), trained, progress=progress
+    )
+
+
+def _deeplabv3(backbone: nn.Module, channels: int, aux_channels: int | None, classes: int) -> DeepLabV3:
+    # The auxiliary head is made first, as in torchvision: the same seed then gives the same weights.
+    aux_classifier = None if aux_channels is None else FCNHead(aux_channels, classes)
+    return DeepLabV3(backbone, DeepLabHead(channels, classes), aux_classifier)

@@ -9,13 +9,15 @@ Letters: n batch, k classes, h w pixels.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
+import torch
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V3_Large_Weights
 
 from pixelwise.catalog import CATALOG
-from pixelwise.encoders import Encoder
-from pixelwise.encoders.mobilenet_v3 import mobilenet_v3_large
 from pixelwise.layers import classes_of, enlarge_like
+from pixelwise.models.segmentation.features import mobilenet_features, refuse_unnamed, stride_of
 from pixelwise.weights.enums import (
     WeightsEnum,
     called_as_in_torchvision,
@@ -28,32 +30,46 @@ from pixelwise.weights.enums import (
 class LRASPP(nn.Module):
     """image (n, 3, h, w), float -> {"out": logits (n, num_classes, h, w)}; any height and width from 1 up.
 
-    `backbone` gives two features, in torchvision's network of stride 8 and 16; the logits have the finer
+    LRASPP(backbone, low_channels, high_channels, num_classes, inter_channels=128), as torchvision's: `backbone` gives a
+    dictionary of two features, "low" and "high", in torchvision's network of stride 8 and 16; the logits have the finer
     one's size. `inter_channels`: width of the head.
     """
 
     align_corners = False
+    __jit_unused_properties__ = ("num_classes", "stride")
 
-    def __init__(self, backbone: Encoder, num_classes: int = 21, *, inter_channels: int = 128) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        low_channels: int,
+        high_channels: int,
+        num_classes: int,
+        inter_channels: int = 128,
+    ) -> None:
         super().__init__()
-        self.stride = backbone.strides[0]
         self.backbone = backbone
-        low_channels, high_channels = backbone.channels
         self.classifier = LRASPPHead(low_channels, high_channels, num_classes, inter_channels)
 
     @property
     def num_classes(self) -> int:
         return classes_of(self.classifier)
 
+    @property
+    def stride(self) -> int:
+        return stride_of(self, "low")
+
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image (n, 3, h, w) -> {"out": logits (n, k, h, w)}."""
-        logits = self.coarse(image)
-        return {"out": enlarge_like(logits, image, align_corners=self.align_corners)}
+        logits = OrderedDict()
+        logits["out"] = enlarge_like(self.coarse(image), image, align_corners=False)
+        return logits
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (n, 3, h, w) -> logits (n, k, ceil(h/8), ceil(w/8)): "out" before it is enlarged."""
-        low, high = self.backbone(image)  # (n, 40, h/8, w/8) and (n, 960, h/16, w/16)
-        logits: Tensor = self.classifier(low, high)
+        features = self.backbone(image)  # "low" (n, 40, h/8, w/8) and "high" (n, 960, h/16, w/16)
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            refuse_unnamed(features, self.backbone)
+        logits: Tensor = self.classifier(features)
         return logits
 
 
@@ -73,8 +89,9 @@ class LRASPPHead(nn.Module):
         self.low_classifier = nn.Conv2d(low_channels, num_classes, 1)
         self.high_classifier = nn.Conv2d(inter_channels, num_classes, 1)
 
-    def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        """low (n, c, h, w), high (n, d, ~h/2, ~w/2) -> logits (n, k, h, w)."""
+    def forward(self, features: dict[str, Tensor]) -> Tensor:
+        """ "low" (n, c, h, w), "high" (n, d, ~h/2, ~w/2) -> logits (n, k, h, w)."""
+        low, high = features["low"], features["high"]
         weights = self.scale(high)  # (n, inter_channels, 1, 1)
         x = self.cbr(high) * weights  # (n, inter_channels, ~h/2, ~w/2)
         x = enlarge_like(x, low, align_corners=False)
@@ -119,8 +136,7 @@ def lraspp_mobilenet_v3_large(
         MobileNet_V3_Large_Weights,
         weights_backbone,
     )
-    # Layer 4 is the first of stride 8, as in torchvision.
-    backbone = mobilenet_v3_large(
-        weights=pretrained, progress=progress, output_stride=16, levels=(4, 16), in_channels=in_channels
+    backbone = mobilenet_features(
+        {4: "low", 16: "high"}, weights=pretrained, progress=progress, in_channels=in_channels
     )
-    return with_weights(LRASPP(backbone, classes), trained, progress=progress)
+    return with_weights(LRASPP(backbone, 40, 960, classes), trained, progress=progress)

@@ -1,0 +1,126 @@
+"""Encoders of ours that give what SMP's give, under SMP's names of tensors.
+
+Letters: n batch, c channels, h w pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from pixelwise.checkpoints.smp.tensors import to_ours, to_theirs
+from pixelwise.encoders.mit import MixTransformer
+from pixelwise.encoders.named import FirstStages
+from pixelwise.encoders.staged import StagedEncoder
+from pixelwise.encoders.timm import TimmEncoder, TimmTransformer
+from pixelwise.smp.encoders.scripted import ScriptedStages, ScriptedTimm, ahead
+from pixelwise.weights.origin import Origin
+
+
+class SmpEncoder(nn.Module):
+    """What an encoder has in SMP: image (n, c, h, w) -> [image, feature of stride 2, ...], `depth` + 1 of them.
+
+    A stride that the network lacks is a map (n, 0, h/2, w/2); where its own features begin at stride 1, the image is
+    left out. Plain transformers give features alone, all of one stride.
+    """
+
+    _is_torch_scriptable: ClassVar[bool] = False
+    _is_torch_exportable: ClassVar[bool] = True
+    _is_torch_compilable: ClassVar[bool] = True
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    _made: dict[str, Any]
+
+    @property
+    def out_channels(self) -> list[int]:
+        """Of each feature, 0 for a map without channels."""
+        missing = self._missing()
+        if missing is None:
+            return list(self.channels)
+        return [self._made["in_channels"], *[0] * missing, *self.channels]
+
+    @property
+    def output_stride(self) -> int:
+        return self.strides[-1]
+
+    def _missing(self) -> int | None:
+        """How many maps stand between the image and the first feature; None where the image is not there either."""
+        depth = self._made["depth"]
+        plain = len(set(self.strides)) == 1 < len(self.strides)
+        return None if plain or len(self.channels) > depth else depth - len(self.channels)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features: list[Tensor] = super().forward(image)  # of the network that this is mixed into
+        missing = self._missing()
+        return features if missing is None else [*ahead(image, missing), *features]
+
+
+class _Staged(SmpEncoder, StagedEncoder):
+    _is_torch_scriptable: ClassVar[bool] = True
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        stages = [[self.get_submodule(path) for path in stage] for stage in self.paths]
+        missing = self._missing()
+        return ScriptedStages(stages, -1 if missing is None else missing, self.rectified)
+
+
+class _MixTransformer(SmpEncoder, MixTransformer): ...
+
+
+class _FirstStages(SmpEncoder, FirstStages): ...
+
+
+class _Timm(SmpEncoder, TimmEncoder):
+    _is_torch_scriptable: ClassVar[bool] = True
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        missing = self._missing()
+        return ScriptedTimm(
+            self.model, self.strides, self.multiple_hw, -1 if missing is None else missing, self.channels_last
+        )
+
+
+class _TimmTransformer(SmpEncoder, TimmTransformer): ...
+
+
+KINDS: dict[type[nn.Module], type[SmpEncoder]] = {
+    StagedEncoder: _Staged, MixTransformer: _MixTransformer, FirstStages: _FirstStages, TimmEncoder: _Timm,
+    TimmTransformer: _TimmTransformer,
+}  # fmt: skip
+
+
+def as_smp(
+    encoder: nn.Module, name: str, *, in_channels: int, depth: int, options: Mapping[str, Any]
+) -> SmpEncoder:
+    """The encoder itself, made with these arguments, now giving what SMP's would."""
+    smp: Any = encoder
+    smp.__class__ = KINDS[type(encoder)]  # the same network with another forward
+    smp._made = {"encoder": name, "in_channels": in_channels, "depth": depth}
+    arguments = {
+        "encoder": name,
+        "in_channels": in_channels,
+        "encoder_depth": depth,
+        "encoder_options": dict(options),
+    }
+    smp.__dict__["_origin"] = Origin("fpn", arguments)  # any decoder: what follows reads the encoder's part
+    smp.register_state_dict_post_hook(_write_their_names)
+    smp.register_load_state_dict_pre_hook(_read_their_names)
+    made: SmpEncoder = smp
+    return made
+
+
+def _write_their_names(encoder: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    own = {f"encoder.{key[len(prefix) :]}": state.pop(key) for key in list(state) if key.startswith(prefix)}
+    theirs = to_theirs(vars(encoder)["_origin"], own, vars(encoder).get("_unused"))
+    state.update({prefix + key.removeprefix("encoder."): tensor for key, tensor in theirs.items()})
+
+
+def _read_their_names(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    given = {f"encoder.{key[len(prefix) :]}": state.pop(key) for key in list(state) if key.startswith(prefix)}
+    wanted = {name for name, _ in [*encoder.named_parameters(), *encoder.named_buffers()]}
+    ours, unused = to_ours(vars(encoder)["_origin"], given, wanted)
+    vars(encoder)["_unused"] = unused
+    state.update({prefix + key.removeprefix("encoder."): tensor for key, tensor in ours.items()})

@@ -1,0 +1,61 @@
+"""Encoders for `torch.jit.script`, which can call modules one after another and no more: the same modules, in a chain.
+
+Letters: n batch, c channels, h w pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class ScriptedStages(nn.Module):
+    """What `StagedEncoder` computes, behind the image and `missing` empty maps; -1 for neither."""
+
+    def __init__(self, stages: Sequence[Sequence[nn.Module]], missing: int, rectified: bool) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
+        self.missing, self.rectified = missing, rectified
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = ahead(image, self.missing)
+        x = image
+        for stage in self.stages:
+            x = stage(x)
+            features.append(torch.relu(x) if self.rectified else x)
+        return features
+
+
+class ScriptedTimm(nn.Module):
+    """What `TimmEncoder` computes, behind the same."""
+
+    def __init__(
+        self, model: nn.Module, strides: Sequence[int], multiple_hw: tuple[int, int], missing: int, last: bool
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.strides, self.multiple_h, self.multiple_w = list(strides), multiple_hw[0], multiple_hw[1]
+        self.missing, self.last = missing, last
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = ahead(image, self.missing)
+        h, w = image.shape[-2], image.shape[-1]
+        below, right = -h % self.multiple_h, -w % self.multiple_w
+        x = torch.nn.functional.pad(image, [0, right, 0, below])
+        for feature, stride in zip(self.model(x), self.strides):  # noqa: B905  # TorchScript's zip is never strict
+            if self.last:
+                feature = feature.permute(0, 3, 1, 2)
+            features.append(feature[:, :, : (h + stride - 1) // stride, : (w + stride - 1) // stride])
+        return features
+
+
+def ahead(image: Tensor, missing: int) -> list[Tensor]:
+    """The image, and maps without channels for the strides that a network lacks."""
+    features: list[Tensor] = []
+    if missing >= 0:
+        features.append(image)
+    for _ in range(missing):
+        features.append(image.new_empty([image.shape[0], 0, image.shape[-2] // 2, image.shape[-1] // 2]))
+    return features
