@@ -50,6 +50,7 @@ from pixelwise.errors import (
     first_line,
     suggest,
 )
+from pixelwise.smp.scripted import ScriptedClassifier, ScriptedModel
 from pixelwise.weights.hub import fetch_folder, is_hub_name
 from pixelwise.weights.origin import Origin, keep_beside, origin_of
 from pixelwise.weights.store import PROMISES, check_kinds
@@ -100,18 +101,21 @@ class SegmentationModel(nn.Module):
         # They bring torchvision, which the import above need not wait for
         from pixelwise.decoders.compose import compose
         from pixelwise.decoders.joined import Joined
+        from pixelwise.smp.encoders.features import giving_as_smp
 
         weights = self.config["encoder_weights"] or None
         if asked.model == "dpt" and weights == "imagenet":
             weights = True
         network: Any = compose(asked.model, encoder_weights=weights, **asked.arguments)
+        depth = self.config["encoder_depth"]
+        if asked.model != "dpt":  # which takes tokens beside the features
+            giving_as_smp(network.encoder, in_channels=self.config["in_channels"], depth=depth)
         self.encoder, self.decoder = network.encoder, network.decoder
         self.segmentation_head = self._finished(network)
         aux = self.config["aux_params"]
         self.classification_head = (
             None if aux is None else ClassificationHead(network.encoder.channels[-1], **aux)
         )
-        depth = self.config["encoder_depth"]
         self._shape = Shape(len(network.encoder.strides), depth, tokens=asked.model == "dpt")
         self._built = {
             part: frozenset(self.get_submodule(part).state_dict()) for part in ("encoder", "decoder")
@@ -205,13 +209,16 @@ class SegmentationModel(nn.Module):
                 "model.requires_divisible_input_shape = False for a result of any image's size"
             )
 
-    def __prepare_scriptable__(self) -> SegmentationModel:
-        """`torch.jit.script` asks this first."""
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` takes in the place of this, with the same tensors."""
         if not self._is_torch_scriptable:
             raise ScriptError(
                 f"{type(self).__name__} cannot be scripted, nor can SMP's; use torch.jit.trace or torch.export"
             )
-        return self
+        parts, classifier = (self.encoder, self.decoder, self.segmentation_head), self.classification_head
+        scripted = ScriptedModel(*parts) if classifier is None else ScriptedClassifier(*parts, classifier)
+        scripted.training = self.training  # of the parts, each has its own
+        return scripted
 
     def forward(self, image: Tensor) -> Any:
         tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
