@@ -423,6 +423,7 @@ def test_dpt_on_dinov2_whose_patches_have_14_pixels():
     model = ours.DPT("tu-vit_small_patch14_dinov2", encoder_weights=None).eval()
     with torch.inference_mode():
         assert model(picture(140, 168)).shape == (1, 1, 140, 168)
+        model.requires_divisible_input_shape = False
         assert model(picture(150, 133)).shape == (1, 1, 150, 133)
 
 
@@ -435,3 +436,51 @@ def test_tensors_of_another_model_than_the_configuration_names_are_one_sentence(
     assert "\n" not in str(error.value)
     with pytest.warns(UserWarning, match="left as they are, because shapes differ"):
         ours.from_pretrained(tmp_path, strict=False)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_flags_that_steer_smps_tests_are_smps(kind):
+    flags = (
+        "_is_torch_scriptable",
+        "_is_torch_exportable",
+        "_is_torch_compilable",
+        "requires_divisible_input_shape",
+    )
+    for flag in flags:
+        assert getattr(getattr(ours, kind), flag) is getattr(getattr(theirs, kind), flag), flag
+
+
+def test_sides_that_are_no_multiples_are_refused_as_in_smp_until_one_says_otherwise():
+    model = ours.Linknet("resnet18", encoder_weights=None).eval()
+    with pytest.raises(RuntimeError, match=r"multiples of 32, got 65x70; pad it to 96x96"):
+        model(picture(65, 70))
+    model.requires_divisible_input_shape = False
+    assert model(picture(65, 70)).shape == (1, 1, 65, 70)
+    assert torch.equal(model(picture(65, 70)), model.network(picture(65, 70))["out"])
+
+
+def test_an_unfrozen_encoder_trains_its_norms_as_in_smp():
+    model = ours.Unet("resnet18", encoder_weights=None).eval()
+    model.freeze_encoder()
+    assert not model.encoder.bn1.training
+    model.unfreeze_encoder()
+    assert model.encoder.bn1.training
+    assert not model.encoder.training
+    assert all(p.requires_grad for p in model.encoder.parameters())
+
+
+def test_old_names_of_arguments_are_taken_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"upscale_mode is decoder_interpolation"):
+        model = ours.PAN("resnet18", encoder_weights=None, upscale_mode="bicubic")
+    assert model.decoder.gau1.interpolation_mode == "bicubic"
+    assert model.decoder.gau1.align_corners is None
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_what_smp_cannot_script_is_refused_in_one_sentence():
+    model = ours.UnetPlusPlus("resnet18", encoder_weights=None).eval()
+    with pytest.raises(RuntimeError, match=r"UnetPlusPlus cannot be scripted"):
+        torch.jit.script(model)
+    image = picture(64, 64)
+    assert torch.equal(torch.jit.trace(model, image)(image), model(image))

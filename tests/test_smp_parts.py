@@ -110,10 +110,10 @@ def with_conv(model: nn.Module, kind: str, conv: nn.Conv2d) -> None:
 
 def by_hand(model: nn.Module, kind: str, image: Tensor) -> Tensor:
     """The decoder's map, from parts of ours called one after the other."""
-    with_tokens = kind == "DPT"
-    features = model.encoder.with_tokens(image) if with_tokens else model.encoder(image)
-    pairs = list(zip(*features, strict=True)) if with_tokens else features
-    return model.decoder(pairs, (image.shape[-2], image.shape[-1]))
+    if kind == "DPT":
+        pairs = list(zip(*model.encoder.with_tokens(image), strict=True))
+        return model.decoder(pairs, (image.shape[-2], image.shape[-1]))
+    return model.decoder(model.encoder(image))
 
 
 @pytest.mark.parametrize("kind", KINDS)

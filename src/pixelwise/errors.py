@@ -8,6 +8,8 @@ PixelwiseError                something outside the caller's hands failed (comma
     ├── ColorError            a colour is not three numbers in range (also a RuntimeError)
     ├── ImageError            a picture is missing, damaged, too large or of an unknown kind
     ├── OutputError           a result cannot be written where it was asked for
+    ├── ScriptError           TorchScript cannot take that model (also a RuntimeError)
+    ├── SizeError             an image has sides that a model does not take (also a RuntimeError)
     ├── UnknownNameError      no model, class, engine or option has that name
     └── WeightsError          weights do not fit the network, or their hash is wrong
 
@@ -62,6 +64,14 @@ class ColorError(InputError, RuntimeError):
 
 class OutputError(InputError):
     """A result cannot be written where it was asked for."""
+
+
+class ScriptError(InputError, RuntimeError):
+    """TorchScript cannot take a model of that kind (also a RuntimeError, as torch's own are)."""
+
+
+class SizeError(InputError, RuntimeError):
+    """An image has sides that a model does not take (also a RuntimeError, which is what SMP raises)."""
 
 
 class UnknownNameError(InputError):

@@ -67,7 +67,7 @@ class DeepLabV3Decoder(nn.Module):
         self.aspp = pyramid(channels, width, atrous_rates, separable, dropout, norm)
         self.conv, self.bn, self.relu = conv_norm_relu(width, width, 3, norm=norm)
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
         x: Tensor = self.relu(self.bn(self.conv(self.aspp(features[-1]))))
         return x
 

@@ -44,7 +44,7 @@ class DeepLabV3Plus(EncoderDecoder):
         super().__init__(
             encoder,
             DeepLabV3PlusDecoder(
-                fine,
+                fine - len(encoder.channels),
                 encoder.channels[fine],
                 encoder.channels[-1],
                 width,
@@ -60,7 +60,7 @@ class DeepLabV3Plus(EncoderDecoder):
 
 
 class DeepLabV3PlusDecoder(nn.Module):
-    """Features, finest first -> (n, width, h/4, w/4)."""
+    """Features, finest first -> (n, width, h/4, w/4). fine: the place of the finer one that is used, from the end."""
 
     def __init__(
         self, fine: int, fine_channels: int, channels: int, width: int, atrous_rates: Sequence[int], separable: bool,
@@ -77,7 +77,7 @@ class DeepLabV3PlusDecoder(nn.Module):
         self.block1 = conv_norm_relu(fine_channels, 48, 1, norm=norm)
         self.block2 = separable_norm_relu(48 + width, width, 3, norm=norm)
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
         fine: Tensor = self.block1(features[self.fine])  # (n, 48, h/4, w/4)
         context = resize_like(self.aspp(features[-1]), fine, "bilinear", align_corners=True)
         x: Tensor = self.block2(torch.cat([context, fine], dim=1))  # (n, width, h/4, w/4)

@@ -75,9 +75,8 @@ class FPNDecoder(nn.Module):
             raise ValueError(f"merge must be 'add' or 'cat', got {merge!r}")
         self.merge = merge
         self.p5 = nn.Conv2d(channels[-1], pyramid_channels, 1)
-        self.laterals = [f"p{4 - i}" for i in range(len(channels) - 1)]
-        for name, c in zip(self.laterals, reversed(channels[:-1]), strict=True):
-            self.add_module(name, Lateral(c, pyramid_channels, interpolation))
+        for i, c in enumerate(reversed(channels[:-1])):
+            self.add_module(f"p{4 - i}", Lateral(c, pyramid_channels, interpolation))
         self.seg_blocks = nn.ModuleList(
             Segment(pyramid_channels, segmentation_channels, doublings, norm)
             for doublings in range(len(channels) - 1, -1, -1)
@@ -85,13 +84,19 @@ class FPNDecoder(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.out_channels = segmentation_channels * (len(channels) if merge == "cat" else 1)
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
-        features = features[-1 - len(self.laterals) :]
-        pyramid: list[Tensor] = [self.p5(features[-1])]
-        for name, skip in zip(self.laterals, reversed(features[:-1]), strict=True):
-            pyramid.append(self.get_submodule(name)(pyramid[-1], skip))
-        levels = zip(self.seg_blocks, pyramid, strict=True)
-        maps = [block(level, pyramid[i + 1 :]) for i, (block, level) in enumerate(levels)]
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
+        p5 = self.p5(features[-1])
+        pyramid: list[Tensor] = [p5]
+        # Each by its name, as TorchScript knows no other way; a shallow encoder has fewer of them
+        if hasattr(self, "p4"):
+            pyramid.append(self.p4(pyramid[-1], features[-2]))  # type: ignore[operator]
+        if hasattr(self, "p3"):
+            pyramid.append(self.p3(pyramid[-1], features[-3]))  # type: ignore[operator]
+        if hasattr(self, "p2"):
+            pyramid.append(self.p2(pyramid[-1], features[-4]))  # type: ignore[operator]
+        maps: list[Tensor] = []
+        for i, block in enumerate(self.seg_blocks):
+            maps.append(block(pyramid[i], pyramid[i + 1 :]))
         merged = torch.cat(maps, dim=1) if self.merge == "cat" else torch.stack(maps).sum(dim=0)
         dropped: Tensor = self.dropout(merged)
         return dropped
@@ -123,11 +128,10 @@ class Segment(nn.Module):
         )
 
     def forward(self, x: Tensor, finer: list[Tensor]) -> Tensor:
-        if not finer:
-            finest: Tensor = self.block(x)
-            return finest
-        for block, like in zip(self.block, finer, strict=True):
-            x = resize_like(block(x), like, "bilinear", align_corners=True)
+        for i, block in enumerate(self.block):
+            x = block(x)
+            if i < len(finer):
+                x = resize_like(x, finer[i], "bilinear", align_corners=True)
         return x
 
 

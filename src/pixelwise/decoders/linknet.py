@@ -22,6 +22,8 @@ from pixelwise.decoders.network import (
     initialise,
     levels_up,
     resize,
+    size_at,
+    size_of_image,
 )
 from pixelwise.layers import Norm, conv_norm_relu, norm_layer
 
@@ -54,25 +56,32 @@ class Linknet(EncoderDecoder):
 
 
 class LinknetDecoder(nn.Module):
-    """Features, finest first, and the image's size -> (n, width, h, w)."""
+    """Features, finest first, and the image's size -> (n, width, h, w). Without the size, the first of the features is
+    the image, as in SMP.
+    """
 
     def __init__(self, encoder: Any, width: int, norm: Norm) -> None:
         super().__init__()
-        self.levels = levels_up("linknet", encoder)
+        levels = levels_up("linknet", encoder)
+        self.skips, self.strides = [level.skip for level in levels], [level.stride for level in levels]
+        self.count, self.finest = len(encoder.channels), encoder.strides[0]
         channels = [encoder.channels[-1]]
-        for level in self.levels[:-1]:  # where there is nothing to add, channels stay
+        for level in levels[:-1]:  # where there is nothing to add, channels stay
             channels.append(level.channels or channels[-1])
         channels.append(width)
         self.blocks = nn.ModuleList(
             Block(before, after, norm) for before, after in itertools.pairwise(channels)
         )
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
+        image_hw = size_of_image(features, size_hw, self.count, self.finest)
+        features = features[-self.count :]
         x = features[-1]
-        for block, level in zip(self.blocks, self.levels, strict=True):
-            x = resize(block(x), level.size(features, size_hw), "bilinear", align_corners=False)
-            if level.skip is not None:
-                x = x + features[level.skip]
+        for i, block in enumerate(self.blocks):
+            size = size_at(self.strides[i], self.skips[i], features, image_hw)
+            x = resize(block(x), size, "bilinear", align_corners=False)
+            if self.skips[i] >= 0:
+                x = x + features[self.skips[i]]
         return x
 
 

@@ -26,6 +26,8 @@ from pixelwise.decoders.network import (
     initialise,
     levels_up,
     resize,
+    size_at,
+    size_of_image,
     widths,
 )
 from pixelwise.layers import Norm, conv_norm_relu
@@ -66,15 +68,19 @@ class MAnet(EncoderDecoder):
 
 
 class MAnetDecoder(nn.Module):
-    """Features, finest first, and the image's size -> (n, c, h, w)."""
+    """Features, finest first, and the image's size -> (n, c, h, w). Without the size, the first of the features is the
+    image, as in SMP.
+    """
 
     def __init__(
         self, encoder: Any, decoder_channels: Sequence[int] | None, attention_channels: int, reduction: int,
         interpolation: str, position_attention: str, norm: Norm,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.levels = levels_up("manet", encoder)
-        self.channels = widths("manet", self.levels, decoder_channels)
+        levels = levels_up("manet", encoder)
+        self.channels = widths("manet", levels, decoder_channels)
+        self.skips, self.strides = [level.skip for level in levels], [level.stride for level in levels]
+        self.count, self.finest = len(encoder.channels), encoder.strides[0]
         deepest = encoder.channels[-1]
         self.center = PositionAttention(deepest, attention_channels, position_attention)
         self.blocks = nn.ModuleList(
@@ -82,15 +88,19 @@ class MAnetDecoder(nn.Module):
             if level.channels
             else Plain(before, after, interpolation, norm)
             for level, before, after in zip(
-                self.levels, (deepest, *self.channels[:-1]), self.channels, strict=True
+                levels, (deepest, *self.channels[:-1]), self.channels, strict=True
             )
         )
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
+        image_hw = size_of_image(features, size_hw, self.count, self.finest)
+        features = features[-self.count :]
         x: Tensor = self.center(features[-1])
-        for block, level in zip(self.blocks, self.levels, strict=True):
-            skip = None if level.skip is None else features[level.skip]
-            x = block(x, skip, level.size(features, size_hw))
+        for i, block in enumerate(self.blocks):
+            skip: Tensor | None = None
+            if self.skips[i] >= 0:
+                skip = features[self.skips[i]]
+            x = block(x, skip, size_at(self.strides[i], self.skips[i], features, image_hw))
         return x
 
 
@@ -138,7 +148,8 @@ class FusionAttention(nn.Module):
         self.conv1 = conv_norm_relu(2 * skip_channels, out_channels, 3, norm=norm)
         self.conv2 = conv_norm_relu(out_channels, out_channels, 3, norm=norm)
 
-    def forward(self, x: Tensor, skip: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None, size_hw: tuple[int, int]) -> Tensor:
+        assert skip is not None
         x = resize(self.hl_conv(x), size_hw, self.interpolation_mode)  # (n, skip_channels, *size_hw)
         x = x * (self.SE_hl(x) + self.SE_ll(skip))
         x = self.conv2(self.conv1(torch.cat([x, skip], dim=1)))
@@ -154,7 +165,7 @@ class Plain(nn.Module):
         self.conv1 = conv_norm_relu(in_channels, out_channels, 3, norm=norm)
         self.conv2 = conv_norm_relu(out_channels, out_channels, 3, norm=norm)
 
-    def forward(self, x: Tensor, skip: None, size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None, size_hw: tuple[int, int]) -> Tensor:
         x = resize(x, size_hw, self.interpolation_mode)
         x = self.conv2(self.conv1(x))
         return x

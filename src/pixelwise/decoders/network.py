@@ -135,14 +135,18 @@ def as_map(feature: Any) -> Tensor:
     return found
 
 
-def resize(x: Tensor, size_hw: Sequence[int], mode: str, *, align_corners: bool | None = None) -> Tensor:
+def resize(x: Tensor, size_hw: tuple[int, int], mode: str, align_corners: bool | None = None) -> Tensor:
     """x (n, c, h', w') at `size_hw`, by a mode of F.interpolate; itself where it has that size."""
-    if not torch.compiler.is_exporting() and tuple(x.shape[-2:]) == tuple(size_hw):
+    h, w = size_hw
+    exporting = False
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        exporting = torch.compiler.is_exporting()
+    if not exporting and x.shape[-2] == h and x.shape[-1] == w:
         return x
-    return F.interpolate(x, size=tuple(size_hw), mode=mode, align_corners=align_corners)
+    return F.interpolate(x, size=(h, w), mode=mode, align_corners=align_corners)
 
 
-def resize_like(x: Tensor, like: Tensor, mode: str, *, align_corners: bool | None = None) -> Tensor:
+def resize_like(x: Tensor, like: Tensor, mode: str, align_corners: bool | None = None) -> Tensor:
     """x at the height and width of `like`."""
     return resize(x, (like.shape[-2], like.shape[-1]), mode, align_corners=align_corners)
 
@@ -150,19 +154,38 @@ def resize_like(x: Tensor, like: Tensor, mode: str, *, align_corners: bool | Non
 class Level:
     """One step of a decoder that doubles the size until it has the image's.
 
-    skip: the place of the encoder's feature of this size, or None; channels: of it, 0 if None; stride: of this size.
+    skip: the place of the encoder's feature of this size, -1 for none; channels: of it, 0 for none; stride: of this
+    size.
     """
 
-    def __init__(self, stride: int, skip: int | None, channels: int) -> None:
+    def __init__(self, stride: int, skip: int, channels: int) -> None:
         self.stride, self.skip, self.channels = stride, skip, channels
 
-    def size(self, features: Sequence[Tensor], size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Height and width here: the skip's, or the image's over the stride, rounded down."""
-        if self.skip is not None:
-            return features[self.skip].shape[-2], features[self.skip].shape[-1]
-        if self.stride == 1:
-            return size_hw
-        return size_hw[0] // self.stride, size_hw[1] // self.stride
+
+def size_at(stride: int, skip: int, features: list[Tensor], size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Height and width at a level: the skip's, or the image's over the stride, rounded down."""
+    if skip >= 0:
+        return features[skip].shape[-2], features[skip].shape[-1]
+    if stride == 1:  # nothing to divide, and nothing that an export would have to write down
+        return size_hw
+    return size_hw[0] // stride, size_hw[1] // stride
+
+
+def size_of_image(
+    features: list[Tensor], size_hw: tuple[int, int] | None, count: int, finest: int
+) -> tuple[int, int]:
+    """`size_hw`, or without it the size of the first feature, which in SMP's lists is the image.
+
+    count: features of the encoder, the image apart. finest: their first stride. Raises ValueError where neither tells.
+    """
+    if size_hw is not None:
+        return size_hw
+    if len(features) <= count and finest > 1:
+        raise ValueError(
+            "expected a list that begins with the image, or the size of the image, got features alone; call "
+            "decoder(features, (h, w))"
+        )
+    return features[0].shape[-2], features[0].shape[-1]
 
 
 def levels_up(decoder: str, encoder: Any) -> list[Level]:
@@ -171,8 +194,8 @@ def levels_up(decoder: str, encoder: Any) -> list[Level]:
     deepest = max(at)
     steps = []
     for step in range(int(math.log2(deepest)) - 1, -1, -1):
-        place = at.get(2**step)
-        steps.append(Level(2**step, place, 0 if place is None else encoder.channels[place]))
+        place = at.get(2**step, -1)
+        steps.append(Level(2**step, place, 0 if place < 0 else encoder.channels[place]))
     return steps
 
 

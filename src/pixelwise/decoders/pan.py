@@ -63,16 +63,25 @@ class PANDecoder(nn.Module):
     def __init__(self, channels: list[int], width: int, interpolation: str, norm: Norm) -> None:
         super().__init__()
         self.fpa = FeaturePyramidAttention(channels[-1], width, norm)
-        self.gaus = [f"gau{i}" for i in range(len(channels) - 1, 0, -1)]
-        for name, c in zip(self.gaus, reversed(channels[:-1]), strict=True):
-            self.add_module(name, GlobalAttentionUpsample(c, width, interpolation, norm))
+        if len(channels) > 5:
+            raise ValueError(
+                f"PAN joins up to five features of stride 4 and more, got {len(channels)}; build the encoder with fewer"
+            )
+        self.finest = -len(channels)
+        for i, c in enumerate(channels[:-1], start=1):
+            self.add_module(f"gau{i}", GlobalAttentionUpsample(c, width, interpolation, norm))
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
-        features = features[-1 - len(self.gaus) :]
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
         x: Tensor = self.fpa(features[-1])
-        for name, fine in zip(self.gaus, reversed(features[:-1]), strict=True):
-            x = self.get_submodule(name)(fine, x)
-        return x
+        # Each by its name, as TorchScript knows no other way; gau1 takes the finest feature that is used
+        if hasattr(self, "gau4"):
+            x = self.gau4(features[self.finest + 3], x)  # type: ignore[operator]
+        if hasattr(self, "gau3"):
+            x = self.gau3(features[self.finest + 2], x)  # type: ignore[operator]
+        if hasattr(self, "gau2"):
+            x = self.gau2(features[self.finest + 1], x)  # type: ignore[operator]
+        gated: Tensor = self.gau1(features[self.finest], x)  # type: ignore[operator]
+        return gated
 
 
 class FeaturePyramidAttention(nn.Module):
@@ -91,7 +100,8 @@ class FeaturePyramidAttention(nn.Module):
         self.conv1 = Conv(1, 1, 7, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check(x, self.branch1.get_submodule("1.bn"))
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            _check(x, self.branch1.get_submodule("1.bn"))
         x1 = self.down1(x)  # (n, 1, h/2, w/2)
         x2 = self.down2(x1)  # (n, 1, h/4, w/4)
         x3 = self.down3(x2)  # (n, 1, h/8, w/8)
@@ -124,6 +134,7 @@ class GlobalAttentionUpsample(nn.Module):
     def __init__(self, fine_channels: int, width: int, interpolation: str, norm: Norm) -> None:
         super().__init__()
         self.interpolation_mode = interpolation
+        self.align_corners = True if interpolation == "bilinear" else None
         self.conv1 = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), Conv(width, width, 1, norm, pooled=True, relu=False), nn.Sigmoid()
         )
@@ -131,8 +142,7 @@ class GlobalAttentionUpsample(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         size_hw = fine.shape[-2], fine.shape[-1]
-        corners = True if self.interpolation_mode == "bilinear" else None
-        enlarged = resize(coarse, size_hw, self.interpolation_mode, align_corners=corners)
+        enlarged = resize(coarse, size_hw, self.interpolation_mode, align_corners=self.align_corners)
         gated: Tensor = enlarged + self.conv2(fine) * self.conv1(coarse)
         return gated
 

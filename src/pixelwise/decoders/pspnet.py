@@ -69,7 +69,7 @@ class PSPDecoder(nn.Module):
         )
         self.dropout = nn.Dropout2d(dropout)
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
         x: Tensor = self.dropout(self.conv(self.psp(features[-1])))
         return x
 
@@ -84,7 +84,11 @@ class Pyramid(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([*(block(x) for block in self.blocks), x], dim=1)
+        maps: list[Tensor] = []
+        for block in self.blocks:
+            maps.append(block(x))
+        maps.append(x)
+        return torch.cat(maps, dim=1)
 
 
 class Pool(nn.Module):

@@ -70,17 +70,27 @@ class SegformerDecoder(nn.Module):
         self.mlp_stage = nn.ModuleList(Projection(c, width) for c in reversed(channels))
         self.fuse_stage = conv_norm_relu(len(channels) * width, width, 1, norm=norm)
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
         features = features[-len(self.mlp_stage) :][::-1]  # deepest first
-        if self.fast:
-            projections = [stage.get_submodule("linear") for stage in self.mlp_stage]
-            mix, norm, _ = self.fuse_stage
-            return F.relu(fuse_levels(features, projections, mix, norm, target=self.target))  # type: ignore[arg-type]
-        levels = [stage(feature) for stage, feature in zip(self.mlp_stage, features, strict=True)]
+        quick: Tensor | None = None
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            quick = self._fused(features)
+        if quick is not None:
+            return quick
         like = features[self.target]
-        levels = [resize_like(level, like, "bilinear", align_corners=False) for level in levels]
+        levels: list[Tensor] = []
+        for i, stage in enumerate(self.mlp_stage):
+            levels.append(resize_like(stage(features[i]), like, "bilinear", align_corners=False))
         fused: Tensor = self.fuse_stage(torch.cat(levels, dim=1))
         return fused
+
+    def _fused(self, features: list[Tensor]) -> Tensor | None:
+        """The same in the faster order; None where that is not wanted."""
+        if not self.fast:
+            return None
+        projections = [stage.get_submodule("linear") for stage in self.mlp_stage]
+        mix, norm, _ = self.fuse_stage
+        return F.relu(fuse_levels(features, projections, mix, norm, target=self.target))  # type: ignore[arg-type]
 
 
 class Projection(nn.Module):

@@ -103,7 +103,11 @@ class SegmentationHead(nn.Sequential):
 
     def forward(self, x: Tensor, size_hw: tuple[int, int] | None = None) -> Tensor:
         for layer in self:
-            x = layer(x, size_hw) if takes_size(layer) else layer(x)
+            # TorchScript knows before it runs which layers have this, which are those of class Upsampling
+            if hasattr(layer, "whole"):  # noqa: SIM108  # it decides between statements only
+                x = layer(x, size_hw)
+            else:
+                x = layer(x)
         return x
 
 
@@ -151,10 +155,17 @@ class Upsampling(nn.Upsample):
         self.whole = whole
 
     def forward(self, input: Tensor, size_hw: tuple[int, int] | None = None) -> Tensor:
-        factor = float(self.scale_factor)  # type: ignore[arg-type]  # it is given as one number
+        # It is given as one number
+        factor = float(self.scale_factor)  # type: ignore[arg-type]
         if size_hw is None or not (self.whole or _leads_to(input, factor, size_hw)):
-            size_hw = round(input.shape[-2] * factor), round(input.shape[-1] * factor)
+            size_hw = _times(input.shape[-2], factor), _times(input.shape[-1], factor)
         return enlarge(input, size_hw, align_corners=True)
+
+
+def _times(side: int, factor: float) -> int:
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        return int(side * factor + 0.5)  # its round() gives no whole number
+    return round(side * factor)
 
 
 def _leads_to(x: Tensor, factor: float, size_hw: tuple[int, int]) -> bool:

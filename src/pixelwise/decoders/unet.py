@@ -24,6 +24,8 @@ from pixelwise.decoders.network import (
     initialise,
     levels_up,
     resize,
+    size_at,
+    size_of_image,
     widths,
 )
 from pixelwise.layers import Norm, conv_norm_relu
@@ -62,33 +64,43 @@ class Unet(EncoderDecoder):
 
 
 class UnetDecoder(nn.Module):
-    """Features, finest first, and the image's size -> (n, c, h, w)."""
+    """Features, finest first, and the image's size -> (n, c, h, w). Without the size, the first of the features is the
+    image, as in SMP.
+    """
 
     def __init__(
         self, encoder: Any, decoder_channels: Sequence[int] | None, attention: str | None, interpolation: str,
         center: bool, norm: Norm,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.levels = levels_up("unet", encoder)
-        self.channels = widths("unet", self.levels, decoder_channels)
+        levels = levels_up("unet", encoder)
+        self.channels = widths("unet", levels, decoder_channels)
+        self.skips, self.strides = [level.skip for level in levels], [level.stride for level in levels]
+        self.count, self.finest = len(encoder.channels), encoder.strides[0]
         deepest = encoder.channels[-1]
         self.center = Center(deepest, norm) if center else nn.Identity()
         self.blocks = nn.ModuleList(
-            Block(before, level.channels, after, interpolation, attention, norm, last=level.stride == 1)
+            DecoderBlock(
+                before, level.channels, after, interpolation, attention, norm, last=level.stride == 1
+            )
             for level, before, after in zip(
-                self.levels, (deepest, *self.channels[:-1]), self.channels, strict=True
+                levels, (deepest, *self.channels[:-1]), self.channels, strict=True
             )
         )
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
+        image_hw = size_of_image(features, size_hw, self.count, self.finest)
+        features = features[-self.count :]
         x: Tensor = self.center(features[-1])
-        for block, level in zip(self.blocks, self.levels, strict=True):
-            skip = None if level.skip is None else features[level.skip]
-            x = block(x, skip, level.size(features, size_hw))
+        for i, block in enumerate(self.blocks):
+            skip: Tensor | None = None
+            if self.skips[i] >= 0:
+                skip = features[self.skips[i]]
+            x = block(x, skip, size_at(self.strides[i], self.skips[i], features, image_hw))
         return x
 
 
-class Block(nn.Module):
+class DecoderBlock(nn.Module):
     """Enlarge, concatenate the skip, two convolutions; (n, in, h, w) -> (n, out, *size_hw).
 
     last: the step to the image's own size, which has no skip and, in SMP, no attention before the convolutions.
@@ -107,10 +119,11 @@ class Block(nn.Module):
         self.attention2 = Attention(attention, out_channels)
 
     def forward(self, x: Tensor, skip: Tensor | None, size_hw: tuple[int, int]) -> Tensor:
-        if self._doubles_cheaply(x, size_hw):
-            conv, norm, relu = self.conv1
-            assert isinstance(conv, nn.Conv2d)
-            x = relu(norm(convolve_doubled(conv, x, skip)))
+        convolved: Tensor | None = None
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            convolved = self._doubled(x, skip, size_hw)
+        if convolved is not None:
+            x = convolved
         else:
             x = resize(x, size_hw, self.interpolation_mode)
             if skip is not None:
@@ -118,6 +131,15 @@ class Block(nn.Module):
             x = self.conv1(self.attention1(x))
         x = self.attention2(self.conv2(x))
         return x
+
+    def _doubled(self, x: Tensor, skip: Tensor | None, size_hw: tuple[int, int]) -> Tensor | None:
+        """What the first convolution gives, by `convolve_doubled`; None where that is not worth it."""
+        if not self._doubles_cheaply(x, size_hw):
+            return None
+        conv, norm, relu = self.conv1
+        assert isinstance(conv, nn.Conv2d)
+        convolved: Tensor = relu(norm(convolve_doubled(conv, x, skip)))
+        return convolved
 
     def _doubles_cheaply(self, x: Tensor, size_hw: tuple[int, int]) -> bool:
         """Whether `convolve_doubled` may stand for the first convolution and saves time there.

@@ -25,9 +25,11 @@ from pixelwise.decoders.network import (
     head,
     initialise,
     levels_up,
+    size_at,
+    size_of_image,
     widths,
 )
-from pixelwise.decoders.unet import Block
+from pixelwise.decoders.unet import DecoderBlock
 from pixelwise.layers import Norm, enlarge_like
 
 
@@ -81,7 +83,9 @@ class UnetPlusPlus(EncoderDecoder):
 
 
 class UnetPlusPlusDecoder(nn.Module):
-    """Features, finest first, and the image's size -> (n, c, h, w)."""
+    """Features, finest first, and the image's size -> (n, c, h, w). Without the size, the first of the features is the
+    image, as in SMP.
+    """
 
     def __init__(
         self, encoder: Any, decoder_channels: Sequence[int] | None, attention: str | None, interpolation: str,
@@ -90,12 +94,13 @@ class UnetPlusPlusDecoder(nn.Module):
         super().__init__()
         self.levels = levels_up("unetplusplus", encoder)
         self.channels = widths("unetplusplus", self.levels, decoder_channels)
+        self.count, self.finest = len(encoder.channels), encoder.strides[0]
         below = (encoder.channels[-1], *(level.channels for level in self.levels))
         before = (encoder.channels[-1], *self.channels)
         blocks: dict[str, nn.Module] = {}
         for i, level in enumerate(self.levels):
             c = level.channels
-            blocks[_node(0, i)] = Block(
+            blocks[_node(0, i)] = DecoderBlock(
                 before[i],
                 c * (i + 1),
                 self.channels[i],
@@ -106,7 +111,7 @@ class UnetPlusPlusDecoder(nn.Module):
             )
             # Without a feature of the encoder only the last node is left
             for d in range(1, i + 1 if c else 0):
-                blocks[_node(d, i)] = Block(
+                blocks[_node(d, i)] = DecoderBlock(
                     below[i], c * (i + 1 - d), c, interpolation, attention, norm, last=False
                 )
         self.blocks = nn.ModuleDict(blocks)
@@ -115,16 +120,18 @@ class UnetPlusPlusDecoder(nn.Module):
         self.supervised = [_node(d, finest) for d in range(finest, 0, -1)]
         self.inner_channels = self.levels[finest].channels
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
         return self.nodes(features, size_hw)[self.last]
 
-    def nodes(self, features: list[Tensor], size_hw: tuple[int, int]) -> dict[str, Tensor]:
+    def nodes(self, features: list[Tensor], size_hw: tuple[int, int] | None) -> dict[str, Tensor]:
         """Every node by its name."""
+        image_hw = size_of_image(features, size_hw, self.count, self.finest)
+        features = features[-self.count :]
         x: dict[str, Tensor] = {}
         coarser = features[-1]  # the encoder's feature of the level below
         for i, level in enumerate(self.levels):
-            size = level.size(features, size_hw)
-            if level.skip is None:
+            size = size_at(level.stride, level.skip, features, image_hw)
+            if level.skip < 0:
                 x[_node(0, i)] = self.blocks[_node(0, i)](x[_node(0, i - 1)], None, size)
                 continue
             skip = features[level.skip]

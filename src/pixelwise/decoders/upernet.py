@@ -74,22 +74,22 @@ class UPerNetDecoder(nn.Module):
         )
         self.fusion_block = conv_norm_relu(len(channels) * width, width, 3, norm=norm)
 
-    def forward(self, features: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
+    def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:
         features = features[-len(self.feature_norms) :]
-        features = [norm(feature) for norm, feature in zip(self.feature_norms, features, strict=True)]
-        state: Tensor = self.psp(features[-1])
-        levels = [state]
-        for lateral, conv, feature in zip(
-            self.fpn_lateral_blocks, self.fpn_conv_blocks, reversed(features[:-1]), strict=True
-        ):
-            state = lateral(state, feature)
-            levels.append(conv(state))
+        normed: list[Tensor] = []
+        for i, norm in enumerate(self.feature_norms):
+            normed.append(norm(features[i]))
+        state: Tensor = self.psp(normed[-1])
+        states = [state]
+        for i, lateral in enumerate(self.fpn_lateral_blocks):
+            state = lateral(state, normed[-2 - i])
+            states.append(state)
+        levels = [states[0]]
+        for i, conv in enumerate(self.fpn_conv_blocks):
+            levels.append(conv(states[i + 1]))
         finest = levels[-1]
-        fused: Tensor = self.fusion_block(
-            torch.cat(
-                [resize_like(x, finest, "bilinear", align_corners=False) for x in reversed(levels)], dim=1
-            )
-        )
+        alike = [resize_like(level, finest, "bilinear", align_corners=False) for level in levels[::-1]]
+        fused: Tensor = self.fusion_block(torch.cat(alike, dim=1))
         return fused
 
 
@@ -107,6 +107,15 @@ class Pyramid(nn.Module):
         self.out_conv = conv_norm_relu(channels + len(POOL_SIZES) * width, width, 3, norm=out_norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            self._refuse_one_image(x)
+        maps = [x]
+        for block in self.blocks:
+            maps.append(resize_like(block(x), x, "bilinear", align_corners=False))
+        mixed: Tensor = self.out_conv(torch.cat(maps, dim=1))
+        return mixed
+
+    def _refuse_one_image(self, x: Tensor) -> None:
         norm = self.blocks[0].get_submodule("1.1")
         exporting = torch.compiler.is_exporting()
         if isinstance(norm, nn.BatchNorm2d) and norm.training and not exporting and x.shape[0] == 1:
@@ -115,9 +124,6 @@ class Pyramid(nn.Module):
                 "single value per channel, got 1; enlarge the batch, put the batch norms into eval(), or choose "
                 "another norm"
             )
-        pooled = [resize_like(block(x), x, "bilinear", align_corners=False) for block in self.blocks]
-        mixed: Tensor = self.out_conv(torch.cat([x, *pooled], dim=1))
-        return mixed
 
 
 class Lateral(nn.Module):

@@ -202,6 +202,11 @@ class AdaptiveAvgPool(nn.AdaptiveAvgPool2d):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return F.adaptive_avg_pool2d(x, self.size)
+        return self._pool(x)
+
+    def _pool(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_exporting():
             return super().forward(x)
         rows, columns = self._bins(x.shape[-2], x), self._bins(x.shape[-1], x)

@@ -40,7 +40,17 @@ from pixelwise.decoders.smp_parts import (
     upsampler,
 )
 from pixelwise.encoders import names
-from pixelwise.errors import InputError, PixelwiseError, UnknownNameError, WeightsError, first_line, suggest
+from pixelwise.errors import (
+    InputError,
+    PixelwiseError,
+    ScriptError,
+    SizeError,
+    UnknownNameError,
+    WeightsError,
+    first_line,
+    suggest,
+)
+from pixelwise.smp.scripted import ScriptedClassifier, ScriptedModel
 from pixelwise.weights.hub import fetch_folder, is_hub_name
 from pixelwise.weights.origin import Origin, keep_beside, origin_of
 from pixelwise.weights.store import PROMISES, check_kinds
@@ -69,8 +79,13 @@ class SegmentationModel(nn.Module):
     arguments: ClassVar[dict[str, Any]] = {}
     """SMP's arguments and their defaults, in its order."""
 
-    requires_divisible_input_shape: ClassVar[bool] = False
-    """SMP's word for classes that take no image but one of whole strides; here none does."""
+    requires_divisible_input_shape: bool = True
+    """Whether `forward` refuses an image whose sides are no multiples of the encoder's stride, as SMP does. Set it to
+    False on a model, and the result has the size of any image; `network` and `Segmenter` take any as it is."""
+
+    _is_torch_scriptable: ClassVar[bool] = True
+    _is_torch_exportable: ClassVar[bool] = True
+    _is_torch_compilable: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         """What `inspect.signature` and `help` say of a class are SMP's arguments."""
@@ -86,18 +101,21 @@ class SegmentationModel(nn.Module):
         # They bring torchvision, which the import above need not wait for
         from pixelwise.decoders.compose import compose
         from pixelwise.decoders.joined import Joined
+        from pixelwise.smp.encoders.features import giving_as_smp
 
         weights = self.config["encoder_weights"] or None
         if asked.model == "dpt" and weights == "imagenet":
             weights = True
         network: Any = compose(asked.model, encoder_weights=weights, **asked.arguments)
+        depth = self.config["encoder_depth"]
+        if asked.model != "dpt":  # which takes tokens beside the features
+            giving_as_smp(network.encoder, in_channels=self.config["in_channels"], depth=depth)
         self.encoder, self.decoder = network.encoder, network.decoder
         self.segmentation_head = self._finished(network)
         aux = self.config["aux_params"]
         self.classification_head = (
             None if aux is None else ClassificationHead(network.encoder.channels[-1], **aux)
         )
-        depth = self.config["encoder_depth"]
         self._shape = Shape(len(network.encoder.strides), depth, tokens=asked.model == "dpt")
         self._built = {
             part: frozenset(self.get_submodule(part).state_dict()) for part in ("encoder", "decoder")
@@ -147,6 +165,7 @@ class SegmentationModel(nn.Module):
         given = dict(zip(known, args, strict=False))
         for old, new in OLD_NAMES.items():
             if old in kwargs and new in known:
+                warnings.warn(f"{old} is {new} by now; write that", DeprecationWarning, stacklevel=3)
                 kwargs[new] = kwargs.pop(old)
         for key, value in kwargs.items():
             if key in given:
@@ -176,7 +195,35 @@ class SegmentationModel(nn.Module):
         """How `network` was made; `pixelwise.save(model.network, path)` writes it without the activation."""
         return origin_of(self.network)
 
+    def check_input_shape(self, image: Tensor) -> None:
+        """Raise SizeError for sides that are no multiples of the stride, where `requires_divisible_input_shape`."""
+        if not self.requires_divisible_input_shape:
+            return
+        strides = getattr(self.encoder, "strides", None)
+        stride = strides[-1] if strides else getattr(self.encoder, "output_stride", 1)
+        h, w = image.shape[-2:]
+        if h % stride or w % stride:
+            enough = f"{-(-h // stride) * stride}x{-(-w // stride) * stride}"
+            raise SizeError(
+                f"expected an image whose sides are multiples of {stride}, got {h}x{w}; pad it to {enough}, or set "
+                "model.requires_divisible_input_shape = False for a result of any image's size"
+            )
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` takes in the place of this, with the same tensors."""
+        if not self._is_torch_scriptable:
+            raise ScriptError(
+                f"{type(self).__name__} cannot be scripted, nor can SMP's; use torch.jit.trace or torch.export"
+            )
+        parts, classifier = (self.encoder, self.decoder, self.segmentation_head), self.classification_head
+        scripted = ScriptedModel(*parts) if classifier is None else ScriptedClassifier(*parts, classifier)
+        scripted.training = self.training  # of the parts, each has its own
+        return scripted
+
     def forward(self, image: Tensor) -> Any:
+        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if not (tracing or torch.compiler.is_compiling()):  # what those make is for other sizes too
+            self.check_input_shape(image)
         size_hw = image.shape[-2], image.shape[-1]
         features = features_for(self.decoder, self.encoder, image, self._shape)
         decoded = decode(self.decoder, features, size_hw, self._shape)
@@ -211,7 +258,13 @@ class SegmentationModel(nn.Module):
         self.network.freeze_encoder()
 
     def unfreeze_encoder(self) -> None:
+        """Let the encoder learn again. As in SMP its norms then train, whatever mode the model is in; `eval()` and
+        `train()` are heeded from here on.
+        """
         self.network.freeze_encoder(False)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.train()
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], *, dataset: str | None = None, metrics: Mapping[str, Any] | None = None
@@ -287,6 +340,7 @@ class SegmentationModel(nn.Module):
 
 
 class Unet(SegmentationModel):
+    requires_divisible_input_shape = False
     arguments: ClassVar = {
         **_ENCODER, "decoder_use_norm": "batchnorm", "decoder_channels": _STEPS, "decoder_attention_type": None,
         "decoder_interpolation": "nearest", **_END, **_AUX,
@@ -294,6 +348,7 @@ class Unet(SegmentationModel):
 
 
 class UnetPlusPlus(SegmentationModel):
+    _is_torch_scriptable = False
     arguments: ClassVar = Unet.arguments
 
 
@@ -357,6 +412,7 @@ class Segformer(SegmentationModel):
 
 
 class DPT(SegmentationModel):
+    _is_torch_scriptable = False
     arguments: ClassVar = {
         "encoder_name": "tu-vit_base_patch16_224.augreg_in21k", "encoder_depth": 4, "encoder_weights": "imagenet",
         "encoder_output_indices": None, "decoder_readout": "cat",

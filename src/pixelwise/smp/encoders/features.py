@@ -57,6 +57,10 @@ class SmpEncoder(nn.Module):
         missing = self._missing()
         return features if missing is None else [*ahead(image, missing), *features]
 
+    def _get_name(self) -> str:
+        """It prints itself as the network that it is."""
+        return type(self).__bases__[1].__name__
+
 
 class _Staged(SmpEncoder, StagedEncoder):
     _is_torch_scriptable: ClassVar[bool] = True
@@ -92,13 +96,20 @@ KINDS: dict[type[nn.Module], type[SmpEncoder]] = {
 }  # fmt: skip
 
 
+def giving_as_smp(encoder: nn.Module, *, in_channels: int, depth: int) -> SmpEncoder:
+    """The encoder itself, made with these arguments, now giving what SMP's would; its tensors keep our names."""
+    smp: Any = encoder
+    smp.__class__ = KINDS[type(encoder)]  # the same network with another forward
+    smp._made = {"in_channels": in_channels, "depth": depth}
+    made: SmpEncoder = smp
+    return made
+
+
 def as_smp(
     encoder: nn.Module, name: str, *, in_channels: int, depth: int, options: Mapping[str, Any]
 ) -> SmpEncoder:
-    """The encoder itself, made with these arguments, now giving what SMP's would."""
-    smp: Any = encoder
-    smp.__class__ = KINDS[type(encoder)]  # the same network with another forward
-    smp._made = {"encoder": name, "in_channels": in_channels, "depth": depth}
+    """`giving_as_smp`, with SMP's names of tensors in its state dict."""
+    smp: Any = giving_as_smp(encoder, in_channels=in_channels, depth=depth)
     arguments = {
         "encoder": name,
         "in_channels": in_channels,
