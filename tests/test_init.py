@@ -993,3 +993,11 @@ def test_check_does_not_call_pictures_that_a_tag_turns_safe_before_they_are_look
     assert (
         command("check", source).output.splitlines()[-1].startswith("safe to train once you have looked at")
     )
+
+
+def test_classes_called_by_their_colours_are_said_to_have_no_names(tmp_path):
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", lambda i: COLOURS[blobs(i)], 2)
+    said = command("init", source, "--out", tmp_path / "out", "--yes").output
+    assert "name them with --classes" in said
+    named = command("init", source, "--out", tmp_path / "named", "--yes", "--classes", "a,b,c,d").output
+    assert "name them with --classes" not in named

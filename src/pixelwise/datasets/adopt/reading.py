@@ -211,6 +211,10 @@ def _levels(verdict: Verdict, census: Census, wishes: Wishes) -> Reading:
         f"{_shown(verdict, level)} became {i} ({labels.names[i]})" for i, level in enumerate(levels[:40])
     )
     said = [f"of the label maps {became}"]
+    if labels.names == tuple(usual) and len(levels) > 2:
+        said.append(
+            "the classes are called by their values: name them with --classes, or by colour with --palette FILE"
+        )
     if not verdict.exact:
         said.append(_doubt_said(verdict))
     return Reading(labels, _nearest_of(levels, verdict, range(len(levels))), tuple(said))
