@@ -799,6 +799,7 @@ def test_where_few_numbers_may_count_objects_the_option_is_named_and_works(tmp_p
 
     source, out = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", of, 4), tmp_path / "out"
     assert "--map-ids 1-3=1" in command("init", source, "--out", tmp_path / "kept", "--yes").output
+    assert "they may number objects" in command("check", source).output
     assert (written(tmp_path / "kept", "a1.png") == of(1)).all()
     assert command("init", source, "--out", out, "--yes", "--map-ids", "1-3=1").exit_code == 0
     assert (written(out, "a1.png") == (of(1) > 0)).all()
