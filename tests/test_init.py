@@ -733,3 +733,272 @@ def test_links_are_followed_to_files_and_not_to_folders(tmp_path):
     os.symlink(source, source / "loop")
     os.symlink("nowhere.png", source / "images/9.png")
     assert "wrote 3 pairs" in command("init", source, "--out", tmp_path / "out", "--yes").output
+
+
+def paletted(ids: np.ndarray, colours: list[int]) -> Image.Image:
+    image = Image.fromarray(ids.astype(np.uint8), "P")
+    image.putpalette(colours + [0] * (768 - len(colours)))
+    return image
+
+
+def written(out: Path, name: str) -> np.ndarray:
+    return np.asarray(Image.open(out / "masks" / name))
+
+
+def some_ids(seed: int) -> np.ndarray:
+    ids = blobs(seed) % 3
+    ids[:3] = 255
+    return ids
+
+
+SHORT = [0, 0, 0, 128, 0, 0, 0, 128, 0]
+"""A palette of three colours; all that follows is black."""
+
+
+def test_ignored_pixels_that_a_short_palette_paints_black_stay_ignored(tmp_path):
+    source = fill(
+        tmp_path / "in", "images/a{}.png", "masks/a{}.png", lambda i: paletted(some_ids(i), SHORT), 3
+    )
+    out = tmp_path / "out"
+    assert command("init", source, "--out", out, "--yes", "--classes", "background,cat,dog").exit_code == 0
+    assert (written(out, "a1.png") == some_ids(1)).all()
+    assert (written(out, "a3.png") == some_ids(3)).all()
+
+
+def test_ids_with_and_without_a_palette_are_the_same_ids(tmp_path):
+    def of(i: int) -> Image.Image:
+        return paletted(blobs(i) % 3, SHORT) if i % 2 else Image.fromarray(blobs(i) % 3)
+
+    source, out = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", of, 4), tmp_path / "out"
+    assert command("init", source, "--out", out, "--yes").exit_code == 0
+    assert all((written(out, f"a{i}.png") == blobs(i) % 3).all() for i in range(1, 5))
+
+
+@pytest.mark.parametrize("counts", [(20, 23, 27, 21), (3, 7, 5, 4)], ids=["even density", "few"])
+def test_numbered_objects_become_one_class(tmp_path, counts):
+    def of(i: int) -> np.ndarray:
+        ids = np.zeros((30, 40), np.uint16)
+        for n in range(counts[i - 1]):
+            row, column = divmod(n, 7)
+            ids[row * 6 : row * 6 + 4, column * 5 : column * 5 + 4] = n + 1
+        return ids
+
+    source, out = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.tif", of, 4), tmp_path / "out"
+    said = command("init", source, "--out", out, "--yes")
+    assert said.exit_code == 0
+    assert "--keep-ids" in said.output
+    assert all((written(out, f"a{i}.png") == (of(i) > 0)).all() for i in range(1, 5))
+
+
+def test_where_few_numbers_may_count_objects_the_option_is_named_and_works(tmp_path):
+    def of(i: int) -> np.ndarray:
+        ids = np.zeros((30, 40), np.uint8)
+        for n, value in enumerate([3, 1, 2] if i < 3 else [1]):
+            ids[5:15, n * 10 : n * 10 + 8] = value
+        return ids
+
+    source, out = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", of, 4), tmp_path / "out"
+    assert "--map-ids 1-3=1" in command("init", source, "--out", tmp_path / "kept", "--yes").output
+    assert "they may number objects" in command("check", source).output
+    assert (written(tmp_path / "kept", "a1.png") == of(1)).all()
+    assert command("init", source, "--out", out, "--yes", "--map-ids", "1-3=1").exit_code == 0
+    assert (written(out, "a1.png") == (of(1) > 0)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_small_ids_in_jpeg_are_refused(tmp_path, classes):
+    source = fill(
+        tmp_path / "in", "images/a{}.png", "masks/a{}.jpg", lambda i: blobs(i) % classes, 3, quality=90
+    )
+    said = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert said.exit_code != 0
+    assert "PNG from their source" in str(said.exception)
+
+
+def test_masks_of_two_tools_are_asked_about_and_both_answers_work(tmp_path):
+    def of(i: int) -> np.ndarray:
+        return np.where(blobs(i) > 0, 1 if i % 2 else 255, 0).astype(np.uint8)
+
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", of, 4)
+    said = str(command("init", source, "--out", tmp_path / "no", "--yes").exception)
+    assert "--map-ids 255=1" in said
+    assert "--map-ids 255=255" in said
+    assert not (tmp_path / "no").exists()
+    for change, wanted in (("255=1", of(2) // 255), ("255=255", of(2))):
+        out = tmp_path / change
+        assert command("init", source, "--out", out, "--yes", "--map-ids", change).exit_code == 0
+        assert (written(out, "a2.png") == wanted).all()
+
+
+def test_a_data_set_of_ours_in_the_source_is_skipped_and_named(tmp_path):
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", lambda i: blobs(i) % 3, 3)
+    assert command("init", source, "--out", source / "data", "--yes").exit_code == 0
+    again = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert again.exit_code == 0
+    assert "made by init: data" in again.output
+    assert len([*(tmp_path / "out" / "images").iterdir()]) == 3
+
+
+def test_an_exif_tag_that_the_sizes_do_not_explain_is_said(tmp_path):
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", lambda i: blobs(i) % 3, 2)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    photo(1).save(source / "images" / "a1.png", exif=exif)
+    said = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert said.exit_code == 0
+    assert "1 picture (first images/a1.png) with an EXIF tag" in said.output
+
+
+def coco_folder(root: Path, images: list, annotations: list, categories: list) -> Path:
+    put(root / "a.png", photo(1))
+    put(root / "b.png", photo(2))
+    (root / "coco.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return root
+
+
+IMAGES = [{"id": n, "file_name": f"{name}.png", "height": 30, "width": 40} for n, name in enumerate("ab")]
+OUTLINED = {"image_id": 0, "category_id": 1, "segmentation": [[5, 5, 15, 5, 15, 15, 5, 15]]}
+CAT = {"id": 1, "name": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "categories", "words"),
+    [
+        (IMAGES, [OUTLINED, OUTLINED | {"image_id": 77}], [CAT], "image 77"),
+        ([IMAGES[0], IMAGES[1] | {"id": 0}], [OUTLINED], [CAT], "image id 0 twice"),
+        (IMAGES, [OUTLINED], [CAT, {"id": 1, "name": "dog"}], "category id 1 twice"),
+    ],
+)  # fmt: skip
+def test_ids_of_coco_that_do_not_fit_are_refused(tmp_path, images, annotations, categories, words):
+    source = coco_folder(tmp_path / "in", images, annotations, categories)
+    said = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert said.exit_code != 0
+    assert words in str(said.exception)
+
+
+def test_coco_ids_written_as_texts_crowds_beside_many_categories_and_boxes(tmp_path):
+    many = [{"id": n, "name": f"class {n}"} for n in range(1, 261)]
+    crowd = OUTLINED | {"iscrowd": 1, "image_id": 1}
+    boxed = {"image_id": 1, "category_id": 2, "bbox": [20, 2, 10, 6]}
+    source = coco_folder(tmp_path / "in", IMAGES, [OUTLINED | {"image_id": "0"}, crowd, boxed], many)
+    said = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert said.exit_code == 0
+    assert "1 object without an outline, only a box" in said.output
+    assert (written(tmp_path / "out", "a.png")[5:15, 5:15] == 1).all()
+    ids = written(tmp_path / "out", "b.png")
+    assert (ids[5:15, 5:15] == 65535).all()
+    assert (ids[2:8, 20:30] == 65535).all()
+    assert (ids > 0).sum() == 160
+    assert read_manifest(tmp_path / "out").labels.ignore_id == 65535
+
+
+def yolo_folder(root: Path, yaml: str, row: str = "0 .1 .1 .5 .1 .5 .5") -> Path:
+    put(root / "images" / "a.png", photo(1))
+    (root / "labels").mkdir()
+    (root / "labels" / "a.txt").write_text(f"{row}\n")
+    (root / "data.yaml").write_text(yaml)
+    return root
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "names: {1: box, 0: 'ball, round'}\n",
+        "names:\n\n  1: box\n  # the round ones\n  0: 'ball, round'\nnc: 2\n",
+        "names: ['ball, round', box]\n",
+        'names:\n- "ball, round"  # 0\n- box\n',
+    ],
+)
+def test_names_of_yaml_go_by_their_numbers(tmp_path, yaml):
+    out = tmp_path / "out"
+    assert command("init", yolo_folder(tmp_path / "in", yaml), "--out", out, "--yes").exit_code == 0
+    assert read_manifest(out).labels.names[1:] == ("ball, round", "box")
+
+
+def test_yaml_that_is_not_read_here_is_refused_and_so_are_two_that_differ(tmp_path):
+    source = yolo_folder(tmp_path / "in", "names: [ball,  # round\n box]\n")
+    said = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert said.exit_code != 0
+    assert "data.yaml" in str(said.exception)
+    (source / "data.yaml").write_text("names: [ball, box]\n")
+    (source / "other.yaml").write_text("names: [box, ball]\n")
+    said = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert said.exit_code != 0
+    assert "different names" in str(said.exception)
+
+
+def test_a_class_of_yolo_beyond_all_bounds_is_named(tmp_path):
+    source = yolo_folder(tmp_path / "in", "names: [a]\n", "99999 .1 .1 .5 .1 .5 .5")
+    said = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert said.exit_code != 0
+    assert "class 99999" in str(said.exception)
+
+
+def test_a_palette_that_is_no_file_is_refused(tmp_path):
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", blobs, 2)
+    said = command("init", source, "--out", tmp_path / "out", "--yes", "--palette", "/dev/zero")
+    assert said.exit_code != 0
+    assert "no file" in str(said.exception)
+
+
+def test_a_gif_of_several_frames_is_no_label_map_and_that_is_said(tmp_path):
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", lambda i: blobs(i) % 3, 2)
+    (source / "masks" / "a2.png").unlink()
+    frames = [Image.fromarray(blobs(i) % 3) for i in (1, 2)]
+    frames[0].save(source / "masks" / "a2.gif", save_all=True, append_images=frames[1:])
+    said = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert said.exit_code == 0
+    assert "a2.gif has 2 frames" in " ".join(said.output.split())
+
+
+def test_a_line_of_yolo_that_cannot_be_read_is_named(tmp_path):
+    source = yolo_folder(tmp_path / "in", "names: [a]\n")
+    put(source / "images" / "b.png", photo(2))
+    (source / "labels" / "b.txt").write_text("0 .1 .1 .5 .1 .5 .5\n0 .1 x .5 .1 .5 .5\n")
+    said = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert said.exit_code == 0
+    assert "labels/b.txt, line 2" in said.output
+
+
+def test_outlines_in_a_file_that_begins_with_a_mark_of_bytes_are_read(tmp_path):
+    source = coco_folder(tmp_path / "in", IMAGES, [OUTLINED], [CAT])
+    (source / "coco.json").write_bytes(b"\xef\xbb\xbf" + (source / "coco.json").read_bytes())
+    assert command("init", source, "--out", tmp_path / "out", "--yes").exit_code == 0
+    assert (written(tmp_path / "out", "a.png")[5:15, 5:15] == 1).all()
+
+
+def test_a_name_that_cannot_be_written_is_refused_before_anything_is_shown(tmp_path):
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", lambda i: blobs(i) % 3, 2)
+    said = command("init", source, "--out", tmp_path / "out", "--yes", "--classes", f"a,b,{'c' * 300}")
+    assert said.exit_code != 0
+    assert said.output == ""
+
+
+def test_a_change_of_ids_that_cannot_be_read_names_its_file(tmp_path):
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", lambda i: blobs(i) % 3, 2)
+    assert command("init", source, "--out", tmp_path / "out", "--yes").exit_code == 0
+    said = json.loads((tmp_path / "out" / "pixelwise.json").read_text())
+    (tmp_path / "out" / "pixelwise.json").write_text(json.dumps(said | {"map_ids": "foo"}))
+    assert "pixelwise.json" in str(command("check", tmp_path / "out").exception)
+    (tmp_path / "out" / "pixelwise.json").write_text(json.dumps(said | {"version": -1}))
+    assert "its version is -1" in str(command("check", tmp_path / "out").exception)
+
+
+def test_check_does_not_call_pictures_that_a_tag_turns_safe_before_they_are_looked_at(tmp_path):
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", lambda i: blobs(i) % 3)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    photo(1).save(source / "images" / "a1.png", exif=exif)
+    assert (
+        command("check", source).output.splitlines()[-1].startswith("safe to train once you have looked at")
+    )
+
+
+def test_classes_called_by_their_colours_are_said_to_have_no_names(tmp_path):
+    source = fill(tmp_path / "in", "images/a{}.png", "masks/a{}.png", lambda i: COLOURS[blobs(i)], 2)
+    said = command("init", source, "--out", tmp_path / "out", "--yes").output
+    assert "name them with --classes" in said
+    named = command("init", source, "--out", tmp_path / "named", "--yes", "--classes", "a,b,c,d").output
+    assert "name them with --classes" not in named

@@ -65,6 +65,8 @@ def _lines(report: Report) -> list[str]:
     shares = ", ".join(f"{i}: {n / total:.2%}" for i, n in report.pixels.items() if total)
     splits = ", ".join(f"{split}: {n}" for split, n in report.splits.items())
     verdict = "safe to train" if report.safe else "not safe to train: mend the errors first"
+    if report.safe and (turned := by_kind.get("EXIF orientation")):
+        verdict = f"safe to train once you have looked at the {turned} pictures that an EXIF tag turns: do they fit?"
     by_class = [f"pixels by class: {shares}"] if report.are_ids and shares else []
     measured = [*report.fingerprint.lines(), *_planned(report)] if report.safe else []
     return [*lines, f"pictures by split: {splits}", *by_class, *measured, verdict]

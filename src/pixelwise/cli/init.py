@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pixelwise.datasets.adopt.adopting import Adoption, Item, Progress, counted, refuse_existing, survey
+from pixelwise.datasets.adopt.adopting import Adoption, Item, Progress, refuse_existing, survey
+from pixelwise.datasets.adopt.names import counted
 from pixelwise.datasets.adopt.palettes import has_colors, read_palette
 from pixelwise.datasets.adopt.reading import Wishes
 from pixelwise.datasets.opening import parse_map, read_class_list

@@ -26,7 +26,7 @@ from pixelwise.datasets.folder import init_command
 from pixelwise.datasets.manifest import contradiction
 from pixelwise.datasets.opening import DataSet, choose_split, learned_from, read_classes
 from pixelwise.datasets.sample import Pair
-from pixelwise.datasets.values import LARGEST_PLAIN_ID, Census, Verdict
+from pixelwise.datasets.values import LARGEST_PLAIN_ID, Census, Verdict, may_be_objects
 from pixelwise.errors import ImageError, InputError
 from pixelwise.images import read_values
 from pixelwise.labels import LabelSet, ranges
@@ -156,6 +156,11 @@ def examine(
         )
     known = set(range(num_classes)) if num_classes is not None else set(classes.ids) if classes else None
     trouble = _no_ids(census, first_seen, known, ignore_id, mends)
+    if not trouble and known is None and map_ids is None and may_be_objects(census.looks):
+        most = max(one for one in counts if one != ignore_id)
+        message = f"each picture's ids run from 1 to another end, up to {most}: they may number objects, not classes"
+        fix = f"if they do, one class for all of them: {mends.change(f'1-{most}=1')}"
+        report.findings.append(Finding("perhaps object ids", "warning", message, fix))
     if any(finding.kind == "object ids" for finding in trouble):  # which may need 16 bits elsewhere
         report.findings = [finding for finding in report.findings if finding.kind != "16-bit label map"]
     report.findings += trouble

@@ -59,6 +59,8 @@ class Manifest:
     version: int = VERSION
 
     def __post_init__(self) -> None:
+        if self.version < 1:
+            raise InputError(f"its version is {self.version}, expected {VERSION}")
         if self.version > VERSION:
             raise InputError(
                 f"it is of version {self.version}, and this pixelwise knows {VERSION}; install a newer one"

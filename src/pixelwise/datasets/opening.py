@@ -111,7 +111,7 @@ def open_data(
             root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids, None, layout
         )
     if map_ids is None and manifest.map_ids is not None:
-        map_ids = parse_map(manifest.map_ids)
+        map_ids = map_of(manifest, root)
     return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest, layout)
 
 
@@ -355,6 +355,14 @@ def parse_map(text: str) -> MapIds:
             raise InputError(f"ids are at most {LARGEST_ID}, got {part!r}")
         ranges.append((low, high, to))
     return partial(_map_ranges, ranges)
+
+
+def map_of(manifest: Manifest, root: Path) -> MapIds | None:
+    """The change of ids that the pixelwise.json of a folder asks for. Raises InputError, with the file."""
+    try:
+        return None if manifest.map_ids is None else parse_map(manifest.map_ids)
+    except InputError as error:
+        raise InputError(f"{root / 'pixelwise.json'}, map_ids: {error}") from error
 
 
 def _map_ranges(ranges: list[tuple[int, int, int]], ids: Ids) -> Ids:

@@ -6,6 +6,7 @@ value that fills areas: squares of 2 x 2 pixels. What antialiasing or JPEG puts 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -42,6 +43,9 @@ IN_DOUBT = 0.25
 FEWEST_OBJECTS = 8
 """Of the picture that has most: fewer are classes."""
 
+CHANCE = 7.0
+"""Of the order in which few objects are numbered: e to the power of this to one against it."""
+
 AREAS = 0.4
 """Label maps have at least so many squares of 2 x 2 equal pixels for each pixel."""
 
@@ -49,13 +53,15 @@ MOST_LEVELS = 256
 MOST_CODES = 4096
 """Of one file that are kept, the most frequent ones; a photograph has more."""
 
-Kind = Literal["one value", "ids", "two values", "levels", "objects", "coloured objects", "photographs"]
+Kind = Literal[
+    "one value", "ids", "two values", "levels", "objects", "coloured objects", "photographs", "too near"
+]
 
 
 @dataclass(frozen=True)
 class Look:
     """One file: its codes, and of each the pixels, the squares of 2 x 2 pixels, and the pieces. colors: of the indices
-    of a palette. pixels: all of them."""
+    of a palette. pixels: all of them. in_order: row by row, no code above 0 begins before the lower ones."""
 
     codes: NDArray[np.uint32]
     counts: NDArray[np.int64]
@@ -65,6 +71,7 @@ class Look:
     lossy: bool
     pixels: int
     colors: dict[int, int] | None = None
+    in_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,20 +109,32 @@ class Census:
         values, places, counts = _unique(codes)
         squares = np.zeros(len(values), np.int64)
         pieces = np.zeros(len(values), np.int64)
+        in_order = False
         if codes.size and len(values) > 1:
             rough = _roughly(codes) if lossy else places
             inner = rough[1:, 1:]
             same = (inner == rough[:-1, :-1]) & (inner == rough[:-1, 1:]) & (inner == rough[1:, :-1])
             squares = np.bincount(places[1:, 1:][same], minlength=len(values))
-            if FEWEST_OBJECTS < len(values) <= MOST_CODES:
+            if 2 < len(values) <= MOST_CODES:
                 pieces = _pieces(places, len(values))
+                in_order = _begin_in_order(places[codes > 0])
         else:
             squares[:] = counts
         if len(values) > MOST_CODES:
             kept = np.sort(np.argsort(counts)[-MOST_CODES:])
             values, counts, squares, pieces = values[kept], counts[kept], squares[kept], pieces[kept]
         self.looks.append(
-            Look(values.astype(np.uint32), counts, squares, pieces, colored, lossy, codes.size, colors)
+            Look(
+                values.astype(np.uint32),
+                counts,
+                squares,
+                pieces,
+                colored,
+                lossy,
+                codes.size,
+                colors,
+                in_order,
+            )
         )
 
     def verdict(self, *, levels: Sequence[int] | None = None) -> Verdict:
@@ -137,6 +156,8 @@ class Census:
             return Verdict("levels", tuple(levels), colored, exact, by_index, doubt / max(total, 1))
         found = tuple(codes.tolist())
         lossy = any(look.lossy for look in looks)
+        if lossy and not colored and len(found) > 1 and found[-1] < NEAR_LOSSY:
+            return Verdict("too near", found, exact=False, by_index=by_index)
         if len(found) == 1:
             return Verdict("one value", found, colored, by_index=by_index)
         if len(found) == 2:
@@ -174,18 +195,29 @@ class Census:
         return Verdict(kind, tuple(chosen), colored, False, by_index, doubt / max(total, 1))
 
     def _one_way(self) -> tuple[list[Look], bool]:
-        """(looks, whether indices of palettes count): they do where every file has a palette and all agree."""
+        """(looks, whether indices of palettes count): they do where all palettes agree, and either every file has one
+        of different colours, or the indices and the numbers of the files without one are 0, 1, 2 ... and 255."""
         with_palette = [look for look in self.looks if look.colors is not None]
         if not with_palette:
             return self.looks, True
-        if len(with_palette) == len(self.looks):
-            color_of: dict[int, int] = {}
-            agree = all(
-                color_of.setdefault(index, color) == color
-                for look in self.looks
-                for index, color in (look.colors or {}).items()
-            )
-            if agree and len(set(color_of.values())) == len(color_of):
+        color_of: dict[int, int] = {}
+        agree = all(
+            color_of.setdefault(index, color) == color
+            for look in with_palette
+            for index, color in (look.colors or {}).items()
+        )
+        if agree and len(with_palette) == len(self.looks) and len(set(color_of.values())) == len(color_of):
+            return self.looks, True
+        plain = [look for look in self.looks if look.colors is None]
+        if agree and not any(look.colored or look.lossy for look in plain):
+            numbers = {code for look in plain for code in look.codes.tolist()}
+            ids = {code for look in with_palette for code in look.codes.tolist()} - {255}
+            shown = bool(numbers - {0}) and {_grey(n) for n in numbers} <= {*color_of.values(), 0}
+            if (
+                ids == set(range(len(ids)))
+                and (numbers - {255}) <= set(range(LARGEST_PLAIN_ID + 1))
+                and not shown
+            ):
                 return self.looks, True
         return [look if look.colors is None else _as_colors(look) for look in self.looks], False
 
@@ -358,6 +390,13 @@ def _summed(looks: Iterable[Look]) -> tuple[NDArray[np.uint32], NDArray[np.int64
 
 def _are_objects(looks: Iterable[Look]) -> bool:
     """Objects are numbered from 1 in each file, in one piece each, and files have more or fewer of them."""
+    looks = list(looks)
+    counting = _count_from_one(looks)
+    if counting and max(int(look.codes[-1]) for look in counting) >= FEWEST_OBJECTS:
+        return True
+    by_chance = sum(math.lgamma(int(look.codes[-1]) + 1) for look in counting)
+    if counting and all(look.in_order or len(look.codes) <= 2 for look in counting) and by_chance > CHANCE:
+        return True
     present = highest = whole = 0
     most = []
     for look in looks:
@@ -374,6 +413,32 @@ def _are_objects(looks: Iterable[Look]) -> bool:
         return True
     differ = max(most) >= 1.5 * min(most) if len(most) > 1 else max(most) > LARGEST_PLAIN_ID
     return present >= 0.9 * highest and differ
+
+
+def _begin_in_order(places: NDArray[Any]) -> bool:
+    """Whether no number begins before all lower ones have, row by row."""
+    highest = np.maximum.accumulate(places.astype(np.int64))
+    return bool(places.size) and int(places[0]) == int(places.min()) and not (np.diff(highest) > 1).any()
+
+
+def _count_from_one(looks: Iterable[Look]) -> list[Look]:
+    """The files in which something is numbered, where all run from 1 without a gap, nearly all numbers are in one
+    piece, and not all files end at the same; else []."""
+    counting = [look for look in looks if (look.codes > 0).any()]
+    whole = present = 0
+    for look in counting:
+        if int(look.codes[-1]) != int((look.codes > 0).sum()):
+            return []
+        if len(look.codes) > 2:
+            whole += int((look.pieces[look.codes > 0] == 1).sum())
+            present += int(look.codes[-1])
+    ends = {int(look.codes[-1]) for look in counting}
+    return counting if len(ends) > 1 and max(ends) > 2 and whole >= 0.7 * present else []
+
+
+def may_be_objects(looks: Iterable[Look]) -> bool:
+    """Whether numbers up to a few could count objects as well as name classes."""
+    return bool(_count_from_one(looks))
 
 
 def _are_colored_objects(looks: Sequence[Look], levels: Sequence[int]) -> bool:

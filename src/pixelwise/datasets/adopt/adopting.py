@@ -24,14 +24,14 @@ from PIL import Image
 
 from pixelwise.codes import MOST as MOST_REGIONS
 from pixelwise.codes import has
-from pixelwise.datasets.adopt.names import PICTURE_WORDS, SPLITS, split
-from pixelwise.datasets.adopt.outlines import Outlines, Shape, draw
+from pixelwise.datasets.adopt.names import PICTURE_WORDS, SPLITS, counted, split
+from pixelwise.datasets.adopt.outlines import Outlines, Shape, draw, ignored_of
 from pixelwise.datasets.adopt.pages import count_pages, orientation, read_page, unturned
 from pixelwise.datasets.adopt.palettes import Painted, has_colors, read_palette
 from pixelwise.datasets.adopt.reading import BACKGROUND, IGNORE, OBJECT, Reading, Wishes, look_at, settle
 from pixelwise.datasets.adopt.sources import Found, Series, find
 from pixelwise.datasets.manifest import Manifest, read_manifest
-from pixelwise.datasets.opening import parse_map, read_class_list
+from pixelwise.datasets.opening import map_of, read_class_list
 from pixelwise.datasets.values import Census, color_of
 from pixelwise.errors import ImageError, InputError, OutputError
 from pixelwise.files import check_writable, held, make_folder, plain_name, refuse_link, sync, sync_folder
@@ -58,7 +58,8 @@ Progress = Callable[[list["Item"]], Iterable["Item"]]
 class Item:
     """One picture and what labels it. page: of a TIFF of several, else WHOLE. masks: its label maps, by kind; shapes:
     its outlines. name: what both are called in the end. turn: the EXIF tag, where the label map is not turned by it
-    (False), is turned as the picture is (True), or nobody can tell (None)."""
+    (False), is turned as the picture is (True), or nobody can tell (None).
+    may_be_turned: it has such a tag, and the sizes do not tell."""
 
     image: Path
     relative: PurePath
@@ -70,6 +71,7 @@ class Item:
     size_hw: tuple[int, int] = (0, 0)
     name: str = ""
     turn: bool | None = None
+    may_be_turned: bool = False
 
 
 @dataclass
@@ -152,11 +154,6 @@ class Adoption:
             _save(Image.fromarray(inside), folder / "masks" / place / f"{item.name}.png")
 
 
-def counted(number: int, what: str) -> str:
-    """1 picture, 2 pictures."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def refuse_existing(out: Path) -> None:
     """Raise OutputError where there is something already, or where nothing may be written."""
     if os.path.lexists(out):
@@ -184,7 +181,7 @@ def survey(
         if not (wishes.names or wishes.listed or wishes.palette):
             wishes = replace(wishes, listed=manifest.labels)
         if wishes.map_ids is None and manifest.map_ids is not None:
-            wishes = replace(wishes, map_ids=parse_map(manifest.map_ids))
+            wishes = replace(wishes, map_ids=map_of(manifest, found.root))
     series = _chosen(found, sources, out)
     outlines = found.outlines[0] if found.outlines else None
     adoption = Adoption(found.root, [], LabelSet.of([BACKGROUND, OBJECT]), lambda item: np.zeros(0), "")
@@ -209,6 +206,7 @@ def survey(
         adoption.labels, adoption.said = reading.labels, [*reading.said]
         adoption.ids = partial(_read_one, reading, wishes)
     _name(adoption)
+    adoption.manifest()  # refuses names that cannot be written
     return adoption
 
 
@@ -396,6 +394,7 @@ def _fit(item: Item, labels_hw: tuple[int, int]) -> bool:
     turned = tag >= 5  # by a quarter: height and width change places
     if labels_hw == item.size_hw:
         item.turn = True if turned and labels_hw[0] != labels_hw[1] else None
+        item.may_be_turned = tag != 1 and item.turn is None and item.shapes is None
         return True
     if turned and labels_hw == item.size_hw[::-1]:
         item.turn, item.size_hw = False, labels_hw
@@ -441,12 +440,12 @@ def _settle_outlines(adoption: Adoption, outlines: Outlines, wishes: Wishes, reg
         outside = f"no {names[0]}" if len(names) == 1 else "nothing"
     if regions and len(names) > MOST_REGIONS:
         raise InputError(f"up to {MOST_REGIONS} classes may overlap, and the outlines have {len(names)}")
-    ignored = IGNORE if len(names) < IGNORE else 65535
+    ignored = ignored_of(len(names))
     adoption.labels, adoption.regions = LabelSet.of([outside, *names], ignore_id=ignored), regions
     count = len(names)
     adoption.ids = lambda item: draw(item.shapes or (), item.size_hw, count, codes=regions)[0]
     drawn = [draw(item.shapes or (), item.size_hw, count, codes=False) for item in adoption.items]
-    labelled = sum(int((ids != 0).sum()) for ids, _ in drawn)
+    labelled = sum(int(((ids != 0) & (ids != ignored)).sum()) for ids, _ in drawn)
     contested = sum(pixels for _, pixels in drawn)
     shapes = sum(len(item.shapes or ()) for item in adoption.items)
     adoption.said.append(f"{shapes} outlines were drawn; what none covers became 0 ({outside})")
@@ -583,6 +582,12 @@ def _name(adoption: Adoption) -> None:
         turned += item.turn is not None
     if converted:
         adoption.said.append(f"{converted} of {counted(len(adoption.items), 'picture')} written as PNG")
+    if unclear := [item for item in adoption.items if item.may_be_turned]:
+        adoption.said.append(
+            f"{counted(len(unclear), 'picture')} (first {unclear[0].relative}) with an EXIF tag that turns or mirrors: "
+            "taken as turned, and whether the label map is too its size does not tell; look at the pair, and if it "
+            "does not fit, remove the tag"
+        )
     if turned:
         adoption.said.append(
             f"{turned} pictures with an EXIF tag that turns them were written as PNG, as their labels lie"

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.codes import code_type
-from pixelwise.datasets.adopt.names import part_of
+from pixelwise.datasets.adopt.names import counted, part_of
 from pixelwise.errors import InputError
 from pixelwise.outputs.coco import decode_rle
 from pixelwise.outputs.polygons import Polygon, fill
-from pixelwise.untrusted import read
+from pixelwise.untrusted import first_twice, read
 
 MOST_BYTES = 2**31
 """Of a file of outlines."""
@@ -29,7 +29,10 @@ MOST_BYTES = 2**31
 LARGEST_TEXT = 2**24
 """Bytes of one picture's lines."""
 
-IGNORED = 255
+
+def ignored_of(count: int) -> int:
+    """The id of what is ignored beside so many outlined classes, which are numbered from 1."""
+    return 255 if count < 255 else 65535
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class _Annotation:
     image_id: int | str
     category_id: int
     segmentation: Any = None
+    bbox: Any = None
     iscrowd: int = 0
 
 
@@ -124,8 +128,10 @@ def find_outlines(files: Mapping[PurePath, Path], pictures: Sequence[PurePath]) 
         found.append(_from_coco(coco, by_name))
     if labelme:
         found.append(_from_labelme(labelme, by_name))
-    if lines := _yolo_files(files, pictures):
+    unread: list[str] = []
+    if lines := _yolo_files(files, pictures, unread):
         found.append(_from_yolo(lines, files))
+        found[-1].notes += unread
     return [one for one in found if one.shapes]
 
 
@@ -136,18 +142,18 @@ def draw(
 
     count: of the classes. codes: give `pixelwise.codes` instead, in which they may overlap.
     """
-    out = np.zeros(size_hw, code_type(count) if codes else np.min_scalar_type(max(count, IGNORED)))
+    out = np.zeros(size_hw, code_type(count) if codes else np.min_scalar_type(max(count, ignored_of(count))))
     masks = [(shape, _mask(shape, size_hw)) for shape in shapes]
     if codes:
         for shape, mask in masks:
             if not shape.crowd:
                 out[mask] |= out.dtype.type(1 << shape.kind)
         return out, 0
-    contested = np.zeros(size_hw, bool)
+    contested, ignored = np.zeros(size_hw, bool), ignored_of(count)
     for shape, mask in sorted(masks, key=lambda one: (not one[0].crowd, -int(one[1].sum()))):
-        id = IGNORED if shape.crowd else shape.kind + 1
+        id = ignored if shape.crowd else shape.kind + 1
         if not shape.crowd:
-            contested |= mask & (out != 0) & (out != id) & (out != IGNORED)
+            contested |= mask & (out != 0) & (out != id) & (out != ignored)
         out[mask] = id
     return out, int(contested.sum())
 
@@ -236,8 +242,18 @@ def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outli
     )
     outlines = Outlines(f"the outlines in {', '.join(str(name) for name, _ in files[:3])}", names)
     place_of = {name: place for place, name in enumerate(names)}
-    missing = without = 0
+    missing = without = boxed = 0
     for name, path, one in content:
+        for what, ids in (
+            ("category", [c.id for c in one.categories]),
+            ("image", [_id(p.id) for p in one.images]),
+        ):
+            if len(set(ids)) < len(ids):
+                raise InputError(
+                    f"{path} has the {what} id {first_twice(ids)!r:.60} twice, expected one {what} for each id; "
+                    "number them anew in the tool that wrote it"
+                )
+        known = {_id(picture.id) for picture in one.images}
         categories = {c.id: place_of[c.name] for c in one.categories}
         part = part_of(name) if len(files) > 1 else ""
         pictures: dict[int | str, PurePath] = {}
@@ -245,13 +261,18 @@ def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outli
             if (found := by_name(picture.file_name)) is None:
                 missing += 1
                 continue
-            pictures[picture.id] = found
+            pictures[_id(picture.id)] = found
             outlines.shapes.setdefault(found, [])
             outlines.sizes[found] = picture.height, picture.width
             if part:
                 outlines.splits[found] = part
         for annotation in one.annotations:
-            target = pictures.get(annotation.image_id)
+            if _id(annotation.image_id) not in known:
+                raise InputError(
+                    f"{path} has an annotation of image {annotation.image_id!r:.60}, which it does not list; add the "
+                    "image or remove the annotation"
+                )
+            target = pictures.get(_id(annotation.image_id))
             if target is None:
                 continue
             if annotation.category_id not in categories:
@@ -259,10 +280,11 @@ def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outli
                     f"{path} has an annotation of category {annotation.category_id}, which it does not name"
                 )
             shape = _coco_shape(annotation, categories[annotation.category_id], path)
+            boxed += shape is not None and not annotation.segmentation
             without += shape is None
             if shape is not None:
                 outlines.shapes[target].append(shape)
-    if _are_traced(shape for shapes in outlines.shapes.values() for shape in shapes):
+    if _are_traced(shape for shapes in outlines.shapes.values() for shape in shapes if not shape.crowd):
         for each, shapes in outlines.shapes.items():
             outlines.shapes[each] = [replace(shape, traced=True) for shape in shapes]
         outlines.said.append(
@@ -273,14 +295,38 @@ def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outli
             f"{missing} pictures that the outlines name are not there, or bear a name that several have"
         )
     if without:
-        outlines.notes.append(f"{without} objects have no outline, only a box, and were left out")
+        outlines.notes.append(
+            f"{counted(without, 'object')} without an outline or a box: their pixels count as what none covers"
+        )
+    if boxed:
+        outlines.said.append(_boxes_said(boxed))
     return outlines
+
+
+def _boxes_said(count: int) -> str:
+    return (
+        f"{counted(count, 'object')} without an outline, only a box: what is in the box and in no outline is ignored, "
+        "or with --regions counted as what none covers"
+    )
+
+
+def _id(said: int | str) -> int | str:
+    """An image's id, a number also where it is written as a text."""
+    return int(said) if isinstance(said, str) and re.fullmatch(r"[0-9]{1,18}", said) else said
+
+
+def _box(left: float, top: float, width: float, height: float) -> NDArray[np.float64]:
+    right, bottom = left + width, top + height
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
 
 
 def _coco_shape(annotation: _Annotation, kind: int, path: Path) -> Shape | None:
     said = annotation.segmentation
     if not said:
-        return None
+        if not isinstance(annotation.bbox, list) or len(annotation.bbox) != 4:
+            return None
+        (x, y), (width, height) = _ring(annotation.bbox, path)
+        return Shape(kind, (_box(x, y, width, height),), crowd=True)
     if isinstance(said, Mapping):
         return Shape(kind, runs=said, crowd=bool(annotation.iscrowd))
     rings = said if isinstance(said, list) and isinstance(said[0], list) else [said]
@@ -352,9 +398,10 @@ def _labelme_ring(shape: _LabelMeShape, path: Path) -> NDArray[np.float64] | Non
 
 
 def _yolo_files(
-    files: Mapping[PurePath, Path], pictures: Sequence[PurePath]
+    files: Mapping[PurePath, Path], pictures: Sequence[PurePath], unread: list[str]
 ) -> dict[PurePath, tuple[PurePath, list[list[float]]]]:
-    """Picture: (its file of lines, the numbers of each), for .txt files of a picture's name that hold only numbers."""
+    """Picture: (its file of lines, the numbers of each), for .txt files of a picture's name that hold only numbers.
+    unread: is given a sentence for each other one."""
     of_stem: dict[str, list[PurePath]] = defaultdict(list)
     for picture in pictures:
         of_stem[picture.stem].append(picture)
@@ -364,28 +411,29 @@ def _yolo_files(
             continue
         candidates = [p for p in of_stem[name.stem] if part_of(p) == part_of(name)]
         lines = _numbers(path)
-        if len(candidates) == 1 and lines is not None:
+        if len(candidates) == 1 and isinstance(lines, int):
+            place = f", line {lines}," if lines else ""
+            unread.append(f"{name}{place} cannot be read: expected lines of a class and pairs of x and y")
+        elif len(candidates) == 1 and not isinstance(lines, int):
             found[candidates[0]] = name, lines
     return found
 
 
-def _numbers(path: Path) -> list[list[float]] | None:
-    """The numbers of each line, None where anything else is in the file."""
+def _numbers(path: Path) -> list[list[float]] | int:
+    """The numbers of each line, or the number of the first line that has anything else; 0 if it is none."""
+    rows = []
+    number = 0
     try:
         if path.stat().st_size > LARGEST_TEXT:
-            return None
-        rows = [
-            [float(word) for word in line.split()]
-            for line in path.read_text("utf-8").splitlines()
-            if line.strip()
-        ]
+            return 0
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            row = [float(word) for word in line.split()]
+            if row and np.isfinite(row).all() and (len(row) < 5 or not row[0] == int(row[0]) >= 0):
+                return number
+            rows += [row] if row else []
     except (OSError, ValueError):
-        return None
-    return (
-        rows
-        if all(len(row) >= 5 and row[0] == int(row[0]) >= 0 for row in rows if np.isfinite(row).all())
-        else None
-    )
+        return number
+    return rows
 
 
 def _from_yolo(
@@ -402,19 +450,24 @@ def _from_yolo(
                 raise InputError(f"{files[name]} has numbers beyond the picture, expected shares from 0 to 1")
             if len(row) == 5:
                 boxes += 1
+                x, y, width, height = row[1:]
+                ring = _box(x - width / 2, y - height / 2, width, height)
+                shapes.append(Shape(_yolo_class(row[0], files[name]), (ring,), crowd=True, scaled=True))
                 continue
-            if len(row) % 2 == 0 or row[0] > 10_000:
+            if len(row) % 2 == 0:
                 raise InputError(
                     f"{files[name]} has a line of {len(row)} numbers, expected a class and pairs of x and y"
                 )
-            shapes.append(Shape(int(row[0]), (np.array(row[1:]).reshape(-1, 2),), scaled=True))
+            shapes.append(
+                Shape(_yolo_class(row[0], files[name]), (np.array(row[1:]).reshape(-1, 2),), scaled=True)
+            )
             highest = max(highest, int(row[0]))
-    if boxes and not any(outlines.shapes.values()):
+    if boxes and all(shape.crowd for shapes in outlines.shapes.values() for shape in shapes):
         raise InputError(
             f"{folder}/*.txt hold boxes (five numbers a line), and segmentation needs outlines; draw these first"
         )
     if boxes:
-        outlines.notes.append(f"{boxes} objects have no outline, only a box, and were left out")
+        outlines.said.append(_boxes_said(boxes))
     outlines.names = _yolo_names(files)
     if len(outlines.names) <= highest:
         if outlines.names:
@@ -425,8 +478,15 @@ def _from_yolo(
     return outlines
 
 
+def _yolo_class(number: float, path: Path) -> int:
+    if number > 10_000:
+        raise InputError(f"{path} has an object of class {number:.0f}, expected a class from 0 to 10000")
+    return int(number)
+
+
 def _yolo_names(files: Mapping[PurePath, Path]) -> list[str]:
     """The classes that data.yaml, obj.names or classes.txt beside the outlines list."""
+    listed: dict[Path, list[str]] = {}
     for name, path in sorted(files.items(), key=lambda one: len(one[0].parts)):
         if name.suffix.lower() not in (".yaml", ".yml", ".names") and name.name != "classes.txt":
             continue
@@ -438,30 +498,71 @@ def _yolo_names(files: Mapping[PurePath, Path]) -> list[str]:
             continue
         rows = [line.strip() for line in text.splitlines() if line.strip()]
         if name.suffix.lower() in (".yaml", ".yml"):
-            rows = _names_of_yaml(text)
+            if not re.search(r"^names[ \t]*:", text, re.MULTILINE):
+                continue
+            listed[path] = rows = _names_of_yaml(text, path)
+            if rows != next(iter(listed.values())):
+                raise InputError(
+                    f"{next(iter(listed))} and {path} list different names; keep the one that belongs to the outlines"
+                )
+            continue
         if (
             rows
             and all(row.isprintable() and len(row) <= 200 for row in rows)
             and len(set(rows)) == len(rows)
+            and not listed
         ):
             return rows
-    return []
+    return next(iter(listed.values()), [])
 
 
-def _names_of_yaml(text: str) -> list[str]:
-    """What stands under `names:`, as a list in brackets, lines with a dash, or lines with a number; [] for anything
-    else: the rest of YAML is none of ours."""
-    head = re.search(r"^names:[ \t]*(.*)$", text, re.MULTILINE)
-    if head is None:
-        return []
+_NAME = r"""(?:'(?P<single>[^'\\]*)'|"(?P<double>[^"\\]*)"|(?P<plain>[^\s'"\[\]{},:#&*!|>%@`-][^'"\[\]{},:#]*?))"""
+_KEY = r"(?P<key>\d{1,5})\s*:\s+"
+_BRACKETED = re.compile(rf"\s*{_NAME}\s*(?:,|$)")
+_BRACED = re.compile(rf"\s*{_KEY}{_NAME}\s*(?:,|$)")
+_LISTED = re.compile(rf"\s*-\s+{_NAME}\s*(?:\s#.*)?")
+_NUMBERED = re.compile(rf"\s+{_KEY}{_NAME}\s*(?:\s#.*)?")
+
+
+def _names_of_yaml(text: str, path: Path) -> list[str]:
+    """What stands under `names:`, by its numbers: a list in brackets or lines with a dash, or numbers with names in
+    braces or lines. Raises InputError for anything else: the rest of YAML is none of ours."""
+    head = re.search(r"^names[ \t]*:[ \t]*(.*)$", text, re.MULTILINE)
+    assert head is not None
+    found: list[re.Match[str] | None] = []
     if head[1].startswith(("[", "{")):
-        end = text.find("]" if head[1][0] == "[" else "}", head.start(1))
-        parts = text[head.start(1) + 1 : end].split(",") if end > 0 else []
-        return [re.sub(r"^\s*\d+\s*:", "", part).strip().strip("'\"") for part in parts if part.strip()]
-    rows = []
-    for line in text[head.end() :].splitlines()[1:]:
-        row = re.fullmatch(r"\s*(?:-|\d+\s*:)\s*(.+?)\s*(?:#.*)?", line)
-        if row is None:
-            break
-        rows.append(row[1].strip("'\""))
-    return rows
+        form, close = (_BRACKETED, "]") if head[1][0] == "[" else (_BRACED, "}")
+        start = head.start(1) + 1
+        end = text.find(close, start)
+        inside = " ".join(text[start : max(end, start)].split())
+        at = 0
+        while at < len(inside):
+            found.append(form.match(inside, at))
+            if found[-1] is None:
+                break
+            at = found[-1].end()
+    else:
+        for line in text[head.end() :].splitlines():
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            if not line.startswith((" ", "\t", "-")):
+                break  # the next key
+            found.append(_LISTED.fullmatch(line) or _NUMBERED.fullmatch(line))
+        if head[1].strip() and not head[1].lstrip().startswith("#"):
+            found.append(None)
+    rows: dict[int, str] = {}
+    for place, one in enumerate(found):
+        key = -1 if one is None else int(one.groupdict().get("key") or place)
+        if one is not None and key not in rows:
+            rows[key] = (one["single"] or one["double"] or one["plain"] or "").strip()
+        else:
+            rows[-1] = ""
+    names = [rows.get(key, "") for key in range(len(rows))]
+    if not all(name and name.isprintable() and len(name) <= 200 for name in names) or len({*names}) < len(
+        rows
+    ):
+        raise InputError(
+            f"{path} has names in a form that is not read here; write them as lines such as `  0: cat`, numbered from "
+            "0, each name once"
+        )
+    return names

@@ -43,6 +43,9 @@ def read_page(path: Path, page: int = 0) -> tuple[NDArray[Any], dict[int, int] |
     if path.suffix.lower() == ".npy":
         return read_values(path)[0], None
     with _opened(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and path.suffix.lower() not in TIFFS:
+            raise ImageError(f"{path} has {frames} frames, expected one; write the one that is meant as PNG")
         image.seek(page)
         values = np.asarray(image)
         if image.mode != "P":

@@ -98,10 +98,13 @@ def _is_comment(line: str) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes() if path.stat().st_size <= MOST_BYTES else None
+        if not path.is_file():
+            raise InputError(f"{path} is no list of classes and colours: it is no file")
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
-    if data is None:
+    if len(data) > MOST_BYTES:
         raise InputError(f"{path} is no list of classes and colours: it has more than {MOST_BYTES:,} bytes")
     try:
         return data.decode("utf-8-sig")

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from pixelwise.datasets.adopt.pages import read_page
 from pixelwise.datasets.adopt.palettes import IGNORED, Painted
 from pixelwise.datasets.opening import MapIds
-from pixelwise.datasets.values import Census, Codes, Verdict, codes_of, color_of, in_colors, nearest
+from pixelwise.datasets.values import (
+    Census,
+    Codes,
+    Verdict,
+    codes_of,
+    color_of,
+    in_colors,
+    may_be_objects,
+    nearest,
+)
 from pixelwise.errors import InputError
 from pixelwise.labels import Color, LabelSet, ranges, spread_colors
 
@@ -89,6 +98,11 @@ def settle(census: Census, wishes: Wishes) -> Reading:
             "what should be label maps has no areas of equal values, so these are photographs or probabilities; "
             "name the folder of label maps: `pixelwise init PICTURES LABELS --out DATA`"
         )
+    if verdict.kind == "too near":
+        raise InputError(
+            f"the label maps are JPEG or the like and hold values up to {verdict.levels[-1]}: such files blur what "
+            "lies so near together, and what was 1 may be 0 or 2 now; write them as PNG from their source"
+        )
     if verdict.kind == "one value":
         raise InputError(
             f"every pixel of every label map is {_shown(verdict, verdict.levels[0])}: there is nothing to learn"
@@ -140,11 +154,27 @@ def _as_they_are(verdict: Verdict, census: Census, wishes: Wishes) -> Reading:
     dtype = np.min_scalar_type(max(*verdict.levels, *labels.ids, labels.ignore_id or 0))
     there = f"ids {ranges(found)}" + (f", and {ignored} to ignore" if ignored in verdict.levels else "")
     said = f"the label maps hold {there}, which are kept"
+    if set(found) <= {0, 1} and ignored == IGNORE and wishes.map_ids is None:
+        _refuse_two_forms(census)
+    if wishes.listed is None and not wishes.names and not wishes.keep_ids and may_be_objects(census.looks):
+        said += f"; if they number objects, one class of them all is made by --map-ids 1-{max(found)}=1"
     if not verdict.by_index:
         raise InputError(
             "the label maps' palettes differ, and their colours are no ids; give them with --palette FILE"
         )
     return Reading(labels, lambda looked: looked.codes.astype(dtype), (said,))
+
+
+def _refuse_two_forms(census: Census) -> None:
+    """Raise InputError where some files mark the object with 1 and others with 255, as two tools do."""
+    ones = sum(1 in look.codes for look in census.looks)
+    highs = sum(IGNORE in look.codes for look in census.looks)
+    both = sum(1 in look.codes and IGNORE in look.codes for look in census.looks)
+    if ones and highs and not both:
+        raise InputError(
+            f"{ones} label maps hold 0 and 1, and {highs} hold 255 but never 1: if 255 is the object there, say "
+            "--map-ids 255=1, and if it is to be ignored, say --map-ids 255=255"
+        )
 
 
 def _with_palette(labels: LabelSet, census: Census) -> LabelSet:
@@ -181,6 +211,10 @@ def _levels(verdict: Verdict, census: Census, wishes: Wishes) -> Reading:
         f"{_shown(verdict, level)} became {i} ({labels.names[i]})" for i, level in enumerate(levels[:40])
     )
     said = [f"of the label maps {became}"]
+    if labels.names == tuple(usual) and len(levels) > 2:
+        said.append(
+            "the classes are called by their values: name them with --classes, or by colour with --palette FILE"
+        )
     if not verdict.exact:
         said.append(_doubt_said(verdict))
     return Reading(labels, _nearest_of(levels, verdict, range(len(levels))), tuple(said))

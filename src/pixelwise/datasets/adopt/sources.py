@@ -81,13 +81,18 @@ def find(sources: Sequence[str | os.PathLike[str]], *, but: Path | None = None) 
 
     Raises InputError for a source that is not there, and where there are no pictures or nothing that labels them.
     """
-    root, files = _files(sources, but)
+    skipped: list[Path] = []
+    root, files = _files(sources, but, skipped)
     images = {name: path for name, path in files.items() if name.suffix.lower() in PICTURES}
     if not images:
         raise InputError(
             f"there are no pictures in {_listed(sources)}; looked for {', '.join(sorted(SUFFIXES))}"
         )
     roles, notes = _roles(images)
+    if skipped:
+        notes.append(
+            f"a data set that lies in the source, made by init: {_some([_under(p, root) for p in skipped])}"
+        )
     pictures = [name for name, role in roles.items() if role == "picture"]
     masks = [name for name, role in roles.items() if role == "mask"]
     if not pictures and masks and (guessed := _by_order(sources, images)):
@@ -111,15 +116,22 @@ def _listed(sources: Sequence[str | os.PathLike[str]]) -> str:
     return ", ".join(os.fspath(source) for source in sources[:3])
 
 
-def _files(sources: Sequence[str | os.PathLike[str]], but: Path | None) -> tuple[Path, dict[PurePath, Path]]:
-    """(the folder that holds all sources, every file that may matter by its path relative to it)."""
+def _under(path: Path, root: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def _files(
+    sources: Sequence[str | os.PathLike[str]], but: Path | None, skipped: list[Path]
+) -> tuple[Path, dict[PurePath, Path]]:
+    """(the folder that holds all sources, every file that may matter by its path relative to it). skipped: is given the
+    data sets of ours below a source, which are not its own."""
     paths: list[Path] = []
     tops: list[Path] = []
     for source in sources:
         path = Path(source)
         if path.is_dir():
             tops.append(path.absolute())
-            paths += _inside(path.absolute(), but)
+            paths += _inside(path.absolute(), but, skipped)
         elif path.exists():
             tops.append(path.absolute().parent)
             paths.append(path.absolute())
@@ -133,16 +145,19 @@ def _files(sources: Sequence[str | os.PathLike[str]], but: Path | None) -> tuple
                 raise InputError(f"there is no {os.fspath(source)}; expected a folder, a file or a pattern")
             for match in map(Path, matches):
                 tops.append(match.absolute() if match.is_dir() else match.absolute().parent)
-                paths += _inside(match.absolute(), but) if match.is_dir() else [match.absolute()]
+                paths += _inside(match.absolute(), but, skipped) if match.is_dir() else [match.absolute()]
     root = Path(os.path.commonpath(tops))
     return root, {PurePath(path.relative_to(root)): path for path in dict.fromkeys(paths)}
 
 
-def _inside(folder: Path, but: Path | None) -> Iterator[Path]:
-    """Files below a folder, in order; hidden ones, links to folders and the folder `but` left out."""
+def _inside(folder: Path, but: Path | None, skipped: list[Path]) -> Iterator[Path]:
+    """Files below a folder, in order, but hidden ones, links to folders, the folder `but` and data sets of ours."""
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(here, f) != but)
         folders[:] = [f for f in folders if f.lower() not in LEFT_OUT]
+        ours = [f for f in folders if Path(here, f, "pixelwise.json").is_file()]
+        skipped += [Path(here, f) for f in ours]
+        folders[:] = [f for f in folders if f not in ours]
         for name in sorted(names):
             path = Path(here, name)
             if (
