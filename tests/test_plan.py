@@ -539,3 +539,30 @@ def test_a_picture_of_more_bits_is_measured_as_it_is(tmp_path):
     assert found.value_range is not None
     assert 500 < found.value_range[0] < found.value_range[1] < 4096
     assert planned(found).value_range == found.value_range
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (("--steps", 0), "steps must be above 0, got 0"),
+        (("--epochs", "nan"), "epochs is nan, expected a number"),
+        (("--epochs", "inf"), "epochs is inf, expected a number"),
+        (("--batch-size", 0), "batch_size must be above 0, got 0"),
+        (("--accumulate", 0), "accumulate must be above 0, got 0"),
+        (("--image-size", 1), "image_size must be 0 (pictures as they are) or at least 32 pixels, got 1"),
+        (
+            ("--crop", 4096),
+            "crops of 4096 px are larger than the pictures, of 64 x 80 px (h x w): use --crop 96",
+        ),
+        (("--batch-size", 100000), "a batch of 100000 pictures is larger than the 6 there are to learn from"),
+        (("--losses", "dice=-1"), "the weight of the loss dice must be a finite number above 0, got -1"),
+        (("--losses", "dice=nan"), "losses.dice is nan, expected a number"),
+    ],
+)
+def test_values_out_of_range_are_refused_in_one_sentence_before_a_plan_is_made(tmp_path, asked, says):
+    data = draw_folder(tmp_path / "mine", 8)
+    quick = ("--model", "unet", "--encoder", "resnet18", "--weights", "none", "--no-check")
+    error = train("--data", data, "--dry-run", *quick, *asked).exception
+    assert isinstance(error, InputError)
+    assert says in str(error)
+    assert "\n" not in str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -30,6 +31,9 @@ class WeightedSum:
     def __post_init__(self) -> None:
         if not self.terms:
             raise InputError("a weighted sum needs at least one term, such as {'dice': (1.0, dice)}")
+        for name, (weight, _) in self.terms.items():
+            if not (math.isfinite(weight) and weight > 0):
+                raise InputError(f"the weight of {name!r} must be a finite number above 0, got {weight:g}")
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         first, *others = self.parts(logits, target).values()

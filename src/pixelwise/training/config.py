@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from pixelwise.untrusted import Between, Plain, fit, read
 
 MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers", "reasons"})
 """Fields that change no number, and so may differ when a run is resumed."""
+
+SMALLEST = 32
+"""Pixels to which a picture's shorter side may be resized: what an encoder of the usual stride makes one feature of."""
 
 LENGTH = frozenset({"steps", "epochs"})
 """Fields that say how long a run is, with which it may be prolonged."""
@@ -101,6 +105,9 @@ class TrainConfig:
             raise InputError(
                 f"a run needs steps or epochs, one of the two; got steps={self.steps}, epochs={self.epochs}"
             )
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{name} must be a finite number, got {value}")
         for name in ("steps", "epochs", "batch_size", "accumulate", "peak_lr", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -111,6 +118,8 @@ class TrainConfig:
             if value is not None and value < 0:
                 raise InputError(f"{name} must not be negative, got {value}")
         for name, most in (
+            ("steps", 2**40),
+            ("epochs", 2**40),
             ("image_size", 2**16),
             ("workers", 2**12),
             ("batch_size", 2**24),
@@ -118,8 +127,21 @@ class TrainConfig:
         ):
             if (value := getattr(self, name)) is not None and value > most:
                 raise InputError(f"{name} must be at most {most}, got {value}")
+        if self.image_size is not None and 0 < self.image_size < SMALLEST:
+            raise InputError(
+                f"image_size must be 0 (pictures as they are) or at least {SMALLEST} pixels, got {self.image_size}"
+            )
+        sides = self.augment.get("crop_hw", [])
+        for side in sides if isinstance(sides, (list, tuple)) else [sides]:
+            if not isinstance(side, int) or not 0 < side <= 2**16:
+                raise InputError(f"a crop must have sides from 1 to {2**16} pixels, got {sides}")
         if not self.losses:
             raise InputError("losses must name at least one, such as cross_entropy=1")
+        for name, weight in self.losses.items():
+            if not (math.isfinite(weight) and weight > 0):
+                raise InputError(
+                    f"the weight of the loss {name} must be a finite number above 0, got {weight:g}"
+                )
         for name, hint in _HINTS.items():
             choices = get_args(hint)
             if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:

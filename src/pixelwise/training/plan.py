@@ -21,7 +21,7 @@ from typing import Any
 from pixelwise.datasets.fingerprint import Fingerprint
 from pixelwise.decoders import DECODERS
 from pixelwise.errors import InputError
-from pixelwise.training.config import TrainConfig
+from pixelwise.training.config import SMALLEST, TrainConfig
 
 THIN = 3.0
 """Pixels below which a thing is lost by shrinking, and which no random scale makes it fall under."""
@@ -101,6 +101,7 @@ class _Planning:
                 )
             self.given["image_size"] = 0
             self.augment_given.setdefault("crop_hw", [self.crop_asked, self.crop_asked])
+        refuse_out_of_range(self.given, self.crop_asked)
         self.pictures, self.held_out = pictures, held_out
         self.steps, self.because, self.weights = steps, because, weights
         self.regions = regions
@@ -236,6 +237,12 @@ class _Planning:
         if asked:
             side, why = self.values["image_size"], "the size that was asked for"
         self.decide("augment.crop_hw", [side, side], why)
+        fits = _multiple(max(self.print.height[2], self.print.width[2]))
+        if self.crop_asked is not None and self.print.pictures and self.crop_asked > fits:
+            raise InputError(
+                f"crops of {self.crop_asked} px are larger than the pictures, of {self.print.height[1]} x "
+                f"{self.print.width[1]} px (h x w): use --crop {fits} or less"
+            )
 
     def batch(self) -> None:
         usual = 8 if self.machine.gpu else 4
@@ -395,6 +402,14 @@ def steps_within(seconds: float, a_step: float, a_validation: float) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if takes(middle) <= seconds else (low, middle)
     return low
+
+
+def refuse_out_of_range(given: Mapping[str, Any], crop: int | None) -> None:
+    """Raise InputError for values that no configuration may have, before anything is computed with them."""
+    if crop is not None and not SMALLEST <= crop <= 2**16:
+        raise InputError(f"--crop must lie between {SMALLEST} and {2**16} pixels, got {crop}")
+    open_ended = given.get("steps") is None and given.get("epochs") is None
+    TrainConfig.from_dict({**given, **({"steps": 2**40} if open_ended else {})})
 
 
 def parse_budget(text: str) -> float:

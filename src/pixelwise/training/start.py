@@ -84,6 +84,7 @@ def prepared(
     plan. budget: seconds that the whole run may take, which set its steps. show: tell `say` the plan.
     """
     from pixelwise.training.experiment import data_of, experiment_of
+    from pixelwise.training.loop import process_state, refuse_large_batch
     from pixelwise.training.names import refuse_misspelt
     from pixelwise.training.runner import refuse_unusable
 
@@ -100,6 +101,7 @@ def prepared(
         config = TrainConfig.from_dict(wanted)
         refuse_misspelt(config)
         experiment = experiment_of(config, data_of(config), check=check, say=say)
+        refuse_large_batch(config, len(experiment.training), process_state().num_processes)
         if budget is not None:
             experiment = _within(experiment, budget, lambda steps, why: _set(config, steps, why))
         return experiment
@@ -117,6 +119,7 @@ def _planned(
     from pixelwise.datasets.doctor import measure
     from pixelwise.datasets.fingerprint import Fingerprint
     from pixelwise.training.experiment import data_of, divided, examined, experiment_of
+    from pixelwise.training.loop import process_state, refuse_large_batch
     from pixelwise.training.names import refuse_misspelt
 
     machine = machine_here()
@@ -146,6 +149,7 @@ def _planned(
         return config.replace(value_range=data.value_range, reasons=reasons)
 
     experiment = experiment_of(plan_for(), data, check=check, report=report, say=say)
+    refuse_large_batch(experiment.config, len(experiment.training), process_state().num_processes)
     found = experiment.config.weights
     experiment = _with(experiment, plan_for(weights=found))
     if budget is None:
