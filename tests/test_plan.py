@@ -257,6 +257,10 @@ def test_precision_and_learning_rate_follow_machine_and_weights():
     assert (random.peak_lr, random.weights) == (2e-3, None)
     assert (fetched.peak_lr, fetched.weights) == (1e-3, "imagenet")
     assert planned(print_of(PERSON), weights=None).peak_lr == 2e-3
+    fifteen = planned(print_of(*[PERSON] * 15), weights=None)
+    sixteen = planned(print_of(*[PERSON] * 16), weights=None)
+    assert (fifteen.peak_lr, sixteen.peak_lr) == (2e-3, 4e-3)
+    assert planned(print_of(*[PERSON] * 16), weights="imagenet").peak_lr == 1e-3
 
 
 def test_dice_is_of_the_one_class_that_is_looked_for():

@@ -38,6 +38,9 @@ LARGE = 512
 SPARSE = 0.1
 """Share of the pixels below which crops are drawn about a class."""
 
+MANY = 16
+"""Classes above which a network from random weights learns at twice the rate."""
+
 STEADY_LIGHT, STEADY_TINT = 0.016, 0.01
 """How much the pictures of one fixed camera in one light may differ: `Fingerprint.light` and tint."""
 
@@ -339,7 +342,10 @@ class _Planning:
 
     def optimiser(self) -> None:
         steps = self.total
-        if self.values["weights"] is None:
+        if self.values["weights"] is None and len(self.print.classes) > MANY:
+            why = f"an encoder without weights has far to go, and {len(self.print.classes)} classes to tell apart"
+            self.decide("peak_lr", 4e-3, why)
+        elif self.values["weights"] is None:
             self.decide("peak_lr", 2e-3, "an encoder without weights has far to go")
         else:
             self.decide("peak_lr", 1e-3, "AdamW's usual one; --find-lr looks for a better one")
