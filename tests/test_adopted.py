@@ -96,6 +96,15 @@ def test_points_that_are_no_pairs_are_refused(tmp_path):
     assert "1.json has points [[1, 2, 3], [9, 5, 6]], expected a list of [x, y]" in str(refused.exception)
 
 
+def test_objects_of_which_the_file_says_no_place_are_counted(tmp_path):
+    source, nowhere = pictures(tmp_path / "mine", 2), {"image_id": 2, "category_id": 7}
+    content = coco_file(2) | {"annotations": [*outlined(SQUARE), nowhere, nowhere | {"segmentation": []}]}
+    (source / "annotations.json").write_text(json.dumps(content))
+    out, said = adopted(source)
+    assert "2 objects without an outline or a box: their pixels count as what none covers" in said
+    assert [int((ids_of(out, name) != 0).sum()) for name in "12"] == [100, 0]
+
+
 # Values
 
 

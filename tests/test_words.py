@@ -3,6 +3,7 @@ for, and what a legend or a heading calls something is what it is."""
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from html import unescape
@@ -13,11 +14,12 @@ import pytest
 from PIL import Image
 
 from drawn import draw_folder
+from pixelwise import images
 from pixelwise.cli import models
 from pixelwise.cli import segment as cli_segment
 from pixelwise.datasets.doctor import examine
 from pixelwise.datasets.opening import open_data
-from pixelwise.report import mistakes, plots
+from pixelwise.report import corrupted, mistakes, plots
 from test_plan import PERSON, planned, print_of
 from test_report import Page, reported, two_classes, vessels  # noqa: F401  (the last is a fixture)
 from tiny import quadrants
@@ -93,6 +95,16 @@ def test_the_confusion_of_the_page_has_the_truth_in_its_rows(vessels, tmp_path):
     assert rows[-2:] == [["background", "100", "0", "4,400"], ["vessel", "14", "86", "2,800"]]
 
 
+def test_half_a_percent_in_the_confusion_of_the_page_is_not_none(vessels, tmp_path):  # noqa: F811
+    (sample,) = two_classes(1)
+    sample.mask[10, 10:18], sample.mask[0, :8] = 0, 255  # 8 of 1600 pixels are taken for a vessel
+    reported(vessels, [sample], tmp_path)
+    cells = re.findall(
+        r'<td class="[^"]*" style[^>]*>([^<]*)<', (tmp_path / "report.html").read_text(encoding="utf-8")
+    )
+    assert [unescape(cell) for cell in cells] == [">99", "<1", "100"]
+
+
 def test_what_the_legend_of_mistakes_says_of_a_colour_is_what_has_it(vessels, tmp_path):  # noqa: F811
     samples = two_classes(2)
     samples[1].image[36:, 40:, 0] = 255  # which nobody labelled
@@ -115,3 +127,31 @@ def test_what_the_legend_of_mistakes_says_of_a_colour_is_what_has_it(vessels, tm
 def test_the_histogram_counts_in_round_numbers(most, ticks):
     svg = plots.histogram(np.full(most, 0.5), "Dice")
     assert re.findall(r'text-anchor="end">([\d,]+)</text>', svg)[: len(ticks.split())] == ticks.split()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_the_legend_below_a_plot_of_corruptions_lies_inside_of_it(count):
+    row = {
+        "family": "noise",
+        "retention": 0.9,
+        "strengths": {str(s): {"retention": 0.9} for s in range(1, 6)},
+    }
+    svg = corrupted.retention_plot({"corruptions": {f"{i}_noise": row for i in range(count)}}, "noise")
+    (tall,) = re.findall(r'viewBox="0 0 340 (\d+)"', svg)
+    lowest = max(int(y) for y in re.findall(r'<text x="\d+" y="(\d+)">', svg))
+    assert lowest + 4 < int(tall) < lowest + 12
+
+
+def test_a_second_page_that_cannot_be_read_is_no_second_picture(recwarn):
+    file, image = io.BytesIO(), Image.fromarray(quadrants())
+    image.save(file, "TIFF", save_all=True, append_images=[image])
+    data = file.getvalue()
+    entries = int.from_bytes(
+        data[8:10], "little"
+    )  # of the first page's list, which ends with the place of the next
+    nowhere = (len(data) + 1000).to_bytes(4, "little")
+    damaged = data[: 10 + 12 * entries] + nowhere + data[14 + 12 * entries :]
+    np.testing.assert_array_equal(images.read(damaged), quadrants())
+    assert [str(one.message) for one in recwarn if "holds" in str(one.message)] == []
+    images.read(data)
+    assert "holds more than one picture; the first is used" in str(recwarn[-1].message)

@@ -196,7 +196,8 @@ def _pixels_along(ring: NDArray[np.float64]) -> NDArray[np.int64]:
     """The pixels (n, 2) of column and row on the sides of a traced ring."""
     sides = zip(ring, np.roll(ring, -1, axis=0), strict=True)
     found = [np.linspace(a, b, int(min(np.abs(b - a).max(), 2**16)) + 1) for a, b in sides]
-    return np.concatenate(found).round().astype(np.int64)
+    pixels: NDArray[np.int64] = np.concatenate(found).round().astype(np.int64)
+    return pixels
 
 
 def _keys(path: Path) -> set[str]:
