@@ -306,29 +306,6 @@ def test_colours_are_found_and_kept_and_may_be_named(tmp_path):
     np.testing.assert_array_equal(ids_of(named, "5"), expected)
 
 
-def test_between_two_colours_no_third_class_runs_along_the_border(tmp_path):
-    """Between black and white lies grey, which is a class as well."""
-    colours = np.array([(0, 0, 0), (255, 255, 255), (128, 128, 128), (200, 0, 0)], np.uint8)
-
-    def smooth(i: int) -> Image.Image:
-        large = Image.fromarray(colours[blobs(i).repeat(4, 0).repeat(4, 1)]).resize((160, 120))
-        return large.rotate(7, Image.Resampling.BICUBIC).resize((40, 30), Image.Resampling.BOX)
-
-    source = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", smooth)
-    palette = tmp_path / "palette.txt"
-    palette.write_text("ground 0 0 0\nwhite 255 255 255\ngrey 128 128 128\nred 200 0 0\n")
-    out = made(source, "--palette", palette, "--doubt", "0.3")
-    wrong = total = 0
-    for i in range(1, COUNT + 1):
-        found = ids_of(out, str(i))
-        has_grey = (blobs(i) == 2).any()
-        if not has_grey:
-            wrong += int((found == 2).sum())
-        total += found.size
-    assert wrong == 0
-    assert total
-
-
 def test_a_colour_that_the_palette_does_not_name_is_in_doubt(tmp_path):
     source = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", lambda i: COLOURS[blobs(i)])
     palette = tmp_path / "palette.txt"

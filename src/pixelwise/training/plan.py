@@ -350,8 +350,7 @@ class _Planning:
         else:
             self.decide("peak_lr", 1e-3, "AdamW's usual one; --find-lr looks for a better one")
         self.decide("schedule", "poly", "it falls evenly, almost to nothing")
-        warm = min(steps // 20, max(0, steps - 1))
-        self.decide("warmup_steps", warm, "a twentieth of the steps")
+        self.decide("warmup_steps", steps // 20, "a twentieth of the steps")
         epoch = max(1, math.ceil(self.pictures / max(1, self.values["batch_size"])))
         interval = min(steps, max(epoch, -(-steps // validations(steps))))
         self.decide(

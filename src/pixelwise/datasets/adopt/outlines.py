@@ -195,9 +195,9 @@ def _are_traced(shapes: Iterable[Shape]) -> bool:
 def _pixels_along(ring: NDArray[np.float64]) -> NDArray[np.int64]:
     """The pixels (n, 2) of column and row on the sides of a traced ring."""
     sides = zip(ring, np.roll(ring, -1, axis=0), strict=True)
-    return np.concatenate(
-        [np.linspace(a, b, int(min(np.abs(b - a).max(), 2**16)) + 1) for a, b in sides]
-    ).astype(np.int64)
+    found = [np.linspace(a, b, int(min(np.abs(b - a).max(), 2**16)) + 1) for a, b in sides]
+    pixels: NDArray[np.int64] = np.concatenate(found).round().astype(np.int64)
+    return pixels
 
 
 def _keys(path: Path) -> set[str]:
