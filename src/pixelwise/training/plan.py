@@ -14,7 +14,7 @@ import re
 import shutil
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -391,11 +391,14 @@ def validations(steps: int) -> int:
     return 20 if steps >= 1000 else max(2, steps // 50)
 
 
-def steps_within(seconds: float, a_step: float, a_validation: float) -> int:
-    """The most steps that fit into a budget with their validations and the last scoring; at least 1."""
+def steps_within(
+    seconds: float, a_step: float, a_validation: float, looks: Callable[[int], int] = validations
+) -> int:
+    """The most steps that fit into a budget with their validations and the last scoring; at least 1. looks: how many
+    validations so many steps have."""
 
     def takes(steps: int) -> float:
-        return steps * a_step + (validations(steps) + 1) * a_validation
+        return steps * a_step + (looks(steps) + 1) * a_validation
 
     low, high = 1, max(2, int(seconds / max(a_step, 1e-6)) + 1)
     while low + 1 < high:
