@@ -301,7 +301,7 @@ def test_a_run_from_before_data_were_kept_goes_on(done, folder):
     torch.save(state, done / "checkpoint.pt")
     assert before_going_on(done) == ""
     move(split_by_name([f"drawn{i:02}" for i in range(8)])[0][0], folder, folder / "away")
-    assert ": 6 pictures to learn from are 5 now;" in before_going_on(done)
+    assert ": 6 pictures to learn from, now 5;" in before_going_on(done)
 
 
 def test_a_budget_sets_the_steps_that_are_still_to_come(done, monkeypatch):

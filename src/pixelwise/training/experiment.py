@@ -24,7 +24,6 @@ from pixelwise.checkpoints.making import create_model
 from pixelwise.codes import unknown_type
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import (
-    EARLIER_BORDER,
     DataSet,
     PairSamples,
     border_of,
@@ -42,7 +41,7 @@ from pixelwise.training.objective import Batch, LossOf, make_loss
 from pixelwise.training.plan import usual_size
 from pixelwise.training.probes import Cost
 from pixelwise.transforms.augment import Augment
-from pixelwise.weights.card import TRAINED_HERE, Card
+from pixelwise.weights.card import EARLIER_BORDER, TRAINED_HERE, Card
 
 Say = Callable[[str], None]
 

@@ -12,6 +12,7 @@ from pixelwise.datasets.opening import PairSamples
 from pixelwise.datasets.sample import Pair
 from pixelwise.errors import InputError
 from pixelwise.files import writing
+from pixelwise.terminal import counted
 from pixelwise.untrusted import read
 
 FILE = "data.json"
@@ -106,7 +107,7 @@ def few(names: Iterable[str], most: int = 3) -> str:
 
 
 def _counted(names: Collection[str], what: str, does: str) -> list[str]:
-    return [f"{len(names)} {what}{'' if len(names) == 1 else 's'} {does} ({few(names)})"] if names else []
+    return [f"{counted(len(names), what)} {does} ({few(names)})"] if names else []
 
 
 class _Digests:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from pixelwise.datasets.sample import Sample, Samples
-from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
+from pixelwise.errors import InputError, MissingExtraError, PixelwiseError, first_line
 from pixelwise.files import held
 from pixelwise.training.config import LENGTH, MOVES, TrainConfig
 from pixelwise.training.draws import Draws, class_balance
@@ -316,6 +317,49 @@ def process_state() -> Any:
     from accelerate.utils import parse_flag_from_env
 
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # which it does not look at by itself
+
+
+def train_on(device: str | None) -> None:
+    """Let Accelerate, which reads the environment, train on that device from now on; None and "auto" leave it the
+    choice. Raises InputError for one that there is not."""
+    if device in (None, "auto"):
+        return
+    try:
+        torch.zeros(1, device=device).item()  # "meta" has no values
+    except (RuntimeError, AssertionError) as error:  # no such kind of device, or none of it here
+        raise InputError(f"device {device!r} cannot be used here: {first_line(error)}") from error
+    for name in ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE"):  # of an earlier run in this process
+        os.environ.pop(name, None)
+    if torch.device(str(device)).type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    else:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    _choose_again()
+
+
+@contextmanager
+def on_device(device: str | None) -> Iterator[None]:
+    """`train_on` for what the block trains; the choice is then what it was before."""
+    names = ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE")
+    before = {name: os.environ.get(name) for name in names}
+    train_on(device)
+    try:
+        yield
+    finally:
+        if device not in (None, "auto"):
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+            _choose_again()
+
+
+def _choose_again() -> None:
+    """Let Accelerate, which keeps its choice of a device for the process, choose anew where there is one process."""
+    from accelerate import PartialState
+
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        PartialState._reset_state()
 
 
 def accelerate_with(config: TrainConfig, out: Path, *, unused: bool) -> Any:

@@ -85,7 +85,7 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     if before is not None and state.is_main_process:
         tell(goes_on(before, steps, config))
     has = (
-        f"{card.labels.num_classes} classes, {len(experiment.training)} pictures to learn from, "
+        f"{card.labels.num_classes} classes, {terminal.counted(len(experiment.training), 'picture')} to learn from, "
         f"{len(experiment.held_out)} to validate on"
     )
     if left:
@@ -118,7 +118,7 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
             "the configuration is in config.json beside the weights.",
         ),
     )
-    data = f"{card.name}, {len(experiment.held_out)} held-out pictures"
+    data = f"{card.name}, {terminal.counted(len(experiment.held_out), 'held-out picture')}"
     evaluations: list[Evaluation] = []
     gallery = Gallery(card.labels)
     held_out, total = len(experiment.held_out), len(experiment.held_out) + len(experiment.training)

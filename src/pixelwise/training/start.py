@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
 from pixelwise.datasets.manifest import read_manifest
-from pixelwise.datasets.opening import EARLIER_BORDER
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
 from pixelwise.training.config import LENGTH, MATTERS_NOT, MOVES, TrainConfig
 from pixelwise.training.memory import memory_here
 from pixelwise.training.plan import AS_ASKED, Machine, parse_budget, plan, steps_within, table, validations
 from pixelwise.training.progress import duration
 from pixelwise.untrusted import read
+from pixelwise.weights.card import EARLIER_BORDER
 
 if TYPE_CHECKING:
     from pixelwise.training.experiment import Experiment
@@ -41,6 +41,7 @@ def train(
     resume: bool = False,
     check: bool = True,
     export: bool = False,
+    device: str | None = None,
     budget: str | None = None,
     crop: int | None = None,
     say: Callable[[str], None] | None = None,
@@ -52,8 +53,8 @@ def train(
     out is planned from the data (`training.plan`). budget: a time such as "20min", which sets the steps, with resume
     those to come; crop: the side of crops at the pictures' own size. config: a whole configuration that the fields
     change, or the path of its config.json; `pixelwise.recipes.published.recipe` has some. resume: go on with the run in
-    `out`. check: examine the data first. export: also write model.onnx. say: is told what happens, line by line; None
-    writes to stderr.
+    `out`. check: examine the data first. export: also write model.onnx. device: where it runs, such as "cpu", "cuda",
+    "cuda:1" or "mps"; None: a GPU if there is one. say: is told what happens, line by line; None writes to stderr.
 
     Returns the finished model's card, with its scores; what is left in `out` says `training.runner.train`.
     Raises TypeError for an unknown field, with the nearest; InputError for data, values and names that will not do.
@@ -64,6 +65,7 @@ def train(
     refuse_unknown("train() has no argument", fields, known)
     try:
         from pixelwise.training import runner
+        from pixelwise.training.loop import on_device
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
     say = say or partial(terminal.say, file=sys.stderr)
@@ -72,8 +74,9 @@ def train(
     fields = {"data": os.fspath(data), **({} if crop is None else {"crop": crop}), **fields}
     seconds = None if budget is None else parse_budget(budget)
     base = None if config is None else config.to_dict()
-    experiment = prepared(fields, base, Path(out), resume=resume, check=check, say=say, budget=seconds)
-    return runner.train(experiment, Path(out), export=export, say=say)
+    with on_device(device):
+        experiment = prepared(fields, base, Path(out), resume=resume, check=check, say=say, budget=seconds)
+        return runner.train(experiment, Path(out), export=export, say=say)
 
 
 def prepared(
@@ -158,7 +161,7 @@ def _resumed(
         refuse_other_classes(now, then, out)
         differ = changes(now, then)
     elif before is not None and before.samples != learned:
-        differ = f"{before.samples} pictures to learn from are {learned} now"
+        differ = f"{terminal.counted(before.samples, 'picture')} to learn from, now {learned}"
     if differ and Path(config.data).resolve() != Path(was.data).resolve():
         raise InputError(
             f"{config.data} does not hold the data of the run in {out}, which were in {was.data} ({differ}): name the "
@@ -167,8 +170,8 @@ def _resumed(
     processes = process_state().num_processes
     if before is not None and (batch := config.batch_size * processes) > learned:
         raise InputError(
-            f"the run in {out} has batches of {batch} pictures, more than it now has to learn from: {learned}"
-            f"{differ and f' ({differ})'}; put back what is gone, or begin a new run with --batch-size "
+            f"the run in {out} has batches of {terminal.counted(batch, 'picture')}, more than it now has to learn "
+            f"from: {learned}{differ and f' ({differ})'}; put back what is gone, or begin a new run with --batch-size "
             f"{max(1, learned // processes)} and another --out"
         )
     if differ:
