@@ -102,7 +102,8 @@ class Fingerprint:
             return []
         found = [
             f"measured on {counted(self.pictures, 'picture')} to learn from: {self.height[1]} x {self.width[1]} px "
-            f"(h x w); from picture to picture the same classes differ by {self.light:.1%} in light and {self.tint:.1%} in colour"
+            f"(h x w); from picture to picture the same classes differ by {self.light:.1%} in light and "
+            f"{self.tint:.1%} in colour"
         ]
         if self.value_range is not None:
             low, high = self.value_range
