@@ -29,9 +29,6 @@ from pixelwise.labels import LARGEST_ID, LabelSet
 HELD_OUT = 0.2
 """The share of an undivided folder that is its split val."""
 
-EARLIER_BORDER = 0.2
-"""Where versions divided a folder that asked for a share of the range of hashes, not of the names."""
-
 MOST_BYTES = 2**20
 """Of a classes.txt."""
 

@@ -114,7 +114,7 @@ def _curves(
     highest = max(max(y for _, y in points) for points in curves.values())
     top = top or _nice(highest)
     parts = _frame([top * quarter / 4 for quarter in range(5)], "{:.3g}", what)
-    parts += [_x_label(share, f"{share * last:,.0f}") for share in (0, 0.25, 0.5, 0.75, 1)]
+    parts += [_x_label(step / last, f"{step:,}") for step in _steps(last)]
     parts.append(_x_title("step"))
     for number, points in enumerate(curves.values()):
         shown = [
@@ -174,6 +174,14 @@ def _nice(highest: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(highest))
     return next(step * power for step in (1, 2, 4, 8, 10) if step * power >= highest * 0.999)
+
+
+def _steps(last: float) -> list[int]:
+    """Round numbers from 0 to `last`, which is there too where it does not stand on another's toes."""
+    power = 10 ** max(0, math.floor(math.log10(last)) - 1)
+    apart = next(step * power for step in (1, 2, 5, 10, 20, 50) if last <= 5 * step * power)
+    steps = list(range(0, int(last) + 1, apart))
+    return [*steps, int(last)] if last - steps[-1] >= 0.6 * apart else steps
 
 
 def _finite(value: Any) -> bool:

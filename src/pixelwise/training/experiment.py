@@ -24,7 +24,6 @@ from pixelwise.checkpoints.making import create_model
 from pixelwise.codes import unknown_type
 from pixelwise.datasets.doctor import Finding, Report, examine
 from pixelwise.datasets.opening import (
-    EARLIER_BORDER,
     DataSet,
     PairSamples,
     border_of,
@@ -37,11 +36,12 @@ from pixelwise.errors import DownloadError, InputError, PixelwiseError, WeightsE
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
 from pixelwise.training.config import TrainConfig
+from pixelwise.training.kept_data import Kept, few
 from pixelwise.training.objective import Batch, LossOf, make_loss
 from pixelwise.training.plan import usual_size
 from pixelwise.training.probes import Cost
 from pixelwise.transforms.augment import Augment
-from pixelwise.weights.card import TRAINED_HERE, Card
+from pixelwise.weights.card import EARLIER_BORDER, TRAINED_HERE, Card
 
 Say = Callable[[str], None]
 
@@ -62,6 +62,7 @@ class Experiment:
     loss_of: LossOf
     card: Card
     cost: Cost | None = None  # of a step, where it was measured already
+    kept: Kept | None = None  # what its files hold, where that was looked at
 
 
 def experiment_of(
@@ -71,18 +72,19 @@ def experiment_of(
     check: bool = True,
     report: Report | None = None,
     resume: bool = False,
+    before: Kept | None = None,
     say: Say = lambda _: None,
 ) -> Experiment:
     """What a configuration says, made real. The experiment's own configuration has nothing left to choose.
 
     data: its data, where they are open already. check: examine the data first; report: what that found, where it was
-    done; resume: the weights will come from a checkpoint, so none are fetched; say: is told what was chosen. Raises
-    InputError for data that are not safe to train
-    on, and for names and options that are not known, each with the nearest.
+    done; resume: the weights will come from a checkpoint, so none are fetched; before: the data of that run, whose
+    pictures stay in the part that they were in; say: is told what was chosen. Raises InputError for data that are not
+    safe to train on, and for names and options that are not known, each with the nearest.
     """
     data = data_of(config) if data is None else data
     border = EARLIER_BORDER if resume and config.split_at is None else config.split_at
-    training, held_out, border = divided(data, border)
+    training, held_out, border = divided(data, border, before)
     if not resume:
         config = config.replace(split_at=border)
     classes = training.classes
@@ -154,9 +156,14 @@ def examined(data: DataSet, name: str, say: Say) -> Report:
     return report
 
 
-def divided(data: DataSet, border: float | None) -> tuple[PairSamples, PairSamples, float | None]:
+def divided(
+    data: DataSet, border: float | None, before: Kept | None = None
+) -> tuple[PairSamples, PairSamples, float | None]:
     """(training, held out, border): the splits train and val; what has no val keeps some of train back by names, those
-    below the border. None: a fifth of them. The border that comes back is None where the data are divided already."""
+    below the border. None: a fifth of them. The border that comes back is None where the data are divided already.
+    before: the data of an earlier part of the run; what was in one part of them stays there. Raises InputError where
+    that leaves a part empty.
+    """
     training = data.samples("train")
     if any(pair.split == "val" for pair in data.pairs):
         return training, data.samples("val"), None
@@ -165,6 +172,21 @@ def divided(data: DataSet, border: float | None) -> tuple[PairSamples, PairSampl
     held_out = data.samples("val", border)
     kept = set(held_out.names)
     learned = [p for p in data.samples("train", border).pairs if p.name not in kept]
+    if before is not None:
+        place = {pair.name: i for i, pair in enumerate(p for p in data.pairs if p.split in ("train", "all"))}
+        both = sorted([*learned, *held_out.pairs], key=lambda pair: place[pair.name])
+        kept = {n for n in kept if n not in before.train} | before.val.keys()
+        learned, held = ([p for p in both if (p.name in kept) is back] for back in (False, True))
+        for part, earlier, words in (
+            (learned, before.train, "learned from"),
+            (held, before.val, "validated on"),
+        ):
+            if not part:
+                raise InputError(
+                    f"of the pictures that the run {words} none is in {data.root} any more ({few(earlier)}): put them "
+                    "back, or begin a new run with another --out"
+                )
+        held_out = PairSamples(held, held_out.classes, held_out.split)
     return PairSamples(learned, training.classes, training.split), held_out, border
 
 

@@ -14,13 +14,14 @@ import re
 import shutil
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pixelwise.datasets.fingerprint import Fingerprint
 from pixelwise.decoders import DECODERS
 from pixelwise.errors import InputError
+from pixelwise.terminal import counted
 from pixelwise.training.config import SMALLEST, TrainConfig
 
 THIN = 3.0
@@ -255,7 +256,7 @@ class _Planning:
         if self.machine.memory and (room := max(2, self.machine.memory // 2 // each)) < usual:
             usual, why = room, f"half of {self.machine.memory / 2**30:.0f} GiB of memory"
         if self.pictures < usual:
-            usual, why = max(1, self.pictures), f"there are {self.pictures} pictures"
+            usual, why = max(1, self.pictures), f"of {counted(self.pictures, 'picture')} to learn from"
         self.decide("batch_size", usual, why)
 
     def sampling(self) -> None:
@@ -336,7 +337,8 @@ class _Planning:
             area = self.print.height[1] * self.print.width[1] * self.shrinking**2
             views = min(4.0, max(1.0, area / max(1, math.prod(self.augment["crop_hw"]))))
             steps = max(200, round(50 * views * self.pictures / batch))
-            why = f"each of {self.pictures} pictures is seen 50 times, in {views:.1f} crops; --budget sets others"
+            each = f"each of {counted(self.pictures, 'picture')}"
+            why = f"{each} is seen 50 times, in {views:.1f} crops; --budget sets others"
             steps = self.decide("steps", steps, why)
         self.total = steps
 
@@ -355,8 +357,8 @@ class _Planning:
         interval = min(steps, max(epoch, -(-steps // validations(steps))))
         self.decide(
             "validate_every", interval,
-            f"{-(-steps // interval)} times, on {self.held_out} pictures kept back by their names"
-            + (", which are few: scores on them are rough" if self.held_out < 5 else ""),
+            f"{counted(-(-steps // interval), 'time')}, on {counted(self.held_out, 'picture')} kept back by their names"
+            + (", which is little: scores are rough" if self.held_out < 5 else ""),
         )  # fmt: skip
 
     def rest(self) -> None:
@@ -396,11 +398,14 @@ def validations(steps: int) -> int:
     return 20 if steps >= 1000 else max(2, steps // 50)
 
 
-def steps_within(seconds: float, a_step: float, a_validation: float) -> int:
-    """The most steps that fit into a budget with their validations and the last scoring; at least 1."""
+def steps_within(
+    seconds: float, a_step: float, a_validation: float, looks: Callable[[int], int] = validations
+) -> int:
+    """The most steps that fit into a budget with their validations and the last scoring; at least 1. looks: how many
+    validations so many steps have."""
 
     def takes(steps: int) -> float:
-        return steps * a_step + (validations(steps) + 1) * a_validation
+        return steps * a_step + (looks(steps) + 1) * a_validation
 
     low, high = 1, max(2, int(seconds / max(a_step, 1e-6)) + 1)
     while low + 1 < high:

@@ -22,6 +22,7 @@ from pixelwise.report.text import MEASURED_HERE, table
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment, Say
+from pixelwise.training.kept_data import write_kept
 from pixelwise.training.loop import fit, process_state, refuse_large_batch
 from pixelwise.training.optimize import learning_rate
 from pixelwise.training.probes import estimate
@@ -57,10 +58,10 @@ def refuse_unusable(out: Path, *, resume: bool) -> None:
 def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say | None = None) -> Card:
     """Train, and leave in `out` all that is worth keeping; the finished model's card.
 
-    checkpoint.pt, best.pt, metrics.jsonl and config.json come from `fit`, and are what resuming needs. At the end:
-    weights.safetensors with the card, card.json, curves.png, report.html (scores, curves, the validation pictures with
-    their mistakes), confusion.png, and with `export` model.onnx, scored as users run it. Raises OutputError where
-    another run is at work in `out`.
+    checkpoint.pt, best.pt, metrics.jsonl and config.json come from `fit`, and are what resuming needs; data.json says
+    what the data were (`kept_data`). At the end: weights.safetensors with the card, card.json, curves.png, report.html
+    (scores, curves, the validation pictures with their mistakes), confusion.png, and with `export` model.onnx, scored
+    as users run it. Raises OutputError where another run is at work in `out`.
     """
     if process_state().is_main_process:
         with held(out / LOCK, str(out)):
@@ -84,7 +85,7 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     if before is not None and state.is_main_process:
         tell(goes_on(before, steps, config))
     has = (
-        f"{card.labels.num_classes} classes, {len(experiment.training)} pictures to learn from, "
+        f"{card.labels.num_classes} classes, {terminal.counted(len(experiment.training), 'picture')} to learn from, "
         f"{len(experiment.held_out)} to validate on"
     )
     if left:
@@ -94,9 +95,12 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
         has += f"; {left} steps of about {cost.seconds:.2g} s, {duration(left * cost.seconds)} in all; "
         has += f"memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
     tell(has)
+    state.wait_for_everyone()  # who may have to read what is kept of the data
+    if experiment.kept is not None and state.is_main_process:
+        write_kept(experiment.kept, out)
     trained = fit(
         experiment.network, experiment.training, experiment.augment, experiment.loss_of, config, out, validate,
-        header(experiment.network, card),
+        header(experiment.network, card), None if experiment.kept is None else experiment.kept.words,
     )  # fmt: skip
     if not state.is_main_process:
         return card
@@ -114,7 +118,7 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
             "the configuration is in config.json beside the weights.",
         ),
     )
-    data = f"{card.name}, {len(experiment.held_out)} held-out pictures"
+    data = f"{card.name}, {terminal.counted(len(experiment.held_out), 'held-out picture')}"
     evaluations: list[Evaluation] = []
     gallery = Gallery(card.labels)
     held_out, total = len(experiment.held_out), len(experiment.held_out) + len(experiment.training)

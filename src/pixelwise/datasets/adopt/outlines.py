@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.codes import code_type
-from pixelwise.datasets.adopt.names import counted, part_of
+from pixelwise.datasets.adopt.names import part_of
 from pixelwise.errors import InputError
 from pixelwise.outputs.coco import decode_rle
 from pixelwise.outputs.polygons import Polygon, fill
+from pixelwise.terminal import counted
 from pixelwise.untrusted import first_twice, read
 
 MOST_BYTES = 2**31
