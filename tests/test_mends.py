@@ -261,3 +261,53 @@ def test_a_coco_file_with_categories_of_its_own_leads_to_init(tmp_path):
     (typed,) = commands(str(refused.exception))
     assert command(*typed[1:], "--yes").exit_code == 0
     content(Path(f"{root}_ready"))
+
+
+def one_picture(root: Path) -> None:
+    put(root / "images" / "0.png", photo(0))
+    put(root / "masks" / "0.png", vessel(0))
+
+
+def of_one_id(value: int):
+    return lambda root: fill(root, "images/{}.png", "masks/{}.png", lambda i: vessel(i) * 0 + value)
+
+
+def one_id_by_map(root: Path) -> None:
+    fill(root, "images/{}.png", "masks/{}.png", vessel)
+    said = {"classes": [{"id": 0, "name": "ground"}, {"id": 1, "name": "vessel"}], "map_ids": "0-2=1"}
+    (root / "pixelwise.json").write_text(json.dumps(said))
+
+
+def no_part_to_learn_from(root: Path) -> None:
+    fill(root, "new/images/{}.png", "new/masks/{}.png", vessel)
+
+
+UNTRAINABLE = {
+    "one picture": (one_picture, "1 picture cannot be divided"),
+    "one class": (of_one_id(0), "all pixels that count are of class 0: there is nothing to tell apart"),
+    "all ignored": (of_one_id(255), "no pixel of the label maps is of any class"),
+    "one class by map_ids": (one_id_by_map, "all pixels that count are of class 1 (vessel)"),
+    "no part to learn from": (no_part_to_learn_from, "expected a folder train/, got new"),
+}
+
+
+@pytest.mark.parametrize(("make", "said"), UNTRAINABLE.values(), ids=UNTRAINABLE)
+def test_what_train_refuses_check_does_not_call_safe(make, said, tmp_path):
+    make(tmp_path / "data")
+    checked = command("check", tmp_path / "data")
+    trained = command("train", "--data", tmp_path / "data", "--dry-run")
+    assert checked.exit_code == 1
+    assert checked.stdout.splitlines()[-1].startswith("not safe to train")
+    assert "error: nothing to" in checked.stdout
+    assert isinstance(trained.exception, InputError)
+    for sentence in (checked.stdout, str(trained.exception)):
+        assert said in sentence
+    assert "--no-check" not in str(trained.exception)  # would not help
+
+
+def test_a_published_set_without_its_training_part_is_there_to_be_evaluated_on(tmp_path):
+    fill(tmp_path, "val/{}.png", "valannot/{}.png", lambda i: vessel(i) * np.uint8(1))
+    said = command("check", tmp_path)
+    assert (said.exit_code, said.stdout.splitlines()[-1]) == (
+        0, "safe to evaluate on, and no part of it is there to train on",
+    )  # fmt: skip

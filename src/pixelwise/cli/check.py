@@ -67,6 +67,8 @@ def _lines(report: Report) -> list[str]:
     verdict = "safe to train" if report.safe else "not safe to train: mend the errors first"
     if report.safe and (turned := by_kind.get("EXIF orientation")):
         verdict = f"safe to train once you have looked at the {turned} pictures that an EXIF tag turns: do they fit?"
+    if report.safe and "nothing to divide" in by_kind:
+        verdict = "safe to evaluate on, and no part of it is there to train on"
     by_class = [f"pixels by class: {shares}"] if report.are_ids and shares else []
     measured = [*report.fingerprint.lines(), *_planned(report)] if report.safe else []
     return [*lines, f"pictures by split: {splits}", *by_class, *measured, verdict]

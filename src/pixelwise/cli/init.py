@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pixelwise.datasets.adopt.adopting import Adoption, Item, Progress, refuse_existing, survey
-from pixelwise.datasets.adopt.names import counted
 from pixelwise.datasets.adopt.palettes import has_colors, read_palette
 from pixelwise.datasets.adopt.reading import Wishes
 from pixelwise.datasets.opening import parse_map, read_class_list
 from pixelwise.errors import InputError
-from pixelwise.terminal import note, say
+from pixelwise.terminal import counted, note, say
 
 SHOWN = 6
 """Pairs that are printed; the rest is counted."""

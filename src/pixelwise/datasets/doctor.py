@@ -24,7 +24,7 @@ from pixelwise.codes import has, highest
 from pixelwise.datasets.fingerprint import Fingerprint, Measuring
 from pixelwise.datasets.folder import init_command
 from pixelwise.datasets.manifest import contradiction
-from pixelwise.datasets.opening import DataSet, choose_split, learned_from, read_classes
+from pixelwise.datasets.opening import DataSet, choose_split, divided, learned_from, read_classes
 from pixelwise.datasets.sample import Pair
 from pixelwise.datasets.values import LARGEST_PLAIN_ID, Census, Verdict, may_be_objects
 from pixelwise.errors import ImageError, InputError
@@ -38,6 +38,9 @@ RARE = 0.001
 FEW = 10
 """Pictures of a validation part; fewer are called too few."""
 
+
+UNTRAINABLE = frozenset({"nothing to divide", "nothing to tell apart"})
+"""Kinds of findings with which no training can begin, checked or not."""
 
 FirstSeen = Mapping[int, tuple[str, tuple[int, int]]]
 """Where each value was seen first: (file, (row, column))."""
@@ -172,7 +175,33 @@ def examine(
     report.findings.extend(_duplicates(digests))
     report.findings.extend(_colour_coded(modes, report, mends))
     report.findings.extend(_small_validation(pairs))
+    if report.safe:
+        report.findings.extend(_no_training(data, report, classes, mends))
     return report
+
+
+def _no_training(
+    data: DataSet, report: Report, classes: LabelSet | None, mends: Mends
+) -> Iterator[Finding]:  # fmt: skip
+    """Data without a fault from which nothing can be learned all the same: nothing to divide, or to tell apart."""
+    try:
+        divided(data, None)
+    except InputError as error:
+        said, _, fix = str(error).rpartition("; ")
+        # A published set may be there to be evaluated on only
+        severity: Literal["error", "warning"] = "error" if data.layout == "folder" else "warning"
+        yield Finding("nothing to divide", severity, said, fix)
+    there = [i for i, pixels in report.pixels.items() if pixels]
+    if len(there) > 1:
+        return
+    message = "no pixel of the label maps is of any class: there is nothing to learn"
+    if there:
+        name = "" if classes is None else f" ({classes.names[classes.ids.index(there[0])]})"
+        message = f"all pixels that count are of class {there[0]}{name}: there is nothing to tell apart"
+    fix = "label what is to be found with another id than the rest"
+    if data.map_ids is not None:
+        fix += ", or change the ids in another way (--map-ids, or map_ids in pixelwise.json)"
+    yield Finding("nothing to tell apart", "error", message, fix)
 
 
 def measure(data: DataSet, most: int = 64) -> Fingerprint:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,12 @@ from pixelwise.catalog import CATALOG
 from pixelwise.catalog.entry import name_of
 from pixelwise.checkpoints.making import create_model
 from pixelwise.codes import unknown_type
-from pixelwise.datasets.doctor import Finding, Report, examine
+from pixelwise.datasets.doctor import UNTRAINABLE, Finding, Report, examine
 from pixelwise.datasets.opening import (
     EARLIER_BORDER,
     DataSet,
     PairSamples,
-    border_of,
+    divided,
     ignore_index,
     open_data,
     parse_map,
@@ -154,29 +155,16 @@ def examined(data: DataSet, name: str, say: Say) -> Report:
     return report
 
 
-def divided(data: DataSet, border: float | None) -> tuple[PairSamples, PairSamples, float | None]:
-    """(training, held out, border): the splits train and val; what has no val keeps some of train back by names, those
-    below the border. None: a fifth of them. The border that comes back is None where the data are divided already."""
-    training = data.samples("train")
-    if any(pair.split == "val" for pair in data.pairs):
-        return training, data.samples("val"), None
-    if border is None:
-        border = border_of(pair.name for pair in data.pairs if pair.split in ("train", "all"))
-    held_out = data.samples("val", border)
-    kept = set(held_out.names)
-    learned = [p for p in data.samples("train", border).pairs if p.name not in kept]
-    return PairSamples(learned, training.classes, training.split), held_out, border
-
-
 def refuse_unsafe(report: Report, data: str) -> None:
     """Raise InputError with the first error that the doctor found, if there is one."""
     errors: list[Finding] = [finding for finding in report.findings if finding.severity == "error"]
     if errors:
         first = errors[0]
         more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+        unchecked = "" if first.kind in UNTRAINABLE else ", or pass --no-check"
         raise InputError(
             f"the data are not safe to train on: {first.kind}: {first.file or 'all files'}: {first.message}{more}; "
-            f"see `pixelwise check {data}`, or pass --no-check"
+            f"see `{shlex.join(['pixelwise', 'check', data])}`{unchecked}"
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
-from pixelwise.datasets.opening import EARLIER_BORDER
+from pixelwise.datasets.opening import EARLIER_BORDER, divided
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
 from pixelwise.training.config import LENGTH, MATTERS_NOT, TrainConfig
 from pixelwise.training.memory import memory_here
@@ -118,7 +118,7 @@ def _planned(
     """The experiment of a plan."""
     from pixelwise.datasets.doctor import measure
     from pixelwise.datasets.fingerprint import Fingerprint
-    from pixelwise.training.experiment import data_of, divided, examined, experiment_of
+    from pixelwise.training.experiment import data_of, examined, experiment_of
     from pixelwise.training.loop import process_state, refuse_large_batch
     from pixelwise.training.names import refuse_misspelt
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from pixelwise.codes import MOST as MOST_REGIONS
 from pixelwise.codes import has
-from pixelwise.datasets.adopt.names import PICTURE_WORDS, SPLITS, counted, split
+from pixelwise.datasets.adopt.names import PICTURE_WORDS, SPLITS, split
 from pixelwise.datasets.adopt.outlines import Outlines, Shape, draw, ignored_of
 from pixelwise.datasets.adopt.pages import count_pages, orientation, read_page, unturned
 from pixelwise.datasets.adopt.palettes import Painted, has_colors, read_palette
@@ -38,6 +38,7 @@ from pixelwise.files import check_writable, held, make_folder, plain_name, refus
 from pixelwise.images import SUFFIXES, read
 from pixelwise.labels import VOC, LabelSet, voc_colors
 from pixelwise.limits import check_disk
+from pixelwise.terminal import counted
 
 OVERLAP = 0.001
 """Share of the labelled pixels that files of one class each may both claim and still exclude each other."""
