@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.codes import code_type
-from pixelwise.datasets.adopt.names import counted, part_of
+from pixelwise.datasets.adopt.names import part_of
 from pixelwise.errors import InputError
 from pixelwise.outputs.coco import decode_rle
 from pixelwise.outputs.polygons import Polygon, fill
+from pixelwise.terminal import counted
 from pixelwise.untrusted import first_twice, read
 
 MOST_BYTES = 2**31
@@ -280,7 +281,7 @@ def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outli
                     f"{path} has an annotation of category {annotation.category_id}, which it does not name"
                 )
             shape = _coco_shape(annotation, categories[annotation.category_id], path)
-            boxed += shape is not None and not annotation.segmentation
+            boxed += shape is not None and not _outlined(annotation)
             without += shape is None
             if shape is not None:
                 outlines.shapes[target].append(shape)
@@ -321,7 +322,7 @@ def _box(left: float, top: float, width: float, height: float) -> NDArray[np.flo
 
 
 def _coco_shape(annotation: _Annotation, kind: int, path: Path) -> Shape | None:
-    said = annotation.segmentation
+    said = _outlined(annotation)
     if not said:
         if not isinstance(annotation.bbox, list) or len(annotation.bbox) != 4:
             return None
@@ -329,8 +330,16 @@ def _coco_shape(annotation: _Annotation, kind: int, path: Path) -> Shape | None:
         return Shape(kind, (_box(x, y, width, height),), crowd=True)
     if isinstance(said, Mapping):
         return Shape(kind, runs=said, crowd=bool(annotation.iscrowd))
+    return Shape(kind, tuple(_ring(ring, path) for ring in said), crowd=bool(annotation.iscrowd))
+
+
+def _outlined(annotation: _Annotation) -> Mapping[str, Any] | list[Any]:
+    """An object's run lengths, or its rings but empty ones; [] where it has no outline."""
+    said: Any = annotation.segmentation or []
+    if isinstance(said, Mapping) or said == []:
+        return said
     rings = said if isinstance(said, list) and isinstance(said[0], list) else [said]
-    return Shape(kind, tuple(_ring(ring, path) for ring in rings), crowd=bool(annotation.iscrowd))
+    return [ring for ring in rings if ring != []]
 
 
 def _ring(numbers: Any, path: Path) -> NDArray[np.float64]:
