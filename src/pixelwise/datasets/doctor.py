@@ -12,7 +12,7 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from pixelwise.datasets.values import LARGEST_PLAIN_ID, Census, Verdict, may_be_
 from pixelwise.errors import ImageError, InputError
 from pixelwise.images import read_values
 from pixelwise.labels import LabelSet, ranges
+from pixelwise.terminal import counted
 
 LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2"}
 RARE = 0.001
@@ -159,11 +160,19 @@ def examine(
         )
     known = set(range(num_classes)) if num_classes is not None else set(classes.ids) if classes else None
     trouble = _no_ids(census, first_seen, known, ignore_id, mends)
-    if not trouble and known is None and map_ids is None and may_be_objects(census.looks):
+    unnamed = classes is None or classes.names == tuple(f"class {i}" for i in classes.ids)
+    if not trouble and num_classes is None and unnamed and map_ids is None and may_be_objects(census.looks):
         most = max(one for one in counts if one != ignore_id)
         message = f"each picture's ids run from 1 to another end, up to {most}: they may number objects, not classes"
         fix = f"if they do, one class for all of them: {mends.change(f'1-{most}=1')}"
+        if classes is not None and mends.own:
+            fix = f"if they do, one class for all of them: {mends.merged(f'1-{most}=1')}"
         report.findings.append(Finding("perhaps object ids", "warning", message, fix))
+    form = [f for f in report.findings if f.severity == "error" and f.fix == mends.in_place]
+    if trouble and form and mends.own:  # one command for both
+        report.findings = [finding for finding in report.findings if finding not in form]
+        fix = f"{init_command(mends.root)}, which mends their form too ({form[0].message})"
+        trouble = [replace(finding, fix=fix) for finding in trouble]
     if any(finding.kind == "object ids" for finding in trouble):  # which may need 16 bits elsewhere
         report.findings = [finding for finding in report.findings if finding.kind != "16-bit label map"]
     report.findings += trouble
@@ -244,6 +253,12 @@ class Mends:
         """By hand; or a new folder without it."""
         return f"{words}, or make a folder without it: {init_command(self.root)}" if self.own else words
 
+    def merged(self, changes: str) -> str:
+        """A new folder of two classes, from one whose classes are listed."""
+        out = f"{self.root}_ready"
+        words = ["init", str(self.root), "--out", out, "--map-ids", changes, "--classes", "background,object"]
+        return f"`{shlex.join(['pixelwise', *words])}`"
+
     def change(self, changes: str) -> str:
         """Other ids, for this command and those that follow."""
         command = shlex.join(["pixelwise", "check", str(self.root), "--map-ids", changes])
@@ -257,8 +272,9 @@ def _names_differ(pairs: Sequence[Pair], mends: Mends) -> list[Finding]:
     if not pictures or not masks or not mends.own or pictures[0].image is None or masks[0].mask is None:
         return []
     message = (
-        f"{len(pictures)} pictures have no label map of their name, and {len(masks)} label maps no picture: such as "
-        f"{pictures[0].image.name} and {masks[0].mask.name}"
+        f"{counted(len(pictures), 'picture')} without a label map of the same name, and "
+        f"{counted(len(masks), 'label map')} without a picture: such as {pictures[0].image.name} "
+        f"and {masks[0].mask.name}"
     )
     fix = (
         f"{init_command(mends.root)}, which pairs them by what their names share; or give both the same names"
@@ -333,10 +349,9 @@ def _small_validation(pairs: Sequence[Pair]) -> Iterator[Finding]:
     except InputError:  # no such part, or too few to make one
         return
     if count < FEW:
-        pictures = "1 picture" if count == 1 else f"{count} pictures"
         message = (
-            f"{pictures} to validate on: each is {1 / count:.0%} of the score, so a difference of a few percent "
-            "between two models says nothing"
+            f"{counted(count, 'picture')} to validate on: each is {1 / count:.0%} of the score, so a difference of a "
+            "few percent between two models says nothing"
         )
         yield Finding(
             "small validation part", "warning", message, f"label more pictures, {FEW} or more for this part"
@@ -530,7 +545,7 @@ def _duplicates(digests: dict[str, list[Pair]]) -> Iterator[Finding]:
 
 def _colour_coded(modes: Counter[str], report: Report, mends: Mends) -> Iterator[Finding]:
     if modes["colour"] and modes["ids"]:
-        message = f"{modes['colour']} label maps hold colours and {modes['ids']} ids"
+        message = f"colours are in {counted(modes['colour'], 'label map')}, and ids in {modes['ids']}"
         yield Finding("mixed label maps", "error", message, mends.anew("bring all of them to ids"))
 
 
