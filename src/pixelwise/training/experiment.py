@@ -37,6 +37,7 @@ from pixelwise.datasets.sample import Coded, Sample, Samples
 from pixelwise.errors import DownloadError, InputError, PixelwiseError, WeightsError, suggest
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
+from pixelwise.terminal import counted
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.objective import Batch, LossOf, make_loss
 from pixelwise.training.plan import usual_size
@@ -123,7 +124,7 @@ def experiment_of(
         multiply_adds=None,
         licence="that of the data it was trained on, and of the weights it started from",
         origin=(
-            f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
+            f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {counted(len(training), 'picture')} "
             f"of {Path(config.data).resolve().name}"
         ),
         outputs="regions" if regions else "exclusive",

@@ -21,6 +21,7 @@ from typing import Any
 from pixelwise.datasets.fingerprint import Fingerprint
 from pixelwise.decoders import DECODERS
 from pixelwise.errors import InputError
+from pixelwise.terminal import counted
 from pixelwise.training.config import SMALLEST, TrainConfig
 
 THIN = 3.0
@@ -252,7 +253,7 @@ class _Planning:
         if self.machine.memory and (room := max(2, self.machine.memory // 2 // each)) < usual:
             usual, why = room, f"half of {self.machine.memory / 2**30:.0f} GiB of memory"
         if self.pictures < usual:
-            usual, why = max(1, self.pictures), f"there are {self.pictures} pictures"
+            usual, why = max(1, self.pictures), f"there are no more than {counted(self.pictures, 'picture')}"
         self.decide("batch_size", usual, why)
 
     def sampling(self) -> None:
@@ -333,7 +334,8 @@ class _Planning:
             area = self.print.height[1] * self.print.width[1] * self.shrinking**2
             views = min(4.0, max(1.0, area / max(1, math.prod(self.augment["crop_hw"]))))
             steps = max(200, round(50 * views * self.pictures / batch))
-            why = f"each of {self.pictures} pictures is seen 50 times, in {views:.1f} crops; --budget sets others"
+            each = f"each of {counted(self.pictures, 'picture')} is seen 50 times, in {views:.1f} crops"
+            why = f"{each}; --budget sets others"
             steps = self.decide("steps", steps, why)
         self.total = steps
 
@@ -350,7 +352,7 @@ class _Planning:
         interval = min(steps, max(epoch, -(-steps // validations(steps))))
         self.decide(
             "validate_every", interval,
-            f"{-(-steps // interval)} times, on {self.held_out} pictures kept back by their names"
+            f"{-(-steps // interval)} times, on {counted(self.held_out, 'picture')} kept back"
             + (", which are few: scores on them are rough" if self.held_out < 5 else ""),
         )  # fmt: skip
 

@@ -35,7 +35,7 @@ from pixelwise.datasets.opening import map_of, read_class_list
 from pixelwise.datasets.values import Census, color_of
 from pixelwise.errors import ImageError, InputError, OutputError
 from pixelwise.files import check_writable, held, make_folder, plain_name, refuse_link, sync, sync_folder
-from pixelwise.images import SUFFIXES, read
+from pixelwise.images import SUFFIXES, read, read_unscaled
 from pixelwise.labels import VOC, LabelSet, voc_colors
 from pixelwise.limits import check_disk
 from pixelwise.terminal import counted
@@ -48,9 +48,6 @@ FEW = 0.1
 
 WHOLE = -1
 """The page of a file that has no others."""
-
-ANY = (0.0, 65535.0)
-"""A range of values for pictures of which only the size is asked."""
 
 Progress = Callable[[list["Item"]], Iterable["Item"]]
 
@@ -317,11 +314,9 @@ def _items(
         items += _by_page(item, left_out)
     if unlabelled:
         examples = ", ".join(map(str, unlabelled[:3])) + (", ..." if len(unlabelled) > 3 else "")
-        left_out.append(f"{counted(len(unlabelled), 'picture')} without labels, left out: {examples}")
+        left_out.append(f"{counted(len(unlabelled), 'picture')} without labels: {examples}")
     if unlisted:
-        left_out.append(
-            f"{unlisted} labelled pictures are in no list of a part, or in several, and were left out"
-        )
+        left_out.append(f"{counted(unlisted, 'labelled picture')} in no list of a part, or in several")
     return items
 
 
@@ -355,11 +350,7 @@ def _kept(items: list[Item], left_out: list[str], labels_hw: Sizes, progress: Pr
     kept = []
     for item in progress(items):
         try:
-            picture = (
-                read_page(item.image, item.page)[0]
-                if item.page != WHOLE
-                else read(item.image, value_range=ANY)
-            )
+            picture = read_page(item.image, item.page)[0] if item.page != WHOLE else read_unscaled(item.image)
             item.size_hw = picture.shape[0], picture.shape[1]
             size = labels_hw(item)
         except (ImageError, InputError) as error:
@@ -449,7 +440,7 @@ def _settle_outlines(adoption: Adoption, outlines: Outlines, wishes: Wishes, reg
     labelled = sum(int(((ids != 0) & (ids != ignored)).sum()) for ids, _ in drawn)
     contested = sum(pixels for _, pixels in drawn)
     shapes = sum(len(item.shapes or ()) for item in adoption.items)
-    adoption.said.append(f"{shapes} outlines were drawn; what none covers became 0 ({outside})")
+    adoption.said.append(f"drew {counted(shapes, 'outline')}; what none covers became 0 ({outside})")
     if contested and not regions:
         adoption.said.append(
             f"{contested:,} of the outlined pixels ({contested / max(labelled, 1):.2%}) are in outlines of several "
@@ -475,7 +466,7 @@ def _settle_objects(adoption: Adoption, wishes: Wishes) -> None:
     adoption.labels = LabelSet.of(list(names))
     files = sum(mask is not None for item in adoption.items for mask in item.masks)
     adoption.said.append(
-        f"{files} files of one object each became 1 ({names[1]}); objects that touch are one area"
+        f"{counted(files, 'file')} of one object each became 1 ({names[1]}); objects that touch are one area"
     )
 
     def ids(item: Item) -> NDArray[Any]:
@@ -544,7 +535,7 @@ def _settle_classes(
     listed = ", ".join(f"{name} (such as {one.example})" for name, one in zip(names, series, strict=True))
     adoption.said.append(f"each class has files of its own: {listed}; what none covers is {outside}")
     if missing:
-        adoption.said.append(f"{missing} files of a class are not there: the picture has none of it")
+        adoption.said.append(f"{counted(missing, 'file')} of a class not there: the picture has none of it")
     if both and not regions:
         adoption.said.append(
             f"{both / labelled:.3%} of the labelled pixels are in files of several classes: the last counts"
@@ -554,8 +545,9 @@ def _settle_classes(
 def _no_pairs(found: Found, left_out: Sequence[str]) -> str:
     said = f"; {left_out[0]}" if left_out else ""
     return (
-        f"of {len(found.pictures)} pictures in {found.root} none has a label that can be read and has a name like it"
-        f"{said}; name label maps as their pictures, or name two folders: `pixelwise init PICTURES LABELS --out DATA`"
+        f"of {counted(len(found.pictures), 'picture')} in {found.root} none has a label that can be read and has a "
+        f"name like it{said}; name label maps as their pictures, or name two folders: `pixelwise init PICTURES "
+        "LABELS --out DATA`"
     )
 
 
@@ -591,7 +583,7 @@ def _name(adoption: Adoption) -> None:
         )
     if turned:
         adoption.said.append(
-            f"{turned} pictures with an EXIF tag that turns them were written as PNG, as their labels lie"
+            f"{counted(turned, 'picture')} with an EXIF tag that turns: written as PNG, as the labels lie"
         )
 
 

@@ -293,7 +293,7 @@ def _from_coco(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Outli
         )
     if missing:
         outlines.notes.append(
-            f"{missing} pictures that the outlines name are not there, or bear a name that several have"
+            f"{counted(missing, 'picture')} that the outlines name: not there, or of a name that several have"
         )
     if without:
         outlines.notes.append(
@@ -384,9 +384,10 @@ def _from_labelme(files: Sequence[tuple[PurePath, Path]], by_name: ByName) -> Ou
             else:
                 shapes.append(Shape(place_of[shape.label], (ring,)))
     if missing:
-        outlines.notes.append(f"{missing} files of outlines name pictures that are not there")
+        outlines.notes.append(f"{counted(missing, 'file')} of outlines for a picture that is not there")
     outlines.notes += [
-        f"{n} shapes of the kind {kind!r:.30} enclose nothing and were left out" for kind, n in others.items()
+        f"{counted(n, 'shape')} of the kind {kind!r:.30}, which encloses nothing"
+        for kind, n in others.items()
     ]
     return outlines
 

@@ -25,6 +25,7 @@ from pixelwise.datasets.values import (
 )
 from pixelwise.errors import InputError
 from pixelwise.labels import Color, LabelSet, ranges, spread_colors
+from pixelwise.terminal import counted
 
 LOSSY = frozenset(".jpg .jpeg .jpe .jfif .webp .avif .jp2".split())
 """Suffixes of kinds that may keep no exact values."""
@@ -172,8 +173,8 @@ def _refuse_two_forms(census: Census) -> None:
     both = sum(1 in look.codes and IGNORE in look.codes for look in census.looks)
     if ones and highs and not both:
         raise InputError(
-            f"{ones} label maps hold 0 and 1, and {highs} hold 255 but never 1: if 255 is the object there, say "
-            "--map-ids 255=1, and if it is to be ignored, say --map-ids 255=255"
+            f"{counted(ones, 'label map')} with 0 and 1, and {highs} with 255 but never 1: if 255 is the object there, "
+            "say --map-ids 255=1, and if it is to be ignored, say --map-ids 255=255"
         )
 
 
