@@ -658,7 +658,7 @@ def test_ctrl_c_leaves_nothing_and_says_so(step, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    where = "pixelwise.cli.init" if step == "survey" else "pixelwise.datasets.adopt.adopting"
+    where = "pixelwise.cli.init" if step == "survey" else "pixelwise.datasets.adopt.writing"
     monkeypatch.setattr(f"{where}.{step}", stopped)
     done = command("init", source, "--out", tmp_path / "out", "--yes")
     assert done.exit_code == 130

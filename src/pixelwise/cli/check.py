@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pixelwise.datasets.doctor import Report, examine
+from pixelwise.datasets.doctor import examine
+from pixelwise.datasets.findings import Report
 from pixelwise.datasets.mending import mend
 from pixelwise.datasets.opening import open_data, parse_map
 from pixelwise.datasets.sample import Pair

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pixelwise.datasets.adopt.adopting import Adoption, Item, Progress, refuse_existing, survey
+from pixelwise.datasets.adopt.adopting import survey
+from pixelwise.datasets.adopt.items import Item, Progress
 from pixelwise.datasets.adopt.palettes import has_colors, read_palette
 from pixelwise.datasets.adopt.reading import Wishes
+from pixelwise.datasets.adopt.writing import Adoption, refuse_existing
 from pixelwise.datasets.opening import parse_map, read_class_list
 from pixelwise.errors import InputError
 from pixelwise.terminal import counted, note, say

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.datasets.doctor import plainer
 from pixelwise.datasets.opening import DataSet
+from pixelwise.datasets.pair_faults import plainer
 from pixelwise.errors import ImageError, InputError
 from pixelwise.files import writing
 from pixelwise.images import read_values

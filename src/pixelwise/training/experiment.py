@@ -23,7 +23,8 @@ from pixelwise.catalog import CATALOG
 from pixelwise.catalog.entry import name_of
 from pixelwise.checkpoints.making import create_model
 from pixelwise.codes import unknown_type
-from pixelwise.datasets.doctor import UNTRAINABLE, Finding, Report, examine
+from pixelwise.datasets.doctor import examine
+from pixelwise.datasets.findings import UNTRAINABLE, Finding, Report
 from pixelwise.datasets.opening import (
     EARLIER_BORDER,
     DataSet,

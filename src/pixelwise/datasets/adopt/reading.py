@@ -12,17 +12,10 @@ from numpy.typing import NDArray
 
 from pixelwise.datasets.adopt.pages import read_page
 from pixelwise.datasets.adopt.palettes import IGNORED, Painted
+from pixelwise.datasets.label_codes import Codes, codes_of, color_of, in_colors, nearest
+from pixelwise.datasets.numbered import may_be_objects
 from pixelwise.datasets.opening import MapIds
-from pixelwise.datasets.values import (
-    Census,
-    Codes,
-    Verdict,
-    codes_of,
-    color_of,
-    in_colors,
-    may_be_objects,
-    nearest,
-)
+from pixelwise.datasets.values import Census, Verdict
 from pixelwise.errors import InputError
 from pixelwise.labels import Color, LabelSet, ranges, spread_colors
 from pixelwise.terminal import counted

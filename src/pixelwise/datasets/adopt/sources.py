@@ -16,8 +16,9 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from pixelwise.datasets.adopt.names import MASK_WORDS, PICTURE_WORDS, SPLITS, pair, part_of, rest_of, split
-from pixelwise.datasets.adopt.outlines import Outlines, find_outlines
+from pixelwise.datasets.adopt.outlines import find_outlines
 from pixelwise.datasets.adopt.reading import look_at
+from pixelwise.datasets.adopt.shapes import Outlines
 from pixelwise.datasets.values import Census
 from pixelwise.errors import ImageError, InputError
 from pixelwise.images import SUFFIXES
