@@ -143,8 +143,8 @@ def _coco_shape(annotation: _Annotation, kind: int, path: Path) -> Shape | None:
 
 def _outlined(annotation: _Annotation) -> Mapping[str, Any] | list[Any]:
     """An object's run lengths, or its rings but empty ones; [] where it has no outline."""
-    said: Mapping[str, Any] | list[Any] = annotation.segmentation or []
-    if isinstance(said, Mapping) or not said:
+    said: Any = annotation.segmentation or None
+    if isinstance(said, Mapping):
         return said
     rings = said if isinstance(said, list) and isinstance(said[0], list) else [said]
-    return [ring for ring in rings if ring != []]
+    return [ring for ring in rings if ring not in (None, [])]
