@@ -20,13 +20,13 @@ from drawn import draw_folder
 from pixelwise.cli.app import app
 from pixelwise.datasets.doctor import examine, measure
 from pixelwise.datasets.fingerprint import ClassMeasure, Fingerprint, Measuring, looked_at, widths
-from pixelwise.datasets.opening import open_data
+from pixelwise.datasets.opening import divided, open_data
 from pixelwise.datasets.sample import Sample
 from pixelwise.errors import InputError
 from pixelwise.labels import LabelSet
 from pixelwise.training import start
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.experiment import divided, make_augmentation, unfulfilled_rule
+from pixelwise.training.experiment import make_augmentation, unfulfilled_rule
 from pixelwise.training.plan import Machine, parse_budget, plan, steps_within, table, usual_size, validations
 from pixelwise.training.probes import Cost
 from pixelwise.training.progress import read_metrics

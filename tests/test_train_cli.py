@@ -482,7 +482,7 @@ def test_an_id_that_no_class_has(folder, tmp_path):
 
 def test_a_single_picture(tmp_path):
     data = draw_folder(tmp_path / "mine", 1)
-    refused(train("--data", data, "--out", tmp_path / "run"), "1 name cannot be split")
+    refused(train("--data", data, "--out", tmp_path / "run"), "1 picture cannot be divided")
 
 
 def test_a_batch_larger_than_the_data(folder, tmp_path):

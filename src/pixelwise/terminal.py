@@ -20,8 +20,9 @@ def printable(text: object) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """1 picture, 2 pictures."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    """1 picture, 2 pictures, 0 classes."""
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
 
 
 def without_secrets(url: str) -> str:

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelwise.terminal import counted
+
 PLOT_STYLE = """
 :root { --ink: #222; --paper: #fff; --rule: #ddd; --soft: #555;
   --l0: #0062a8; --l1: #c04a00; --l2: #00795a; --l3: #a0306f; --l4: #6f6400 }
@@ -67,7 +69,7 @@ def histogram(values: NDArray[np.float64], called: str) -> str:
             f'<text x="{x + shift:.1f}" y="{_TOP - 12}" text-anchor="{end}">median {median:.3f}</text>'
         )
         says = f"from {there.min():.3f} to {there.max():.3f}, median {median:.3f}"
-    return _svg(parts, f"Histogram of the {called} of {there.size} pictures: {says}")
+    return _svg(parts, f"Histogram of the {called} of {counted(there.size, 'picture')}: {says}")
 
 
 def loss_curves(lines: Sequence[Mapping[str, Any]]) -> str:

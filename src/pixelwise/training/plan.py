@@ -256,7 +256,7 @@ class _Planning:
         if self.machine.memory and (room := max(2, self.machine.memory // 2 // each)) < usual:
             usual, why = room, f"half of {self.machine.memory / 2**30:.0f} GiB of memory"
         if self.pictures < usual:
-            usual, why = max(1, self.pictures), f"of {counted(self.pictures, 'picture')} to learn from"
+            usual, why = max(1, self.pictures), f"there are no more than {counted(self.pictures, 'picture')}"
         self.decide("batch_size", usual, why)
 
     def sampling(self) -> None:
@@ -337,8 +337,8 @@ class _Planning:
             area = self.print.height[1] * self.print.width[1] * self.shrinking**2
             views = min(4.0, max(1.0, area / max(1, math.prod(self.augment["crop_hw"]))))
             steps = max(200, round(50 * views * self.pictures / batch))
-            each = f"each of {counted(self.pictures, 'picture')}"
-            why = f"{each} is seen 50 times, in {views:.1f} crops; --budget sets others"
+            each = f"each of {counted(self.pictures, 'picture')} is seen 50 times, in {views:.1f} crops"
+            why = f"{each}; --budget sets others"
             steps = self.decide("steps", steps, why)
         self.total = steps
 
@@ -357,8 +357,8 @@ class _Planning:
         interval = min(steps, max(epoch, -(-steps // validations(steps))))
         self.decide(
             "validate_every", interval,
-            f"{counted(-(-steps // interval), 'time')}, on {counted(self.held_out, 'picture')} kept back by their names"
-            + (", which is little: scores are rough" if self.held_out < 5 else ""),
+            f"{counted(-(-steps // interval), 'time')}, on {counted(self.held_out, 'picture')} kept back"
+            + (", which are few: scores on them are rough" if self.held_out < 5 else ""),
         )  # fmt: skip
 
     def rest(self) -> None:

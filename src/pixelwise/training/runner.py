@@ -20,6 +20,7 @@ from pixelwise.report.page import Run
 from pixelwise.report.pictures import Gallery
 from pixelwise.report.text import MEASURED_HERE, table
 from pixelwise.segmenter import Segmenter
+from pixelwise.terminal import counted
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment, Say
 from pixelwise.training.kept_data import write_kept
@@ -85,14 +86,14 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     if before is not None and state.is_main_process:
         tell(goes_on(before, steps, config))
     has = (
-        f"{card.labels.num_classes} classes, {terminal.counted(len(experiment.training), 'picture')} to learn from, "
+        f"{card.labels.num_classes} classes, {counted(len(experiment.training), 'picture')} to learn from, "
         f"{len(experiment.held_out)} to validate on"
     )
     if left:
         cost = experiment.cost or estimate(
             experiment.network, experiment.training, experiment.augment, experiment.loss_of, config
         )
-        has += f"; {left} steps of about {cost.seconds:.2g} s, {duration(left * cost.seconds)} in all; "
+        has += f"; {counted(left, 'step')} of about {cost.seconds:.2g} s, {duration(left * cost.seconds)} in all; "
         has += f"memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
     tell(has)
     state.wait_for_everyone()  # who may have to read what is kept of the data
@@ -114,11 +115,11 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
         multiply_adds_hw=(side, side),
         notes=(
             *card.notes,
-            f"Trained for {steps} steps, and kept as it was at the best {validate.metric} on the held-out pictures; "
-            "the configuration is in config.json beside the weights.",
+            f"Trained for {counted(steps, 'step')}, and kept as it was at the best {validate.metric} on the held-out "
+            "pictures; the configuration is in config.json beside the weights.",
         ),
     )
-    data = f"{card.name}, {terminal.counted(len(experiment.held_out), 'held-out picture')}"
+    data = f"{card.name}, {counted(len(experiment.held_out), 'held-out picture')}"
     evaluations: list[Evaluation] = []
     gallery = Gallery(card.labels)
     held_out, total = len(experiment.held_out), len(experiment.held_out) + len(experiment.training)

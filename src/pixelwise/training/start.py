@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
 from pixelwise.datasets.manifest import read_manifest
+from pixelwise.datasets.opening import divided
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
 from pixelwise.training.config import LENGTH, MATTERS_NOT, MOVES, TrainConfig
 from pixelwise.training.memory import memory_here
@@ -204,7 +205,7 @@ def _planned(
     """The experiment of a plan."""
     from pixelwise.datasets.doctor import measure
     from pixelwise.datasets.fingerprint import Fingerprint
-    from pixelwise.training.experiment import data_of, divided, examined, experiment_of
+    from pixelwise.training.experiment import data_of, examined, experiment_of
     from pixelwise.training.loop import process_state, refuse_large_batch
     from pixelwise.training.names import refuse_misspelt
 
