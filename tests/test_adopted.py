@@ -84,7 +84,7 @@ def test_pictures_of_one_name_in_two_folders_are_told_apart_by_their_folders(tmp
     ]
     (source / "annotations.json").write_text(json.dumps(content))
     out, said = adopted(source)
-    assert "1 pictures that the outlines name are not there, or bear a name that several have" in said
+    assert "1 picture that the outlines name: not there, or of a name that several have" in said
     assert [int((ids_of(out, name) == 1).sum()) for name in ("a_1", "b_1")] == [100, 9]
 
 

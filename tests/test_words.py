@@ -33,7 +33,7 @@ def test_figures_of_a_plan_are_those_of_its_run():
     assert (
         config.reasons["steps"] == "each of 40 pictures is seen 50 times, in 4.0 crops; --budget sets others"
     )
-    assert config.reasons["validate_every"] == "20 times, on 8 pictures kept back by their names"
+    assert config.reasons["validate_every"] == "20 times, on 8 pictures kept back"
     assert [planned(print_of(PERSON), steps=n).warmup_steps for n in (1, 19, 40, 999)] == [0, 0, 2, 49]
 
 

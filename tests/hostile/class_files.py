@@ -9,6 +9,7 @@ import numpy as np
 from hostile.cases import Case, Place, Refused, Right, accepted, encoded, flat, typed
 
 MASK = np.zeros((12, 16), np.uint8)
+MASK[:, 9:] = 1
 
 
 def data_set(place: Place, mask: np.ndarray = MASK) -> None:

@@ -255,7 +255,7 @@ def _cases() -> Iterator[Case]:
     )
     # COCO
     refused = Refused(r"instances_val2017\.json")
-    yield one("coco: whole", lambda p: coco(), accepted("safe to train"), check)
+    yield one("coco: whole", lambda p: coco(), accepted("safe to evaluate on"), check)
     yield one(
         "coco: no JSON", lambda p: {**coco(), "annotations/instances_val2017.json": "{"}, refused, check
     )

@@ -63,6 +63,9 @@ def _cases() -> Iterator[Case]:
     def one(name: str, make: Callable[[Place], object], right: Right, **more: Any) -> Case:
         return Case(name, make, RESUME, right, **{"deletes": ("run_cut/config.json",), **more})
 
+    def data(name: str, content: str) -> Case:
+        return one(name, with_file("data.json", content), Refused(r"data\.json"))
+
     state = Refused(r"checkpoint\.pt|run_cut")
     settings = Refused(r"configuration|config\.json")
     results = ("run_cut/*",)
@@ -97,8 +100,17 @@ def _cases() -> Iterator[Case]:
     yield one("a step beyond the last", with_state(lambda s: s.update(step=10**9)), state)
     yield one("a best score of words", with_state(lambda s: s.update(best="high")), state)
     yield one(
-        "another number of pictures", with_state(lambda s: s.update(samples=99)), Refused("99 pictures")
+        "another number of pictures",
+        with_state(lambda s: s.update(samples=99)),
+        accepted("mean IoU"),
+        leaves=results,
+        deletes=results,
+        slow=True,
     )
+    yield data("a data.json that is no JSON", "{")
+    yield data("a data.json nested without end", "[" * 100_000)
+    yield data("a data.json of numbers", "[1, 2]")
+    yield data("a data.json of other values", '{"train": {"a": 7}, "val": {}}')
     yield one(
         "a configuration of words in it",
         with_state(lambda s: s.update(config="{")),

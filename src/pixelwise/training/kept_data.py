@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pixelwise.datasets.opening import PairSamples
@@ -34,7 +35,7 @@ class Kept:
     classes: dict[str, str] = field(default_factory=dict)
     map_ids: str | None = None
 
-    @property
+    @cached_property
     def words(self) -> dict[str, str]:
         """Two texts, of what is learned from and of what is validated on, which differ where that differs."""
         meaning = [self.classes, self.map_ids]

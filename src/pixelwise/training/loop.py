@@ -28,6 +28,7 @@ from pixelwise.errors import InputError, MissingExtraError, PixelwiseError, firs
 from pixelwise.files import held
 from pixelwise.training.config import LENGTH, MOVES, TrainConfig
 from pixelwise.training.draws import Draws, class_balance
+from pixelwise.training.kept_data import Kept, write_kept
 from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import Batch, LossOf
 from pixelwise.training.optimize import learning_rate, make_optimizer, set_learning_rate, set_mode
@@ -56,20 +57,21 @@ def fit(
     out: Path,
     validate: Validate | None = None,
     says: Mapping[str, str] = MappingProxyType({}),
-    words: Mapping[str, str] | None = None,
+    data: Kept | None = None,
 ) -> nn.Module:
     """Train `network` and return it as it was best by `validate` (higher is better; of several scores by name the first
     decides), else at the end.
 
     augment: Sample -> tensors of one sample, drawing from torch's global generator; loss_of: (network,
     stacked batch) -> scalar, or scalars by name, whose sum is the loss. `out` receives checkpoint.pt (all that
-    resuming needs: call again to go on), best.pt (the weights, and beside them what `says` holds), config.json and
-    metrics.jsonl. With `ema_decay` what is validated, saved as best and returned is the average.
+    resuming needs: call again to go on), best.pt (the weights, and beside them what `says` holds), config.json,
+    metrics.jsonl and, where it is given, what the data are. With `ema_decay` what is validated, saved as best and
+    returned is the average.
 
     A run may go on to another number of steps or epochs than it had, but not to fewer than are done: from where it
-    stands the learning rate is that of a run which had so many from its beginning. words: texts for the data, "train"
-    and "val", which differ where they do. With them a run may go on with other data, more or fewer; where those of
-    "val" are others, the best weights so far are validated again first.
+    stands the learning rate is that of a run which had so many from its beginning. data: what the samples and those of
+    `validate` were read from. With it a run may go on with other data, more or fewer; where those to validate on are
+    others, the best weights so far are validated again first.
 
     Ctrl-C, in the main thread of a run of one process, lets the step at hand be finished and kept and raises
     KeyboardInterrupt; a second does not wait.
@@ -78,19 +80,19 @@ def fit(
     numbers of pixels, that is not the mean over the pixels of all.
 
     Raises InputError for a batch larger than the data and when `out` holds a run of another configuration, network or,
-    without `words`, amount of data; OutputError when a checkpoint cannot be written, or another run is at work on it;
+    without `data`, amount of data; OutputError when a checkpoint cannot be written, or another run is at work on it;
     PixelwiseError when the loss is no longer a number (the batch is in `out`) or memory runs out.
     """
     accelerator = accelerate_with(config, out, unused=bool(getattr(network, "unused_parameters", ())))
     alone = held(out / ".checkpoint.pt.lock", str(out)) if accelerator.is_main_process else nullcontext()
     with alone:
-        return _fit(accelerator, network, samples, augment, loss_of, config, out, validate, says, words)
+        return _fit(accelerator, network, samples, augment, loss_of, config, out, validate, says, data)
 
 
 def _fit(
     accelerator: Any, network: nn.Module, samples: Samples, augment: Callable[[Sample], Batch], loss_of: LossOf,
     config: TrainConfig, out: Path, validate: Validate | None, says: Mapping[str, str],
-    words: Mapping[str, str] | None,
+    data: Kept | None,
 ) -> nn.Module:  # fmt: skip
     processes, main = accelerator.num_processes, accelerator.is_main_process
     steps = config.total_steps(len(samples), processes)
@@ -114,7 +116,7 @@ def _fit(
     start, best, state = 0, -math.inf, None
     if (out / "checkpoint.pt").is_file():
         state = load_state(out / "checkpoint.pt")
-        refuse_another_run(state, config, network, len(samples) if words is None else None, processes, out)
+        refuse_another_run(state, config, network, len(samples) if data is None else None, processes, out)
         try:
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
@@ -164,6 +166,8 @@ def _fit(
 
     metrics = Metrics(out / "metrics.jsonl", start, judged=judged) if main else None
     progress = Progress(steps, start, a_step) if main else None
+    if main and data is not None:  # not before whatever may refuse
+        write_kept(data, out)
     done = kept_step = start
 
     def keep() -> None:
@@ -177,7 +181,7 @@ def _fit(
             "judged": judged,
             "best": best,
             "samples": len(samples),
-            "data": dict(words or {}),
+            "data": {} if data is None else data.words,
             "processes": processes,
             "config": config.to_json(),
         }
@@ -212,7 +216,7 @@ def _fit(
         try:
             if main and state is None:
                 keep()  # so that there is never a result without a checkpoint to go on from
-            if validate and state is not None and other_val(state, words) and (out / "best.pt").is_file():
+            if validate and state is not None and other_val(state, data) and (out / "best.pt").is_file():
                 then = copy.deepcopy(raw)
                 then.load_state_dict(weights_of(out / "best.pt"))
                 again = next(iter(scores_of(then).values()))
@@ -305,10 +309,10 @@ def weights_of(best: Path) -> Mapping[str, Any]:
     return weights
 
 
-def other_val(state: Mapping[str, Any], words: Mapping[str, str] | None) -> bool:
+def other_val(state: Mapping[str, Any], data: Kept | None) -> bool:
     """Whether a checkpoint knows its data, and those that it validated on were others."""
     then = state.get("data")
-    return bool(words and isinstance(then, Mapping) and then and then.get("val") != words["val"])
+    return bool(data and isinstance(then, Mapping) and then and then.get("val") != data.words["val"])
 
 
 def process_state() -> Any:

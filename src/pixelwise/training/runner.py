@@ -23,7 +23,6 @@ from pixelwise.segmenter import Segmenter
 from pixelwise.terminal import counted
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment, Say
-from pixelwise.training.kept_data import write_kept
 from pixelwise.training.loop import fit, process_state, refuse_large_batch
 from pixelwise.training.optimize import learning_rate
 from pixelwise.training.probes import estimate
@@ -96,12 +95,9 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
         has += f"; {counted(left, 'step')} of about {cost.seconds:.2g} s, {duration(left * cost.seconds)} in all; "
         has += f"memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
     tell(has)
-    state.wait_for_everyone()  # who may have to read what is kept of the data
-    if experiment.kept is not None and state.is_main_process:
-        write_kept(experiment.kept, out)
     trained = fit(
         experiment.network, experiment.training, experiment.augment, experiment.loss_of, config, out, validate,
-        header(experiment.network, card), None if experiment.kept is None else experiment.kept.words,
+        header(experiment.network, card), experiment.kept,
     )  # fmt: skip
     if not state.is_main_process:
         return card
