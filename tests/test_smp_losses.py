@@ -305,6 +305,50 @@ def test_the_lovasz_loss_is_the_recommended_one_where_both_average_alike(mode, p
     torch.testing.assert_close(got, expected)
 
 
+def test_where_all_pixels_count_and_all_classes_are_there_losses_are_the_recommended_ones():
+    logits, binary = LOGITS.double(), LOGITS.double()[:, :1]
+    sums = {"over": "batch", "smooth": 1.0}
+    for options, args, expected in (
+        (
+            ("DiceLoss", "multiclass", {"smooth": 1.0}),
+            (logits, IDS),
+            partial(recommended.dice, over="batch", smooth=2.0),
+        ),
+        (("JaccardLoss", "multiclass", {"smooth": 1.0}), (logits, IDS), partial(recommended.jaccard, **sums)),
+        (
+            ("TverskyLoss", "multilabel", {"alpha": 0.2, "beta": 0.7, "smooth": 1.0}),
+            (logits, HITS),
+            partial(recommended.tversky, alpha=0.2, beta=0.7, mode="multilabel", **sums),
+        ),
+        (
+            ("FocalLoss", "multilabel", {"alpha": 0.3, "gamma": 1.5}),
+            (logits, HITS),
+            partial(recommended.focal, alpha=0.3, gamma=1.5, mode="multilabel"),
+        ),
+        (
+            ("SoftCrossEntropyLoss", None, {"smooth_factor": 0.2}),
+            (logits, IDS),
+            partial(recommended.cross_entropy, label_smoothing=0.2),
+        ),
+        (
+            ("SoftBCEWithLogitsLoss", None, {"smooth_factor": 0.1}),
+            (logits, HITS),
+            partial(recommended.binary_cross_entropy, label_smoothing=0.2, mode="multilabel"),
+        ),
+        (("MCCLoss", None, {"eps": 0.0}), (binary, HITS[:, :1]), partial(recommended.mcc, mode="binary")),
+    ):
+        name, mode, more = options
+        loss = getattr(ours.losses, name)(*([] if mode is None else [mode]), **more)
+        found = []
+        for function in (loss, expected):
+            x = args[0].clone().requires_grad_()
+            value = function(x.sigmoid() if name == "MCCLoss" and function is loss else x, args[1])
+            value.backward()
+            found.append((value.detach(), x.grad))
+        for got, other in zip(*found, strict=True):
+            torch.testing.assert_close(got, other, rtol=1e-9, atol=1e-11, msg=name)
+
+
 def test_classes_are_modules_that_are_copied_saved_moved_and_subclassed():
     for name in NAMES:
         options = (

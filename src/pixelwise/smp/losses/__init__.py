@@ -6,7 +6,9 @@
 y_pred (n, k, ...), logits unless from_logits is False; y_true ids (n, ...) or (n, 1, ...), or for "multilabel"
 (n, k, ...) of 0 and 1; any type of numbers, half precision is computed in float32. Where SMP fails or gives NaN
 (nothing that counts, an id of another integer type, an absent smoothing) the result is finite; docs/from_smp.md says
-what its numbers do not show.
+what its numbers do not show. For hard targets in range most are numbers of `pixelwise.losses` as well, which check what
+they are given and so cannot be traced, scripted or compiled whole, as SMP's can: a comment at each class says why it
+is no call of those.
 
 Letters: n batch, k classes, x pixels in a row.
 """
@@ -59,6 +61,7 @@ def _check_mode(mode: str, class_weights: object = None) -> None:
         )
 
 
+# Not losses.dice, jaccard and tversky: soft targets, ready probabilities, eps, subclasses; traced and compiled whole
 class _OverlapLoss(_Loss):
     """One minus `compute_score`; the arguments are those of `DiceLoss`."""
 
@@ -199,6 +202,7 @@ class TverskyLoss(DiceLoss):
         return torch.where(positive, mean, torch.ones_like(mean)) ** self.gamma * positive
 
 
+# Not losses.focal: soft targets, normalized, reduced_threshold; the mean of means where labels are ignored by class
 class FocalLoss(_Loss):
     """The binary focal loss of each class against the rest, in every mode; then the mean of the classes.
 
@@ -258,6 +262,7 @@ class FocalLoss(_Loss):
         return self.focal_loss_fn(y_pred, y_true)
 
 
+# Not losses.lovasz_*: soft targets, ids of no class (they are of the background there), the gradient of a gradient
 class LovaszLoss(_Loss):
     """The Lovász extension of one minus IoU: of the hinge error, or for "multiclass" of the softmax's.
 
@@ -314,6 +319,7 @@ class LovaszLoss(_Loss):
         return (errors.relu() * steps).sum()
 
 
+# Not losses.binary_cross_entropy: any axes and weights, targets beyond [0, 1]; TorchScript
 class SoftBCEWithLogitsLoss(nn.Module):
     """torch's binary cross-entropy with ids to ignore (which count in the mean) and soft targets.
 
@@ -356,6 +362,7 @@ class SoftBCEWithLogitsLoss(nn.Module):
         return loss
 
 
+# Not losses.cross_entropy: one class alone, and any axis of classes; traced and compiled whole
 class SoftCrossEntropyLoss(nn.Module):
     """torch's cross-entropy with label smoothing, where ignored pixels count in the mean.
 
@@ -386,6 +393,7 @@ class SoftCrossEntropyLoss(nn.Module):
         )
 
 
+# Not losses.mcc: takes probabilities and adds eps to each count; TorchScript
 class MCCLoss(_Loss):
     """One minus Matthews' correlation coefficient of the whole batch, for one class.
 
