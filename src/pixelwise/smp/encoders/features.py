@@ -15,7 +15,7 @@ from pixelwise.encoders.mit import MixTransformer
 from pixelwise.encoders.named import FirstStages
 from pixelwise.encoders.staged import StagedEncoder
 from pixelwise.encoders.timm import TimmEncoder, TimmTransformer
-from pixelwise.smp.encoders.scripted import ScriptedStages, ScriptedTimm, ahead
+from pixelwise.smp.encoders.scripted import ScriptedStages, ScriptedTimm, TransformerStage, ahead
 from pixelwise.weights.origin import Origin
 
 
@@ -71,10 +71,23 @@ class _Staged(SmpEncoder, StagedEncoder):
         return ScriptedStages(stages, -1 if missing is None else missing, self.rectified)
 
 
-class _MixTransformer(SmpEncoder, MixTransformer): ...
+class _Transformer(SmpEncoder):
+    _is_torch_scriptable: ClassVar[bool] = True
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        parts: list[list[Any]] = [
+            [self.get_submodule(f"{part}{i}") for part in ("patch_embed", "block", "norm")]
+            for i in range(1, len(self.channels) + 1)
+        ]
+        missing = self._missing()
+        stages = [[TransformerStage(*stage)] for stage in parts]
+        return ScriptedStages(stages, -1 if missing is None else missing, rectified=False)
 
 
-class _FirstStages(SmpEncoder, FirstStages): ...
+class _MixTransformer(_Transformer, MixTransformer): ...
+
+
+class _FirstStages(_Transformer, FirstStages): ...
 
 
 class _Timm(SmpEncoder, TimmEncoder):

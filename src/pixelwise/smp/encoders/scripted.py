@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pixelwise.encoders.mit import to_image
+
 
 class ScriptedStages(nn.Module):
     """What `StagedEncoder` computes, behind the image and `missing` empty maps; -1 for neither."""
@@ -26,6 +28,20 @@ class ScriptedStages(nn.Module):
             x = stage(x)
             features.append(torch.relu(x) if self.rectified else x)
         return features
+
+
+class TransformerStage(nn.Module):
+    """One stage of a Mix Transformer, as a module: image (n, c, h, w) -> (n, c', h', w')."""
+
+    def __init__(self, patch_embed: nn.Module, blocks: nn.ModuleList, norm: nn.Module) -> None:
+        super().__init__()
+        self.patch_embed, self.blocks, self.norm = patch_embed, blocks, norm
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens, size_hw = self.patch_embed(image)
+        for block in self.blocks:
+            tokens = block(tokens, size_hw)
+        return to_image(self.norm(tokens), size_hw)
 
 
 class ScriptedTimm(nn.Module):
