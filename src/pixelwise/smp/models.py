@@ -101,15 +101,19 @@ class SegmentationModel(nn.Module):
         # They bring torchvision, which the import above need not wait for
         from pixelwise.decoders.compose import compose
         from pixelwise.decoders.joined import Joined
+        from pixelwise.encoders.timm import TimmTransformer
         from pixelwise.smp.encoders.features import giving_as_smp
+        from pixelwise.smp.encoders.timm_vit import TimmViTEncoder
 
         weights = self.config["encoder_weights"] or None
         if asked.model == "dpt" and weights == "imagenet":
             weights = True
         network: Any = compose(asked.model, encoder_weights=weights, **asked.arguments)
         depth = self.config["encoder_depth"]
-        if asked.model != "dpt":  # which takes tokens beside the features
+        if asked.model != "dpt":
             giving_as_smp(network.encoder, in_channels=self.config["in_channels"], depth=depth)
+        elif type(network.encoder) is TimmTransformer:
+            network.encoder.__class__ = TimmViTEncoder  # the same network, which gives its tokens as well
         self.encoder, self.decoder = network.encoder, network.decoder
         self.segmentation_head = self._finished(network)
         aux = self.config["aux_params"]

@@ -109,13 +109,12 @@ KINDS: dict[type[nn.Module], type[SmpEncoder]] = {
 }  # fmt: skip
 
 
-def giving_as_smp(encoder: nn.Module, *, in_channels: int, depth: int) -> SmpEncoder:
+def giving_as_smp(encoder: nn.Module, *, in_channels: int, depth: int) -> Any:
     """The encoder itself, made with these arguments, now giving what SMP's would; its tensors keep our names."""
     smp: Any = encoder
     smp.__class__ = KINDS[type(encoder)]  # the same network with another forward
     smp._made = {"in_channels": in_channels, "depth": depth}
-    made: SmpEncoder = smp
-    return made
+    return smp
 
 
 def as_smp(
