@@ -74,3 +74,7 @@ class TimmViTEncoder(TimmTransformer):
             return self.with_tokens(image)
         features = TimmEncoder.forward(self, image)
         return features, [None] * len(features)
+
+    def _get_name(self) -> str:
+        """It prints itself as the network that it is."""
+        return TimmTransformer.__name__
