@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from pixelwise.checkpoints.smp.tensors import to_ours, to_theirs
 from pixelwise.encoders.mit import MixTransformer
 from pixelwise.encoders.named import FirstStages
-from pixelwise.encoders.staged import StagedEncoder
+from pixelwise.encoders.staged import StagedEncoder, dilate
 from pixelwise.encoders.timm import TimmEncoder, TimmTransformer
+from pixelwise.errors import InputError
 from pixelwise.smp.encoders.scripted import ScriptedStages, ScriptedTimm, TransformerStage, ahead
 from pixelwise.weights.origin import Origin
 
@@ -64,6 +65,14 @@ class SmpEncoder(nn.Module):
 
 class _Staged(SmpEncoder, StagedEncoder):
     _is_torch_scriptable: ClassVar[bool] = True
+
+    def make_dilated(self, output_stride: int) -> None:
+        """Turn strides above `output_stride`, 8 or 16, into dilation, the way SMP does; ValueError where none can."""
+        if output_stride not in (8, 16):
+            raise InputError(f"output_stride must be 8 or 16, got {output_stride}")
+        undilated = [self.strides[0] * 2**i for i in range(len(self.strides))]
+        dilate(self, self.paths, undilated, output_stride, rule="smp")
+        self.strides = tuple(min(stride, output_stride) for stride in self.strides)
 
     def __prepare_scriptable__(self) -> nn.Module:
         stages = [[self.get_submodule(path) for path in stage] for stage in self.paths]
