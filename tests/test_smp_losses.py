@@ -254,6 +254,30 @@ def test_where_smp_fails_or_gives_nan_the_loss_and_its_gradient_are_finite(name)
     assert outcome(ours)
 
 
+def test_what_a_network_gives_is_not_hidden_when_it_is_nan():
+    hits = HITS[:, :1].float()
+    nothing = torch.full((2, 1, 4, 5), torch.nan)
+    for name, options in (
+        ("DiceLoss", {"mode": "binary"}), ("TverskyLoss", {"mode": "binary", "gamma": 0.5}), ("MCCLoss", {}),
+        ("TverskyLoss", {"mode": "binary", "gamma": 1.5}), ("FocalLoss", {"mode": "binary", "gamma": 0.5}),
+        ("LovaszLoss", {"mode": "binary"}), ("SoftBCEWithLogitsLoss", {}), ("SoftCrossEntropyLoss", {}),
+    ):  # fmt: skip
+        target = IDS * 0 if name == "SoftCrossEntropyLoss" else hits
+        assert getattr(ours.losses, name)(**options)(nothing, target).isnan(), name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_pictures_cost_nothing(mode):
+    for name in ("DiceLoss", "FocalLoss", "LovaszLoss"):
+        for options in ({}, {"ignore_index": 255}, *([{"per_image": True}] if name == "LovaszLoss" else [])):
+            logits = torch.empty(0, 1 if mode == "binary" else 3, 4, 5, requires_grad=True)
+            target = torch.empty((0, 3, 4, 5) if mode == "multilabel" else (0, 4, 5), dtype=torch.long)
+            loss = getattr(ours.losses, name)(mode, **options)(logits, target)
+            loss.backward()
+            assert loss.shape == ()
+            assert loss == 0
+
+
 def test_what_smp_cannot_compute_has_the_value_of_the_same_asked_otherwise():
     def of(name: str, *args, **options) -> Tensor:
         return getattr(ours.losses, name)(**options)(*args)

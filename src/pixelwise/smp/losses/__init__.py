@@ -198,7 +198,9 @@ class TverskyLoss(DiceLoss):
         mean = super().aggregate_loss(loss)
         if self.gamma >= 0 and self.gamma == int(self.gamma):
             return mean**self.gamma
-        positive = mean > 0  # of 0, or of a rounding error below it, a root has no gradient
+        positive = ~(
+            mean <= 0
+        )  # of 0, or of a rounding error below it, a root has no gradient; NaN stays NaN
         return torch.where(positive, mean, torch.ones_like(mean)) ** self.gamma * positive
 
 
@@ -283,6 +285,8 @@ class LovaszLoss(_Loss):
         y_pred, n = precise(y_pred), y_pred.shape[0]
         of_picture = self._softmax if self.mode == MULTICLASS_MODE else self._hinge
         k = y_pred.shape[1] if self.mode == MULTICLASS_MODE else 1
+        if not y_pred.numel():
+            return y_pred.sum()
         pixels, ids = y_pred.reshape(n, k, -1).movedim(1, 0), y_true.reshape(n, -1)  # (k, n, x), (n, x)
         if not self.per_image:
             pixels, ids = pixels.reshape(k, 1, -1), ids.reshape(1, -1)
@@ -411,6 +415,6 @@ class MCCLoss(_Loss):
         tp, tn = (p * t).sum() + self.eps, ((1 - p) * (1 - t)).sum() + self.eps
         fp, fn = (p * (1 - t)).sum() + self.eps, ((1 - p) * t).sum() + self.eps
         product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-        known = product > 0  # with eps 0 there may be nothing to correlate
+        known = ~(product <= 0)  # with eps 0 there may be nothing to correlate; NaN stays NaN
         mcc = (tp * tn - fp * fn) / torch.where(known, product, torch.ones_like(product)).sqrt()
         return 1.0 - torch.where(known, mcc, torch.zeros_like(mcc))
