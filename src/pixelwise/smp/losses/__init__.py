@@ -97,6 +97,8 @@ class _OverlapLoss(_Loss):
                 f"y_pred has {len(y_pred)} images and y_true {len(y_true)}; give as many of both"
             )
         y_pred = precise(y_pred)
+        if not y_pred.numel():
+            return y_pred.sum()
         if self.from_logits:
             y_pred = y_pred.softmax(1) if self.mode == MULTICLASS_MODE else y_pred.sigmoid()
         n, k = y_true.shape[0], 1 if self.mode == BINARY_MODE else y_pred.shape[1]
