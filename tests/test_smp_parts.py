@@ -628,3 +628,27 @@ def test_dpts_encoder_gives_its_tokens_as_well_and_its_decoder_takes_both():
             kind("test_vit", pretrained=False, **wrong)
     with pytest.raises(ValueError, match="cannot be dilated"):
         kind("test_vit", pretrained=False, output_stride=16)
+
+
+@pytest.mark.parametrize("encoder", ["tu-test_resnet.r160_in1k", "tu-test_convnext"])
+def test_at_sizes_that_are_no_multiples_timms_encoders_give_smps_numbers(encoder):
+    torch.manual_seed(0)
+    reference = theirs.Unet(encoder, encoder_weights=None, decoder_channels=(32, 16, 16, 8, 8)).eval()
+    model = ours.Unet(encoder, encoder_weights=None, decoder_channels=(32, 16, 16, 8, 8)).eval()
+    model.load_state_dict(reference.state_dict())
+    assert model.name == reference.name
+    image = picture()[..., :61, :45]
+    with torch.no_grad():
+        assert apart(model(image), reference(image)) < 1e-5
+    # As a network it keeps to the grid of the strides, as all networks here do
+    on_grid = model.network.features(image)
+    assert [f.shape[-2:] for f in on_grid] == [(-(-61 // s), -(-45 // s)) for s in model.encoder.strides]
+
+
+@pytest.mark.slow
+def test_a_size_that_timm_refuses_is_padded():
+    options = {"encoder_weights": None, "encoder_depth": 2, "decoder_channels": (8, 4)}
+    image = picture()[..., :61, :45]
+    with pytest.raises(AssertionError):
+        theirs.Unet("tu-swin_tiny_patch4_window7_224", **options).eval()(image)
+    assert ours.Unet("tu-swin_tiny_patch4_window7_224", **options).eval()(image).shape == (1, 1, 61, 45)

@@ -65,6 +65,10 @@ _END: dict[str, Any] = {"in_channels": 3, "classes": 1, "activation": None}
 _AUX: dict[str, Any] = {"aux_params": None}
 
 
+_SHORT = {"unet": "u", "linknet": "link", "pspnet": "psp"}
+"""What SMP calls some of its models in `model.name`."""
+
+
 class SegmentationModel(nn.Module):
     """image (n, in_channels, h, w), float -> (n, k, h, w) after the activation; with `aux_params` also labels (n, l).
 
@@ -125,7 +129,8 @@ class SegmentationModel(nn.Module):
             part: frozenset(self.get_submodule(part).state_dict()) for part in ("encoder", "decoder")
         }
         self.__dict__["_network"] = Joined(self, network, self._shape)  # not a child: its parts are
-        self.name = f"{self.origin.model}-{self.config['encoder_name']}"
+        kind, encoder = type(self).__name__.lower(), str(self.config["encoder_name"])
+        self.name = f"{_SHORT.get(kind, kind)}-{encoder.removeprefix('tu-') if kind == 'dpt' else encoder}"
         self.register_load_state_dict_pre_hook(_read_their_names)  # type: ignore[no-untyped-call]
         self.register_state_dict_post_hook(_write_their_names)  # type: ignore[no-untyped-call]
 

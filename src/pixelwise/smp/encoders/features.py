@@ -5,9 +5,11 @@ Letters: n batch, c channels, h w pixels.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from pixelwise.checkpoints.smp.tensors import to_ours, to_theirs
@@ -100,13 +102,37 @@ class _FirstStages(_Transformer, FirstStages): ...
 
 
 class _Timm(SmpEncoder, TimmEncoder):
+    """At any size it has the features that timm's network gives for it, as SMP's has, not those of the padded image;
+    where that fails, as SMP's does, the latter.
+    """
+
     _is_torch_scriptable: ClassVar[bool] = True
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        if self.size_hw is not None:
+            return super().forward(image)
+        if torch.compiler.is_exporting():  # which must not ask for the size
+            return self._unpadded(image)
+        (h, w), (mh, mw) = image.shape[-2:], self.multiple_hw
+        if h % mh or w % mw:
+            with contextlib.suppress(AssertionError, RuntimeError, ValueError):
+                return self._unpadded(image)
+        return super().forward(image)
+
+    def _unpadded(self, image: Tensor) -> list[Tensor]:
+        features: list[Tensor] = self.model(image)
+        if self.channels_last:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        missing = self._missing()
+        return features if missing is None else [*ahead(image, missing), *features]
+
+    def on_grid(self, image: Tensor) -> list[Tensor]:
+        """The features as encoders here give them, of the padded image."""
+        return TimmEncoder.forward(self, image)
 
     def __prepare_scriptable__(self) -> nn.Module:
         missing = self._missing()
-        return ScriptedTimm(
-            self.model, self.strides, self.multiple_hw, -1 if missing is None else missing, self.channels_last
-        )
+        return ScriptedTimm(self.model, -1 if missing is None else missing, self.channels_last)
 
 
 class _TimmTransformer(SmpEncoder, TimmTransformer): ...
