@@ -104,7 +104,9 @@ def test_an_encoder_is_scripted_and_gives_the_same_at_other_sizes(name):
 
 
 def test_an_encoder_can_be_assigned_to_a_model():
-    model = ours.FPN("resnet34", encoder_weights=None, classes=2)
+    model = ours.FPN(
+        "resnet18", encoder_weights=None, decoder_pyramid_channels=16, decoder_segmentation_channels=32
+    )
     model.encoder = ours.encoders.get_encoder("resnet18")
     model(torch.rand(2, 3, 64, 64))[:, 0].mean().backward()
     assert model.encoder.layer4[0].conv1.weight.grad.abs().sum() > 0
