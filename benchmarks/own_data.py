@@ -288,8 +288,7 @@ def plain_loop(
     import segmentation_models_pytorch as smp
     import torch
 
-    from pixelwise.datasets.opening import open_data
-    from pixelwise.training.experiment import divided
+    from pixelwise.datasets.opening import divided, open_data
 
     names = {pair.name for pair in divided(open_data(data), None)[0].pairs}
     paths = [p for p in sorted((data / "images").iterdir()) if p.stem in names]
@@ -384,10 +383,9 @@ def before_plans(config: Mapping[str, Any], shorter_sides: Sequence[int]) -> dic
 
 def run_real(results: Results, root: Path, name: str, seed: int, steps: int, most: int = 40) -> None:
     """Both sides on real pictures; mean Dice over the classes but the first, on at most so many held-out pictures."""
-    from pixelwise.datasets.opening import PairSamples, open_data, parse_map
+    from pixelwise.datasets.opening import PairSamples, divided, open_data, parse_map
     from pixelwise.evaluation import evaluate
     from pixelwise.segmenter import Segmenter
-    from pixelwise.training.experiment import divided
 
     folder, options = REAL[name]
     data = laid_out(root / folder, name)

@@ -101,11 +101,14 @@ def main(folder: Path, steps: int) -> None:
             np.concatenate([found.side_by_side(), found.side_by_side(right="labels")[:, WIDTH:]], axis=1)
         )
         right = (found.labels == np.asarray(mask)).mean()
-        print(f"street {seed}: {right:.1%} of its pixels right, {found.areas()}")
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in found.areas().items())
+        print(f"street {seed}: {right:.1%} of its pixels right; {shares}")
     print("wrote", found.save(folder / "mask.png"))
-    Image.fromarray(np.concatenate(rows)).resize(
-        (rows[0].shape[1] * 3, 9 * HEIGHT), Image.Resampling.NEAREST
-    ).save(folder / "lanes.png")
+    sheet = np.concatenate([np.pad(row, ((0, 8), (0, 0), (0, 0)), constant_values=255) for row in rows])[:-8]
+    height, width = sheet.shape[:2]
+    Image.fromarray(sheet).resize((3 * width, 3 * height), Image.Resampling.NEAREST).save(
+        folder / "lanes.png"
+    )
     print("wrote", folder / "lanes.png")
 
 

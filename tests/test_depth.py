@@ -137,8 +137,12 @@ def test_what_is_shown_is_never_wrong_in_silence(tmp_path):
         values[2, 2] = bad
         Image.fromarray(values).save(tmp_path / "a.tif")
         for value_range in (None, (0, 1)):
-            with pytest.raises(ImageError, match=r"a\.tif holds NaN or infinite values; replace them first"):
+            with pytest.raises(
+                ImageError, match=r"a\.tif holds NaN or infinite values, first at row 2, column 2; write"
+            ):
                 images.read(tmp_path / "a.tif", value_range=value_range)
+    with pytest.raises(ImageError, match="the array holds NaN or infinite values, first at row 0, column 1"):
+        images.read(np.array([[0.5, np.nan]]))
     with pytest.raises(ImageError, match=r"floats from 0 to 7, expected \[0, 1\].*\(value_range\)"):
         images.read(np.array([[0.0, 7.0]]))
     for wrong in ((5, 5), (9, 1), (0, np.inf), "ab", 3):
@@ -149,7 +153,12 @@ def test_what_is_shown_is_never_wrong_in_silence(tmp_path):
 def test_pictures_of_8_bits_stay_as_they_are(picture):
     for source in (picture, encoded(Image.fromarray(picture), "PNG"), picture / 255):
         np.testing.assert_array_equal(images.read(source), picture)
-    np.testing.assert_array_equal(images.read(picture, value_range=(0, 50)), picture)
+    with pytest.warns(PixelwiseWarning, match="of 8 bits a channel are taken as they are: a range of values"):
+        np.testing.assert_array_equal(images.read(picture, value_range=(0, 50)), picture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = images.read(encoded(Image.fromarray(picture), "PNG"), value_range=(0, 50))
+    np.testing.assert_array_equal(again, picture)
     np.testing.assert_array_equal(images.read_unscaled(picture), picture)
 
 

@@ -174,7 +174,7 @@ def test_every_planted_fault_is_found_and_named(plant, kind, file, pixel, safe, 
 def test_rgb_beside_id_label_maps_is_said_for_the_whole_set(clean):
     plant_rgb_mask(clean)
     (mixed,) = findings(clean, "mixed label maps")
-    assert "1 label maps hold colours and 13 ids" in mixed.message
+    assert "colours are in 1 label map, and ids in 13" in mixed.message
 
 
 def test_the_number_of_classes_makes_the_check_strict(clean):

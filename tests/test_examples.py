@@ -121,6 +121,6 @@ def test_road_and_lane_are_learned_from_drawn_streets(tmp_path):
     assert len(right) == 3
     assert min(right) > 75
     assert sum(right) / 3 > 85
-    assert "'road'" in result.stdout
+    assert "%, road " in result.stdout
     assert np.asarray(Image.open(tmp_path / "lanes" / "mask.png")).shape == (64, 112)
-    assert np.asarray(Image.open(tmp_path / "lanes" / "lanes.png")).shape[0] == 3 * 3 * 64
+    assert np.asarray(Image.open(tmp_path / "lanes" / "lanes.png")).shape[0] == 3 * (3 * 64 + 2 * 8)

@@ -27,6 +27,7 @@ from pixelwise.datasets.adopt.names import pair
 from pixelwise.datasets.doctor import examine
 from pixelwise.datasets.manifest import read_manifest
 from pixelwise.datasets.opening import open_data
+from pixelwise.errors import PixelwiseWarning
 from pixelwise.labels import VOC
 
 COUNT = 8
@@ -211,7 +212,7 @@ def test_what_has_no_partner_or_several_is_said_and_left_out(tmp_path):
     put(source / "masks/p7_b.gif", curve(903).convert("1"))
     done = command("init", source, "--out", tmp_path / "out", "--yes")
     assert done.exit_code == 0, done.exception
-    assert "1 picture without labels, left out: images/other.png" in done.output
+    assert "1 picture without labels: images/other.png" in done.output
     assert "masks/elsewhere.png" in done.output
     assert "images/p7.png could have masks/p7-b.gif or masks/p7_b.gif, and was left out" in done.output
     np.testing.assert_array_equal(ids_of(tmp_path / "out", "p7"), np.asarray(curve(7).convert("1")))
@@ -304,29 +305,6 @@ def test_colours_are_found_and_kept_and_may_be_named(tmp_path):
     assert open_data(named).classes.names == ("red", "green", "grey")
     expected = np.array([255, 0, 1, 2])[blobs(5)]
     np.testing.assert_array_equal(ids_of(named, "5"), expected)
-
-
-def test_between_two_colours_no_third_class_runs_along_the_border(tmp_path):
-    """Between black and white lies grey, which is a class as well."""
-    colours = np.array([(0, 0, 0), (255, 255, 255), (128, 128, 128), (200, 0, 0)], np.uint8)
-
-    def smooth(i: int) -> Image.Image:
-        large = Image.fromarray(colours[blobs(i).repeat(4, 0).repeat(4, 1)]).resize((160, 120))
-        return large.rotate(7, Image.Resampling.BICUBIC).resize((40, 30), Image.Resampling.BOX)
-
-    source = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", smooth)
-    palette = tmp_path / "palette.txt"
-    palette.write_text("ground 0 0 0\nwhite 255 255 255\ngrey 128 128 128\nred 200 0 0\n")
-    out = made(source, "--palette", palette, "--doubt", "0.3")
-    wrong = total = 0
-    for i in range(1, COUNT + 1):
-        found = ids_of(out, str(i))
-        has_grey = (blobs(i) == 2).any()
-        if not has_grey:
-            wrong += int((found == 2).sum())
-        total += found.size
-    assert wrong == 0
-    assert total
 
 
 def test_a_colour_that_the_palette_does_not_name_is_in_doubt(tmp_path):
@@ -643,6 +621,33 @@ def test_a_person_is_asked(answer, written, tmp_path, monkeypatch):
     assert (done.exit_code == 0) == written
 
 
+def test_a_person_who_closes_the_input_says_no(tmp_path, monkeypatch):
+    source = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", curve, count=3)
+    monkeypatch.setattr("pixelwise.cli.init.can_be_asked", lambda: True)
+    done = command("init", source, "--out", tmp_path / "out", answer="")
+    assert (done.exit_code, done.stderr) == (2, "pixelwise: nothing was written\n")
+
+
+@pytest.mark.parametrize("step", ["survey", "Adoption._write_item"])
+def test_ctrl_c_leaves_nothing_and_says_so(step, tmp_path, monkeypatch):
+    source = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", curve, count=3)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    where = "pixelwise.cli.init" if step == "survey" else "pixelwise.datasets.adopt.writing"
+    monkeypatch.setattr(f"{where}.{step}", stopped)
+    done = command("init", source, "--out", tmp_path / "out", "--yes")
+    assert done.exit_code == 130
+    assert (
+        done.stderr
+        == f"pixelwise: stopped: nothing was written to {tmp_path / 'out'}; type the same to begin anew\n"
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine"]
+    monkeypatch.undo()
+    assert command("init", source, "--out", tmp_path / "out", "--yes").exit_code == 0
+
+
 def test_nothing_is_written_over_and_nothing_stays_of_what_fails(tmp_path, monkeypatch):
     source = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", curve, count=3)
     (tmp_path / "out").mkdir()
@@ -801,6 +806,10 @@ def test_where_few_numbers_may_count_objects_the_option_is_named_and_works(tmp_p
     assert "--map-ids 1-3=1" in command("init", source, "--out", tmp_path / "kept", "--yes").output
     assert "they may number objects" in command("check", source).output
     assert (written(tmp_path / "kept", "a1.png") == of(1)).all()
+    said = command("check", tmp_path / "kept").output
+    (typed,) = meant(said)
+    assert command(*typed[1:], "--yes").exit_code == 0
+    assert (written(Path(typed[typed.index("--out") + 1]), "a1.png") == (of(1) > 0)).all()
     assert command("init", source, "--out", out, "--yes", "--map-ids", "1-3=1").exit_code == 0
     assert (written(out, "a1.png") == (of(1) > 0)).all()
 
@@ -951,6 +960,8 @@ def test_a_gif_of_several_frames_is_no_label_map_and_that_is_said(tmp_path):
     said = command("init", source, "--out", tmp_path / "out", "--yes")
     assert said.exit_code == 0
     assert "a2.gif has 2 frames" in " ".join(said.output.split())
+    with pytest.warns(PixelwiseWarning, match=r"a2\.gif holds more than one picture; the first is used"):
+        command("check", source)
 
 
 def test_a_line_of_yolo_that_cannot_be_read_is_named(tmp_path):

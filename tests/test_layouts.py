@@ -416,7 +416,7 @@ def test_a_split_is_never_empty_and_one_picture_cannot_be_split():
             training, held_out = split_by_name([f"p{start + i}" for i in range(count)])
             assert training
             assert held_out
-    with pytest.raises(InputError, match="1 name cannot be split"):
+    with pytest.raises(InputError, match="1 picture cannot be divided"):
         split_by_name(["alone"])
 
 

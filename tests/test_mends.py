@@ -71,6 +71,8 @@ def opaque(values: np.ndarray) -> np.ndarray:
 STUMBLES = {
     "0/255": (white, "masks/{}.png", "", "0/255 label maps", vessel),
     "0/255 with two names": (white, "masks/{}.png", TWO, "0/255 label maps", vessel),
+    "0/65535": (lambda i: white(i).astype(np.uint16) * 257, "masks/{}.png", "", "0/255 label maps", vessel),
+    "0/255 as RGB": (lambda i: np.dstack([white(i)] * 3), "masks/{}.png", "", "0/255 label maps", vessel),
     "0/128": (lambda i: vessel(i) * np.uint8(128), "masks/{}.png", "", "black and white label maps", vessel),
     "antialiased": (lambda i: curve(i, 4, 4), "masks/{}.png", "", "antialiased label maps",
                     lambda i: (np.asarray(curve(i, 4, 4)) > 127).astype(np.uint8)),
@@ -97,8 +99,8 @@ STUMBLES = {
 
 
 MORE = {
-    "0/128", "other names", "objects with two names", "stretched", "16 bits", "grey as RGB", "grey as RGBA",
-    "grey as RGB in a TIFF",
+    "0/128", "0/255 as RGB", "other names", "objects with two names", "stretched", "16 bits", "grey as RGB",
+    "grey as RGBA", "grey as RGB in a TIFF",
 }  # fmt: skip
 """Those that say the same again."""
 
@@ -144,7 +146,7 @@ def test_what_one_has_to_type_is_in_the_text_once_and_the_rest_is_counted(tmp_pa
     root = fill(tmp_path / "mine", "images/{}_training.tif", "masks/{}_manual1.gif", white)
     said = command("check", root).stdout
     assert said.count("names differ") == 1
-    assert "8 pictures have no label map of their name, and 8 label maps no picture" in said
+    assert "8 pictures without a label map of the same name, and 8 label maps without a picture" in said
     assert "missing" not in said
 
 
@@ -183,6 +185,14 @@ def test_a_validation_part_of_a_few_pictures_is_called_too_small(tmp_path):
     assert examine(open_data(tmp_path / "large")).findings == []
 
 
+def test_hidden_files_beside_pictures_and_label_maps_are_none(tmp_path):
+    root = fill(tmp_path / "mine", "images/{}.png", "masks/{}.png", vessel)
+    for folder in ("images", "masks"):
+        (root / folder / "._0.png").write_bytes(b"\0\5\x16\7")
+    content(root)
+    assert not any(pair.name.startswith(".") for pair in open_data(root).pairs)
+
+
 def test_fix_keeps_the_originals_and_says_what_it_did(tmp_path):
     root = fill(
         tmp_path / "mine", "images/{}.png", "masks/{}.png", lambda i: blobs(i).astype(np.uint16) * 257
@@ -191,8 +201,8 @@ def test_fix_keeps_the_originals_and_says_what_it_did(tmp_path):
     before = snapshot(root / "masks")
     done = command("check", root, "--fix")
     assert done.exit_code == 0, done.output
-    assert "7 label maps of ids stretched to 16 bits were written with 8 bits" in done.stderr
-    assert "1 label maps of several channels were written with 8 bits" in done.stderr
+    assert "written with 8 bits: 7 label maps of ids stretched to 16 bits" in done.stderr
+    assert "written with 8 bits: 1 label map of several channels" in done.stderr
     kept = snapshot(root / "before_fix/masks")
     assert {name: digest for name, (digest, _) in kept.items()} == {n: d for n, (d, _) in before.items()}
     assert pixels(root / "masks/3.png").tolist() == blobs(3).tolist()
@@ -261,3 +271,53 @@ def test_a_coco_file_with_categories_of_its_own_leads_to_init(tmp_path):
     (typed,) = commands(str(refused.exception))
     assert command(*typed[1:], "--yes").exit_code == 0
     content(Path(f"{root}_ready"))
+
+
+def one_picture(root: Path) -> None:
+    put(root / "images" / "0.png", photo(0))
+    put(root / "masks" / "0.png", vessel(0))
+
+
+def of_one_id(value: int):
+    return lambda root: fill(root, "images/{}.png", "masks/{}.png", lambda i: vessel(i) * 0 + value)
+
+
+def one_id_by_map(root: Path) -> None:
+    fill(root, "images/{}.png", "masks/{}.png", vessel)
+    said = {"classes": [{"id": 0, "name": "ground"}, {"id": 1, "name": "vessel"}], "map_ids": "0-2=1"}
+    (root / "pixelwise.json").write_text(json.dumps(said))
+
+
+def no_part_to_learn_from(root: Path) -> None:
+    fill(root, "new/images/{}.png", "new/masks/{}.png", vessel)
+
+
+UNTRAINABLE = {
+    "one picture": (one_picture, "1 picture cannot be divided"),
+    "one class": (of_one_id(0), "all pixels that count are of class 0: there is nothing to tell apart"),
+    "all ignored": (of_one_id(255), "no pixel of the label maps is of any class"),
+    "one class by map_ids": (one_id_by_map, "all pixels that count are of class 1 (vessel)"),
+    "no part to learn from": (no_part_to_learn_from, "expected a folder train/, got new"),
+}
+
+
+@pytest.mark.parametrize(("make", "said"), UNTRAINABLE.values(), ids=UNTRAINABLE)
+def test_what_train_refuses_check_does_not_call_safe(make, said, tmp_path):
+    make(tmp_path / "data")
+    checked = command("check", tmp_path / "data")
+    trained = command("train", "--data", tmp_path / "data", "--dry-run")
+    assert checked.exit_code == 1
+    assert checked.stdout.splitlines()[-1].startswith("not safe to train")
+    assert "error: nothing to" in checked.stdout
+    assert isinstance(trained.exception, InputError)
+    for sentence in (checked.stdout, str(trained.exception)):
+        assert said in sentence
+    assert "--no-check" not in str(trained.exception)  # would not help
+
+
+def test_a_published_set_without_its_training_part_is_there_to_be_evaluated_on(tmp_path):
+    fill(tmp_path, "val/{}.png", "valannot/{}.png", lambda i: vessel(i) * np.uint8(1))
+    said = command("check", tmp_path)
+    assert (said.exit_code, said.stdout.splitlines()[-1]) == (
+        0, "safe to evaluate on, and no part of it is there to train on",
+    )  # fmt: skip

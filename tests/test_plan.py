@@ -20,13 +20,13 @@ from drawn import draw_folder
 from pixelwise.cli.app import app
 from pixelwise.datasets.doctor import examine, measure
 from pixelwise.datasets.fingerprint import ClassMeasure, Fingerprint, Measuring, looked_at, widths
-from pixelwise.datasets.opening import open_data
+from pixelwise.datasets.opening import divided, open_data
 from pixelwise.datasets.sample import Sample
 from pixelwise.errors import InputError
 from pixelwise.labels import LabelSet
 from pixelwise.training import start
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.experiment import divided, make_augmentation, unfulfilled_rule
+from pixelwise.training.experiment import make_augmentation, unfulfilled_rule
 from pixelwise.training.plan import Machine, parse_budget, plan, steps_within, table, usual_size, validations
 from pixelwise.training.probes import Cost
 from pixelwise.training.progress import read_metrics
@@ -257,6 +257,10 @@ def test_precision_and_learning_rate_follow_machine_and_weights():
     assert (random.peak_lr, random.weights) == (2e-3, None)
     assert (fetched.peak_lr, fetched.weights) == (1e-3, "imagenet")
     assert planned(print_of(PERSON), weights=None).peak_lr == 2e-3
+    fifteen = planned(print_of(*[PERSON] * 15), weights=None)
+    sixteen = planned(print_of(*[PERSON] * 16), weights=None)
+    assert (fifteen.peak_lr, sixteen.peak_lr) == (2e-3, 4e-3)
+    assert planned(print_of(*[PERSON] * 16), weights="imagenet").peak_lr == 1e-3
 
 
 def test_dice_is_of_the_one_class_that_is_looked_for():

@@ -320,3 +320,23 @@ def test_a_training_run_keeps_what_it_goes_on_from_wherever_the_power_went(tmp_p
             assert state["best"] == -math.inf or "best.pt" in found
             steps.append(state["step"])
     assert set(steps) == {0, 1, 2, 3, 4}
+
+
+def test_a_data_set_that_init_writes_is_there_whole_or_not_at_all(tmp_path, monkeypatch, disk_at):
+    source, there = tmp_path / "mine", tmp_path / "there"
+    there.mkdir()
+    for folder in ("images", "masks"):
+        (source / folder).mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(noise(20, 30)[..., :3]).save(source / f"images/{i}.png")
+        Image.fromarray(np.uint8(255) * (noise(20, 30)[..., 0] > 99)).save(source / f"masks/{i}.png")
+    np.save(source / "images/2.npy", noise(20, 30)[..., 0])  # written as PNG, the others are copied
+    (source / "images/2.png").unlink()
+    disk = disk_at(there, monkeypatch)
+    command("init", source, "--out", there / "out", "--yes")
+    written = tree(there / "out")
+    assert len(written) == 8
+    assert {path: content for path, content in disk.strict().items() if path in written} == written
+    for state in (state for states in disk.states for state in states):
+        of_it = {path: content for path, content in state.items() if there / "out" in path.parents}
+        assert of_it in ({}, written)

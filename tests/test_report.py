@@ -596,3 +596,18 @@ def test_scores_of_pictures_are_those_of_the_counts(vessels):
     np.testing.assert_allclose(scores.values, [1, 1600 / 1760, 1600 / 1840])
     assert scores.order == [2, 1, 0]
     assert scores.called == "Dice of vessel"
+
+
+@pytest.mark.parametrize(
+    ("last", "numbers"),
+    [(1, [0, 1]), (30, [0, 10, 20, 30]), (44, [0, 10, 20, 30, 40]), (233, [0, 50, 100, 150, 200, 233])],
+)
+def test_the_steps_below_a_curve_are_round_numbers_in_their_places(last, numbers):
+    lines = [{"step": step, "score": 0.5} for step in range(1, last + 1)]
+    axis = plots.score_curve(lines)
+    found = re.findall(r'<text x="([\d.]+)" y="(\d+)" text-anchor="(?:middle|end)">([\d,]+)</text>', axis)
+    places = {int(number): float(x) for x, _, number in found}
+    assert list(places) == numbers
+    left, right = places[0], max(places.values())
+    for number, x in places.items():
+        assert (x - left) / (right - left) == pytest.approx(number / numbers[-1], abs=1e-3)

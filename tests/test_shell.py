@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+import pixelwise
 from conftest import Typed
 from pixelwise import Segmenter, catalog
 from pixelwise.engines.onnxruntime import CPU, CUDA
@@ -207,7 +208,7 @@ def test_onnx_runtime_uses_cuda_where_it_has_it(colors_model, monkeypatch):
 
 def test_training_runs_where_it_is_told(monkeypatch):
     torch = pytest.importorskip("torch")
-    from pixelwise.cli.train import train_on
+    from pixelwise.training.loop import on_device, process_state, train_on
 
     for name in ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE"):
         monkeypatch.setenv(name, "before")
@@ -216,7 +217,14 @@ def test_training_runs_where_it_is_told(monkeypatch):
         assert os.environ["ACCELERATE_USE_CPU"] == "before"
     train_on("cpu")
     assert os.environ["ACCELERATE_USE_CPU"] == "true"
-    assert os.environ["ACCELERATE_TORCH_DEVICE"] == "before"
+    assert "ACCELERATE_TORCH_DEVICE" not in os.environ
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
+    with on_device("cpu"):
+        assert process_state().device.type == "cpu"
+        assert os.environ["ACCELERATE_USE_CPU"] == "true"
+    assert os.environ["ACCELERATE_USE_CPU"] == "false"
+    with pytest.raises(InputError, match="device 'meta' cannot be used here"):
+        pixelwise.train("nowhere", "run", device="meta")
     for wrong in ("meta", "gpu", *([] if torch.cuda.is_available() else ["cuda"])):
         with pytest.raises(InputError, match=f"device '{wrong}' cannot be used here"):
             train_on(wrong)

@@ -28,7 +28,9 @@ from pixelwise.errors import DownloadError, InputError, WeightsError
 from pixelwise.segmenter import Segmenter
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import experiment_of
+from pixelwise.training.probes import Cost
 from pixelwise.training.progress import read_metrics
+from pixelwise.training.start import prepared
 from pixelwise.weights.card import Card
 
 GUIDE = Path(__file__).parents[1] / "docs" / "train_your_own.md"
@@ -68,16 +70,28 @@ def folder(tmp_path):
     return draw_folder(tmp_path / "mine", 8)
 
 
-@pytest.fixture
-def done(folder, tmp_path):
-    """The folder of a short run."""
-    result = train("--config", configured(tmp_path, folder), "--out", tmp_path / "run")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a short run on pictures drawn alike, elsewhere."""
+    place = tmp_path_factory.mktemp("made")
+    wanted = configured(place, draw_folder(place / "mine", 8))
+    result = train("--config", wanted, "--out", place / "run")
     assert result.exit_code == 0, result.exception
+    return place / "run"
+
+
+@pytest.fixture
+def done(made, folder, tmp_path):
+    """The folder of a short run on `folder`."""
+    shutil.copytree(made, tmp_path / "run")
+    config = json.loads((made / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**config, "data": str(folder)}))
     return tmp_path / "run"
 
 
 def test_a_run_leaves_weights_with_a_card_a_report_and_its_configuration(done, folder, monkeypatch):
-    names = "best.pt card.json checkpoint.pt config.json confusion.png metrics.jsonl report.html weights.safetensors"
+    names = "best.pt card.json checkpoint.pt config.json confusion.png data.json metrics.jsonl report.html "
+    names += "weights.safetensors"
     found = {path.name for path in done.iterdir()}
     assert found - {"curves.png"} == set(names.split())
     network = from_checkpoint(done / "weights.safetensors")
@@ -190,6 +204,143 @@ def test_a_finished_run_is_neither_overwritten_nor_mixed_up(done, folder, tmp_pa
     assert [line["loss"] for line in read_metrics(done / "metrics.jsonl") if "loss" in line] == losses
 
 
+def warned(result):
+    """What a run that went on says of its data."""
+    assert result.exit_code == 0, result.exception
+    found = re.findall(
+        r"warning: the data have changed since this run began or last went on: (.*)", result.output
+    )
+    assert len(found) <= 1
+    return found[0] if found else ""
+
+
+def test_a_run_that_goes_on_says_what_has_changed_about_its_data(done, folder):
+    learned, held = split_by_name([path.stem for path in (folder / "images").iterdir()])
+    for name in (learned[0], held[0]):
+        mask = folder / "masks" / f"{name}.png"
+        ids = np.asarray(Image.open(mask))
+        Image.fromarray(2 - ids).save(mask)
+    (folder / "classes.txt").write_text("ground\ndisk\nsquare\n")
+    assert warned(train("--out", done, "--resume", "--steps", 4)) == (
+        f"1 label map to learn from changed ({learned[0]}); 1 label map to validate on changed ({held[0]}); class 1 is "
+        "called disk, not disc; it goes on with them, and scores from here on are not of the same label maps as those "
+        "before"
+    )
+    assert before_going_on(done) == ""
+
+
+def test_the_best_so_far_is_scored_again_where_label_maps_to_validate_on_have_changed(done, folder):
+    """Else no later weights might reach what the others scored by labels that were mended since."""
+    before = torch.load(done / "checkpoint.pt", weights_only=True)["best"]
+    for name in split_by_name([path.stem for path in (folder / "images").iterdir()])[1]:
+        mask = folder / "masks" / f"{name}.png"
+        Image.fromarray((np.asarray(Image.open(mask)) + 1) % 3).save(mask)
+    assert "to validate on changed" in warned(train("--out", done, "--resume", "--steps", 4))
+    scores = [line["score"] for line in read_metrics(done / "metrics.jsonl") if "score" in line]
+    after = torch.load(done / "checkpoint.pt", weights_only=True)["best"]
+    assert after != before
+    assert after >= scores[-1]
+    assert json.loads((done / "card.json").read_text())["scores"][0]["value"] == pytest.approx(after)
+
+
+def before_going_on(out):
+    """What a run that goes on says before it does."""
+    said = []
+    prepared({}, None, out, resume=True, check=True, say=said.append)
+    return " ".join(said)
+
+
+def move(name, source, target):
+    for part in ("images", "masks"):
+        (target / part).mkdir(parents=True, exist_ok=True)
+        (source / part / f"{name}.png").rename(target / part / f"{name}.png")
+
+
+def test_what_is_gone_from_the_data_is_named_and_what_is_said_to_do_helps(done, folder, tmp_path):
+    learned, held = split_by_name([path.stem for path in (folder / "images").iterdir()])
+    for name in learned[1:]:
+        move(name, folder, tmp_path / "away")
+    result = train("--out", done, "--resume")
+    refused(result, "has batches of 2 pictures, more than it now has to learn from: 1 (5 pictures to learn from gone (",
+            f"{', '.join(sorted(learned[1:])[:3])} and 2 more", "--batch-size 1 and another --out")  # fmt: skip
+    wanted = configured(tmp_path, folder, steps=1)
+    assert train("--config", wanted, "--batch-size", 1, "--out", tmp_path / "other").exit_code == 0
+    for name in learned[1:]:
+        move(name, tmp_path / "away", folder)
+    assert before_going_on(done) == ""
+    move(held[0], folder, tmp_path / "away")
+    assert f"1 picture to validate on gone ({held[0]})" in before_going_on(done)
+    move(held[1], folder, tmp_path / "away")
+    refused(train("--out", done, "--resume"), "of the pictures that the run validated on none is in", held[0])
+
+
+def test_data_that_were_moved_are_named_with_data_and_must_be_the_same(done, folder, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    folder.rename(tmp_path / "away")
+    refused(
+        train("--out", done, "--resume"), f"are not at {folder} any more: say with --data where they are now"
+    )
+    mask = moved / "masks" / "drawn03.png"
+    whole = mask.read_bytes()
+    Image.fromarray(2 - np.asarray(Image.open(mask))).save(mask)
+    wrong = train("--out", done, "--resume", "--data", moved)
+    refused(wrong, f"{moved} does not hold the data of the run", f"which were in {folder}", "drawn03")
+    mask.write_bytes(whole)
+    assert warned(train("--out", done, "--resume", "--data", moved, "--steps", 4)) == ""
+    assert json.loads((done / "config.json").read_text())["data"] == str(moved)
+    assert evaluated("--data", moved, "--model", done) == set(
+        split_by_name([f"drawn{i:02}" for i in range(8)])[1]
+    )
+
+
+def test_a_run_from_before_data_were_kept_goes_on(done, folder):
+    (done / "data.json").unlink()
+    state = torch.load(done / "checkpoint.pt", weights_only=True)
+    assert state.pop("data").keys() == {"train", "val"}
+    torch.save(state, done / "checkpoint.pt")
+    assert before_going_on(done) == ""
+    move(split_by_name([f"drawn{i:02}" for i in range(8)])[0][0], folder, folder / "away")
+    assert ": 6 pictures to learn from, now 5;" in before_going_on(done)
+
+
+def test_a_budget_sets_the_steps_that_are_still_to_come(done, monkeypatch):
+    monkeypatch.setattr("pixelwise.training.probes.estimate", lambda *_: Cost(0.5, 0))
+    monkeypatch.setattr("pixelwise.training.validation.seconds_of", lambda *_: 1.0)
+    result = train(
+        "--out", done, "--resume", "--budget", "5s"
+    )  # two validations, and six steps after the three
+    assert result.exit_code == 0, result.exception
+    assert "going on after step 3 of a run of 3 steps, now to 9" in result.output
+    config = json.loads((done / "config.json").read_text())
+    assert config["steps"] == 9
+    assert config["reasons"]["steps"] == (
+        "what 5 s allow: a step took 0.5 s here, a validation 1 s; 3 were done"
+    )
+    refused(
+        train("--out", done, "--resume", "--budget", "5s", "--steps", 20), "leave out --steps and --epochs"
+    )
+
+
+def test_other_classes_are_another_run(done, folder):
+    (folder / "classes.txt").write_text("ground\ndisc\nsquare\nstar\n")
+    refused(
+        train("--out", done, "--resume"),
+        "learned the classes ground, disc, square, and now there are ground, disc",
+    )
+
+
+def test_a_damaged_list_of_data_says_what_to_do(done):
+    (done / "data.json").write_text('{"train": 5, "val": {}}')
+    refused(
+        train("--out", done, "--resume"),
+        f"{done / 'data.json'} cannot be read (train is 5",
+        "without data.json",
+    )
+    (done / "data.json").unlink()
+    assert before_going_on(done) == ""
+
+
 def test_a_run_whose_weights_are_cut_in_half_says_so_and_what_it_says_to_do_helps(done, folder):
     weights = done / "weights.safetensors"
     whole = weights.read_bytes()
@@ -254,7 +405,10 @@ def test_a_run_is_scored_on_what_it_held_out_also_after_pictures_were_added(done
     scored = evaluated("--data", folder, "--split", "val", "--model", done)
     assert set(kept) < scored
     assert not scored & set(learned)
-    refused(train("--out", done, "--resume"), "a run over 6 pictures, now there are")
+    gone_on = train("--out", done, "--resume", "--steps", 4)
+    assert gone_on.exit_code == 0, gone_on.exception
+    assert "pictures more to learn from (drawn08" in gone_on.output
+    assert not set(json.loads((done / "data.json").read_text())["val"]) & set(learned)
 
 
 @pytest.mark.slow
@@ -328,7 +482,7 @@ def test_an_id_that_no_class_has(folder, tmp_path):
 
 def test_a_single_picture(tmp_path):
     data = draw_folder(tmp_path / "mine", 1)
-    refused(train("--data", data, "--out", tmp_path / "run"), "1 name cannot be split")
+    refused(train("--data", data, "--out", tmp_path / "run"), "1 picture cannot be divided")
 
 
 def test_a_batch_larger_than_the_data(folder, tmp_path):

@@ -75,6 +75,11 @@ UNSTATED = (
 )
 
 
+NOT_DEEP = (
+    "pictures of 8 bits a channel are taken as they are: a range of values (value_range, --scale) is only for those of "
+    "more"
+)
+
 _said: set[str] = set()
 
 
@@ -84,6 +89,11 @@ def _say_once(sentence: str) -> None:
     if sentence not in _said:
         warnings.warn(sentence, PixelwiseWarning, stacklevel=2)
         _said.add(sentence)
+
+
+def _say_of_range(how: _How) -> None:
+    if how.value_range is not None:
+        _say_once(NOT_DEEP)
 
 
 @dataclass(frozen=True)
@@ -116,8 +126,8 @@ def read(
     become 0 and 255; what lies outside is cut off. None: from the 0.5th to the 99.5th percentile of the picture's own
     values, all channels together, over at most a million of its pixels, with a PixelwiseWarning, once a process. Where
     they are equal, the smallest and the largest value; a picture of a single value is black then. Pictures of 8 bits
-    stay as they are. Floats in arrays and tensors are values in [0, 1] to show from black to white, unless a range says
-    otherwise.
+    stay as they are, and a range for them is said to do nothing, once a process. Floats in arrays and tensors are
+    values in [0, 1] to show from black to white, unless a range says otherwise.
 
     At its peak it takes up to 12 bytes a pixel, its result of 3 and what Pillow decodes to included (8 for PNG and JPEG
     of 8 bits, 17 for WebP, 20 for JPEG 2000): 0.7 to 1.8 GB at the default limit. What comes through a pipe lies in
@@ -188,13 +198,15 @@ def read_values(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[
     """The numbers in a picture or a .npy file, or in its bytes, as they are, (h, w) or (h, w, c), and Pillow's mode, or
     "npy".
 
-    For label maps: nothing is scaled or turned, and of a palette the indices count. Raises ImageError as `read` does.
+    For label maps: nothing is scaled or turned, and of a palette the indices count. Of several frames or pages the
+    first is read, with a PixelwiseWarning. Raises ImageError as `read` does.
     """
 
     name = "the label map" if isinstance(source, bytes) else str(source)
 
     def of_image(image: Image.Image) -> tuple[NDArray[Any], str]:
         _check_size(image, name, max_pixels)
+        _say_of_frames(image, name)
         return np.asarray(image), image.mode
 
     def values_of(file: Any) -> tuple[NDArray[Any], str]:
@@ -594,10 +606,11 @@ def _from_pil(image: Image.Image, name: str, how: _How, file: Any = None) -> NDA
             return np.asarray(upper << 8 | np.asarray(part(top, end, behind)))
 
         return _of_depth(deep, size_hw, len(picture.getbands()), name, how)
+    if how.channels == 3 and (picture.mode in ("I", "F") or picture.mode.startswith("I;")):
+        return _of_depth(lambda top, end: np.asarray(part(top, end))[..., None], size_hw, 1, name, how)
+    _say_of_range(how)
     if how.channels != 3:
         return _in_strips(size_hw, how.channels, lambda top, end: np.asarray(part(top, end)))
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-        return _of_depth(lambda top, end: np.asarray(part(top, end))[..., None], size_hw, 1, name, how)
     return _in_strips(size_hw, 3, lambda top, end: np.asarray(_opaque(part(top, end))))
 
 
@@ -697,7 +710,7 @@ def _of_depth(
         values = rows(top, end)[..., :colors]
         least, most = float(values.min()), float(values.max())
         if not np.isfinite([least, most]).all():
-            raise ImageError(f"{name} holds NaN or infinite values; replace them first")
+            raise _not_finite(values, name, top)
         low, high = min(low, least), max(high, most)
         if how.unscaled:
             whole = np.empty((*size_hw, colors), values.dtype) if whole is None else whole
@@ -718,6 +731,15 @@ def _of_depth(
         return found
 
     return _in_strips(size_hw, how.channels, part)
+
+
+def _not_finite(values: NDArray[Any], name: str, top: int = 0) -> ImageError:
+    """top: the row at which these values (h, w, c) begin."""
+    row, column = np.argwhere(~np.isfinite(values))[0][:2]
+    return ImageError(
+        f"{name} holds NaN or infinite values, first at row {top + row}, column {column}; write numbers there, such as "
+        "numpy.nan_to_num does, and where it is labelled 255 (ignored) in its label map"
+    )
 
 
 def _shown_range(sample: NDArray[Any], extremes: ValueRange, name: str, how: _How) -> ValueRange:
@@ -820,11 +842,15 @@ def _from_array(values: NDArray[Any], name: str, how: _How) -> NDArray[Any]:
     clear = channels == 3 and values.shape[2] == 4
     if kind == np.uint16 or (floats and how.value_range is not None and not clear):
         return _of_depth(lambda top, end: values[top:end], size_hw, values.shape[2], name, how)
-    if floats and not (values.min() >= 0 and values.max() <= 1):  # false for NaN as well
+    if floats and not np.isfinite([values.min(), values.max()]).all():
+        raise _not_finite(values, name)
+    if floats and not (values.min() >= 0 and values.max() <= 1):
         raise ImageError(
             f"{name} holds floats from {values.min():g} to {values.max():g}, expected [0, 1]; divide by 255, or say "
             "which values to show as black and white (value_range)"
         )
+    if kind == np.uint8:
+        _say_of_range(how)
     if kind == np.uint8 and values.shape[2] == channels:
         return np.ascontiguousarray(values)
 

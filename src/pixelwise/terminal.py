@@ -19,6 +19,12 @@ def printable(text: object) -> str:
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
+def counted(number: int, what: str) -> str:
+    """1 picture, 2 pictures, 0 classes."""
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
+
+
 def without_secrets(url: str) -> str:
     """An address for messages: without the user and password, and the query, that may be in it."""
     return re.sub(r"[?#].*", "", re.sub(r"^([^/?#]*//)[^/?#]*@", r"\1", url))

@@ -116,7 +116,8 @@ def outlines(name: str) -> Callable[[bytes], object]:
     def read(data: bytes) -> object:
         from pathlib import PurePath
 
-        from pixelwise.datasets.adopt.outlines import draw, find_outlines
+        from pixelwise.datasets.adopt.outlines import find_outlines
+        from pixelwise.datasets.adopt.shapes import draw
 
         files = {PurePath(name): Path(written(f"outlines/{name}", data)).absolute()}
         found = find_outlines(files, [PurePath("a.png")])

@@ -18,8 +18,6 @@ from pixelwise.terminal import note, print_any_name
 
 def main() -> None:
     """The entry point `pixelwise`."""
-    from pixelwise.cli.app import app
-
     print_any_name()
     debug = "--debug" in sys.argv
     show = warnings.showwarning
@@ -32,6 +30,8 @@ def main() -> None:
 
     warnings.showwarning = warn
     try:
+        from pixelwise.cli.app import app
+
         # Training has processes that say by themselves what went wrong.
         with nullcontext() if debug or "train" in sys.argv[1:2] else libraries_silenced():
             app()
@@ -41,6 +41,10 @@ def main() -> None:
         fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+    except SystemExit as error:
+        if isinstance(getattr(error.__context__, "__cause__", None), KeyboardInterrupt):  # as Typer turns it
+            note("interrupted")
+        raise
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         sys.stderr.close()
         sys.exit(1)

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pixelwise.datasets.doctor import Report, examine
+from pixelwise.datasets.doctor import examine
+from pixelwise.datasets.findings import Report
 from pixelwise.datasets.mending import mend
 from pixelwise.datasets.opening import open_data, parse_map
 from pixelwise.datasets.sample import Pair
-from pixelwise.terminal import note, say
+from pixelwise.terminal import counted, note, say
 
 SHOWN = 5
 """Findings of one kind that are printed; the rest is counted (JSON has them all)."""
@@ -66,7 +67,12 @@ def _lines(report: Report) -> list[str]:
     splits = ", ".join(f"{split}: {n}" for split, n in report.splits.items())
     verdict = "safe to train" if report.safe else "not safe to train: mend the errors first"
     if report.safe and (turned := by_kind.get("EXIF orientation")):
-        verdict = f"safe to train once you have looked at the {turned} pictures that an EXIF tag turns: do they fit?"
+        pictures = counted(turned, "picture")
+        verdict = (
+            f"safe to train once you have looked at {pictures} that an EXIF tag turns, beside the label map"
+        )
+    if report.safe and "nothing to divide" in by_kind:
+        verdict = "safe to evaluate on, and no part of it is there to train on"
     by_class = [f"pixels by class: {shares}"] if report.are_ids and shares else []
     measured = [*report.fingerprint.lines(), *_planned(report)] if report.safe else []
     return [*lines, f"pictures by split: {splits}", *by_class, *measured, verdict]

@@ -18,7 +18,7 @@ from pixelwise.report import write_report
 from pixelwise.report.pictures import Gallery
 from pixelwise.report.text import table
 from pixelwise.segmenter import Segmenter
-from pixelwise.terminal import note, say
+from pixelwise.terminal import counted, note, say
 from pixelwise.weights.card import TRAINED_HERE, Card
 
 
@@ -84,7 +84,7 @@ def scored(data: DataSet, split: str | None, card: Card) -> tuple[PairSamples, s
     )
     samples = data.samples("val" if trained_on and split is None else split, card.border)
     count, total = len(samples), len(data.pairs)
-    part = f"all {total} pictures" if count == total else f"{count} of {total} pictures"
+    part = f"all {counted(total, 'picture')}" if count == total else f"{count} of {total} pictures"
     if not trained_on:
         return samples, part if samples.split == "all" else f"{part}, the split {samples.split}", ""
     if samples.split == "val":

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pixelwise.datasets.adopt.adopting import Adoption, Item, Progress, refuse_existing, survey
-from pixelwise.datasets.adopt.names import counted
+from pixelwise.datasets.adopt.adopting import survey
+from pixelwise.datasets.adopt.items import Item, Progress
 from pixelwise.datasets.adopt.palettes import has_colors, read_palette
 from pixelwise.datasets.adopt.reading import Wishes
+from pixelwise.datasets.adopt.writing import Adoption, refuse_existing
 from pixelwise.datasets.opening import parse_map, read_class_list
 from pixelwise.errors import InputError
-from pixelwise.terminal import note, say
+from pixelwise.terminal import counted, note, say
 
 SHOWN = 6
 """Pairs that are printed; the rest is counted."""
@@ -26,6 +27,19 @@ def run(
     """Survey, show, ask and write; the exit code: 2 where nothing was written because nobody could be asked."""
     refuse_existing(out)
     wishes = _wishes(classes, palette, map_ids, ignore_id, keep_ids, doubt)
+    try:
+        return _run(sources, out, wishes, regions, yes)
+    except KeyboardInterrupt:
+        written = (
+            f"{out} is whole"
+            if out.is_dir()
+            else f"nothing was written to {out}; type the same to begin anew"
+        )
+        note(f"stopped: {written}")
+        return 130
+
+
+def _run(sources: list[str], out: Path, wishes: Wishes, regions: bool, yes: bool) -> int:
     found = survey(sources, out, wishes, regions=regions, progress=_with_progress("Reading"))
     for line in _lines(found):
         say(line)
@@ -35,7 +49,7 @@ def run(
             note(f"nothing was written, as there is no terminal to ask; if this is right, type: {again}")
             return 2
         say("")
-        answer = input(f"write {counted(len(found.items), 'pair')} to {out}? [y/N] ")
+        answer = _asked(f"write {counted(len(found.items), 'pair')} to {out}? [y/N] ")
         if answer.strip().lower() not in ("y", "yes"):
             note("nothing was written")
             return 2
@@ -44,6 +58,14 @@ def run(
         f"wrote {counted(len(found.items), 'pair')} to {out}; next: {shlex.join(['pixelwise', 'check', str(out)])}"
     )
     return 0
+
+
+def _asked(question: str) -> str:
+    """What somebody types; nothing where they close the input (Ctrl-D)."""
+    try:
+        return input(question)
+    except EOFError:
+        return ""
 
 
 def can_be_asked() -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
-from pixelwise.errors import InputError, MissingExtraError, first_line
+from pixelwise.errors import InputError, MissingExtraError
 from pixelwise.files import writing
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def run(
     if json and not dry_run:
         raise InputError("--json prints the configuration of --dry-run: give both")
     try:
-        from pixelwise.training.loop import process_state
+        from pixelwise.training.loop import process_state, train_on
         from pixelwise.training.plan import parse_budget, table
         from pixelwise.training.runner import kept, train
         from pixelwise.training.start import prepared
@@ -67,22 +66,6 @@ def run(
         )
     process_state().destroy_process_group()
     return 0
-
-
-def train_on(device: str | None) -> None:
-    """Let Accelerate, which reads the environment, train on that device; None and "auto" leave it the choice."""
-    if device in (None, "auto"):
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=device).item()  # "meta" has no values
-    except (RuntimeError, AssertionError) as error:  # no such kind of device, or none of it here
-        raise InputError(f"device {device!r} cannot be used here: {first_line(error)}") from error
-    if torch.device(device).type == "cpu":
-        os.environ["ACCELERATE_USE_CPU"] = "true"
-    else:
-        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
 
 
 def given(**options: Any) -> dict[str, Any]:

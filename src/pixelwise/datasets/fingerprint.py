@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.labels import LabelSet
+from pixelwise.terminal import counted
 
 SAMPLED = 4096
 """Pixels of a picture whose values are looked at, about."""
@@ -100,8 +101,9 @@ class Fingerprint:
         if not self.pictures:
             return []
         found = [
-            f"measured on {self.pictures} pictures to learn from: {self.height[1]} x {self.width[1]} px (h x w); from "
-            f"picture to picture the same classes differ by {self.light:.1%} in light and {self.tint:.1%} in colour"
+            f"measured on {counted(self.pictures, 'picture')} to learn from: {self.height[1]} x {self.width[1]} px "
+            f"(h x w); from picture to picture the same classes differ by {self.light:.1%} in light and "
+            f"{self.tint:.1%} in colour"
         ]
         if self.value_range is not None:
             low, high = self.value_range

@@ -87,5 +87,6 @@ def match(images: Path, masks: Path, split: str = "all") -> list[Pair]:
 
 
 def _by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """The files of a folder but hidden ones, such as the ._NAME.png that macOS leaves beside NAME.png elsewhere."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {p.stem: p for p in files if p.suffix.lower() in suffixes}
+    return {p.stem: p for p in files if p.suffix.lower() in suffixes and not p.name.startswith(".")}

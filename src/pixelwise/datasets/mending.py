@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelwise.datasets.doctor import plainer
 from pixelwise.datasets.opening import DataSet
+from pixelwise.datasets.pair_faults import plainer
 from pixelwise.errors import ImageError, InputError
 from pixelwise.files import writing
 from pixelwise.images import read_values
+from pixelwise.terminal import counted
 
 KEPT = "before_fix"
 """The folder in the data set that receives the originals, under the same names."""
@@ -47,7 +48,7 @@ def mend(data: DataSet) -> list[str]:
             _keep(pair.mask, data.root)
             _replace(pair.mask, plain)
             done[what] += 1
-    said = [f"{count} label maps {what} were written with 8 bits" for what, count in done.items()]
+    said = [f"written with 8 bits: {counted(count, 'label map')} {what}" for what, count in done.items()]
     return [*said, f"the originals are in {data.root / KEPT}"] if said else ["there was nothing to fix"]
 
 

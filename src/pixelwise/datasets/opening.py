@@ -25,12 +25,10 @@ from pixelwise.datasets.sample import Ids, Pair, Sample
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.images import ValueRange
 from pixelwise.labels import LARGEST_ID, LabelSet
+from pixelwise.terminal import counted
 
 HELD_OUT = 0.2
 """The share of an undivided folder that is its split val."""
-
-EARLIER_BORDER = 0.2
-"""Where versions divided a folder that asked for a share of the range of hashes, not of the names."""
 
 MOST_BYTES = 2**20
 """Of a classes.txt."""
@@ -244,6 +242,27 @@ def choose_split(
     return split, [pair for pair in whole if pair.name in wanted]
 
 
+def divided(data: DataSet, border: float | None) -> tuple[PairSamples, PairSamples, float | None]:
+    """(training, held out, border) of a data set: the splits train and val; what has no val keeps some of train back by
+    names, those below the border. None: a fifth of them. The border that comes back is None where the data are divided
+    already. Raises InputError where there is nothing to learn from or nothing to hold out."""
+    parts = list(dict.fromkeys(pair.split for pair in data.pairs))
+    if "train" not in parts and parts != ["all"]:
+        raise InputError(
+            f"{data.root} has no part to learn from: expected a folder train/, got {', '.join(parts)}; name one of "
+            "them train, and what should be kept back val"
+        )
+    training = data.samples("train")
+    if "val" in parts:
+        return training, data.samples("val"), None
+    if border is None:
+        border = border_of(pair.name for pair in data.pairs if pair.split in ("train", "all"))
+    held_out = data.samples("val", border)
+    kept = set(held_out.names)
+    learned = [p for p in data.samples("train", border).pairs if p.name not in kept]
+    return PairSamples(learned, training.classes, training.split), held_out, border
+
+
 def learned_from(pairs: Sequence[Pair], border: float | None = None) -> set[int]:
     """The identities (`id`) of the pairs that are there to learn from: those of the split train less what is held back
     of it; all where there is none, or nothing to divide."""
@@ -287,8 +306,8 @@ def border_of(names: Iterable[str], share: float = HELD_OUT) -> float:
 
 def _too_few(names: Collection[object]) -> InputError:
     return InputError(
-        f"{len(names)} name cannot be split into training and held out; add pictures, or make folders "
-        "train/ and val/"
+        f"{counted(len(names), 'picture')} cannot be divided into those to learn from and those held out: expected two "
+        "or more; add pictures"
     )
 
 

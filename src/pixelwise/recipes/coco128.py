@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelwise.datasets.folder import match
-from pixelwise.datasets.opening import EARLIER_BORDER, PairSamples, split_by_name
+from pixelwise.datasets.opening import PairSamples, split_by_name
 from pixelwise.labels import LabelSet
 from pixelwise.recipes import from_voc
 from pixelwise.recipes.folders import folders
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment
 from pixelwise.training.runner import train
+from pixelwise.weights.card import EARLIER_BORDER
 
 CONFIG = TrainConfig(
     model="fpn", encoder="mobilenetv2_100", model_options={"pyramid_channels": 128}, steps=600, batch_size=4,

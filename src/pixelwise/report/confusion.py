@@ -86,7 +86,7 @@ def _cell(share: float | None, right: bool) -> str:
         return "<td>–</td>"
     if share == 0:
         return "<td>0</td>"
-    shown = "<1" if share < 0.005 else f"{100 * share:.0f}"
+    shown = "<1" if share <= 0.005 else f"{100 * share:.0f}"
     shown = ">99" if shown == "100" and share < 1 else shown
     return f'<td class="{"hit" if right else "miss"}" style="--s:{share**0.5:.2f}">{text(shown)}</td>'
 

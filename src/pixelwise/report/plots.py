@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelwise.terminal import counted
+
 PLOT_STYLE = """
 :root { --ink: #222; --paper: #fff; --rule: #ddd; --soft: #555;
   --l0: #0062a8; --l1: #c04a00; --l2: #00795a; --l3: #a0306f; --l4: #6f6400 }
@@ -67,7 +69,7 @@ def histogram(values: NDArray[np.float64], called: str) -> str:
             f'<text x="{x + shift:.1f}" y="{_TOP - 12}" text-anchor="{end}">median {median:.3f}</text>'
         )
         says = f"from {there.min():.3f} to {there.max():.3f}, median {median:.3f}"
-    return _svg(parts, f"Histogram of the {called} of {there.size} pictures: {says}")
+    return _svg(parts, f"Histogram of the {called} of {counted(there.size, 'picture')}: {says}")
 
 
 def loss_curves(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -114,7 +116,7 @@ def _curves(
     highest = max(max(y for _, y in points) for points in curves.values())
     top = top or _nice(highest)
     parts = _frame([top * quarter / 4 for quarter in range(5)], "{:.3g}", what)
-    parts += [_x_label(share, f"{share * last:,.0f}") for share in (0, 0.25, 0.5, 0.75, 1)]
+    parts += [_x_label(step / last, f"{step:,}") for step in _steps(last)]
     parts.append(_x_title("step"))
     for number, points in enumerate(curves.values()):
         shown = [
@@ -174,6 +176,14 @@ def _nice(highest: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(highest))
     return next(step * power for step in (1, 2, 4, 8, 10) if step * power >= highest * 0.999)
+
+
+def _steps(last: float) -> list[int]:
+    """Round numbers from 0 to `last`, which is there too where it does not stand on another's toes."""
+    power = 10 ** max(0, math.floor(math.log10(last)) - 1)
+    apart = next(step * power for step in (1, 2, 5, 10, 20, 50) if last <= 5 * step * power)
+    steps = list(range(0, int(last) + 1, apart))
+    return [*steps, int(last)] if last - steps[-1] >= 0.6 * apart else steps
 
 
 def _finite(value: Any) -> bool:

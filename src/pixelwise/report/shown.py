@@ -12,6 +12,7 @@ from pixelwise.report import mistakes
 from pixelwise.report.markup import cell, keys, text
 from pixelwise.report.pictures import MOST_THUMBNAILS, SHORTEST_PX, THUMBNAIL_PX, Gallery, Large
 from pixelwise.report.task import PictureScores
+from pixelwise.terminal import counted
 
 
 def large_section(evaluation: Evaluation, larges: Sequence[Large], found: PictureScores) -> str:
@@ -76,7 +77,7 @@ def list_section(evaluation: Evaluation, gallery: Gallery, found: PictureScores)
 <label>Name contains<input name="part" type="search" autocomplete="off"></label>
 <label class="half">Score from<input name="least" type="number" min="0" max="1" step="any"></label>
 <label class="half">to<input name="most" type="number" min="0" max="1" step="any"></label>
-</form><p id="said" class="note" role="status">{len(names):,} pictures, the lowest score first.</p>
+</form><p id="said" class="note" role="status">{counted(len(names), "picture")}, the lowest score first.</p>
 <ol class="all">{items}</ol></section>"""
 
 

@@ -10,7 +10,7 @@ from pixelwise.corruptions import STRENGTHS
 from pixelwise.evaluation import Evaluation
 from pixelwise.report.corrupted import percent, rows_of, what_it_means
 from pixelwise.report.task import scores_of
-from pixelwise.terminal import printable
+from pixelwise.terminal import counted, printable
 from pixelwise.weights.card import Score
 
 COLUMNS = 80
@@ -45,7 +45,7 @@ def sentences(evaluation: Evaluation, scores: dict[str, Any]) -> list[str]:
     lines = [
         f"mean IoU {scores['mean_iou']:.4f} (95% over pictures {low:.4f} to {high:.4f}), "
         f"pixel accuracy {scores['pixel_accuracy']:.4f}, mean accuracy {scores['mean_accuracy']:.4f}, "
-        f"{scores['pictures']} pictures",
+        f"{counted(scores['pictures'], 'picture')}",
     ]
     if (thing := scores_of(evaluation).task.object) is not None:
         name = evaluation.classes.names[thing]

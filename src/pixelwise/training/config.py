@@ -22,6 +22,9 @@ SMALLEST = 32
 LENGTH = frozenset({"steps", "epochs"})
 """Fields that say how long a run is, with which it may be prolonged."""
 
+MOVES = frozenset({"data"})
+"""Fields that may differ when a run is gone on with, as long as what they name is the same (`training.kept_data`)."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:

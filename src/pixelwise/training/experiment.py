@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,12 @@ from pixelwise.catalog import CATALOG
 from pixelwise.catalog.entry import name_of
 from pixelwise.checkpoints.making import create_model
 from pixelwise.codes import unknown_type
-from pixelwise.datasets.doctor import Finding, Report, examine
+from pixelwise.datasets.doctor import examine
+from pixelwise.datasets.findings import UNTRAINABLE, Finding, Report
 from pixelwise.datasets.opening import (
-    EARLIER_BORDER,
     DataSet,
     PairSamples,
-    border_of,
+    divided,
     ignore_index,
     open_data,
     parse_map,
@@ -36,12 +37,14 @@ from pixelwise.datasets.sample import Coded, Sample, Samples
 from pixelwise.errors import DownloadError, InputError, PixelwiseError, WeightsError, suggest
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
+from pixelwise.terminal import counted
 from pixelwise.training.config import TrainConfig
+from pixelwise.training.kept_data import Kept, few
 from pixelwise.training.objective import Batch, LossOf, make_loss
 from pixelwise.training.plan import usual_size
 from pixelwise.training.probes import Cost
 from pixelwise.transforms.augment import Augment
-from pixelwise.weights.card import TRAINED_HERE, Card
+from pixelwise.weights.card import EARLIER_BORDER, TRAINED_HERE, Card
 
 Say = Callable[[str], None]
 
@@ -62,6 +65,7 @@ class Experiment:
     loss_of: LossOf
     card: Card
     cost: Cost | None = None  # of a step, where it was measured already
+    kept: Kept | None = None  # what its files hold, where that was looked at
 
 
 def experiment_of(
@@ -71,18 +75,19 @@ def experiment_of(
     check: bool = True,
     report: Report | None = None,
     resume: bool = False,
+    before: Kept | None = None,
     say: Say = lambda _: None,
 ) -> Experiment:
     """What a configuration says, made real. The experiment's own configuration has nothing left to choose.
 
     data: its data, where they are open already. check: examine the data first; report: what that found, where it was
-    done; resume: the weights will come from a checkpoint, so none are fetched; say: is told what was chosen. Raises
-    InputError for data that are not safe to train
-    on, and for names and options that are not known, each with the nearest.
+    done; resume: the weights will come from a checkpoint, so none are fetched; before: the data of that run, whose
+    pictures stay in the part that they were in; say: is told what was chosen. Raises InputError for data that are not
+    safe to train on, and for names and options that are not known, each with the nearest.
     """
     data = data_of(config) if data is None else data
     border = EARLIER_BORDER if resume and config.split_at is None else config.split_at
-    training, held_out, border = divided(data, border)
+    training, held_out, border = divided_as_before(data, border, before)
     if not resume:
         config = config.replace(split_at=border)
     classes = training.classes
@@ -122,7 +127,7 @@ def experiment_of(
         multiply_adds=None,
         licence="that of the data it was trained on, and of the weights it started from",
         origin=(
-            f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {len(training)} pictures "
+            f"{TRAINED_HERE}{what}, encoder weights {config.weights or 'random'}, {counted(len(training), 'picture')} "
             f"of {Path(config.data).resolve().name}"
         ),
         outputs="regions" if regions else "exclusive",
@@ -154,18 +159,32 @@ def examined(data: DataSet, name: str, say: Say) -> Report:
     return report
 
 
-def divided(data: DataSet, border: float | None) -> tuple[PairSamples, PairSamples, float | None]:
-    """(training, held out, border): the splits train and val; what has no val keeps some of train back by names, those
-    below the border. None: a fifth of them. The border that comes back is None where the data are divided already."""
-    training = data.samples("train")
-    if any(pair.split == "val" for pair in data.pairs):
-        return training, data.samples("val"), None
-    if border is None:
-        border = border_of(pair.name for pair in data.pairs if pair.split in ("train", "all"))
-    held_out = data.samples("val", border)
-    kept = set(held_out.names)
-    learned = [p for p in data.samples("train", border).pairs if p.name not in kept]
-    return PairSamples(learned, training.classes, training.split), held_out, border
+def divided_as_before(
+    data: DataSet, border: float | None, before: Kept | None
+) -> tuple[PairSamples, PairSamples, float | None]:
+    """`divided`, but what was in one part of the data of an earlier part of the run stays there. Raises InputError
+    where that leaves a part empty."""
+    training, held_out, border = divided(data, border)
+    if before is None or border is None:
+        return training, held_out, border
+    place = {pair.name: i for i, pair in enumerate(p for p in data.pairs if p.split in ("train", "all"))}
+    both = sorted([*training.pairs, *held_out.pairs], key=lambda pair: place[pair.name])
+    kept = {n for n in held_out.names if n not in before.train} | before.val.keys()
+    learned, held = ([p for p in both if (p.name in kept) is back] for back in (False, True))
+    for part, earlier, words in (
+        (learned, before.train, "learned from"),
+        (held, before.val, "validated on"),
+    ):
+        if not part:
+            raise InputError(
+                f"of the pictures that the run {words} none is in {data.root} any more ({few(earlier)}): put them "
+                "back, or begin a new run with another --out"
+            )
+    return (
+        PairSamples(learned, training.classes, training.split),
+        PairSamples(held, held_out.classes, held_out.split),
+        border,
+    )
 
 
 def refuse_unsafe(report: Report, data: str) -> None:
@@ -174,9 +193,10 @@ def refuse_unsafe(report: Report, data: str) -> None:
     if errors:
         first = errors[0]
         more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+        unchecked = "" if first.kind in UNTRAINABLE else ", or pass --no-check"
         raise InputError(
             f"the data are not safe to train on: {first.kind}: {first.file or 'all files'}: {first.message}{more}; "
-            f"see `pixelwise check {data}`, or pass --no-check"
+            f"see `{shlex.join(['pixelwise', 'check', data])}`{unchecked}"
         )
 
 

@@ -8,10 +8,12 @@ Several processes of batch b see together the batches that one process of the do
 
 from __future__ import annotations
 
+import copy
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,9 +24,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from pixelwise.datasets.sample import Sample, Samples
-from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
+from pixelwise.errors import InputError, MissingExtraError, PixelwiseError, first_line
 from pixelwise.files import held
-from pixelwise.training.config import LENGTH, TrainConfig
+from pixelwise.training.config import LENGTH, MOVES, TrainConfig
 from pixelwise.training.draws import Draws, class_balance
 from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import Batch, LossOf
@@ -54,6 +56,7 @@ def fit(
     out: Path,
     validate: Validate | None = None,
     says: Mapping[str, str] = MappingProxyType({}),
+    words: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """Train `network` and return it as it was best by `validate` (higher is better; of several scores by name the first
     decides), else at the end.
@@ -64,25 +67,30 @@ def fit(
     metrics.jsonl. With `ema_decay` what is validated, saved as best and returned is the average.
 
     A run may go on to another number of steps or epochs than it had, but not to fewer than are done: from where it
-    stands the learning rate is that of a run which had so many from its beginning. Ctrl-C, in the main thread of a run
-    of one process, lets the step at hand be finished and kept and raises KeyboardInterrupt; a second does not wait.
+    stands the learning rate is that of a run which had so many from its beginning. words: texts for the data, "train"
+    and "val", which differ where they do. With them a run may go on with other data, more or fewer; where those of
+    "val" are others, the best weights so far are validated again first.
+
+    Ctrl-C, in the main thread of a run of one process, lets the step at hand be finished and kept and raises
+    KeyboardInterrupt; a second does not wait.
 
     The loss and its gradient are means over the forward passes and processes of a step; where they count different
     numbers of pixels, that is not the mean over the pixels of all.
 
-    Raises InputError for a batch larger than the data and when `out` holds a run of another configuration, network or
-    amount of data; OutputError when a checkpoint cannot be written, or another run is at work on it; PixelwiseError
-    when the loss is no longer a number (the batch is in `out`) or memory runs out.
+    Raises InputError for a batch larger than the data and when `out` holds a run of another configuration, network or,
+    without `words`, amount of data; OutputError when a checkpoint cannot be written, or another run is at work on it;
+    PixelwiseError when the loss is no longer a number (the batch is in `out`) or memory runs out.
     """
     accelerator = accelerate_with(config, out, unused=bool(getattr(network, "unused_parameters", ())))
     alone = held(out / ".checkpoint.pt.lock", str(out)) if accelerator.is_main_process else nullcontext()
     with alone:
-        return _fit(accelerator, network, samples, augment, loss_of, config, out, validate, says)
+        return _fit(accelerator, network, samples, augment, loss_of, config, out, validate, says, words)
 
 
 def _fit(
     accelerator: Any, network: nn.Module, samples: Samples, augment: Callable[[Sample], Batch], loss_of: LossOf,
     config: TrainConfig, out: Path, validate: Validate | None, says: Mapping[str, str],
+    words: Mapping[str, str] | None,
 ) -> nn.Module:  # fmt: skip
     processes, main = accelerator.num_processes, accelerator.is_main_process
     steps = config.total_steps(len(samples), processes)
@@ -106,7 +114,7 @@ def _fit(
     start, best, state = 0, -math.inf, None
     if (out / "checkpoint.pt").is_file():
         state = load_state(out / "checkpoint.pt")
-        refuse_another_run(state, config, network, len(samples), processes, out)
+        refuse_another_run(state, config, network, len(samples) if words is None else None, processes, out)
         try:
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
@@ -118,7 +126,10 @@ def _fit(
                 "train into another folder"
             ) from error
         start, best = state["step"], state["best"]
-        if start < 0 or (start > steps and TrainConfig.from_json(state["config"]).same_length(config)):
+        as_long = TrainConfig.from_json(state["config"]).same_length(config) and state["samples"] == len(
+            samples
+        )
+        if start < 0 or (start > steps and as_long):
             raise InputError(
                 f"{out / 'checkpoint.pt'} says that {start} of {steps} steps are done: it is damaged, or of another "
                 "run; begin again in another folder"
@@ -166,6 +177,7 @@ def _fit(
             "judged": judged,
             "best": best,
             "samples": len(samples),
+            "data": dict(words or {}),
             "processes": processes,
             "config": config.to_json(),
         }
@@ -174,12 +186,15 @@ def _fit(
         save_state(about, out / "checkpoint.pt")
         kept_step = done
 
+    def scores_of(candidate: nn.Module) -> dict[str, float]:
+        found = validate(candidate.eval()) if validate else float(done)
+        return dict(found) if isinstance(found, Mapping) else {"score": found}
+
     def judge() -> None:
         nonlocal best, judged
         candidate: nn.Module = raw if average is None else average.module
         share_statistics(candidate, accelerator)
-        found = validate(candidate.eval()) if validate else float(done)
-        scores = dict(found) if isinstance(found, Mapping) else {"score": found}
+        scores = scores_of(candidate)
         score = next(iter(scores.values()))
         if validate and metrics is not None and progress is not None:
             metrics.add({"step": done, "score": score, "scores": scores})
@@ -197,6 +212,11 @@ def _fit(
         try:
             if main and state is None:
                 keep()  # so that there is never a result without a checkpoint to go on from
+            if validate and state is not None and other_val(state, words) and (out / "best.pt").is_file():
+                then = copy.deepcopy(raw)
+                then.load_state_dict(weights_of(out / "best.pt"))
+                again = next(iter(scores_of(then).values()))
+                best = again if again == again else -math.inf
             if not judged:
                 judge()
             for step in range(start, steps):
@@ -274,9 +294,21 @@ def _fit(
     for name in ("forward", "_original_forward"):  # the autocast that Accelerate put over the class's own
         vars(trained).pop(name, None)
     if (out / "best.pt").is_file():  # on every machine that sees the folder
-        kept = load_state(out / "best.pt", {})
-        trained.load_state_dict(kept.get("state_dict", kept))  # bare before it said whose they are
+        trained.load_state_dict(weights_of(out / "best.pt"))
     return trained.eval()
+
+
+def weights_of(best: Path) -> Mapping[str, Any]:
+    """What a best.pt holds of a network."""
+    kept = load_state(best, {})
+    weights: Mapping[str, Any] = kept.get("state_dict", kept)  # bare before it said whose they are
+    return weights
+
+
+def other_val(state: Mapping[str, Any], words: Mapping[str, str] | None) -> bool:
+    """Whether a checkpoint knows its data, and those that it validated on were others."""
+    then = state.get("data")
+    return bool(words and isinstance(then, Mapping) and then and then.get("val") != words["val"])
 
 
 def process_state() -> Any:
@@ -285,6 +317,49 @@ def process_state() -> Any:
     from accelerate.utils import parse_flag_from_env
 
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # which it does not look at by itself
+
+
+def train_on(device: str | None) -> None:
+    """Let Accelerate, which reads the environment, train on that device from now on; None and "auto" leave it the
+    choice. Raises InputError for one that there is not."""
+    if device in (None, "auto"):
+        return
+    try:
+        torch.zeros(1, device=device).item()  # "meta" has no values
+    except (RuntimeError, AssertionError) as error:  # no such kind of device, or none of it here
+        raise InputError(f"device {device!r} cannot be used here: {first_line(error)}") from error
+    for name in ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE"):  # of an earlier run in this process
+        os.environ.pop(name, None)
+    if torch.device(str(device)).type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    else:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    _choose_again()
+
+
+@contextmanager
+def on_device(device: str | None) -> Iterator[None]:
+    """`train_on` for what the block trains; the choice is then what it was before."""
+    names = ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE")
+    before = {name: os.environ.get(name) for name in names}
+    train_on(device)
+    try:
+        yield
+    finally:
+        if device not in (None, "auto"):
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+            _choose_again()
+
+
+def _choose_again() -> None:
+    """Let Accelerate, which keeps its choice of a device for the process, choose anew where there is one process."""
+    from accelerate import PartialState
+
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        PartialState._reset_state()
 
 
 def accelerate_with(config: TrainConfig, out: Path, *, unused: bool) -> Any:
@@ -350,15 +425,20 @@ def refuse_large_batch(config: TrainConfig, samples: int, processes: int) -> Non
 
 
 def refuse_another_run(
-    state: dict[str, Any], config: TrainConfig, network: nn.Module, samples: int, processes: int, out: Path
+    state: dict[str, Any],
+    config: TrainConfig,
+    network: nn.Module,
+    samples: int | None,
+    processes: int,
+    out: Path,
 ) -> None:
-    """Raise InputError unless the checkpoint `state` is of this very run."""
+    """Raise InputError unless the checkpoint `state` is of this very run. samples: None: its data may be others."""
     found = TrainConfig.from_json(state["config"])
     advice = "go on with that or use another folder"
-    if differing := config.differs(found, but=LENGTH):
+    if differing := config.differs(found, but=LENGTH if samples is not None else LENGTH | MOVES):
         raise InputError(f"{out} holds a run with another configuration ({differing}): {advice}")
     for what, now, then in (
-        ("pictures", samples, state["samples"]),
+        ("pictures", state["samples"] if samples is None else samples, state["samples"]),
         ("processes", processes, state["processes"]),
     ):
         if now != then:

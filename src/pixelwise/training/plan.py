@@ -14,13 +14,14 @@ import re
 import shutil
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pixelwise.datasets.fingerprint import Fingerprint
 from pixelwise.decoders import DECODERS
 from pixelwise.errors import InputError
+from pixelwise.terminal import counted
 from pixelwise.training.config import SMALLEST, TrainConfig
 
 THIN = 3.0
@@ -37,6 +38,9 @@ LARGE = 512
 
 SPARSE = 0.1
 """Share of the pixels below which crops are drawn about a class."""
+
+MANY = 16
+"""Classes above which a network from random weights learns at twice the rate."""
 
 STEADY_LIGHT, STEADY_TINT = 0.016, 0.01
 """How much the pictures of one fixed camera in one light may differ: `Fingerprint.light` and tint."""
@@ -252,7 +256,7 @@ class _Planning:
         if self.machine.memory and (room := max(2, self.machine.memory // 2 // each)) < usual:
             usual, why = room, f"half of {self.machine.memory / 2**30:.0f} GiB of memory"
         if self.pictures < usual:
-            usual, why = max(1, self.pictures), f"there are {self.pictures} pictures"
+            usual, why = max(1, self.pictures), f"there are no more than {counted(self.pictures, 'picture')}"
         self.decide("batch_size", usual, why)
 
     def sampling(self) -> None:
@@ -333,24 +337,27 @@ class _Planning:
             area = self.print.height[1] * self.print.width[1] * self.shrinking**2
             views = min(4.0, max(1.0, area / max(1, math.prod(self.augment["crop_hw"]))))
             steps = max(200, round(50 * views * self.pictures / batch))
-            why = f"each of {self.pictures} pictures is seen 50 times, in {views:.1f} crops; --budget sets others"
+            each = f"each of {counted(self.pictures, 'picture')} is seen 50 times, in {views:.1f} crops"
+            why = f"{each}; --budget sets others"
             steps = self.decide("steps", steps, why)
         self.total = steps
 
     def optimiser(self) -> None:
         steps = self.total
-        if self.values["weights"] is None:
+        if self.values["weights"] is None and len(self.print.classes) > MANY:
+            why = f"an encoder without weights has far to go, and {len(self.print.classes)} classes to tell apart"
+            self.decide("peak_lr", 4e-3, why)
+        elif self.values["weights"] is None:
             self.decide("peak_lr", 2e-3, "an encoder without weights has far to go")
         else:
             self.decide("peak_lr", 1e-3, "AdamW's usual one; --find-lr looks for a better one")
         self.decide("schedule", "poly", "it falls evenly, almost to nothing")
-        warm = min(steps // 20, max(0, steps - 1))
-        self.decide("warmup_steps", warm, "a twentieth of the steps")
+        self.decide("warmup_steps", steps // 20, "a twentieth of the steps")
         epoch = max(1, math.ceil(self.pictures / max(1, self.values["batch_size"])))
         interval = min(steps, max(epoch, -(-steps // validations(steps))))
         self.decide(
             "validate_every", interval,
-            f"{-(-steps // interval)} times, on {self.held_out} pictures kept back by their names"
+            f"{counted(-(-steps // interval), 'time')}, on {counted(self.held_out, 'picture')} kept back"
             + (", which are few: scores on them are rough" if self.held_out < 5 else ""),
         )  # fmt: skip
 
@@ -391,11 +398,14 @@ def validations(steps: int) -> int:
     return 20 if steps >= 1000 else max(2, steps // 50)
 
 
-def steps_within(seconds: float, a_step: float, a_validation: float) -> int:
-    """The most steps that fit into a budget with their validations and the last scoring; at least 1."""
+def steps_within(
+    seconds: float, a_step: float, a_validation: float, looks: Callable[[int], int] = validations
+) -> int:
+    """The most steps that fit into a budget with their validations and the last scoring; at least 1. looks: how many
+    validations so many steps have."""
 
     def takes(steps: int) -> float:
-        return steps * a_step + (validations(steps) + 1) * a_validation
+        return steps * a_step + (looks(steps) + 1) * a_validation
 
     low, high = 1, max(2, int(seconds / max(a_step, 1e-6)) + 1)
     while low + 1 < high:

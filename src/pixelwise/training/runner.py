@@ -20,8 +20,10 @@ from pixelwise.report.page import Run
 from pixelwise.report.pictures import Gallery
 from pixelwise.report.text import MEASURED_HERE, table
 from pixelwise.segmenter import Segmenter
+from pixelwise.terminal import counted
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment, Say
+from pixelwise.training.kept_data import write_kept
 from pixelwise.training.loop import fit, process_state, refuse_large_batch
 from pixelwise.training.optimize import learning_rate
 from pixelwise.training.probes import estimate
@@ -57,10 +59,10 @@ def refuse_unusable(out: Path, *, resume: bool) -> None:
 def train(experiment: Experiment, out: Path, *, export: bool = False, say: Say | None = None) -> Card:
     """Train, and leave in `out` all that is worth keeping; the finished model's card.
 
-    checkpoint.pt, best.pt, metrics.jsonl and config.json come from `fit`, and are what resuming needs. At the end:
-    weights.safetensors with the card, card.json, curves.png, report.html (scores, curves, the validation pictures with
-    their mistakes), confusion.png, and with `export` model.onnx, scored as users run it. Raises OutputError where
-    another run is at work in `out`.
+    checkpoint.pt, best.pt, metrics.jsonl and config.json come from `fit`, and are what resuming needs; data.json says
+    what the data were (`kept_data`). At the end: weights.safetensors with the card, card.json, curves.png, report.html
+    (scores, curves, the validation pictures with their mistakes), confusion.png, and with `export` model.onnx, scored
+    as users run it. Raises OutputError where another run is at work in `out`.
     """
     if process_state().is_main_process:
         with held(out / LOCK, str(out)):
@@ -84,19 +86,22 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     if before is not None and state.is_main_process:
         tell(goes_on(before, steps, config))
     has = (
-        f"{card.labels.num_classes} classes, {len(experiment.training)} pictures to learn from, "
+        f"{card.labels.num_classes} classes, {counted(len(experiment.training), 'picture')} to learn from, "
         f"{len(experiment.held_out)} to validate on"
     )
     if left:
         cost = experiment.cost or estimate(
             experiment.network, experiment.training, experiment.augment, experiment.loss_of, config
         )
-        has += f"; {left} steps of about {cost.seconds:.2g} s, {duration(left * cost.seconds)} in all; "
+        has += f"; {counted(left, 'step')} of about {cost.seconds:.2g} s, {duration(left * cost.seconds)} in all; "
         has += f"memory {cost.bytes / 2**30:.1f} GiB on {state.device.type}"
     tell(has)
+    state.wait_for_everyone()  # who may have to read what is kept of the data
+    if experiment.kept is not None and state.is_main_process:
+        write_kept(experiment.kept, out)
     trained = fit(
         experiment.network, experiment.training, experiment.augment, experiment.loss_of, config, out, validate,
-        header(experiment.network, card),
+        header(experiment.network, card), None if experiment.kept is None else experiment.kept.words,
     )  # fmt: skip
     if not state.is_main_process:
         return card
@@ -110,11 +115,11 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
         multiply_adds_hw=(side, side),
         notes=(
             *card.notes,
-            f"Trained for {steps} steps, and kept as it was at the best {validate.metric} on the held-out pictures; "
-            "the configuration is in config.json beside the weights.",
+            f"Trained for {counted(steps, 'step')}, and kept as it was at the best {validate.metric} on the held-out "
+            "pictures; the configuration is in config.json beside the weights.",
         ),
     )
-    data = f"{card.name}, {len(experiment.held_out)} held-out pictures"
+    data = f"{card.name}, {counted(len(experiment.held_out), 'held-out picture')}"
     evaluations: list[Evaluation] = []
     gallery = Gallery(card.labels)
     held_out, total = len(experiment.held_out), len(experiment.held_out) + len(experiment.training)

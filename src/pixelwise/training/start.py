@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise import terminal
-from pixelwise.datasets.opening import EARLIER_BORDER
+from pixelwise.datasets.manifest import read_manifest
+from pixelwise.datasets.opening import divided
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
-from pixelwise.training.config import LENGTH, MATTERS_NOT, TrainConfig
+from pixelwise.training.config import LENGTH, MATTERS_NOT, MOVES, TrainConfig
 from pixelwise.training.memory import memory_here
-from pixelwise.training.plan import AS_ASKED, Machine, parse_budget, plan, steps_within, table
+from pixelwise.training.plan import AS_ASKED, Machine, parse_budget, plan, steps_within, table, validations
 from pixelwise.training.progress import duration
 from pixelwise.untrusted import read
+from pixelwise.weights.card import EARLIER_BORDER
 
 if TYPE_CHECKING:
     from pixelwise.training.experiment import Experiment
@@ -40,6 +42,7 @@ def train(
     resume: bool = False,
     check: bool = True,
     export: bool = False,
+    device: str | None = None,
     budget: str | None = None,
     crop: int | None = None,
     say: Callable[[str], None] | None = None,
@@ -48,10 +51,11 @@ def train(
     """Train on a folder of pictures and label maps, as `pixelwise train --data DATA --out OUT` does.
 
     fields: those of `training.config.TrainConfig`, such as model, encoder, epochs, batch_size or peak_lr; what is left
-    out is planned from the data (`training.plan`). budget: a time such as "20min", which sets the steps; crop: the side
-    of crops at the pictures' own size. config: a whole configuration that the fields change, or the path of its
-    config.json; `pixelwise.recipes.published.recipe` has some. resume: go on with the run in `out`. check: examine the
-    data first. export: also write model.onnx. say: is told what happens, line by line; None writes to stderr.
+    out is planned from the data (`training.plan`). budget: a time such as "20min", which sets the steps, with resume
+    those to come; crop: the side of crops at the pictures' own size. config: a whole configuration that the fields
+    change, or the path of its config.json; `pixelwise.recipes.published.recipe` has some. resume: go on with the run in
+    `out`. check: examine the data first. export: also write model.onnx. device: where it runs, such as "cpu", "cuda",
+    "cuda:1" or "mps"; None: a GPU if there is one. say: is told what happens, line by line; None writes to stderr.
 
     Returns the finished model's card, with its scores; what is left in `out` says `training.runner.train`.
     Raises TypeError for an unknown field, with the nearest; InputError for data, values and names that will not do.
@@ -62,6 +66,7 @@ def train(
     refuse_unknown("train() has no argument", fields, known)
     try:
         from pixelwise.training import runner
+        from pixelwise.training.loop import on_device
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
     say = say or partial(terminal.say, file=sys.stderr)
@@ -70,8 +75,9 @@ def train(
     fields = {"data": os.fspath(data), **({} if crop is None else {"crop": crop}), **fields}
     seconds = None if budget is None else parse_budget(budget)
     base = None if config is None else config.to_dict()
-    experiment = prepared(fields, base, Path(out), resume=resume, check=check, say=say, budget=seconds)
-    return runner.train(experiment, Path(out), export=export, say=say)
+    with on_device(device):
+        experiment = prepared(fields, base, Path(out), resume=resume, check=check, say=say, budget=seconds)
+        return runner.train(experiment, Path(out), export=export, say=say)
 
 
 def prepared(
@@ -81,7 +87,8 @@ def prepared(
     """The experiment that somebody asks for: new, or that of the run in `out`; None: none is there to go on with.
 
     fields: what they said of TrainConfig, and of crop; base: a whole configuration which that changes, or None for a
-    plan. budget: seconds that the whole run may take, which set its steps. show: tell `say` the plan.
+    plan. budget: seconds that the whole run may take, or from here on that of a run which is gone on with; they set its
+    steps. show: tell `say` the plan.
     """
     from pixelwise.training.experiment import data_of, experiment_of
     from pixelwise.training.loop import process_state, refuse_large_batch
@@ -90,13 +97,11 @@ def prepared(
 
     if out is not None:
         refuse_unusable(out, resume=resume)
-    if budget is not None and (LENGTH & fields.keys() or resume):
-        raise InputError("--budget sets the steps of a new run: leave out --steps, --epochs and --resume")
+    if budget is not None and LENGTH & fields.keys():
+        raise InputError("--budget sets the steps: leave out --steps and --epochs")
     wanted = dict(fields) if base is None else changed(base, fields)
     if resume and out is not None:
-        config = resumed(wanted, out)
-        kept = (out / "checkpoint.pt").is_file()  # else it begins again, with its first weights
-        return experiment_of(config, data_of(config), check=False, resume=kept, say=say)
+        return _resumed(wanted, out, budget, check=check, say=say)
     if base is not None:
         config = TrainConfig.from_dict(wanted)
         refuse_misspelt(config)
@@ -104,12 +109,94 @@ def prepared(
         refuse_large_batch(config, len(experiment.training), process_state().num_processes)
         if budget is not None:
             experiment = _within(experiment, budget, lambda steps, why: _set(config, steps, why))
-        return experiment
+        return experiment if out is None else _kept(experiment)
     experiment = _planned(wanted, budget, check=check, say=say)
     if show:
         for line in table(experiment.config).splitlines():
             say(line)
+    return experiment if out is None else _kept(experiment)
+
+
+def _kept(experiment: Experiment) -> Experiment:
+    """The experiment with what its files hold."""
+    from pixelwise.datasets.opening import PairSamples
+    from pixelwise.datasets.sample import Coded
+    from pixelwise.training.kept_data import kept_data
+
+    training, held_out = (
+        samples.samples if isinstance(samples, Coded) else samples
+        for samples in (experiment.training, experiment.held_out)
+    )
+    assert isinstance(training, PairSamples)
+    assert isinstance(held_out, PairSamples)
+    manifest = read_manifest(Path(experiment.config.data))
+    kept = kept_data(training, held_out, None if manifest is None else manifest.map_ids)
+    return dataclasses.replace(experiment, kept=kept)
+
+
+def _resumed(
+    wanted: Mapping[str, Any], out: Path, budget: float | None, *, check: bool, say: Callable[[str], None]
+) -> Experiment:
+    """The experiment of the run in `out`, with its data as they are now; what has changed about them is said."""
+    from pixelwise.datasets.doctor import examine
+    from pixelwise.training.experiment import data_of, experiment_of, refuse_unsafe
+    from pixelwise.training.kept_data import changes, read_kept, refuse_other_classes
+    from pixelwise.training.loop import process_state
+    from pixelwise.training.state import standing
+
+    config, was = resumed(wanted, out), read_config(out / CONFIG)
+    if config.data and not Path(config.data).exists():
+        raise InputError(
+            f"the data of the run in {out} are not at {config.data} any more: say with --data where they are now"
+        )
+    before = standing(out)
+    then = None if before is None else read_kept(out)
+    data = data_of(config)
+    # Without a checkpoint it begins again, with its first weights
+    experiment = experiment_of(config, data, check=False, resume=before is not None, before=then, say=say)
+    experiment = _kept(experiment)
+    now, learned = experiment.kept, len(experiment.training)
+    assert now is not None
+    differ = ""
+    if then is not None:
+        refuse_other_classes(now, then, out)
+        differ = changes(now, then)
+    elif before is not None and before.samples != learned:
+        differ = f"{terminal.counted(before.samples, 'picture')} to learn from, now {learned}"
+    if differ and Path(config.data).resolve() != Path(was.data).resolve():
+        raise InputError(
+            f"{config.data} does not hold the data of the run in {out}, which were in {was.data} ({differ}): name the "
+            "folder that does with --data, or begin a new run with another --out"
+        )
+    processes = process_state().num_processes
+    if before is not None and (batch := config.batch_size * processes) > learned:
+        raise InputError(
+            f"the run in {out} has batches of {terminal.counted(batch, 'picture')}, more than it now has to learn "
+            f"from: {learned}{differ and f' ({differ})'}; put back what is gone, or begin a new run with --batch-size "
+            f"{max(1, learned // processes)} and another --out"
+        )
+    if differ:
+        if check:
+            refuse_unsafe(examine(data), config.data)
+        scores = ""
+        if then is not None and now.words["val"] != then.words["val"]:
+            scores = ", and scores from here on are not of the same label maps as those before"
+        since = "since this run began or last went on"
+        say(f"warning: the data have changed {since}: {differ}; it goes on with them{scores}")
+    if budget is not None:
+        done = 0 if before is None else before.step
+        every = config.steps_between_validations(learned, processes)
+        looks: Callable[[int], int] = lambda steps: -(-steps // every) if config.validate_every else 1  # noqa: E731
+        experiment = _within(experiment, budget, partial(_longer, experiment.config, done), looks)
     return experiment
+
+
+def _longer(config: TrainConfig, done: int, steps: int, because: str) -> TrainConfig:
+    """Another configuration's steps, so many after those that are done."""
+    total = max(done + steps, config.warmup_steps + 1)
+    because = f"{because}; {done} were done" if done else because
+    reasons = {**{k: v for k, v in config.reasons.items() if k != "epochs"}, "steps": because}
+    return config.replace(steps=total, epochs=None, reasons=reasons)
 
 
 def _planned(
@@ -118,7 +205,7 @@ def _planned(
     """The experiment of a plan."""
     from pixelwise.datasets.doctor import measure
     from pixelwise.datasets.fingerprint import Fingerprint
-    from pixelwise.training.experiment import data_of, divided, examined, experiment_of
+    from pixelwise.training.experiment import data_of, examined, experiment_of
     from pixelwise.training.loop import process_state, refuse_large_batch
     from pixelwise.training.names import refuse_misspelt
 
@@ -164,9 +251,13 @@ def _with(experiment: Experiment, config: TrainConfig) -> Experiment:
 
 
 def _within(
-    experiment: Experiment, budget: float, config_for: Callable[[int, str], TrainConfig]
+    experiment: Experiment,
+    budget: float,
+    config_for: Callable[[int, str], TrainConfig],
+    looks: Callable[[int], int] = validations,
 ) -> Experiment:
-    """The experiment with as many steps as a budget of seconds allows, by what a step and a validation take here."""
+    """The experiment with as many steps as a budget of seconds allows, by what a step and a validation take here.
+    looks: how many validations so many steps have."""
     from pixelwise.training.loop import process_state
     from pixelwise.training.probes import estimate
     from pixelwise.training.validation import seconds_of
@@ -179,7 +270,7 @@ def _within(
         from accelerate.utils import broadcast_object_list
 
         broadcast_object_list(measured)  # all processes take the steps of the first
-    steps = steps_within(budget, *measured)
+    steps = steps_within(budget, measured[0], measured[1], looks)
     because = f"what {duration(budget)} allow: a step took {measured[0]:.2g} s here, a validation {measured[1]:.2g} s"
     return dataclasses.replace(_with(experiment, config_for(steps, because)), cost=cost)
 
@@ -224,8 +315,8 @@ def changed(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any
 
 
 def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
-    """The configuration of the run in `out`, with another number of steps or epochs where that is asked for. What else
-    says otherwise is refused, unless it changes no number."""
+    """The configuration of the run in `out`, with another number of steps or epochs, or the new place of its data,
+    where that is asked for. What else says otherwise is refused, unless it changes no number."""
     config = read_config(out / CONFIG)
     wanted = dict(wanted)
     if (crop := wanted.pop("crop", None)) is not None and config.augment.get("crop_hw") != [crop, crop]:
@@ -237,14 +328,14 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
         was = getattr(config, name)
         # What was left open was settled by the run itself
         was_open = value == "auto" if name == "weights" else value is None and name in SETTLED
-        if name not in MATTERS_NOT | LENGTH and value != was and not was_open:
+        if name not in MATTERS_NOT | LENGTH | MOVES and value != was and not was_open:
             raise InputError(
                 f"{out} holds a run with {name} {was!r}, not {value!r}: leave that out to resume it, or choose another "
                 "--out"
             )
     if length := {name: value for name, value in wanted.items() if name in LENGTH}:
         config = TrainConfig.from_dict(changed(config.to_dict(), length))
-    return config.replace(**{name: value for name, value in wanted.items() if name in MATTERS_NOT})
+    return config.replace(**{name: value for name, value in wanted.items() if name in MATTERS_NOT | MOVES})
 
 
 def read_config(path: Path) -> TrainConfig:

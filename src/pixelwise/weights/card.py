@@ -27,6 +27,9 @@ first class is where there is none."""
 TRAINED_HERE = "trained with pixelwise: "
 """How the origin of a card begins whose model a run of `pixelwise train` made."""
 
+EARLIER_BORDER = 0.2
+"""Where versions divided a folder that asked for a share of the range of hashes, not of the names."""
+
 Count = Annotated[int, Between(0, 2**62)]
 
 
@@ -152,7 +155,7 @@ class Card:
         """Where the run that made the model divided its pictures by their names
         (`datasets.opening.split_by_name`); None where none did. Runs from before cards said it had theirs at 0.2."""
         trained_here = self.origin.startswith(TRAINED_HERE)
-        return 0.2 if self.split_at is None and trained_here else self.split_at
+        return EARLIER_BORDER if self.split_at is None and trained_here else self.split_at
 
     def replace(self, **changes: Any) -> Card:
         """A copy with some fields changed."""

@@ -127,11 +127,6 @@ def words_of(path: PurePath) -> tuple[Word, ...]:
     return tuple(word for word in said if word not in ROLES) or tuple(split(path.stem))
 
 
-def counted(number: int, what: str) -> str:
-    """1 picture, 2 pictures."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def split(text: str) -> list[Word]:
     """Runs of digits, as numbers, and runs of letters, in small ones."""
     return [

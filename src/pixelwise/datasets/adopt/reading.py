@@ -12,19 +12,13 @@ from numpy.typing import NDArray
 
 from pixelwise.datasets.adopt.pages import read_page
 from pixelwise.datasets.adopt.palettes import IGNORED, Painted
+from pixelwise.datasets.label_codes import Codes, codes_of, color_of, in_colors, nearest
+from pixelwise.datasets.numbered import may_be_objects
 from pixelwise.datasets.opening import MapIds
-from pixelwise.datasets.values import (
-    Census,
-    Codes,
-    Verdict,
-    codes_of,
-    color_of,
-    in_colors,
-    may_be_objects,
-    nearest,
-)
+from pixelwise.datasets.values import Census, Verdict
 from pixelwise.errors import InputError
 from pixelwise.labels import Color, LabelSet, ranges, spread_colors
+from pixelwise.terminal import counted
 
 LOSSY = frozenset(".jpg .jpeg .jpe .jfif .webp .avif .jp2".split())
 """Suffixes of kinds that may keep no exact values."""
@@ -172,8 +166,8 @@ def _refuse_two_forms(census: Census) -> None:
     both = sum(1 in look.codes and IGNORE in look.codes for look in census.looks)
     if ones and highs and not both:
         raise InputError(
-            f"{ones} label maps hold 0 and 1, and {highs} hold 255 but never 1: if 255 is the object there, say "
-            "--map-ids 255=1, and if it is to be ignored, say --map-ids 255=255"
+            f"{counted(ones, 'label map')} with 0 and 1, and {highs} with 255 but never 1: if 255 is the object there, "
+            "say --map-ids 255=1, and if it is to be ignored, say --map-ids 255=255"
         )
 
 

@@ -16,11 +16,13 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from pixelwise.datasets.adopt.names import MASK_WORDS, PICTURE_WORDS, SPLITS, pair, part_of, rest_of, split
-from pixelwise.datasets.adopt.outlines import Outlines, find_outlines
+from pixelwise.datasets.adopt.outlines import find_outlines
 from pixelwise.datasets.adopt.reading import look_at
+from pixelwise.datasets.adopt.shapes import Outlines
 from pixelwise.datasets.values import Census
 from pixelwise.errors import ImageError, InputError
 from pixelwise.images import SUFFIXES
+from pixelwise.terminal import counted
 
 PICTURES = SUFFIXES | {".npy", ".tga", ".heic", ".heif"}
 """Suffixes of what may be a picture or a label map."""
@@ -102,9 +104,9 @@ def find(sources: Sequence[str | os.PathLike[str]], *, but: Path | None = None) 
         pictures, masks = [*images], []
     if not pictures or not (masks or outlines):
         raise InputError(
-            f"{_listed(sources)} holds {len(pictures)} pictures and {len(masks)} label maps that can be told apart by "
-            "their names, folders and contents; name two folders, first that of the pictures: "
-            "`pixelwise init PICTURES LABELS --out DATA`"
+            f"{_listed(sources)} holds {counted(len(pictures), 'picture')} and {counted(len(masks), 'label map')} "
+            "that can be told apart by their names, folders and contents; name two folders, first that of the "
+            "pictures: `pixelwise init PICTURES LABELS --out DATA`"
         )
     found = Found(root, files, pictures, [], outlines, {}, notes)
     _add_series(found, masks)
@@ -182,7 +184,7 @@ def _roles(images: dict[PurePath, Path]) -> tuple[dict[PurePath, Role], list[str
         looks = None if said == "picture" else _looks_like([images[n] for n in names])
         if said == "mask" and looks == "picture" and suffix != ".npy":
             notes.append(
-                f"{len(names)} files such as {names[0]} look like pictures, not label maps, and were left out"
+                f"{counted(len(names), 'file')} such as {names[0]}: pictures by their looks, not label maps"
             )
             continue
         for name in names:
@@ -284,12 +286,8 @@ def _add_series(found: Found, masks: Sequence[PurePath]) -> None:
         )
     if pairing.alone:
         found.notes.append(
-            f"{_count(pairing.alone, 'label map')} without a picture of a name like it: {_some(pairing.alone)}"
+            f"{counted(len(pairing.alone), 'label map')} without a picture of a name like it: {_some(pairing.alone)}"
         )
-
-
-def _count(things: Sequence[object], what: str) -> str:
-    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
 def _some(things: Sequence[object]) -> str:
