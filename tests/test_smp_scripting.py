@@ -34,9 +34,9 @@ DAILY = ("Unet", "FPN")
 )
 def test_a_scripted_model_gives_the_masks_and_labels_of_the_model_and_is_saved(kind):
     torch.manual_seed(0)
-    model = getattr(smp, kind)(
-        "tu-test_resnet.r160_in1k" if kind == "FPN" else "resnet18", encoder_weights=None, classes=3, activation="sigmoid", aux_params={"classes": 2}, **SMALL[kind]
-    ).eval()  # fmt: skip
+    encoder = "tu-test_resnet.r160_in1k" if kind == "FPN" else "resnet18"
+    more = {"activation": "sigmoid", "aux_params": {"classes": 2}, **SMALL[kind]}
+    model = getattr(smp, kind)(encoder, encoder_weights=None, classes=3, **more).eval()
     names, encoder = list(model.state_dict()), model.encoder
     file = io.BytesIO()
     torch.jit.save(torch.jit.script(model), file)
