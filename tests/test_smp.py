@@ -60,7 +60,9 @@ QUICK = {
 }  # fmt: skip
 
 
-HEAVY = ("UnetPlusPlus", "MAnet", "UPerNet", "DPT")
+DAILY = ("Unet", "FPN", "PSPNet", "Segformer", "PAN")
+"""One of each way to join features, at SMP's own widths; the others so in the slow tier, and narrow in
+test_smp_parts."""
 
 
 def random_of_theirs(kind: str, encoder: str, **options) -> nn.Module:
@@ -100,7 +102,7 @@ def difference(network: nn.Module, reference: nn.Module, *sizes: tuple[int, int]
 
 @pytest.mark.parametrize(
     ("kind", "encoder"),
-    [c if QUICK[c[0]] == c[1] else pytest.param(*c, marks=pytest.mark.slow) for c in CASES],
+    [c if c[0] in DAILY and QUICK[c[0]] == c[1] else pytest.param(*c, marks=pytest.mark.slow) for c in CASES],
 )
 def test_what_smp_saved_loads_here_agrees_and_goes_back(kind, encoder, tmp_path):
     reference = random_of_theirs(kind, encoder)
@@ -122,7 +124,7 @@ def test_what_smp_saved_loads_here_agrees_and_goes_back(kind, encoder, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=pytest.mark.slow) if k in HEAVY else k for k in CLASSES]
+    "kind", [k if k in DAILY else pytest.param(k, marks=pytest.mark.slow) for k in CLASSES]
 )
 def test_the_class_of_that_name_takes_the_same_arguments_and_gives_the_same_tensor(kind):
     encoder = "tu-vit_tiny_patch16_224" if kind == "DPT" else "resnet18"
@@ -237,14 +239,14 @@ def test_a_frozen_encoder_does_not_drift():
 )
 def test_the_result_has_the_size_of_the_image_at_smaller_depth(kind):
     for depth in (3, 4) if kind != "FPN" else (4,):
-        model = getattr(ours, kind)("resnet18", encoder_depth=depth, encoder_weights=None).eval()
+        model = getattr(ours, kind)(TINY, encoder_depth=depth, encoder_weights=None).eval()
         assert model(picture(256, 256)).shape == (1, 1, 256, 256)
-    assert ours.FPN("resnet18", 4, None, upsampling=1).eval()(picture(64, 64)).shape == (1, 1, 32, 32)
+    assert ours.FPN(TINY, 4, None, upsampling=1).eval()(picture(64, 64)).shape == (1, 1, 32, 32)
 
 
 def test_layer_and_instance_norm_work():
     for norm in ("layernorm", "instancenorm", {"type": "layernorm", "eps": 1e-2}, "groupnorm", False):
-        model = ours.Unet("resnet18", encoder_weights=None, decoder_use_norm=norm)
+        model = ours.Unet(TINY, encoder_weights=None, decoder_use_norm=norm)
         assert model(picture(96, 96)).isfinite().all()
     assert model.decoder.blocks[0].conv1[0].bias is not None
     with pytest.raises(InputError, match=r"inplace_abn"):
@@ -290,7 +292,8 @@ def test_a_classifier_of_the_whole_image_comes_along():
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
-LONG = ("Unet", "UnetPlusPlus", "MAnet", "UPerNet", "DeepLabV3Plus")
+TINY = "tu-test_resnet.r160_in1k"
+LONG = ("Unet", "UnetPlusPlus", "MAnet", "UPerNet", "DeepLabV3", "DeepLabV3Plus", "Linknet", "Segformer")
 
 
 @pytest.mark.parametrize(

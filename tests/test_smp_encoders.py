@@ -104,10 +104,27 @@ def test_an_encoder_is_scripted_and_gives_the_same_at_other_sizes(name):
 
 
 def test_an_encoder_can_be_assigned_to_a_model():
-    model = ours.FPN("resnet34", encoder_weights=None, classes=2)
+    model = ours.FPN(
+        "resnet18", encoder_weights=None, decoder_pyramid_channels=16, decoder_segmentation_channels=32
+    )
     model.encoder = ours.encoders.get_encoder("resnet18")
     model(torch.rand(2, 3, 64, 64))[:, 0].mean().backward()
     assert model.encoder.layer4[0].conv1.weight.grad.abs().sum() > 0
+
+
+def test_an_encoder_is_dilated_afterwards_as_smps_is():
+    reference, encoder = (side.encoders.get_encoder("resnet18").eval() for side in (theirs, ours))
+    encoder.load_state_dict(reference.state_dict())
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for stride in (16, 8):
+        reference.make_dilated(stride)
+        encoder.make_dilated(stride)
+        assert encoder.output_stride == stride
+        with torch.inference_mode():
+            for got, expected in zip(encoder(image), reference(image), strict=True):
+                torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="output_stride must be 8 or 16, got 32"):
+        encoder.make_dilated(32)
 
 
 def test_asking_for_what_is_not_there_names_what_is():

@@ -254,6 +254,30 @@ def test_where_smp_fails_or_gives_nan_the_loss_and_its_gradient_are_finite(name)
     assert outcome(ours)
 
 
+def test_what_a_network_gives_is_not_hidden_when_it_is_nan():
+    hits = HITS[:, :1].float()
+    nothing = torch.full((2, 1, 4, 5), torch.nan)
+    for name, options in (
+        ("DiceLoss", {"mode": "binary"}), ("TverskyLoss", {"mode": "binary", "gamma": 0.5}), ("MCCLoss", {}),
+        ("TverskyLoss", {"mode": "binary", "gamma": 1.5}), ("FocalLoss", {"mode": "binary", "gamma": 0.5}),
+        ("LovaszLoss", {"mode": "binary"}), ("SoftBCEWithLogitsLoss", {}), ("SoftCrossEntropyLoss", {}),
+    ):  # fmt: skip
+        target = IDS * 0 if name == "SoftCrossEntropyLoss" else hits
+        assert getattr(ours.losses, name)(**options)(nothing, target).isnan(), name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_pictures_cost_nothing(mode):
+    for name in ("DiceLoss", "FocalLoss", "LovaszLoss"):
+        for options in ({}, {"ignore_index": 255}, *([{"per_image": True}] if name == "LovaszLoss" else [])):
+            logits = torch.empty(0, 1 if mode == "binary" else 3, 4, 5, requires_grad=True)
+            target = torch.empty((0, 3, 4, 5) if mode == "multilabel" else (0, 4, 5), dtype=torch.long)
+            loss = getattr(ours.losses, name)(mode, **options)(logits, target)
+            loss.backward()
+            assert loss.shape == ()
+            assert loss == 0
+
+
 def test_what_smp_cannot_compute_has_the_value_of_the_same_asked_otherwise():
     def of(name: str, *args, **options) -> Tensor:
         return getattr(ours.losses, name)(**options)(*args)
@@ -303,6 +327,50 @@ def test_the_lovasz_loss_is_the_recommended_one_where_both_average_alike(mode, p
         expected = recommended.lovasz_softmax(logits, ids, over=over)
     got = ours.losses.LovaszLoss(mode, per_image=per_image, ignore_index=255)(logits, ids)
     torch.testing.assert_close(got, expected)
+
+
+def test_where_all_pixels_count_and_all_classes_are_there_losses_are_the_recommended_ones():
+    logits, binary = LOGITS.double(), LOGITS.double()[:, :1]
+    sums = {"over": "batch", "smooth": 1.0}
+    for options, args, expected in (
+        (
+            ("DiceLoss", "multiclass", {"smooth": 1.0}),
+            (logits, IDS),
+            partial(recommended.dice, over="batch", smooth=2.0),
+        ),
+        (("JaccardLoss", "multiclass", {"smooth": 1.0}), (logits, IDS), partial(recommended.jaccard, **sums)),
+        (
+            ("TverskyLoss", "multilabel", {"alpha": 0.2, "beta": 0.7, "smooth": 1.0}),
+            (logits, HITS),
+            partial(recommended.tversky, alpha=0.2, beta=0.7, mode="multilabel", **sums),
+        ),
+        (
+            ("FocalLoss", "multilabel", {"alpha": 0.3, "gamma": 1.5}),
+            (logits, HITS),
+            partial(recommended.focal, alpha=0.3, gamma=1.5, mode="multilabel"),
+        ),
+        (
+            ("SoftCrossEntropyLoss", None, {"smooth_factor": 0.2}),
+            (logits, IDS),
+            partial(recommended.cross_entropy, label_smoothing=0.2),
+        ),
+        (
+            ("SoftBCEWithLogitsLoss", None, {"smooth_factor": 0.1}),
+            (logits, HITS),
+            partial(recommended.binary_cross_entropy, label_smoothing=0.2, mode="multilabel"),
+        ),
+        (("MCCLoss", None, {"eps": 0.0}), (binary, HITS[:, :1]), partial(recommended.mcc, mode="binary")),
+    ):
+        name, mode, more = options
+        loss = getattr(ours.losses, name)(*([] if mode is None else [mode]), **more)
+        found = []
+        for function in (loss, expected):
+            x = args[0].clone().requires_grad_()
+            value = function(x.sigmoid() if name == "MCCLoss" and function is loss else x, args[1])
+            value.backward()
+            found.append((value.detach(), x.grad))
+        for got, other in zip(*found, strict=True):
+            torch.testing.assert_close(got, other, rtol=1e-9, atol=1e-11, msg=name)
 
 
 def test_classes_are_modules_that_are_copied_saved_moved_and_subclassed():

@@ -110,10 +110,7 @@ def with_conv(model: nn.Module, kind: str, conv: nn.Conv2d) -> None:
 
 def by_hand(model: nn.Module, kind: str, image: Tensor) -> Tensor:
     """The decoder's map, from parts of ours called one after the other."""
-    if kind == "DPT":
-        pairs = list(zip(*model.encoder.with_tokens(image), strict=True))
-        return model.decoder(pairs, (image.shape[-2], image.shape[-1]))
-    return model.decoder(model.encoder(image))
+    return model.decoder(*model.encoder(image)) if kind == "DPT" else model.decoder(model.encoder(image))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -597,3 +594,61 @@ def test_an_assigned_head_is_in_the_exported_file(tmp_path):
     logits = F.interpolate(coarse, (64, 64), mode="bilinear", align_corners=True)
     with torch.no_grad():
         assert apart(logits.sigmoid(), model(picture())) < 1e-4
+
+
+def test_dpts_encoder_gives_its_tokens_as_well_and_its_decoder_takes_both():
+    model, reference = pair("DPT")
+    image = picture()
+    with torch.no_grad():
+        (features, tokens), (expected, others) = model.encoder(image), reference.encoder(image)
+        for got, other in zip([*features, *tokens], [*expected, *others], strict=True):
+            assert apart(got, other) < 1e-5
+        assert apart(model.segmentation_head(model.decoder(features, tokens)), reference(image)) < 1e-5
+    for name in ("out_channels", "output_strides", "output_stride", "has_prefix_tokens"):
+        assert getattr(model.encoder, name) == getattr(reference.encoder, name)
+    kind = ours.encoders.TimmViTEncoder
+    assert isinstance(model.encoder, kind)
+    options = {"pretrained": False, "depth": 2, "in_channels": 4, "dynamic_img_size": True}
+    alone, other = (
+        side.encoders.TimmViTEncoder("test_vit", output_indices=[-3, 5], **options).eval()
+        for side in (ours, theirs)
+    )
+    other.load_state_dict(alone.state_dict(), strict=False)
+    four = torch.rand(1, 4, 64, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for got, expected in zip(alone(four)[0], other(four)[0], strict=True):
+            assert apart(got, expected) < 1e-5
+    for wrong in (
+        {"depth": 0},
+        {"depth": 25},
+        {"depth": 1, "output_indices": -2},
+        {"depth": 2, "output_indices": [1]},
+    ):
+        with pytest.raises(ValueError, match=r"depth of test_vit must be|output_indices must be a list"):
+            kind("test_vit", pretrained=False, **wrong)
+    with pytest.raises(ValueError, match="cannot be dilated"):
+        kind("test_vit", pretrained=False, output_stride=16)
+
+
+@pytest.mark.parametrize("encoder", ["tu-test_resnet.r160_in1k", "tu-test_convnext"])
+def test_at_sizes_that_are_no_multiples_timms_encoders_give_smps_numbers(encoder):
+    torch.manual_seed(0)
+    reference = theirs.Unet(encoder, encoder_weights=None, decoder_channels=(32, 16, 16, 8, 8)).eval()
+    model = ours.Unet(encoder, encoder_weights=None, decoder_channels=(32, 16, 16, 8, 8)).eval()
+    model.load_state_dict(reference.state_dict())
+    assert model.name == reference.name
+    image = picture()[..., :61, :45]
+    with torch.no_grad():
+        assert apart(model(image), reference(image)) < 1e-5
+    # As a network it keeps to the grid of the strides, as all networks here do
+    on_grid = model.network.features(image)
+    assert [f.shape[-2:] for f in on_grid] == [(-(-61 // s), -(-45 // s)) for s in model.encoder.strides]
+
+
+@pytest.mark.slow
+def test_a_size_that_timm_refuses_is_padded():
+    options = {"encoder_weights": None, "encoder_depth": 2, "decoder_channels": (8, 4)}
+    image = picture()[..., :61, :45]
+    with pytest.raises(AssertionError):
+        theirs.Unet("tu-swin_tiny_patch4_window7_224", **options).eval()(image)
+    assert ours.Unet("tu-swin_tiny_patch4_window7_224", **options).eval()(image).shape == (1, 1, 61, 45)

@@ -142,7 +142,7 @@ def test_an_example_of_smp_has_its_losses_and_scores_after_one_import_is_changed
     monkeypatch.setattr(theirs.encoders, "hf_hub_download", lambda *args, **kwargs: told)
     example = EXAMPLES[name]
     if steps < 20:  # every day: a smaller encoder of the same kind
-        example = example._replace(encoder="resnet18")
+        example = example._replace(encoder="tu-test_resnet.r160_in1k")
     torch.manual_seed(0)
     start = Training(theirs, example).model.state_dict()
     (expected, there), (got, here) = (trained(smp, example, start, steps) for smp in (theirs, ours))

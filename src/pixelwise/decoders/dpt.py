@@ -77,9 +77,17 @@ class DPT(EncoderDecoder):
             return [(feature, None) for feature in self.encoder(image)]
         return list(zip(*self.encoder.with_tokens(image), strict=True))
 
+    def decode(self, features: list[Any], size_hw: tuple[int, int]) -> Tensor:
+        maps, tokens = (list(each) for each in zip(*features, strict=True))
+        logits: Tensor = self.segmentation_head(self.decoder(maps, tokens, size_hw))
+        return logits
+
 
 class DPTDecoder(nn.Module):
-    """Pairs (n, c, h_i, w_i), (n, p, c) -> (n, width, h/2, w/2)."""
+    """Maps (n, c, h_i, w_i), tokens of each (n, p, c) or None -> (n, width, h/2, w/2), h and w those of the image.
+
+    Without the size of the image it is taken for four times the first map after its reassembly, as in SMP.
+    """
 
     def __init__(
         self, channels: Sequence[int], strides: Sequence[int], has_tokens: bool, readout: str,
@@ -97,13 +105,20 @@ class DPTDecoder(nn.Module):
         )
         self.fusion_blocks = nn.ModuleList(Fusion(width, norm) for _ in channels)
 
-    def forward(self, features: list[tuple[Tensor, Tensor | None]], size_hw: tuple[int, int]) -> Tensor:
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        prefix_tokens: Sequence[Tensor | None],
+        size_hw: tuple[int, int] | None = None,
+    ) -> Tensor:
         maps = [
             reassemble(project(feature, tokens))
-            for project, reassemble, (feature, tokens) in zip(
-                self.projection_blocks, self.reassemble_blocks, features, strict=True
+            for project, reassemble, feature, tokens in zip(
+                self.projection_blocks, self.reassemble_blocks, features, prefix_tokens, strict=True
             )
         ]
+        if size_hw is None:
+            size_hw = 4 * maps[0].shape[-2], 4 * maps[0].shape[-1]
         sizes = [((size_hw[0] + 1) // 2, (size_hw[1] + 1) // 2), *((x.shape[-2], x.shape[-1]) for x in maps)]
         fused: Tensor | None = None
         for i, fuse in enumerate(self.fusion_blocks):

@@ -67,7 +67,10 @@ class Joined(EncoderDecoder):
         return smp_parts.classes_of_layers(smp_parts.logit_layers(self.segmentation_head))
 
     def features(self, image: Tensor) -> list[Any]:
-        return smp_parts.features_for(self.decoder, self.encoder, image, self.shape)
+        encoder = getattr(
+            self.encoder, "on_grid", self.encoder
+        )  # SMP's leave the grid at sizes that are no multiples
+        return smp_parts.features_for(self.decoder, encoder, image, self.shape)
 
     def decode(self, features: list[Any], size_hw: tuple[int, int]) -> Tensor:
         logits = smp_parts.decode(self.decoder, features, size_hw, self.shape)

@@ -59,12 +59,8 @@ def _pairs(encoder: Any, image: Tensor) -> list[tuple[Tensor, Tensor | None]]:
 
 def decode(decoder: nn.Module, features: list[Any], size_hw: tuple[int, int], shape: Shape) -> Tensor:
     """The decoder's map (n, c, ~h/stride, ~w/stride) of features as `features_for` gives them."""
-    if takes_size(decoder):
-        decoded: Tensor = decoder(features, size_hw)
-    elif shape.tokens:
-        decoded = decoder([feature for feature, _ in features], [tokens for _, tokens in features])
-    else:
-        decoded = decoder(features)
+    parts = [list(each) for each in zip(*features, strict=True)] if shape.tokens else [features]
+    decoded: Tensor = decoder(*parts, size_hw) if takes_size(decoder) else decoder(*parts)
     return decoded
 
 

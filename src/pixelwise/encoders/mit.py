@@ -233,11 +233,11 @@ class ReducedAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, tokens: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        q = self.q(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (n, heads, t, c/heads)
-        if self.reduction > 1:
+        q = self.q(tokens).unflatten(-1, [self.heads, -1]).transpose(1, 2)  # (n, heads, t, c/heads)
+        if hasattr(self, "sr"):  # TorchScript asks for a layer that is not there unless it is asked like this
             tokens = self.norm(to_tokens(self.sr(to_image(tokens, size_hw))))  # (n, t/r^2, c)
         k, v = (
-            self.kv(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            self.kv(tokens).unflatten(-1, [2, self.heads, -1]).permute(2, 0, 3, 1, 4).unbind(0)
         )  # (n, heads, t/r^2, c/heads)
         dropped = self.dropout if self.training else 0.0
         mixed = (
@@ -282,7 +282,7 @@ def to_tokens(image: Tensor) -> Tensor:
 def to_image(tokens: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """(n, t, c) -> (n, c, h, w), a view whose channels lie next to each other in memory."""
     n, _, c = tokens.shape
-    return tokens.reshape(n, *size_hw, c).permute(0, 3, 1, 2)
+    return tokens.reshape(n, size_hw[0], size_hw[1], c).permute(0, 3, 1, 2)
 
 
 def _initialise(module: nn.Module) -> None:

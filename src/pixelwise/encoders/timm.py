@@ -106,7 +106,7 @@ class TimmTransformer(TimmEncoder):
     def with_tokens(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The features as `forward` gives them, and of each tap the prefix tokens (n, p, c); p may be 0."""
         if not self.prefix_tokens:
-            features = self.forward(image)
+            features = super().forward(image)
             return features, [f.new_zeros(f.shape[0], 0, f.shape[1]) for f in features]
         pairs = self._intermediates(self._padded(image), return_prefix_tokens=True)
         return self._cut([feature for feature, _ in pairs], image), [tokens for _, tokens in pairs]
@@ -133,7 +133,8 @@ def timm_encoder(
     channel gets the sum of the three filters, two or more get them in turn, times 3/in_channels.
     output_stride: below 32, later stages are dilated, where timm can (most convolutional networks).
     depth: only features of strides up to 2**depth, 1 to 5; what leads to none of them is left out. A plain vision
-    transformer gives min(depth, 4) features, of equally spaced blocks, or of the blocks `taps`.
+    transformer gives min(depth, 4) features, of equally spaced blocks, or of the blocks `taps` (negative
+    ones count from the last).
     weights: None or False, random; True, those that timm has for the name, fetched from the Hub (nothing else ever
     touches the network); a path or a dictionary, tensors named as timm's or as ours.
     drop_path: rate of stochastic depth in training; None leaves timm's. options: timm's own, such as img_size.
@@ -197,7 +198,9 @@ def _transformer(
         raise _not_dilated(plain, stride, output_stride)
     blocks, count = found.blocks, min(depth, 4, found.blocks)
     if taps is None:
-        taps = [blocks * (place + 1) // count - 1 for place in range(count)]
+        taps = evenly(count, blocks)
+    if all(-blocks <= tap < blocks for tap in taps):
+        taps = [tap % blocks for tap in taps]
     if any(not 0 <= tap < blocks for tap in taps) or list(taps) != sorted(set(taps)):
         raise ValueError(f"taps must be rising numbers of blocks, 0 to {blocks - 1} for {plain}, got {taps}")
 
@@ -213,6 +216,11 @@ def _transformer(
         channels=[model.feature_info[tap]["num_chs"] for tap in taps], strides=(stride,) * len(taps),
         **_sizes(rule, plain, asked, stride),
     )  # fmt: skip
+
+
+def evenly(count: int, blocks: int) -> list[int]:
+    """The numbers of `count` of so many blocks, equally spaced, the last one among them; rounded as SMP does it."""
+    return [int(blocks / count * place) - 1 for place in range(1, count + 1)]
 
 
 def whole_network(name: str, in_channels: int = 3, depth: int = 5) -> nn.Module:

@@ -6,11 +6,12 @@
 docs/from_smp.md says what is different.
 """
 
+from __future__ import annotations
+
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pixelwise.decoders.smp_parts import SegmentationHead
-from pixelwise.smp import encoders, losses, metrics
 from pixelwise.smp.models import (
     DPT,
     FPN,
@@ -29,6 +30,9 @@ from pixelwise.smp.models import (
     create_model,
     from_pretrained,
 )
+
+if TYPE_CHECKING:
+    from pixelwise.smp import base, encoders, losses, metrics
 
 __version__ = "0.6.0"
 """The version of SMP that this stands for."""
@@ -50,6 +54,7 @@ __all__ = [
     "Unet",
     "UnetPlusPlus",
     "__version__",
+    "base",
     "create_model",
     "encoders",
     "from_pretrained",
@@ -59,6 +64,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "base":  # its blocks bring torchvision, which the import above need not wait for
-        return importlib.import_module("pixelwise.smp.base")
+    if name in ("base", "encoders", "losses", "metrics"):  # which the import above need not wait for
+        return importlib.import_module(f"pixelwise.smp.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

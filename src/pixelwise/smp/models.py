@@ -51,7 +51,7 @@ from pixelwise.errors import (
     suggest,
 )
 from pixelwise.smp.scripted import ScriptedClassifier, ScriptedModel
-from pixelwise.weights.hub import fetch_folder, is_hub_name
+from pixelwise.weights.hub import fetch_folder, is_hub_name, push_folder
 from pixelwise.weights.origin import Origin, keep_beside, origin_of
 from pixelwise.weights.store import PROMISES, check_kinds
 
@@ -63,6 +63,10 @@ _ENCODER: dict[str, Any] = {"encoder_name": "resnet34", "encoder_depth": 5, "enc
 _STEPS = (256, 128, 64, 32, 16)
 _END: dict[str, Any] = {"in_channels": 3, "classes": 1, "activation": None}
 _AUX: dict[str, Any] = {"aux_params": None}
+
+
+_SHORT = {"unet": "u", "linknet": "link", "pspnet": "psp"}
+"""What SMP calls some of its models in `model.name`."""
 
 
 class SegmentationModel(nn.Module):
@@ -101,15 +105,19 @@ class SegmentationModel(nn.Module):
         # They bring torchvision, which the import above need not wait for
         from pixelwise.decoders.compose import compose
         from pixelwise.decoders.joined import Joined
+        from pixelwise.encoders.timm import TimmTransformer
         from pixelwise.smp.encoders.features import giving_as_smp
+        from pixelwise.smp.encoders.timm_vit import TimmViTEncoder
 
         weights = self.config["encoder_weights"] or None
         if asked.model == "dpt" and weights == "imagenet":
             weights = True
         network: Any = compose(asked.model, encoder_weights=weights, **asked.arguments)
         depth = self.config["encoder_depth"]
-        if asked.model != "dpt":  # which takes tokens beside the features
+        if asked.model != "dpt":
             giving_as_smp(network.encoder, in_channels=self.config["in_channels"], depth=depth)
+        elif type(network.encoder) is TimmTransformer:
+            network.encoder.__class__ = TimmViTEncoder  # the same network, which gives its tokens as well
         self.encoder, self.decoder = network.encoder, network.decoder
         self.segmentation_head = self._finished(network)
         aux = self.config["aux_params"]
@@ -121,7 +129,8 @@ class SegmentationModel(nn.Module):
             part: frozenset(self.get_submodule(part).state_dict()) for part in ("encoder", "decoder")
         }
         self.__dict__["_network"] = Joined(self, network, self._shape)  # not a child: its parts are
-        self.name = f"{self.origin.model}-{self.config['encoder_name']}"
+        kind, encoder = type(self).__name__.lower(), str(self.config["encoder_name"])
+        self.name = f"{_SHORT.get(kind, kind)}-{encoder.removeprefix('tu-') if kind == 'dpt' else encoder}"
         self.register_load_state_dict_pre_hook(_read_their_names)  # type: ignore[no-untyped-call]
         self.register_state_dict_post_hook(_write_their_names)  # type: ignore[no-untyped-call]
 
@@ -267,15 +276,30 @@ class SegmentationModel(nn.Module):
                 module.train()
 
     def save_pretrained(
-        self, folder: str | os.PathLike[str], *, dataset: str | None = None, metrics: Mapping[str, Any] | None = None
-    ) -> None:  # fmt: skip
-        """Write `config.json` and `model.safetensors` as SMP does, for its `from_pretrained` and for ours.
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        dataset: str | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        model_card_kwargs: Mapping[str, Any] | None = None,
+        **push_options: Any,
+    ) -> str | None:
+        """Write `config.json`, `model.safetensors` and, where there is none, a `README.md`, as SMP does.
 
-        dataset, metrics: what it was trained on and how well it did; with one of them a README.md is written too.
+        SMP's `from_pretrained` and ours read them. dataset, metrics: what it was trained on and how well it did, for
+        the README; also as items of model_card_kwargs. push_to_hub: the same to the Hub, as `repo_id` or under the
+        folder's name; then push_options are those of `push_to_hub`, and the commit's URL is returned.
 
         A head replaced by one for another number of classes, or with another activation, is written as such. With
         other parts than arguments can make, a warning says that the file loads only where they are assigned first.
         """
+        card = _card(model_card_kwargs, dataset=dataset, metrics=metrics)
+        if push_options and not push_to_hub:
+            raise TypeError(
+                f"save_pretrained() has no argument {next(iter(push_options))!r} without push_to_hub=True"
+            )
         config = self._config_as_it_is()
         misfit = self._misfit(config)
         if misfit is not None:
@@ -287,9 +311,31 @@ class SegmentationModel(nn.Module):
             )
         config.pop("position_attention", None)
         config_of(self.origin)  # raises for what SMP cannot have
-        write_folder(config, self.state_dict(), folder)
-        if dataset is not None or metrics is not None:
-            write_readme(config, folder, dataset, metrics)
+        write_folder(config, self.state_dict(), save_directory)
+        if not (Path(save_directory) / "README.md").exists():
+            write_readme(config, save_directory, **card)
+        elif any(value is not None for value in card.values()):
+            warnings.warn(
+                f"README.md in {os.fspath(save_directory)} stays as it is, without the data set and scores; delete it "
+                "to have a new one written",
+                UserWarning,
+                stacklevel=2,
+            )
+        if not push_to_hub:
+            return None
+        name = repo_id or Path(save_directory).resolve().name
+        return self.push_to_hub(name, model_card_kwargs=card, **push_options)
+
+    def push_to_hub(
+        self, repo_id: str, *, model_card_kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> str:
+        """Put what `save_pretrained` writes onto the Hugging Face Hub; the URL of the commit.
+
+        repo_id: "owner/name", or a name of one's own. model_card_kwargs: dataset and metrics. options: commit_message,
+        private, token, branch, create_pr, allow_patterns, ignore_patterns, delete_patterns (`weights.hub.push_folder`).
+        """
+        card = _card(model_card_kwargs)
+        return push_folder(lambda folder: self.save_pretrained(folder, **card), repo_id, **options)
 
     def _config_as_it_is(self) -> dict[str, Any]:
         """`config` with what assigned heads say of themselves; WeightsError for an activation without a name."""
@@ -330,12 +376,14 @@ class SegmentationModel(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_folder: str | os.PathLike[str], *, revision: str | None = None, strict: bool = True, **changes: Any
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *, strict: bool = True, **options: Any
     ) -> SegmentationModel:  # fmt: skip
         """See the function of this name; the model must be of this class."""
-        model = from_pretrained(name_or_folder, revision=revision, strict=strict, **changes)
+        model = from_pretrained(pretrained_model_name_or_path, strict=strict, **options)
         if not isinstance(model, cls):
-            raise WeightsError(f"{name_or_folder} holds a {type(model).__name__}, not a {cls.__name__}")
+            raise WeightsError(
+                f"{pretrained_model_name_or_path} holds a {type(model).__name__}, not a {cls.__name__}"
+            )
         return model
 
 
@@ -444,29 +492,46 @@ def create_model(
     )  # fmt: skip
 
 
+def _card(given: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
+    """What a README says beside the arguments: dataset and metrics, from either place."""
+    card = {**more, **(given or {})}
+    for key in set(card) - {"dataset", "metrics"}:
+        raise TypeError(f"model_card_kwargs has no item {key!r}; it takes dataset and metrics")
+    return card
+
+
 def from_pretrained(
-    name_or_folder: str | os.PathLike[str],
+    pretrained_model_name_or_path: str | os.PathLike[str],
     *,
     revision: str | None = None,
     strict: bool = True,
+    map_location: Any = "cpu",
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
     **changes: Any,
 ) -> SegmentationModel:
     """The model of a folder with config.json and model.safetensors, or of a repository on the Hugging Face Hub.
 
     A folder is read and nothing else happens. A repository is fetched, or taken from the Hub's cache where it is;
     with PIXELWISE_OFFLINE or HF_HUB_OFFLINE set, only the latter. changes: arguments other than those of config.json,
-    such as activation. strict: False leaves out tensors that do not fit, with a warning.
+    such as activation. strict: False leaves out tensors that do not fit, with a warning. map_location: the device of
+    the model. The others are huggingface_hub's.
 
     Raises WeightsError for a folder without those files and for tensors that do not fit, DownloadError.
     """
-    folder = Path(name_or_folder)
+    place = os.fspath(pretrained_model_name_or_path)
+    folder = Path(place)
     if not folder.is_dir():
-        if not is_hub_name(os.fspath(name_or_folder)):
+        if not is_hub_name(place):
             raise WeightsError(
-                f"there is no folder {os.fspath(name_or_folder)!r}, and it is no name of a repository either, such as "
-                "'owner/model'"
+                f"there is no folder {place!r}, and it is no name of a repository either, such as 'owner/model'"
             )
-        folder = fetch_folder(os.fspath(name_or_folder), revision)
+        folder = fetch_folder(
+            place, revision, token=token, cache_dir=cache_dir, force_download=force_download,
+            local_files_only=local_files_only,
+        )  # fmt: skip
     config = read_config(folder)
     if config is None:
         raise WeightsError(f"the folder {folder} holds no config.json of SMP, which names the model's class")
@@ -502,7 +567,7 @@ def from_pretrained(
             f"the tensors in {folder} are not those of the model that its config.json names: "
             f"{' '.join(lines[:2][-1].split()).rstrip('. ')}{more}; strict=False leaves out what does not fit"
         ) from error
-    return model.eval()
+    return model.eval().to(map_location)
 
 
 def _write_their_names(model: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:

@@ -132,7 +132,7 @@ def origin_from_config(config: Mapping[str, Any]) -> Origin:
         if (taps := config.get("encoder_output_indices")) is not None:
             options["taps"] = list(taps)
         elif depth != 4:
-            options["taps"] = _even_taps(name, depth)
+            options["taps"] = even_taps(name, depth)
     else:
         arguments["encoder_depth"] = depth
     for theirs, ours in OPTIONS[decoder].items():
@@ -279,9 +279,14 @@ def _use_norm(norm: Any) -> Any:
     return {"type": "batchnorm", **options} if options else kind is not None
 
 
-def _even_taps(name: str, depth: int) -> list[int]:
+def even_taps(name: str, depth: int) -> list[int]:
+    """The blocks whose tokens SMP takes of a plain vision transformer at this depth; ValueError where it has fewer."""
     import timm
+
+    from pixelwise.encoders.timm import evenly
 
     with torch.device("meta"):
         blocks = len(timm.create_model(name.removeprefix("tu-")).feature_info)
-    return [int(blocks / depth * place) - 1 for place in range(1, depth + 1)]
+    if not 1 <= depth <= blocks:
+        raise ValueError(f"the depth of {name} must be from 1 to {blocks}, its blocks, got {depth}")
+    return evenly(depth, blocks)

@@ -151,6 +151,14 @@ def _tags(name: str) -> tuple[str, ...]:
     return (*names.SMP[name].weights, *_MORE_TAGS.get(name, ()))
 
 
+def __getattr__(name: str) -> Any:
+    if name == "TimmViTEncoder":  # it brings timm, which the import above need not wait for
+        from pixelwise.smp.encoders.timm_vit import TimmViTEncoder
+
+        return TimmViTEncoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class _Encoders(Mapping[str, dict[str, Any]]):
     """SMP's table, read only: name -> "encoder" (what makes it of "params"), "pretrained_settings" by tag, "params"."""
 

@@ -5,17 +5,20 @@ Letters: n batch, c channels, h w pixels.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from pixelwise.checkpoints.smp.tensors import to_ours, to_theirs
 from pixelwise.encoders.mit import MixTransformer
 from pixelwise.encoders.named import FirstStages
-from pixelwise.encoders.staged import StagedEncoder
+from pixelwise.encoders.staged import StagedEncoder, dilate
 from pixelwise.encoders.timm import TimmEncoder, TimmTransformer
-from pixelwise.smp.encoders.scripted import ScriptedStages, ScriptedTimm, ahead
+from pixelwise.errors import InputError
+from pixelwise.smp.encoders.scripted import ScriptedStages, ScriptedTimm, TransformerStage, ahead
 from pixelwise.weights.origin import Origin
 
 
@@ -65,26 +68,71 @@ class SmpEncoder(nn.Module):
 class _Staged(SmpEncoder, StagedEncoder):
     _is_torch_scriptable: ClassVar[bool] = True
 
+    def make_dilated(self, output_stride: int) -> None:
+        """Turn strides above `output_stride`, 8 or 16, into dilation, the way SMP does; ValueError where none can."""
+        if output_stride not in (8, 16):
+            raise InputError(f"output_stride must be 8 or 16, got {output_stride}")
+        undilated = [self.strides[0] * 2**i for i in range(len(self.strides))]
+        dilate(self, self.paths, undilated, output_stride, rule="smp")
+        self.strides = tuple(min(stride, output_stride) for stride in self.strides)
+
     def __prepare_scriptable__(self) -> nn.Module:
         stages = [[self.get_submodule(path) for path in stage] for stage in self.paths]
         missing = self._missing()
         return ScriptedStages(stages, -1 if missing is None else missing, self.rectified)
 
 
-class _MixTransformer(SmpEncoder, MixTransformer): ...
-
-
-class _FirstStages(SmpEncoder, FirstStages): ...
-
-
-class _Timm(SmpEncoder, TimmEncoder):
+class _Transformer(SmpEncoder):
     _is_torch_scriptable: ClassVar[bool] = True
 
     def __prepare_scriptable__(self) -> nn.Module:
+        parts: list[list[Any]] = [
+            [self.get_submodule(f"{part}{i}") for part in ("patch_embed", "block", "norm")]
+            for i in range(1, len(self.channels) + 1)
+        ]
         missing = self._missing()
-        return ScriptedTimm(
-            self.model, self.strides, self.multiple_hw, -1 if missing is None else missing, self.channels_last
-        )
+        stages = [[TransformerStage(*stage)] for stage in parts]
+        return ScriptedStages(stages, -1 if missing is None else missing, rectified=False)
+
+
+class _MixTransformer(_Transformer, MixTransformer): ...
+
+
+class _FirstStages(_Transformer, FirstStages): ...
+
+
+class _Timm(SmpEncoder, TimmEncoder):
+    """At any size it has the features that timm's network gives for it, as SMP's has, not those of the padded image;
+    where that fails, as SMP's does, the latter.
+    """
+
+    _is_torch_scriptable: ClassVar[bool] = True
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        if self.size_hw is not None:
+            return super().forward(image)
+        if torch.compiler.is_exporting():  # which must not ask for the size
+            return self._unpadded(image)
+        (h, w), (mh, mw) = image.shape[-2:], self.multiple_hw
+        if h % mh or w % mw:
+            with contextlib.suppress(AssertionError, RuntimeError, ValueError):
+                return self._unpadded(image)
+        return super().forward(image)
+
+    def _unpadded(self, image: Tensor) -> list[Tensor]:
+        features: list[Tensor] = self.model(image)
+        if self.channels_last:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        missing = self._missing()
+        return features if missing is None else [*ahead(image, missing), *features]
+
+    def on_grid(self, image: Tensor) -> list[Tensor]:
+        """The features as encoders here give them, of the padded image."""
+        return TimmEncoder.forward(self, image)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        missing = self._missing()
+        return ScriptedTimm(self.model, -1 if missing is None else missing, self.channels_last)
 
 
 class _TimmTransformer(SmpEncoder, TimmTransformer): ...
@@ -96,13 +144,12 @@ KINDS: dict[type[nn.Module], type[SmpEncoder]] = {
 }  # fmt: skip
 
 
-def giving_as_smp(encoder: nn.Module, *, in_channels: int, depth: int) -> SmpEncoder:
+def giving_as_smp(encoder: nn.Module, *, in_channels: int, depth: int) -> Any:
     """The encoder itself, made with these arguments, now giving what SMP's would; its tensors keep our names."""
     smp: Any = encoder
     smp.__class__ = KINDS[type(encoder)]  # the same network with another forward
     smp._made = {"in_channels": in_channels, "depth": depth}
-    made: SmpEncoder = smp
-    return made
+    return smp
 
 
 def as_smp(

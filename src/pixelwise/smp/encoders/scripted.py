@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pixelwise.encoders.mit import to_image
+
 
 class ScriptedStages(nn.Module):
     """What `StagedEncoder` computes, behind the image and `missing` empty maps; -1 for neither."""
@@ -28,26 +30,31 @@ class ScriptedStages(nn.Module):
         return features
 
 
-class ScriptedTimm(nn.Module):
-    """What `TimmEncoder` computes, behind the same."""
+class TransformerStage(nn.Module):
+    """One stage of a Mix Transformer, as a module: image (n, c, h, w) -> (n, c', h', w')."""
 
-    def __init__(
-        self, model: nn.Module, strides: Sequence[int], multiple_hw: tuple[int, int], missing: int, last: bool
-    ) -> None:
+    def __init__(self, patch_embed: nn.Module, blocks: nn.ModuleList, norm: nn.Module) -> None:
         super().__init__()
-        self.model = model
-        self.strides, self.multiple_h, self.multiple_w = list(strides), multiple_hw[0], multiple_hw[1]
-        self.missing, self.last = missing, last
+        self.patch_embed, self.blocks, self.norm = patch_embed, blocks, norm
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens, size_hw = self.patch_embed(image)
+        for block in self.blocks:
+            tokens = block(tokens, size_hw)
+        return to_image(self.norm(tokens), size_hw)
+
+
+class ScriptedTimm(nn.Module):
+    """What timm's network gives, behind the same."""
+
+    def __init__(self, model: nn.Module, missing: int, last: bool) -> None:
+        super().__init__()
+        self.model, self.missing, self.last = model, missing, last
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = ahead(image, self.missing)
-        h, w = image.shape[-2], image.shape[-1]
-        below, right = -h % self.multiple_h, -w % self.multiple_w
-        x = torch.nn.functional.pad(image, [0, right, 0, below])
-        for feature, stride in zip(self.model(x), self.strides):  # noqa: B905  # TorchScript's zip is never strict
-            if self.last:
-                feature = feature.permute(0, 3, 1, 2)
-            features.append(feature[:, :, : (h + stride - 1) // stride, : (w + stride - 1) // stride])
+        for feature in self.model(image):
+            features.append(feature.permute(0, 3, 1, 2) if self.last else feature)
         return features
 
 

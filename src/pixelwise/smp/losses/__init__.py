@@ -6,7 +6,9 @@
 y_pred (n, k, ...), logits unless from_logits is False; y_true ids (n, ...) or (n, 1, ...), or for "multilabel"
 (n, k, ...) of 0 and 1; any type of numbers, half precision is computed in float32. Where SMP fails or gives NaN
 (nothing that counts, an id of another integer type, an absent smoothing) the result is finite; docs/from_smp.md says
-what its numbers do not show.
+what its numbers do not show. For hard targets in range most are numbers of `pixelwise.losses` as well, which check what
+they are given and so cannot be traced, scripted or compiled whole, as SMP's can: a comment at each class says why it
+is no call of those.
 
 Letters: n batch, k classes, x pixels in a row.
 """
@@ -59,6 +61,7 @@ def _check_mode(mode: str, class_weights: object = None) -> None:
         )
 
 
+# Not losses.dice, jaccard and tversky: soft targets, ready probabilities, eps, subclasses; traced and compiled whole
 class _OverlapLoss(_Loss):
     """One minus `compute_score`; the arguments are those of `DiceLoss`."""
 
@@ -94,6 +97,8 @@ class _OverlapLoss(_Loss):
                 f"y_pred has {len(y_pred)} images and y_true {len(y_true)}; give as many of both"
             )
         y_pred = precise(y_pred)
+        if not y_pred.numel():
+            return y_pred.sum()
         if self.from_logits:
             y_pred = y_pred.softmax(1) if self.mode == MULTICLASS_MODE else y_pred.sigmoid()
         n, k = y_true.shape[0], 1 if self.mode == BINARY_MODE else y_pred.shape[1]
@@ -195,10 +200,13 @@ class TverskyLoss(DiceLoss):
         mean = super().aggregate_loss(loss)
         if self.gamma >= 0 and self.gamma == int(self.gamma):
             return mean**self.gamma
-        positive = mean > 0  # of 0, or of a rounding error below it, a root has no gradient
+        positive = ~(
+            mean <= 0
+        )  # of 0, or of a rounding error below it, a root has no gradient; NaN stays NaN
         return torch.where(positive, mean, torch.ones_like(mean)) ** self.gamma * positive
 
 
+# Not losses.focal: soft targets, normalized, reduced_threshold; the mean of means where labels are ignored by class
 class FocalLoss(_Loss):
     """The binary focal loss of each class against the rest, in every mode; then the mean of the classes.
 
@@ -258,6 +266,7 @@ class FocalLoss(_Loss):
         return self.focal_loss_fn(y_pred, y_true)
 
 
+# Not losses.lovasz_*: soft targets, ids of no class (they are of the background there), the gradient of a gradient
 class LovaszLoss(_Loss):
     """The Lovász extension of one minus IoU: of the hinge error, or for "multiclass" of the softmax's.
 
@@ -278,6 +287,8 @@ class LovaszLoss(_Loss):
         y_pred, n = precise(y_pred), y_pred.shape[0]
         of_picture = self._softmax if self.mode == MULTICLASS_MODE else self._hinge
         k = y_pred.shape[1] if self.mode == MULTICLASS_MODE else 1
+        if not y_pred.numel():
+            return y_pred.sum()
         pixels, ids = y_pred.reshape(n, k, -1).movedim(1, 0), y_true.reshape(n, -1)  # (k, n, x), (n, x)
         if not self.per_image:
             pixels, ids = pixels.reshape(k, 1, -1), ids.reshape(1, -1)
@@ -314,6 +325,7 @@ class LovaszLoss(_Loss):
         return (errors.relu() * steps).sum()
 
 
+# Not losses.binary_cross_entropy: any axes and weights, targets beyond [0, 1]; TorchScript
 class SoftBCEWithLogitsLoss(nn.Module):
     """torch's binary cross-entropy with ids to ignore (which count in the mean) and soft targets.
 
@@ -356,6 +368,7 @@ class SoftBCEWithLogitsLoss(nn.Module):
         return loss
 
 
+# Not losses.cross_entropy: one class alone, and any axis of classes; traced and compiled whole
 class SoftCrossEntropyLoss(nn.Module):
     """torch's cross-entropy with label smoothing, where ignored pixels count in the mean.
 
@@ -386,6 +399,7 @@ class SoftCrossEntropyLoss(nn.Module):
         )
 
 
+# Not losses.mcc: takes probabilities and adds eps to each count; TorchScript
 class MCCLoss(_Loss):
     """One minus Matthews' correlation coefficient of the whole batch, for one class.
 
@@ -403,6 +417,6 @@ class MCCLoss(_Loss):
         tp, tn = (p * t).sum() + self.eps, ((1 - p) * (1 - t)).sum() + self.eps
         fp, fn = (p * (1 - t)).sum() + self.eps, ((1 - p) * t).sum() + self.eps
         product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-        known = product > 0  # with eps 0 there may be nothing to correlate
+        known = ~(product <= 0)  # with eps 0 there may be nothing to correlate; NaN stays NaN
         mcc = (tp * tn - fp * fn) / torch.where(known, product, torch.ones_like(product)).sqrt()
         return 1.0 - torch.where(known, mcc, torch.zeros_like(mcc))

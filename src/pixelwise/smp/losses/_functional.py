@@ -1,8 +1,5 @@
 """The formulas behind SMP's losses, under its names and with its numbers, finite where its are not.
 
-They are written out rather than taken from `pixelwise.losses`: SMP's take soft targets and ready probabilities, count
-ignored pixels in a mean, and are traced and compiled whole, which those, with checks that look at the data, are not.
-
 Letters: n batch, k classes, ... any axes.
 """
 
