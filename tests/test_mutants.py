@@ -96,7 +96,9 @@ def test_the_draw_has_its_share_of_each_package_and_a_smaller_one_is_inside():
     assert len(many) == len(set(many)) == 250
     assert set(few) < set(many)
     assert Counter(m.path.partition("/")[0] for m in few) == dict.fromkeys(MATCHING, 10)
-    assert Counter(m.path.partition("/")[0] for m in few[: 2 * len(MATCHING)]) == dict.fromkeys(MATCHING, 2)  # interleaved
+    assert Counter(m.path.partition("/")[0] for m in few[: 2 * len(MATCHING)]) == dict.fromkeys(
+        MATCHING, 2
+    )  # interleaved
     assert drawn(files, least, seed=1, least=10) == few != drawn(files, least, seed=2, least=10)
 
 

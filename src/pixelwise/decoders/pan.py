@@ -68,7 +68,8 @@ class PANDecoder(nn.Module):
                 f"PAN joins up to five features of stride 4 and more, got {len(channels)}; build the encoder with fewer"
             )
         self.finest = -len(channels)
-        for i, c in enumerate(channels[:-1], start=1):
+        # SMP's order, which an optimizer's state goes by
+        for i, c in reversed(list(enumerate(channels[:-1], start=1))):
             self.add_module(f"gau{i}", GlobalAttentionUpsample(c, width, interpolation, norm))
 
     def forward(self, features: list[Tensor], size_hw: tuple[int, int] | None = None) -> Tensor:

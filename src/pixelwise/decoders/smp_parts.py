@@ -161,7 +161,8 @@ class Upsampling(nn.Upsample):
 def _times(side: int, factor: float) -> int:
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return int(side * factor + 0.5)  # its round() gives no whole number
-    return round(side * factor)
+    # A traced side is a tensor, which cannot be rounded
+    return side * int(factor) if factor == int(factor) else round(side * factor)
 
 
 def _leads_to(x: Tensor, factor: float, size_hw: tuple[int, int]) -> bool:

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pixelwise.decoders.smp_parts import SegmentationHead
+from pixelwise.smp.base.model import SegmentationModel
 from pixelwise.smp.models import (
     DPT,
     FPN,
@@ -23,7 +24,6 @@ from pixelwise.smp.models import (
     MAnet,
     PSPNet,
     Segformer,
-    SegmentationModel,
     Unet,
     UnetPlusPlus,
     UPerNet,
@@ -67,3 +67,7 @@ def __getattr__(name: str) -> Any:
     if name in ("base", "encoders", "losses", "metrics"):  # which the import above need not wait for
         return importlib.import_module(f"pixelwise.smp.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

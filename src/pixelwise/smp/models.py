@@ -44,12 +44,12 @@ from pixelwise.errors import (
     InputError,
     PixelwiseError,
     ScriptError,
-    SizeError,
     UnknownNameError,
     WeightsError,
     first_line,
     suggest,
 )
+from pixelwise.smp.base.model import SegmentationModel
 from pixelwise.smp.scripted import ScriptedClassifier, ScriptedModel
 from pixelwise.weights.hub import fetch_folder, is_hub_name, push_folder
 from pixelwise.weights.origin import Origin, keep_beside, origin_of
@@ -69,7 +69,7 @@ _SHORT = {"unet": "u", "linknet": "link", "pspnet": "psp"}
 """What SMP calls some of its models in `model.name`."""
 
 
-class SegmentationModel(nn.Module):
+class Architecture(SegmentationModel):
     """image (n, in_channels, h, w), float -> (n, k, h, w) after the activation; with `aux_params` also labels (n, l).
 
     The arguments are SMP's, in its order; what is not among them goes to a timm encoder ("tu-..."). encoder_weights:
@@ -83,16 +83,13 @@ class SegmentationModel(nn.Module):
     arguments: ClassVar[dict[str, Any]] = {}
     """SMP's arguments and their defaults, in its order."""
 
-    requires_divisible_input_shape: bool = True
-    """Whether `forward` refuses an image whose sides are no multiples of the encoder's stride, as SMP does. Set it to
-    False on a model, and the result has the size of any image; `network` and `Segmenter` take any as it is."""
-
-    _is_torch_scriptable: ClassVar[bool] = True
-    _is_torch_exportable: ClassVar[bool] = True
-    _is_torch_compilable: ClassVar[bool] = True
-
     def __init_subclass__(cls) -> None:
-        """What `inspect.signature` and `help` say of a class are SMP's arguments."""
+        """What `inspect.signature` and `help` say of a class are SMP's arguments, unless it takes others of its own."""
+        super().__init_subclass__()
+        if cls.__init__ is not Architecture.__init__:
+            own = list(inspect.signature(cls.__init__).parameters.values())
+            cls.__signature__ = inspect.Signature(own[1:])  # type: ignore[attr-defined]
+            return
         either = inspect.Parameter.POSITIONAL_OR_KEYWORD
         taken = [inspect.Parameter(name, either, default=default) for name, default in cls.arguments.items()]
         more = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
@@ -129,10 +126,17 @@ class SegmentationModel(nn.Module):
             part: frozenset(self.get_submodule(part).state_dict()) for part in ("encoder", "decoder")
         }
         self.__dict__["_network"] = Joined(self, network, self._shape)  # not a child: its parts are
-        kind, encoder = type(self).__name__.lower(), str(self.config["encoder_name"])
+        kind, encoder = self._kind().__name__.lower(), str(self.config["encoder_name"])
         self.name = f"{_SHORT.get(kind, kind)}-{encoder.removeprefix('tu-') if kind == 'dpt' else encoder}"
         self.register_load_state_dict_pre_hook(_read_their_names)  # type: ignore[no-untyped-call]
         self.register_state_dict_post_hook(_write_their_names)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _kind(cls) -> type[Architecture]:
+        """The class of SMP that this is, or that a class of one's own is derived from."""
+        return next(
+            each for each in cls.__mro__ if MODEL_ARCHITECTURES_MAPPING.get(each.__name__.lower()) is each
+        )
 
     def _finished(self, network: EncoderDecoder) -> nn.Module:
         """The network's head with what SMP's has behind it."""
@@ -189,7 +193,7 @@ class SegmentationModel(nn.Module):
 
     def _asked(self) -> Origin:
         shape = {key: value for key, value in self.config.items() if key != "position_attention"}
-        origin = origin_from_config({"_model_class": type(self).__name__, **shape})
+        origin = origin_from_config({"_model_class": self._kind().__name__, **shape})
         if "position_attention" in self.config:
             origin.arguments["position_attention"] = self.config["position_attention"]
         return origin
@@ -203,20 +207,6 @@ class SegmentationModel(nn.Module):
     def origin(self) -> Origin:
         """How `network` was made; `pixelwise.save(model.network, path)` writes it without the activation."""
         return origin_of(self.network)
-
-    def check_input_shape(self, image: Tensor) -> None:
-        """Raise SizeError for sides that are no multiples of the stride, where `requires_divisible_input_shape`."""
-        if not self.requires_divisible_input_shape:
-            return
-        strides = getattr(self.encoder, "strides", None)
-        stride = strides[-1] if strides else getattr(self.encoder, "output_stride", 1)
-        h, w = image.shape[-2:]
-        if h % stride or w % stride:
-            enough = f"{-(-h // stride) * stride}x{-(-w // stride) * stride}"
-            raise SizeError(
-                f"expected an image whose sides are multiples of {stride}, got {h}x{w}; pad it to {enough}, or set "
-                "model.requires_divisible_input_shape = False for a result of any image's size"
-            )
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What `torch.jit.script` takes in the place of this, with the same tensors."""
@@ -241,13 +231,7 @@ class SegmentationModel(nn.Module):
             return mask
         return mask, self.classification_head(deepest(features))
 
-    @torch.inference_mode()
-    def predict(self, image: Tensor) -> Any:
-        """`forward` in evaluation mode, without gradients."""
-        self.eval()
-        return self(image)
-
-    def train(self, mode: bool = True) -> SegmentationModel:
+    def train(self, mode: bool = True) -> Architecture:
         super().train(mode)
         self.network.train(mode)  # knows whether the encoder is frozen
         return self
@@ -339,7 +323,7 @@ class SegmentationModel(nn.Module):
 
     def _config_as_it_is(self) -> dict[str, Any]:
         """`config` with what assigned heads say of themselves; WeightsError for an activation without a name."""
-        config = {"_model_class": type(self).__name__, **self.config, "encoder_weights": None}
+        config = {"_model_class": self._kind().__name__, **self.config, "encoder_weights": None}
         ends, aux = finishing_layers(self.segmentation_head), self.classification_head
         config["activation"] = activation_of(ends, config["activation"])
         if "upsampling" in config and not any(getattr(layer, "whole", False) for layer in ends):
@@ -356,7 +340,7 @@ class SegmentationModel(nn.Module):
     def _misfit(self, config: Mapping[str, Any]) -> str | None:
         """What a model of that config has otherwise, a tensor or a layer as it prints itself; None if nothing."""
         with torch.device("meta"):
-            anew = type(self)(**{key: value for key, value in config.items() if not key.startswith("_")})
+            anew = self._kind()(**{key: value for key, value in config.items() if not key.startswith("_")})
         own, other = (
             {name: tuple(t.shape) for name, t in model.named_parameters()} for model in (self, anew)
         )
@@ -377,7 +361,7 @@ class SegmentationModel(nn.Module):
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], *, strict: bool = True, **options: Any
-    ) -> SegmentationModel:  # fmt: skip
+    ) -> Architecture:  # fmt: skip
         """See the function of this name; the model must be of this class."""
         model = from_pretrained(pretrained_model_name_or_path, strict=strict, **options)
         if not isinstance(model, cls):
@@ -387,7 +371,7 @@ class SegmentationModel(nn.Module):
         return model
 
 
-class Unet(SegmentationModel):
+class Unet(Architecture):
     requires_divisible_input_shape = False
     arguments: ClassVar = {
         **_ENCODER, "decoder_use_norm": "batchnorm", "decoder_channels": _STEPS, "decoder_attention_type": None,
@@ -395,12 +379,12 @@ class Unet(SegmentationModel):
     }  # fmt: skip
 
 
-class UnetPlusPlus(SegmentationModel):
+class UnetPlusPlus(Architecture):
     _is_torch_scriptable = False
     arguments: ClassVar = Unet.arguments
 
 
-class MAnet(SegmentationModel):
+class MAnet(Architecture):
     """position_attention: "smp", as trained there, or "corrected" (`decoders.manet`)."""
 
     arguments: ClassVar = {
@@ -409,11 +393,11 @@ class MAnet(SegmentationModel):
     }  # fmt: skip
 
 
-class Linknet(SegmentationModel):
+class Linknet(Architecture):
     arguments: ClassVar = {**_ENCODER, "decoder_use_norm": "batchnorm", **_END, **_AUX}
 
 
-class FPN(SegmentationModel):
+class FPN(Architecture):
     arguments: ClassVar = {
         **_ENCODER, "decoder_pyramid_channels": 256, "decoder_segmentation_channels": 128,
         "decoder_merge_policy": "add", "decoder_dropout": 0.2, "decoder_interpolation": "nearest", **_END,
@@ -421,45 +405,45 @@ class FPN(SegmentationModel):
     }  # fmt: skip
 
 
-class PSPNet(SegmentationModel):
+class PSPNet(Architecture):
     arguments: ClassVar = {
         "encoder_name": "resnet34", "encoder_weights": "imagenet", "encoder_depth": 3, "psp_out_channels": 512,
         "decoder_use_norm": "batchnorm", "psp_dropout": 0.2, **_END, "upsampling": 8, **_AUX,
     }  # fmt: skip
 
 
-class PAN(SegmentationModel):
+class PAN(Architecture):
     arguments: ClassVar = {
         **_ENCODER, "encoder_output_stride": 16, "decoder_channels": 32, "decoder_interpolation": "bilinear", **_END,
         "upsampling": 4, **_AUX,
     }  # fmt: skip
 
 
-class DeepLabV3(SegmentationModel):
+class DeepLabV3(Architecture):
     arguments: ClassVar = {
         **_ENCODER, "encoder_output_stride": 8, "decoder_channels": 256, "decoder_atrous_rates": (12, 24, 36),
         "decoder_aspp_separable": False, "decoder_aspp_dropout": 0.5, **_END, "upsampling": None, **_AUX,
     }  # fmt: skip
 
 
-class DeepLabV3Plus(SegmentationModel):
+class DeepLabV3Plus(Architecture):
     arguments: ClassVar = {
         **_ENCODER, "encoder_output_stride": 16, "decoder_channels": 256, "decoder_atrous_rates": (12, 24, 36),
         "decoder_aspp_separable": True, "decoder_aspp_dropout": 0.5, **_END, "upsampling": 4, **_AUX,
     }  # fmt: skip
 
 
-class UPerNet(SegmentationModel):
+class UPerNet(Architecture):
     arguments: ClassVar = {
         **_ENCODER, "decoder_channels": 256, "decoder_use_norm": "batchnorm", **_END, "upsampling": 4, **_AUX,
     }  # fmt: skip
 
 
-class Segformer(SegmentationModel):
+class Segformer(Architecture):
     arguments: ClassVar = {**_ENCODER, "decoder_segmentation_channels": 256, **_END, "upsampling": 4, **_AUX}
 
 
-class DPT(SegmentationModel):
+class DPT(Architecture):
     _is_torch_scriptable = False
     arguments: ClassVar = {
         "encoder_name": "tu-vit_base_patch16_224.augreg_in21k", "encoder_depth": 4, "encoder_weights": "imagenet",
@@ -468,7 +452,7 @@ class DPT(SegmentationModel):
     }  # fmt: skip
 
 
-MODEL_ARCHITECTURES_MAPPING: dict[str, type[SegmentationModel]] = {
+MODEL_ARCHITECTURES_MAPPING: dict[str, type[Architecture]] = {
     model.__name__.lower(): model
     for model in (
         Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3, DeepLabV3Plus, PAN, UPerNet, Segformer, DPT
@@ -483,7 +467,7 @@ def create_model(
     in_channels: int = 3,
     classes: int = 1,
     **kwargs: Any,
-) -> SegmentationModel:
+) -> Architecture:
     """The model of a class given by its name, in upper or lower case; UnknownNameError, with the nearest, for none."""
     if arch.lower() not in MODEL_ARCHITECTURES_MAPPING:
         raise UnknownNameError("architecture", arch, MODEL_ARCHITECTURES_MAPPING)
@@ -511,7 +495,7 @@ def from_pretrained(
     force_download: bool = False,
     local_files_only: bool = False,
     **changes: Any,
-) -> SegmentationModel:
+) -> Architecture:
     """The model of a folder with config.json and model.safetensors, or of a repository on the Hugging Face Hub.
 
     A folder is read and nothing else happens. A repository is fetched, or taken from the Hub's cache where it is;
@@ -572,7 +556,7 @@ def from_pretrained(
 
 def _write_their_names(model: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
     """After `state_dict`: our encoder's names become SMP's, and what SMP has and does not use is added."""
-    assert isinstance(model, SegmentationModel)
+    assert isinstance(model, Architecture)
     own = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
     kept, built = _apart(own, _assigned(model))
     theirs = to_theirs(model.origin, built, model.origin.beside.get("tensors"))
@@ -580,21 +564,24 @@ def _write_their_names(model: nn.Module, state: dict[str, Any], prefix: str, loc
     state.update({prefix + key: tensor for key, tensor in {**theirs, **kept}.items()})
 
 
-def _assigned(model: SegmentationModel) -> tuple[str, ...]:
+def _assigned(model: Architecture) -> tuple[str, ...]:
     """The prefixes of parts whose tensors are not those of the part that was built; their names are left alone."""
     now = {part: frozenset(model.get_submodule(part).state_dict()) for part in model._built}
     return tuple(f"{part}." for part, names in model._built.items() if now[part] != names)
 
 
+_PARTS = ("encoder.", "decoder.", "segmentation_head.", "classification_head.")
+
+
 def _apart(tensors: Mapping[str, Any], prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Those whose names begin like that, and the others."""
-    chosen = {key: tensor for key, tensor in tensors.items() if key.startswith(prefixes)}
+    """Those whose names begin like that or are of no part that SMP has, and the others."""
+    chosen = {k: t for k, t in tensors.items() if k.startswith(prefixes) or not k.startswith(_PARTS)}
     return chosen, {key: tensor for key, tensor in tensors.items() if key not in chosen}
 
 
 def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Before tensors are loaded: SMP's names become ours; a wrong number of classes is said to be one."""
-    assert isinstance(model, SegmentationModel)
+    assert isinstance(model, Architecture)
     given = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
     own = model.network.state_dict()
     if model.classification_head is not None:

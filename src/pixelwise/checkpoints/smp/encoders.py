@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 import warnings
+import zlib
 from collections.abc import Container
 
 import torch
+from torch import Tensor
 
 from pixelwise.decoders.needs import NEEDS
 from pixelwise.encoders import create_encoder, names
@@ -41,12 +44,22 @@ def without_spare(tensors: Tensors, known: Container[str], wanted: Container[str
     return {key: tensor for key, tensor in tensors.items() if key not in spare}, spare
 
 
+def fresh(key: str, like: Tensor) -> Tensor:
+    """What a layer begins with, for layers that are not there: He's random weights, which are the same for the same
+    key, and norms that change nothing. Whoever takes the encoder out of a file can train it then."""
+    shape, end = like.shape, key.rpartition(".")[2]
+    if like.is_floating_point() and len(shape) > 1:
+        draw = torch.Generator().manual_seed(zlib.crc32(key.encode()))
+        spread = (2 / (shape[0] * math.prod(shape[2:]))) ** 0.5
+        return torch.empty(shape, dtype=like.dtype, device="cpu").normal_(0, spread, generator=draw)
+    ones = end in ("weight", "running_var")
+    return (torch.ones if ones else torch.zeros)(shape, dtype=like.dtype, device="cpu")
+
+
 def to_theirs(name: str, tensors: Tensors, *, in_channels: int = 3, depth: int = 5) -> Tensors:
-    """The way back, complete: layers that SMP has, and does not use, get zeros, as its strict loading asks for them."""
+    """The way back, complete: layers that SMP has, and does not use, are `fresh`; its strict loading asks for them."""
     shapes = whole(name, in_channels, depth)
-    complete = {
-        key: tensors[key] if key in tensors else torch.zeros_like(shapes[key], device="cpu") for key in shapes
-    }
+    complete = {key: tensors[key] if key in tensors else fresh(key, shapes[key]) for key in shapes}
     complete |= {key: tensor for key, tensor in tensors.items() if key not in complete}
     return renamed_back(name, complete)
 

@@ -88,7 +88,8 @@ def to_ours(origin: Origin, tensors: Tensors, wanted: Container[str]) -> tuple[T
 
 
 def to_theirs(origin: Origin, tensors: Tensors, unused: Mapping[str, Any] | None = None) -> Tensors:
-    """Our network's tensors as SMP's, complete: those that SMP has and does not use are as in `unused`, or zeros."""
+    """Our network's tensors as SMP's, complete: those that SMP has and does not use are as in `unused`, else new
+    ones of the encoder, and zeros of the decoder."""
     name = origin.arguments["encoder"]
     encoder = {key.removeprefix("encoder."): t for key, t in tensors.items() if key.startswith("encoder.")}
     in_channels = origin.arguments.get("in_channels", 3)
@@ -97,7 +98,7 @@ def to_theirs(origin: Origin, tensors: Tensors, unused: Mapping[str, Any] | None
         named = {key: whole[key][0] if key in whole else key for key in encoder}
         theirs = {f"encoder.{named[key]}": tensor for key, tensor in encoder.items()}
         theirs |= {
-            f"encoder.{key}": torch.zeros_like(tensor, device="cpu")
+            f"encoder.{key}": encoders.fresh(key, tensor)
             for ours, (key, tensor) in whole.items()
             if ours not in encoder
         }

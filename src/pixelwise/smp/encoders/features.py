@@ -21,6 +21,9 @@ from pixelwise.errors import InputError
 from pixelwise.smp.encoders.scripted import ScriptedStages, ScriptedTimm, TransformerStage, ahead
 from pixelwise.weights.origin import Origin
 
+CLASSIFIERS = ("fc.", "_fc.", "classifier.", "last_linear.", "head.")
+"""How names of tensors begin in networks that classify images, for what comes after their features."""
+
 
 class SmpEncoder(nn.Module):
     """What an encoder has in SMP: image (n, c, h, w) -> [image, feature of stride 2, ...], `depth` + 1 of them.
@@ -59,6 +62,14 @@ class SmpEncoder(nn.Module):
         features: list[Tensor] = super().forward(image)  # of the network that this is mixed into
         missing = self._missing()
         return features if missing is None else [*ahead(image, missing), *features]
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Also of a whole network that classifies images: what classifies in it is left out, as in SMP."""
+        own = self.state_dict()
+        kept = {k: t for k, t in state_dict.items() if k in own or not k.startswith(CLASSIFIERS)}
+        return super().load_state_dict(kept, strict=strict, assign=assign)
 
     def _get_name(self) -> str:
         """It prints itself as the network that it is."""
