@@ -51,6 +51,7 @@ STEPS, SEEDS = (50, 100, 150), (0, 1, 2)
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Dice over all classes": {"loss_options": {}},
+    "Dice of class 1 alone": {"loss_options": {"dice": {"classes": [1], "absent": "area"}}},
     "cross-entropy beside Dice": {"losses": {"cross_entropy": 1.0, "dice": 1.0}},
     "a tenth of cross-entropy": {"losses": {"cross_entropy": 0.1, "dice": 1.0}},
     "cross-entropy alone": {"losses": {"cross_entropy": 1.0}, "loss_options": {}},

@@ -105,7 +105,7 @@ def test_arrays_of_other_types(picture):
         (np.zeros((8, 9, 2), np.uint8), "shape"),
         (np.zeros((8, 9, 3), np.int64), "int64"),
         (np.full((8, 9, 3), 3.0), r"\[0, 1\]"),
-        (np.full((8, 9, 3), np.nan), r"\[0, 1\]"),
+        (np.full((8, 9, 3), np.nan), "NaN"),
         (np.zeros((0, 9, 3), np.uint8), "no pixels"),
     ],
 )

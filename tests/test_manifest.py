@@ -45,7 +45,8 @@ def test_what_is_written_reads_back(tmp_path):
     whole = Manifest.of(
         CELLS, done=("a line\nof more", "ä"), map_ids="255=1", value_range=(12, 4000.5), regions=True
     )
-    assert read_manifest(whole.write(tmp_path).parent) == whole
+    (tmp_path / "pixelwise.json").write_text(whole.to_json(), encoding="utf-8")
+    assert read_manifest(tmp_path) == whole
     assert whole.labels == CELLS
     assert read_manifest(tmp_path / "nowhere") is None
 
@@ -136,7 +137,7 @@ def overlapping(tmp_path: Path) -> Path:
             values = np.zeros((20, 30), np.uint8)
             values[2 : 2 + side, 2 : 2 + side] = 255 if i % 2 else 1
             Image.fromarray(values + (i if side == 0 else 0)).save(root / name / f"{i}.png")
-    Manifest.of(labels, regions=True).write(root)
+    (root / "pixelwise.json").write_text(Manifest.of(labels, regions=True).to_json())
     return root
 
 

@@ -91,12 +91,13 @@ def test_what_is_compiled_shows_in_the_whole_file_for_no_tracing_sees_it():
 def test_the_draw_has_its_share_of_each_package_and_a_smaller_one_is_inside():
     line = "x = a + b\n"
     files = {f"{package}/a.py": line * (300 if package == "metrics" else 30) for package in MATCHING}
-    many, few = drawn(files, 250, seed=1, least=10), drawn(files, 70, seed=1, least=10)
+    least = 10 * len(MATCHING)
+    many, few = drawn(files, 250, seed=1, least=10), drawn(files, least, seed=1, least=10)
     assert len(many) == len(set(many)) == 250
     assert set(few) < set(many)
     assert Counter(m.path.partition("/")[0] for m in few) == dict.fromkeys(MATCHING, 10)
-    assert Counter(m.path.partition("/")[0] for m in few[:14]) == dict.fromkeys(MATCHING, 2)  # interleaved
-    assert drawn(files, 70, seed=1, least=10) == few != drawn(files, 70, seed=2, least=10)
+    assert Counter(m.path.partition("/")[0] for m in few[: 2 * len(MATCHING)]) == dict.fromkeys(MATCHING, 2)  # interleaved
+    assert drawn(files, least, seed=1, least=10) == few != drawn(files, least, seed=2, least=10)
 
 
 def test_tests_through_the_line_run_the_quickest_first_as_long_as_there_is_time():

@@ -51,7 +51,7 @@ def draw_overlapping(root, count, side=32):
         Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"p{i:02}.png")
         for name, mask in (("disc", one), ("light disc", two)):
             Image.fromarray((255 * mask).astype(np.uint8)).save(root / "masks" / name / f"p{i:02}.png")
-    Manifest.of(CLASSES, regions=True).write(root)
+    (root / "pixelwise.json").write_text(Manifest.of(CLASSES, regions=True).to_json())
     return root
 
 

@@ -52,7 +52,10 @@ MATCHING = {
         ("metrics", "metrics boundary_scores calibration membranes evaluate"),
         ("losses", "losses loss_values training"),
         ("transforms", "transforms preprocess training recipes train_cli"),
-        ("training", "training train_cli recipes crash"),
+        ("training", "training train_cli plan watching recipes crash"),
+        ("datasets", "adopted init manifest doctor mends plan depth layouts matlab words"),
+        ("report", "report words corrupted evaluate"),
+        ("smp", "smp smp_encoders smp_hub smp_losses smp_metrics smp_parts smp_scripting smp_words"),
         ("outputs", "outputs segmentation meaning files journal sources cli"),
         (
             "weights",

@@ -17,7 +17,7 @@ from typing import Any
 
 from pixelwise.codes import MOST
 from pixelwise.errors import InputError
-from pixelwise.files import plain_name, writing
+from pixelwise.files import plain_name
 from pixelwise.labels import Color, Id, LabelSet, spread_colors
 from pixelwise.untrusted import first_twice, read
 
@@ -123,12 +123,6 @@ class Manifest:
         if self.regions:
             said["regions"] = True
         return said
-
-    def write(self, root: Path) -> Path:
-        """Write the file into the folder `root`, over one that is there; its path."""
-        with writing(root / NAME) as temporary:
-            temporary.write_text(self.to_json(), encoding="utf-8", newline="\n")
-        return root / NAME
 
     def to_json(self) -> str:
         """The text of the file, a class a line."""
