@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import pixelwise
 from pixelwise.checkpoints.smp import encoders as smp_encoders
 from pixelwise.decoders import DECODERS
 from pixelwise.encoders import create_encoder, list_encoders, names
+from pixelwise.encoders.smp_tensors import table
 from pixelwise.encoders.staged import StagedEncoder, family
 from pixelwise.errors import DownloadError, UnknownNameError, WeightsError
 
@@ -126,9 +129,34 @@ def test_the_way_back_to_smp_is_complete(name: str, depth: int):
     assert apart(ours, theirs[-len(ours) :]) < 1e-5
 
 
-def test_a_tensor_that_smp_does_not_have_is_named():
-    with pytest.raises(KeyError, match=r"_blocks\.0\.surplus"):
-        smp_encoders.to_ours("efficientnet-b0", {"_blocks.0.surplus": torch.zeros(1)}, {})
+@pytest.mark.parametrize("name", [pytest.param("efficientnet-b0", marks=slow), "mobileone_s0"])
+def test_files_with_the_names_before_smps_still_load(name: str, tmp_path: Path):
+    def build() -> nn.Module:
+        return pixelwise.create_model(
+            "unet", encoder=name, num_classes=2, encoder_depth=2, decoder_channels=(8, 4)
+        ).eval()
+
+    network, renames = build(), table(name)
+    older = {
+        f"encoder.{renames.to_ours(key[8:])}" if key.startswith("encoder.") else key: tensor
+        for key, tensor in network.state_dict().items()
+    }
+    assert {"encoder.conv_stem.weight", "encoder.stem.conv_scale.bn.bias"} & set(older)
+    pixelwise.save(network, tmp_path / "new.safetensors")
+    with safe_open(tmp_path / "new.safetensors", "pt") as file:
+        says = file.metadata()
+    save_file(older, tmp_path / "older.safetensors", metadata=says)
+    image = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = network(image)["out"]
+        assert torch.equal(pixelwise.from_checkpoint(tmp_path / "older.safetensors")(image)["out"], expected)
+        for source in (older, tmp_path / "older.safetensors"):
+            other = build()
+            pixelwise.load_checkpoint(other, source)
+            assert torch.equal(other(image)["out"], expected)
+        other = build()
+        other.load_state_dict(older)
+        assert torch.equal(other(image)["out"], expected)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +278,11 @@ def test_weights_of_a_file_in_the_names_of_smp_torchvision_and_timm_load(tmp_pat
     smp = smp_encoder("efficientnet-b0")
     torch.save(smp.state_dict(), tmp_path / "smp.pth")
     ours = create_encoder("efficientnet-b0", weights=tmp_path / "smp.pth")
-    assert torch.equal(ours.conv_stem.weight, smp._conv_stem.weight)
+    assert torch.equal(ours._conv_stem.weight, smp._conv_stem.weight)
+    timm = pytest.importorskip("timm")
+    whole = timm.create_model("tf_efficientnet_b0")
+    ours = create_encoder("efficientnet-b0", weights=whole.state_dict(), depth=3)
+    assert torch.equal(ours._blocks[4]._project_conv.weight, whole.blocks[2][1].conv_pwl.weight)
 
     from torchvision.models import densenet121
 
@@ -259,7 +291,6 @@ def test_weights_of_a_file_in_the_names_of_smp_torchvision_and_timm_load(tmp_pat
     ours = create_encoder("densenet121", weights=tmp_path / "tv.pth", depth=3)
     assert torch.equal(ours.features.conv0.weight, tv.features.conv0.weight)
 
-    timm = pytest.importorskip("timm")
     whole = timm.create_model("test_convnext")
     torch.save(whole.state_dict(), tmp_path / "timm.pth")
     ours = create_encoder("test_convnext", weights=tmp_path / "timm.pth")

@@ -79,6 +79,46 @@ def test_an_encoder_gives_smps_features_and_has_its_names_of_tensors(name, optio
         assert torch.equal(again(image)[-1], got[-1])
 
 
+EVERYDAY_NAMES = ("resnet18", "efficientnet-b0", "mobileone_s0", "mit_b0")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in EVERYDAY_NAMES else pytest.param(name, marks=pytest.mark.slow)
+        for name in (*ours.encoders.get_encoder_names(), "tu-resnet18")
+    ],
+)
+def test_parameters_have_smps_names_in_its_order(name):
+    """Optimizers, freezing and groups of parameters go by them. SMP has more, of layers that no feature needs, and in
+    Mix Transformers another order."""
+    mit = name.startswith("mit_")
+    order = sorted if mit else list
+    with torch.device("cpu" if mit else "meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected, model = (side.Unet(name, encoder_weights=None) for side in (theirs, ours))
+    for side in (model, model.network):
+        parameters = dict(side.named_parameters())
+        assert list(parameters) == [key for key in side.state_dict() if key in parameters]
+        theirs_in_order = [key for key, _ in expected.named_parameters() if key in parameters]
+        assert order(parameters) == order(theirs_in_order)
+    assert order(model.state_dict()) == order(expected.state_dict())
+
+
+def test_blocks_are_frozen_by_smps_names():
+    model = ours.Unet("efficientnet-b0", encoder_weights=None, encoder_depth=2, decoder_channels=(8, 4))
+    frozen = [
+        parameter.requires_grad_(False) for name, parameter in model.named_parameters() if "_blocks" in name
+    ]
+    before = [parameter.clone() for parameter in frozen]
+    model(torch.rand(2, 3, 16, 16)).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert len(frozen) == 36
+    assert all(torch.equal(a, b) for a, b in zip(frozen, before, strict=True))
+    assert model.encoder._conv_stem.weight.grad.abs().sum() > 0
+    assert model.network.encoder._blocks[2]._expand_conv is model.encoder._blocks[2]._expand_conv
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
     "name", ["resnet18", "tu-test_resnet.r160_in1k", *(

@@ -93,6 +93,7 @@ def load_checkpoint(network: nn.Module, source: Source, *, allow_pickle: bool = 
     theirs = own_origin(source)
     folder = huggingface.open_folder(source) if theirs is None else None
     tensors, origin = read(source, allow_pickle=allow_pickle), vars(network).get("origin")
+    tensors = store.under_names_of(network, tensors)
     beside: Mapping[str, Any] = {}
     if folder is not None and isinstance(origin, Origin):
         folder.check(origin)

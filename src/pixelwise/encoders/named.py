@@ -15,6 +15,7 @@ from pixelwise.encoders import staged
 from pixelwise.encoders.mit import SIZES, MixTransformer, _stage
 from pixelwise.encoders.names import Row
 from pixelwise.encoders.pretrained import Weights, fetching, for_input_channels, tensors_of
+from pixelwise.encoders.smp_tensors import table
 from pixelwise.errors import UnknownNameError, refuse_unknown, suggest
 from pixelwise.weights import store
 
@@ -54,7 +55,7 @@ def _staged(
     count = sum(stride <= 2**depth for stride in family.strides)
     return staged.StagedEncoder(
         network, family.stages[:count], channels=family.channels[:count], strides=family.strides[:count],
-        output_stride=output_stride, dilation=dilation, rectified=family.rectified,
+        output_stride=output_stride, dilation=dilation, rectified=family.rectified, before=table(name),
     )  # fmt: skip
 
 
@@ -120,21 +121,19 @@ def _read(name: str, row: Row, weights: Any) -> tuple[dict[str, Tensor], str]:
             raise UnknownNameError(f"weights of {name}", weights, ["the path of a file"])
         weights = next(iter(row.weights))
     if isinstance(weights, str) and weights in row.weights:
-        return _fetched(row.weights[weights]), f"the {weights} weights of {name}"
+        return _renamed(name, _fetched(row.weights[weights])), f"the {weights} weights of {name}"
     if isinstance(weights, str) and not os.path.exists(weights):
         raise UnknownNameError(f"weights of {name}", weights, [*row.weights, "the path of a file"])
     tensors, source = tensors_of(weights)
-    return _renamed(name, row, tensors), source
+    return _renamed(name, tensors), source
 
 
-def _renamed(name: str, row: Row, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    from pixelwise.encoders.smp_tensors import table
-
+def _renamed(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if tensors and all(key.startswith("encoder.") for key in tensors):
         tensors = {key.removeprefix("encoder."): tensor for key, tensor in tensors.items()}
-    renames = table(name) if row.layout != "same" else None
+    renames = table(name)
     if renames is not None:
-        tensors = {renames.to_ours(key) or key: tensor for key, tensor in tensors.items()}
+        tensors = {renames.to_theirs(key) or key: tensor for key, tensor in tensors.items()}
     old = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")  # DenseNet before torchvision 0.3
     return {old.sub(r"\1\2", key): tensor for key, tensor in tensors.items()}
 
@@ -149,7 +148,7 @@ def _fetched(place: str) -> dict[str, Tensor]:
 
         enum, _, member = what.partition(".")
         url = getattr(getattr(importlib.import_module("torchvision.models"), enum), member).url
-        return _renamed("", Row("staged", "", ""), state_dict_of(url))
+        return state_dict_of(url)
     import timm
 
     with fetching(f"timm's weights {what}"):

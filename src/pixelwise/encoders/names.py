@@ -14,17 +14,15 @@ from typing import NamedTuple
 class Row(NamedTuple):
     """kind: "staged" (a row of encoders/staged.py), "mit" or "timm". network: its name there.
 
-    timm: the nearest network of timm, whose weights need not fit. layout: how the names of tensors in SMP's files
-    become ours: "same" or the renaming in encoders/smp_tensors.py; the weights are interchangeable in every
-    row. weights: what can be fetched, SMP's tag and where it comes from: "torchvision:Enum.MEMBER", "timm:name.tag"
-    or the address of a file. Torchvision's and the authors' weights are those SMP has; for EfficientNets timm's are
-    the same networks trained the same way, from files that we could not compare with SMP's.
+    timm: the nearest network of timm, whose weights need not fit. weights: what can be fetched, SMP's tag and where it
+    comes from: "torchvision:Enum.MEMBER", "timm:name.tag" or the address of a file. Torchvision's and the authors'
+    weights are those SMP has; for EfficientNets timm's are the same networks trained the same way, from files that we
+    could not compare with SMP's.
     """
 
     kind: str
     network: str
     timm: str
-    layout: str = "same"
     weights: Mapping[str, str] = {}
 
 
@@ -65,7 +63,7 @@ def _efficientnets() -> dict[str, Row]:
         others = {"advprop": f"timm:{timm}.ap_in1k"} if size != "l2" else {}
         if size not in ("b8", "l2"):
             others = {"imagenet": f"timm:{timm}.aa_in1k"} | others
-            rows[f"efficientnet-{size}"] = Row("staged", f"efficientnet-{size}", timm, "efficientnet", others)
+            rows[f"efficientnet-{size}"] = Row("staged", f"efficientnet-{size}", timm, others)
         if size == "b8":
             others = {"imagenet": f"timm:{timm}.ra_in1k"} | others
         name = f"timm-efficientnet-{size}"
@@ -76,10 +74,10 @@ def _efficientnets() -> dict[str, Row]:
     return rows
 
 
-def _rows(source: str, names: Mapping[str, tuple[str, str]], layout: str = "same") -> dict[str, Row]:
+def _rows(source: str, names: Mapping[str, tuple[str, str]]) -> dict[str, Row]:
     """SMP's name: (timm's name, name and tag or member at the source)."""
     return {
-        name: Row("staged", name, timm, layout, {"imagenet": f"{source}:{weights}"} if weights else {})
+        name: Row("staged", name, timm, {"imagenet": f"{source}:{weights}"} if weights else {})
         for name, (timm, weights) in names.items()
     }
 
@@ -138,7 +136,6 @@ SMP: dict[str, Row] = {
     **_rows(
         "timm",
         {f"mobileone_s{i}": (f"mobileone_s{i}", f"mobileone_s{i}.apple_in1k") for i in range(5)},
-        "mobileone",
     ),
     **{
         name: Row("mit", name, "pvt_v2_" + name.removeprefix("mit_"), weights={

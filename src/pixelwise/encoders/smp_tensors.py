@@ -1,5 +1,5 @@
-"""Names of tensors in SMP's encoders that are not ours: EfficientNet's (SMP's own, a port of TensorFlow's) and
-MobileOne's (as its authors released it). All others are the same, torchvision's or timm's.
+"""Names that the tensors of SMP's EfficientNets and MobileOnes have in timm's files and had in ours before these took
+SMP's (`encoders.renamed`). All others are the same, torchvision's or timm's.
 
 Names here are without the prefix "encoder.".
 """
@@ -9,12 +9,8 @@ from __future__ import annotations
 import functools
 import math
 
+from pixelwise.encoders.renamed import DEPTHS, REPEATS
 from pixelwise.weights.renames import Renames
-
-EFFICIENTNET_REPEATS = (1, 2, 2, 3, 3, 4, 1)
-"""Table 1 of 1905.11946: blocks of each stage, times the depth of the size, rounded up."""
-
-EFFICIENTNET_DEPTHS = {"b0": 1.0, "b1": 1.1, "b2": 1.2, "b3": 1.4, "b4": 1.8, "b5": 2.2, "b6": 2.6, "b7": 3.1}
 
 MOBILEONE = Renames(
     *(
@@ -59,8 +55,8 @@ def efficientnet(size: str) -> Renames:
         ("_bn2", "bn2"),
     )
     count = 0
-    for stage, repeats in enumerate(EFFICIENTNET_REPEATS):
-        for block in range(math.ceil(repeats * EFFICIENTNET_DEPTHS[size])):
+    for stage, repeats in enumerate(REPEATS):
+        for block in range(math.ceil(repeats * DEPTHS[size])):
             pairs += [
                 (f"_blocks.{count}.{theirs}.{{rest}}", f"blocks.{stage}.{block}.{ours}.{{rest}}")
                 for theirs, ours in (whole if stage else unexpanded)
@@ -70,7 +66,7 @@ def efficientnet(size: str) -> Renames:
 
 
 def table(name: str) -> Renames | None:
-    """The renaming of SMP's encoder `name`, or None where the names are the same."""
+    """The renaming of SMP's encoder `name` (theirs: SMP's, ours: timm's), or None where the names are the same."""
     if name.startswith("efficientnet-"):
         return efficientnet(name.removeprefix("efficientnet-"))
     return MOBILEONE if name.startswith("mobileone_") else None

@@ -2,7 +2,7 @@
 
 A network that is a chain of modules needs no code of its own to become an encoder: it is enough to say after which
 of its modules a feature is taken. Keys stay those of the network, which for all families here are also those of
-segmentation_models.pytorch (SMP), but for the two that `encoders.smp_tensors` renames.
+segmentation_models.pytorch (SMP); two are timm's networks under SMP's names (`encoders.renamed`).
 
 Letters: n batch, c channels, h w pixels.
 """
@@ -18,7 +18,10 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixelwise.encoders.renamed import EfficientNet, MobileOne, efficientnet_stages
 from pixelwise.errors import UnknownNameError
+from pixelwise.weights import store
+from pixelwise.weights.renames import Renames
 
 Paths = tuple[str, ...]
 
@@ -28,9 +31,10 @@ class StagedEncoder(nn.Module):
 
     network: the classifier. stages: for each feature the names of the modules that lead to it from the one before;
     what no stage names is dropped. strides: of the features; those above `output_stride` are dilated instead, see
-    `dilate`. rectified: a feature passes a ReLU that the next stage does not see (dual path networks). Sizes are those
-    that the network's own convolutions and poolings give: the ones that round down (VGG, DenseNet, Xception,
-    Inception, SE-ResNet, EfficientNet of SMP) want sides that are multiples of the largest stride, or lose last rows.
+    `dilate`. rectified: a feature passes a ReLU that the next stage does not see (dual path networks). before: names
+    that its tensors had in files written earlier, which load too. Sizes are those that the network's own convolutions
+    and poolings give: the ones that round down (VGG, DenseNet, Xception, Inception, SE-ResNet, EfficientNet of SMP)
+    want sides that are multiples of the largest stride, or lose last rows.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class StagedEncoder(nn.Module):
         output_stride: int = 32,
         dilation: str = "classic",
         rectified: bool = False,
+        before: Renames | None = None,
     ) -> None:
         super().__init__()
         dilate(network, stages, strides, output_stride, rule=dilation)
@@ -52,6 +57,9 @@ class StagedEncoder(nn.Module):
         self.paths, self.rectified = tuple(stages), rectified
         self.channels = tuple(channels)
         self.strides = tuple(min(stride, output_stride) for stride in strides)
+        if before is not None:
+            self.names_before = before
+            self.register_load_state_dict_pre_hook(store.rename_older)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features, x = [], image
@@ -188,7 +196,7 @@ def family(name: str) -> Family:
         return Family(partial(_torchvision, name), MOBILENET_V2_STAGES, (16, 24, 32, 96, 1280))
     if name in EFFICIENTNETS:
         network, size_px, channels = EFFICIENTNETS[name]
-        stages = EFFICIENTNET_B0_STAGES if name == "efficientnet-b0" else EFFICIENTNET_STAGES
+        stages = EFFICIENTNET_STAGES if size_px is None else efficientnet_stages(name[-2:])
         return Family(partial(_efficientnet, network, size_px), stages, channels)
     if name in OTHERS:
         return OTHERS[name]
@@ -365,13 +373,6 @@ EFFICIENTNET_STAGES: tuple[Paths, ...] = (
     ("blocks.5", "blocks.6"),
 )
 
-EFFICIENTNET_B0_STAGES: tuple[Paths, ...] = (
-    *EFFICIENTNET_STAGES[:3],
-    ("blocks.3", "blocks.4.0"),
-    ("blocks.4.1", "blocks.4.2", "blocks.5", "blocks.6"),
-)
-"""Of "efficientnet-b0" SMP takes the fourth feature two blocks early; what was trained so needs it there."""
-
 _EFFICIENTNETS = {
     # Table 8 of 1905.11946, b8: 1911.09665, l2: 1911.04252: published size, channels of the features
     "b0": (224, (32, 24, 40, 112, 320)),
@@ -407,7 +408,11 @@ EFFICIENTNETS: dict[str, tuple[str, int | None, tuple[int, ...]]] = {
 
 def _efficientnet(name: str, size_px: int | None, *, in_channels: int, drop_path: float = 0.2) -> nn.Module:
     network = _timm(name, in_channels=in_channels, drop_path_rate=drop_path)
-    return network if size_px is None else pad_as_for(network, size_px)
+    return network if size_px is None else EfficientNet(pad_as_for(network, size_px))
+
+
+def _mobileone(name: str, *, in_channels: int, **options: Any) -> nn.Module:
+    return MobileOne(_timm(name, in_channels=in_channels, **options))
 
 
 def _padded(name: str, *, in_channels: int) -> nn.Module:
@@ -460,8 +465,8 @@ OTHERS: dict[str, Family] = {
     ),
     **{  # Table 2 of 2206.04040
         f"mobileone_{size}": Family(
-            partial(_timm, f"mobileone_{size}"),
-            (("stem",), ("stages.0",), ("stages.1",), ("stages.2",), ("stages.3",)),
+            partial(_mobileone, f"mobileone_{size}"),
+            (("stage0",), ("stage1",), ("stage2",), ("stage3",), ("stage4",)),
             channels,
         )
         for size, channels in {

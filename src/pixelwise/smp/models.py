@@ -588,12 +588,7 @@ def _read_their_names(model: nn.Module, state: dict[str, Any], prefix: str, *_: 
         own = own | {f"classification_head.{k}": t for k, t in model.classification_head.state_dict().items()}
     classifier = () if model.classification_head is None else ("classification_head.",)
     kept, built = _apart(given, (*_assigned(model), *classifier))
-    try:
-        ours, unused = to_ours(model.origin, built, model.encoder.state_dict())
-    except KeyError as error:
-        raise WeightsError(
-            f"{error} has no place in {model.name}; these are weights of another encoder"
-        ) from error
+    ours, unused = to_ours(model.origin, built, model.encoder.state_dict())
     ours |= kept
     keep_beside(model.network, {"tensors": unused})
     check_kinds(ours, own, "the checkpoint")

@@ -36,6 +36,8 @@ from pixelwise.terminal import without_secrets
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from pixelwise.weights.renames import Renames
+
 PROMISES = 8
 """How many times more bytes a file of weights may promise than it has, for tensors that share their numbers."""
 
@@ -595,7 +597,7 @@ def fitting(
     model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str, ignore: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
     """The tensors that `load_into` copies, for a model that need hold no values yet; raises as that."""
-    own = model.state_dict()
+    state_dict, own = under_names_of(model, state_dict), model.state_dict()
     given = {
         name: tensor for name, tensor in state_dict.items() if name in own or not name.startswith(ignore)
     }
@@ -626,6 +628,26 @@ def fitting(
     else:
         advice = "they belong to another network, or to another configuration of it"
     raise WeightsError(f"{source} does not fit {type(model).__name__}: {', '.join(parts)}; {advice}")
+
+
+def under_names_of(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as `model` names them, where parts of it had other names in files written earlier."""
+    renamed = dict(tensors)
+    for path, part in model.named_modules():
+        rename_older(part, renamed, f"{path}." if path else "")
+    return renamed
+
+
+def rename_older(part: nn.Module, tensors: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Give the tensors of `part` the names that they have in it; it has a table of the older ones, `names_before`."""
+    table: Renames | None = vars(part).get("names_before")
+    if table is None:
+        return
+    own = {prefix + name for name, _ in [*part.named_parameters(), *part.named_buffers()]}
+    for name in [name for name in tensors if name.startswith(prefix) and name not in own]:
+        new = table.to_theirs(name.removeprefix(prefix))
+        if new is not None:
+            tensors[prefix + new] = tensors.pop(name)
 
 
 def check_kinds(given: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> None:

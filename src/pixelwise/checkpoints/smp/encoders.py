@@ -1,8 +1,7 @@
-"""Encoders of segmentation_models.pytorch (SMP): their names of tensors to ours and back.
+"""Encoders of segmentation_models.pytorch (SMP): which tensors its files hold.
 
-Most are the same: both are torchvision's or timm's. Two families differ: EfficientNet (SMP's own, a port of
-TensorFlow's) and MobileOne (as its authors released it). SMP's files also hold layers that no feature passes through
-(the classifier's last convolution, stages beyond the depth that a decoder asked for), which ours do not have.
+Names are the same, but SMP's files also hold layers that no feature passes through (the classifier's last convolution,
+stages beyond the depth that a decoder asked for), which ours do not have.
 
 Names here are without the prefix "encoder.".
 """
@@ -22,20 +21,17 @@ from torch import Tensor
 
 from pixelwise.decoders.needs import NEEDS
 from pixelwise.encoders import create_encoder, names
-from pixelwise.encoders.smp_tensors import table
 from pixelwise.weights.origin import Origin
-from pixelwise.weights.renames import Tensors, rename
+from pixelwise.weights.renames import Tensors
 
 
 def to_ours(name: str, tensors: Tensors, wanted: Container[str]) -> tuple[Tensors, Tensors]:
-    """Tensors of SMP's encoder `name` under our names: those of our encoder, and those that it has no use for.
+    """Tensors of SMP's encoder `name`: those of our encoder, and those that it has no use for.
 
     wanted: the keys of our encoder, `encoder.state_dict()`. Spare are tensors of layers that SMP has in every such
     file, and our encoder of that depth has not; any other stays, for the strict loading to complain of.
-    Raises KeyError, with the key, for one that the encoder does not have in SMP.
     """
-    renames = table(name)
-    return without_spare(tensors if renames is None else rename(tensors, renames), whole(name), wanted)
+    return without_spare(tensors, whole(name), wanted)
 
 
 def without_spare(tensors: Tensors, known: Container[str], wanted: Container[str]) -> tuple[Tensors, Tensors]:
@@ -61,18 +57,12 @@ def to_theirs(name: str, tensors: Tensors, *, in_channels: int = 3, depth: int =
     shapes = whole(name, in_channels, depth)
     complete = {key: tensors[key] if key in tensors else fresh(key, shapes[key]) for key in shapes}
     complete |= {key: tensor for key, tensor in tensors.items() if key not in complete}
-    return renamed_back(name, complete)
-
-
-def renamed_back(name: str, tensors: Tensors) -> Tensors:
-    """The renaming alone, of the tensors given; raises KeyError, with the key, for one that SMP does not know."""
-    renames = table(name)
-    return tensors if renames is None else rename(tensors, renames, back=True)
+    return complete
 
 
 @functools.cache
 def whole(name: str, in_channels: int = 3, depth: int = 5) -> Tensors:
-    """Everything that SMP's files hold of encoder `name`, under our names, without values.
+    """Everything that SMP's files hold of encoder `name`, without values.
 
     That is all of the network whatever the depth, but for the ones that SMP calls "tu-", which hold the part that the
     depth asks for, or all if they are plain vision transformers.

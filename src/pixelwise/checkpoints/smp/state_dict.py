@@ -14,7 +14,7 @@ from typing import Any
 
 from pixelwise.checkpoints.family import Family
 from pixelwise.checkpoints.smp.config import CLASSES
-from pixelwise.checkpoints.smp.encoders import channels, renamed_back, whole
+from pixelwise.checkpoints.smp.encoders import channels, whole
 from pixelwise.checkpoints.smp.tensors import modern, read
 from pixelwise.encoders import names
 from pixelwise.errors import PixelwiseWarning, WeightsError
@@ -63,7 +63,7 @@ def encoder_of(tensors: Tensors) -> str:
 
 @functools.cache
 def _shapes(name: str, in_channels: int) -> dict[str, tuple[int, ...]]:
-    theirs = renamed_back(name, whole(name, in_channels))
+    theirs = whole(name, in_channels)
     return {key: tuple(t.shape) for key, t in theirs.items() if not key.endswith("num_batches_tracked")}
 
 

@@ -1,6 +1,6 @@
-"""The tensors of segmentation_models.pytorch (SMP) 0.6 under our names and back.
+"""The tensors of segmentation_models.pytorch (SMP) 0.6 for our networks and back.
 
-Decoders have SMP's names here, encoders those of `encoders`. SMP's files also hold tensors that no pixel of the output
+Names are SMP's here too, but for some of timm's networks. SMP's files also hold tensors that no pixel of the output
 depends on; they are left out of our networks, kept beside their origin, and written back.
 """
 
@@ -17,7 +17,7 @@ from torch import nn
 from pixelwise.checkpoints.making import plausible
 from pixelwise.checkpoints.smp import encoders
 from pixelwise.checkpoints.smp.config import origin_from_config
-from pixelwise.checkpoints.smp.encoders import flat, own_names, renamed_back, timm_whole
+from pixelwise.checkpoints.smp.encoders import flat, own_names, timm_whole
 from pixelwise.encoders import names
 from pixelwise.errors import PixelwiseError, WeightsError
 from pixelwise.weights.origin import Origin, origin_of
@@ -83,7 +83,7 @@ def to_ours(origin: Origin, tensors: Tensors, wanted: Container[str]) -> tuple[T
     rest = {key: tensor for key, tensor in tensors.items() if not key.startswith("encoder.")}
     idle = _idle(origin, rest)
     ours |= {key: tensor for key, tensor in rest.items() if key not in idle}
-    back = {f"encoder.{key}": tensor for key, tensor in renamed_back(name, spare).items()}
+    back = {f"encoder.{key}": tensor for key, tensor in spare.items()}
     return ours, back | {key: rest[key] for key in idle}
 
 
