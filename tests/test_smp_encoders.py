@@ -79,13 +79,18 @@ def test_an_encoder_gives_smps_features_and_has_its_names_of_tensors(name, optio
         assert torch.equal(again(image)[-1], got[-1])
 
 
+OWN_BLOCKS = ("efficientnet", "mobileone")
 EVERYDAY_NAMES = ("resnet18", "efficientnet-b0", "mobileone_s0", "mit_b0")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in EVERYDAY_NAMES else pytest.param(name, marks=pytest.mark.slow)
+        name
+        if name in EVERYDAY_NAMES
+        else pytest.param(
+            name, marks=pytest.mark.slow if name.startswith(OWN_BLOCKS) else pytest.mark.exhaustive
+        )
         for name in (*ours.encoders.get_encoder_names(), "tu-resnet18")
     ],
 )
