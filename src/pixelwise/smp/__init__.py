@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pixelwise.decoders.smp_parts import SegmentationHead
-from pixelwise.smp.base.model import SegmentationModel
+from pixelwise.smp.derived import SegmentationModel
 from pixelwise.smp.models import (
     DPT,
     FPN,

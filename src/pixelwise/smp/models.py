@@ -49,7 +49,7 @@ from pixelwise.errors import (
     first_line,
     suggest,
 )
-from pixelwise.smp.base.model import SegmentationModel
+from pixelwise.smp.derived import SegmentationModel
 from pixelwise.smp.scripted import ScriptedClassifier, ScriptedModel
 from pixelwise.weights.hub import fetch_folder, is_hub_name, push_folder
 from pixelwise.weights.origin import Origin, keep_beside, origin_of

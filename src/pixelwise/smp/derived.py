@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixelwise.decoders.network import initialise
 from pixelwise.errors import SizeError
 
 
@@ -36,6 +35,10 @@ class SegmentationModel(nn.Module):
 
     def initialize(self) -> None:
         """Draw the weights of decoder and heads: He's for convolutions, Xavier's for heads, as SMP does."""
+        from pixelwise.decoders.network import (
+            initialise,
+        )  # it brings torchvision, which an import need not wait for
+
         initialise(self.decoder)
         for head in (self.segmentation_head, self.classification_head):
             for module in () if head is None else head.modules():
