@@ -55,6 +55,11 @@ def with_state(change: Callable[[dict[str, Any]], object]) -> Callable[[Place], 
     return make
 
 
+def _reversed(state: dict[str, Any]) -> None:
+    kept = state["optimizer"]["state"]
+    state["optimizer"]["state"] = dict(zip(kept, reversed(list(kept.values())), strict=True))
+
+
 def config(**changes: Any) -> str:
     return json.dumps({**json.loads((BEFORE / "run_cut" / "config.json").read_text()), **changes})
 
@@ -94,6 +99,7 @@ def _cases() -> Iterator[Case]:
     yield one("a network of other tensors", with_state(lambda s: s["network"].popitem()), state)
     yield one("no optimiser in it", with_state(lambda s: s.pop("optimizer")), state)
     yield one("an optimiser of another shape", with_state(lambda s: s.update(optimizer={"state": 7})), state)
+    yield one("an optimiser of parameters in another order", with_state(_reversed), state)
     yield one("an average of another shape", with_state(lambda s: s.update(average=[1])), state)
     yield one("a step of words", with_state(lambda s: s.update(step="third")), state)
     yield one("a negative step", with_state(lambda s: s.update(step=-3)), state)

@@ -120,6 +120,7 @@ def _fit(
         try:
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
+            refuse_other_shapes(optimizer)
             if average is not None:
                 average.load_state_dict(state["average"])
         except Exception as error:  # whatever torch meets in a state that is none of this network's
@@ -307,6 +308,14 @@ def weights_of(best: Path) -> Mapping[str, Any]:
     kept = load_state(best, {})
     weights: Mapping[str, Any] = kept.get("state_dict", kept)  # bare before it said whose they are
     return weights
+
+
+def refuse_other_shapes(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError where what was kept of a parameter has not its shape: the parameters were in another order."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{name} is {tuple(value.shape)} for a parameter {tuple(parameter.shape)}")
 
 
 def other_val(state: Mapping[str, Any], data: Kept | None) -> bool:
