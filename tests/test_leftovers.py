@@ -349,7 +349,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_goes_on_by_the_same_c
         patched.setattr("pixelwise.training.loop.save_state", killed)
         with pytest.raises(Killed):
             command(*command_)
-    assert names(run) == {"config.json", "metrics.jsonl"}
+    assert names(run) == {"config.json", "data.json", "metrics.jsonl"}
     (run / ".mine.pt").write_text("mine")
     assert command(*resume) is None
     assert losses(run) == expected
