@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pixelwise import catalog
 from pixelwise.caches import cache_dir
 from pixelwise.catalog.entry import Entry
-from pixelwise.engines import Engine, open_engine
+from pixelwise.engines import ENGINES, Engine, open_engine
 from pixelwise.errors import (
     InputError,
     MissingExtraError,
@@ -34,6 +34,7 @@ from pixelwise.images import check_range
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
+from pixelwise.precision import Precision
 from pixelwise.terminal import without_secrets
 from pixelwise.weights import store
 from pixelwise.weights.card import Card, Outputs, numbers, sides
@@ -130,27 +131,28 @@ def open_model(
     *,
     threads: int | None = None,
     device: str | None = None,
+    precision: Precision | None = None,
 ) -> Engine:
     """The engine for a model, whose `card` says all about it.
 
     model: see the module. engine: a key of `engines.ENGINES` or "auto". said: goes before what the model's own card
-    says. device: of PyTorch, such as "cuda". Raises InputError, in one sentence with what to do, for what cannot be
-    opened; DownloadError.
+    says. device, precision: as `engines.open_engine` takes them. Raises InputError, in one sentence with what to do,
+    for what cannot be opened; DownloadError.
     """
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
         if found.asset is not None and engine != "pytorch" and device in (None, "cpu", "auto"):
             with resources.as_file(resources.files("pixelwise") / "assets" / found.asset) as asset:
-                return _open_file(asset, engine, said, threads, device)
+                return _open_file(asset, engine, said, threads, device, precision)
         if found.asset is None and not found.fetched:
             raise InputError(catalog.how_to_get(name))
         if found.asset is None and engine != "pytorch" and device in (None, "cpu", "auto"):
-            return _open_file(_exported(name, found), engine, said, threads, device)
-    elif isinstance(found, Path) and _is_onnx(found):
-        return _open_file(found, engine, said, threads, device)
+            return _open_file(_exported(name, found), engine, said, threads, device, precision)
+    elif isinstance(found, Path) and is_runnable(found):
+        return _open_file(found, engine, said, threads, device, precision)
     network, card = open_network(model, said)
-    return open_engine(network, engine, card=card, threads=threads, device=device)
+    return open_engine(network, engine, card=card, threads=threads, device=device, precision=precision)
 
 
 def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING) -> tuple[nn.Module, Card]:
@@ -161,8 +163,9 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
         network, card = _trained(name), card_of(name)
         return network, catalog.of_network(said.about(card, card.channels), network)
     if isinstance(found, Path):
-        if _is_onnx(found):
-            raise InputError(f"{found} is an ONNX file; there is no torch network to open")
+        if is_runnable(found):
+            kind = "an ONNX" if found.suffix.lower() == ".onnx" else f"a {found.suffix.lower()}"
+            raise InputError(f"{found} is {kind} file; there is no torch network to open")
         try:
             from pixelwise.checkpoints.loading import from_checkpoint
         except ModuleNotFoundError as error:
@@ -236,8 +239,9 @@ def located(model: str | os.PathLike[str]) -> Entry | Path:
     raise UnknownNameError("model", text, catalog.CATALOG)
 
 
-def _is_onnx(path: Path) -> bool:
-    return path.suffix.lower() == ".onnx"
+def is_runnable(path: Path) -> bool:
+    """Whether a file is one that engines run, by its ending; others hold weights."""
+    return any(path.suffix.lower() in row.files for row in ENGINES.values())
 
 
 def weights_file(model: str) -> Path | None:
@@ -245,7 +249,7 @@ def weights_file(model: str) -> Path | None:
     found = located(model)
     if isinstance(found, Entry):
         return None
-    if _is_onnx(found) or not found.is_dir():
+    if is_runnable(found) or not found.is_dir():
         return found
     from pixelwise.checkpoints.reading import file_of
 
@@ -271,8 +275,10 @@ def copy_of_asset(name: str, out: str | os.PathLike[str], *, overwrite: bool) ->
     return True
 
 
-def _open_file(path: Path, engine: str, said: Said, threads: int | None, device: str | None) -> Engine:
-    """An engine for an ONNX file; one without a card is looked at."""
+def _open_file(
+    path: Path, engine: str, said: Said, threads: int | None, device: str | None, precision: Precision | None
+) -> Engine:
+    """An engine for a file; one without a card is looked at."""
 
     def card(opened: Any, own: Card | None) -> Card:
         if own is not None:
@@ -294,7 +300,7 @@ def _open_file(path: Path, engine: str, said: Said, threads: int | None, device:
         bare = catalog.unnamed(path.stem, found.channels).replace(stride=found.stride, align_corners=aligned)
         return catalog.agreed(said.about(bare, found.channels), found.channels)
 
-    return open_engine(path, engine, card=card, threads=threads, device=device)
+    return open_engine(path, engine, card=card, threads=threads, device=device, precision=precision)
 
 
 def _names_of_transformers(module: nn.Module) -> LabelSet | None:

@@ -31,6 +31,7 @@ from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Win
 from pixelwise.inference.tta import Average, Flip, augmented
 from pixelwise.labels import LabelSet
 from pixelwise.opening import Said, open_model
+from pixelwise.precision import Precision
 from pixelwise.segmentation import Segmentation
 from pixelwise.terminal import note
 from pixelwise.weights.card import Card, Outputs
@@ -56,16 +57,18 @@ NOTHING_MORE = Wanted()
 class Segmenter:
     """A loaded model with everything it needs from picture to label map.
 
-    model: "everyday" (21 everyday classes, ships in the package), another name of `pixelwise models`, an ONNX file,
-    weights of ours or of any known family, the folder of a run of `pixelwise train`, of Hugging Face or of SMP,
-    "owner/name[@revision]" of the Hugging Face Hub, or a torch network: of ours, or anyone's from pictures (n, c, h, w)
-    to logits. A named torch model is fetched, exported once, kept as ONNX in the cache, and from then on runs without
-    torch.
+    model: "everyday" (21 everyday classes, ships in the package), another name of `pixelwise models`, an ONNX file or
+    one of OpenVINO's (.xml), weights of ours or of any known family, the folder of a run of `pixelwise train`, of
+    Hugging Face or of SMP, "owner/name[@revision]" of the Hugging Face Hub, or a torch network: of ours, or anyone's
+    from pictures (n, c, h, w) to logits. A named torch model is fetched, exported once, kept as ONNX in the cache, and
+    from then on runs without torch.
 
     card: in place of the model's own, or for one that has none; or some of its words, classes (their names, or a
     LabelSet), outputs, mean, std, size and value_range (see `Card.of`), in place of what the card says about them.
-    engine: "auto", "onnxruntime" or "pytorch". threads: CPU threads, None for one a core. device: such as "cuda", or
-    "auto" for a GPU where the engine can use one; None for the CPU.
+    engine: a key of `engines.ENGINES`, or "auto": ONNX Runtime for files and PyTorch for networks. threads: CPU
+    threads, None for one a core. device: such as "cuda", or "auto" for a GPU where the engine can use one; None for the
+    CPU. precision: what it computes in, "float32", "bfloat16", "float16" or "int8"; None for what the model is, which
+    is float32 unless it was made otherwise. `segmenter.engine` has the `name` and `precision` that were taken.
 
     Raises InputError, in one sentence with what to do, for what cannot be used.
     """
@@ -84,9 +87,10 @@ class Segmenter:
         value_range: tuple[float, float] | None = None,
         threads: int | None = None,
         device: str | None = None,
+        precision: Precision | None = None,
     ) -> None:
         said = Said(card, classes, outputs, mean, std, size, value_range)
-        self.engine = open_model(model, engine, said, threads=threads, device=device)
+        self.engine = open_model(model, engine, said, threads=threads, device=device, precision=precision)
         self.card = self.engine.card
         self.classes = self.card.labels
 

@@ -9,16 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
+from pixelwise.precision import PRECISIONS, Precision
 
 if TYPE_CHECKING:
     from pixelwise.weights.card import Card, CardOf
 
 
 class Engine(Protocol):
-    """A loaded network. `name` is a key of ENGINES; `card` says what it expects and what its logits mean."""
+    """A loaded network. `name` is a key of ENGINES, `precision` what it computes in; `card` says what it expects and
+    what its logits mean."""
 
-    name: str
     card: Card
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def precision(self) -> Precision: ...
 
     def __call__(self, images: Any) -> Any:
         """float32 (n, 3, h, w), already normalised, NumPy or torch, to coarse logits where they were computed."""
@@ -27,14 +34,19 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Known:
-    """One row of ENGINES. opens: "module:class", called with (path or network, card=, threads=, device=). says: what it
-    runs. files: endings of the files that it runs; none: it runs networks in memory. extra: of pixelwise, that brings
-    it."""
+    """One row of ENGINES. opens: "module:class", called with (path or network, card=, threads=, device=, precision=).
+    says: what it runs. files: endings of the files that it runs; none: it runs networks in memory. extra: of pixelwise,
+    that brings it. precisions: that it can be asked for; int8 is for files that were quantised."""
 
     opens: str
     says: str
     files: tuple[str, ...] = ()
     extra: str | None = None
+    precisions: tuple[Precision, ...] = ("float32", "int8")
+
+    def fits(self, model: Any) -> bool:
+        """Whether it runs models of that kind, a path or a network."""
+        return model.suffix.lower() in self.files if isinstance(model, Path) else not self.files
 
 
 ENGINES = {
@@ -43,10 +55,18 @@ ENGINES = {
         says="files (.onnx), the default on a CPU",
         files=(".onnx",),
     ),
+    "openvino": Known(
+        opens="pixelwise.engines.openvino:OpenVinoEngine",
+        says="files (.onnx, .xml), CPU",
+        files=(".onnx", ".xml"),
+        extra="openvino",
+        precisions=("float32", "bfloat16", "int8"),
+    ),
     "pytorch": Known(
         opens="pixelwise.engines.pytorch:PyTorchEngine",
         says="networks (torch.nn.Module), CPU and GPU",
         extra="torch",
+        precisions=("float32", "bfloat16", "float16"),
     ),
 }
 """Every engine by its name; "auto" takes the first that fits."""
@@ -59,30 +79,41 @@ def open_engine(
     card: Card | CardOf | None = None,
     threads: int | None = None,
     device: str | None = None,
+    precision: Precision | None = None,
 ) -> Engine:
     """The engine for a file or a network.
 
     model: path of a file that holds a card (or pass `card`), or a torch network with its `card`. name: a key of
-    ENGINES, or "auto": ONNX Runtime for ONNX files and PyTorch for networks. card: goes before the file's own; or a
-    function that makes one. threads: CPU threads, None for one a core. device: where it is to run, such as "cuda" or
-    "cuda:1", or "auto" for a GPU if the engine can use one here; None is the CPU, and leaves a network where it is.
+    ENGINES, or "auto": the first that runs such a model in that precision, ONNX Runtime for ONNX files and PyTorch for
+    networks. card: goes before the file's own; or a function that makes one. threads: CPU threads, None for one a core.
+    device: where it is to run, such as "cuda" or "cuda:1", or "auto" for a GPU if the engine can use one here; None is
+    the CPU, and leaves a network where it is. precision: None for what the model is, float32 unless it was made
+    otherwise; float32 is float32 in every engine.
+
+    Raises InputError, in one sentence with what to do, for what cannot be had; MissingExtraError where the engine is
+    not installed.
     """
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number from 1 up, or None for one a core, got {threads!r}")
+    if precision is not None and precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
     if name != "auto" and name not in ENGINES:
         raise UnknownNameError("engine", name, ["auto", *ENGINES])
-    is_file = isinstance(model, (str, os.PathLike))
-    model = Path(model) if is_file else model
-    if name == "auto":
-        fit = [known for known, row in ENGINES.items() if bool(row.files) == is_file]
-        name = next(
-            (known for known in fit if is_file and model.suffix.lower() in ENGINES[known].files), fit[0]
-        )
+    model = Path(model) if isinstance(model, (str, os.PathLike)) else model
+    name = _first_fit(model, precision) if name == "auto" else name
     row = ENGINES[name]
-    if bool(row.files) != is_file:
-        there = str(model) if is_file else f"a torch network ({type(model).__name__})"
-        advice = "" if is_file else "; pixelwise export writes such a file"
+    if not row.fits(model) and (model.is_file() if isinstance(model, Path) else True):
+        there = str(model) if isinstance(model, Path) else f"a torch network ({type(model).__name__})"
+        advice = "" if isinstance(model, Path) else "; pixelwise export writes such a file"
         raise InputError(f"engine {name!r} runs {row.says}, got {there}{advice}")
+    if precision is not None and precision not in row.precisions:
+        others = [
+            other for other, known in ENGINES.items() if known.fits(model) and precision in known.precisions
+        ]
+        raise InputError(
+            f"engine {name!r} computes in {', '.join(row.precisions)}, got precision {precision!r}; "
+            + (f"take engine {others[0]}" if others else "leave it out")
+        )
     module, _, kind = row.opens.partition(":")
     try:
         home = import_module(module)
@@ -90,5 +121,15 @@ def open_engine(
         if row.extra is None:
             raise
         raise MissingExtraError(f"the engine {name}", row.extra) from error
-    engine: Engine = getattr(home, kind)(model, card=card, threads=threads, device=device)
+    engine: Engine = getattr(home, kind)(
+        model, card=card, threads=threads, device=device, precision=precision
+    )
     return engine
+
+
+def _first_fit(model: Any, precision: Precision | None) -> str:
+    """What "auto" takes: the first that runs such a model, in that precision where one can."""
+    fit = [name for name, row in ENGINES.items() if row.fits(model)]
+    if not fit:  # what is no model at all is for the first of them to say
+        fit = [name for name, row in ENGINES.items() if bool(row.files) == isinstance(model, Path)]
+    return next((name for name in fit if precision is None or precision in ENGINES[name].precisions), fit[0])
