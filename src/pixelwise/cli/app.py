@@ -223,16 +223,24 @@ def convert(
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.onnx.")],
+    to: Annotated[str | None, typer.Option(help="onnx; default: what OUT ends in.")] = None,
+    bake: Annotated[
+        bool,
+        typer.Option("--bake", help="The whole way: a picture (uint8) goes in, its label map comes out."),
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the weights: float32 (default), or float16 for half the file.")
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="H,W: the one size of pictures that the file takes; default: any.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model as ONNX with its card, to run without torch."""
+    """Write a model as ONNX with its card, to run without torch. Compared with the model at three sizes."""
     from pixelwise.cli.export import run
 
-    run(model, out, size, overwrite)
+    run(model, out, to, bake, precision, size, overwrite)
 
 
 @app.command()
