@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pixelwise import images
 from pixelwise.errors import PixelwiseError
 from pixelwise.files import writing
-from pixelwise.outputs.formats import FORMATS
+from pixelwise.outputs.formats import FORMATS, write_png
 from pixelwise.pipeline.options import RUN_DEFAULTS, RunOptions
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources import STDIN, Source
@@ -128,7 +127,7 @@ def write(segmentation: Segmentation, files: Mapping[str, Path], *, overwrite: b
         else:
             mask = segmentation.mask(name.removeprefix("mask of "))
             with writing(path, overwrite=overwrite) as temporary:
-                Image.fromarray(mask).save(temporary)
+                write_png(mask, temporary, flat=True)
 
 
 def _read(
