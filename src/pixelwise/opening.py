@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+WRITTEN = "with winograd's convolutions"
+"""What our ONNX files in the cache are made as; others are made again."""
+
 WORDS = ("classes", "outputs", "mean", "std", "size", "value_range")
 """What may be said about a model without a whole card."""
 
@@ -336,7 +339,7 @@ def _exported(name: str, entry: Entry) -> Path:
     """
     assert entry.card is not None
     assert entry.card.sha256 is not None
-    card = hashlib.sha256(entry.card.to_json().encode()).hexdigest()
+    card = hashlib.sha256((WRITTEN + entry.card.to_json()).encode()).hexdigest()
     folder, stem = cache_dir() / "onnx", f"{entry.card.name}-{entry.card.sha256[:8]}-{card[:8]}"
     if (kept := _kept(folder, stem)) is not None:
         return kept
