@@ -57,6 +57,11 @@ class FileEngine:
         """The model of a file, or of what was in it."""
         raise NotImplementedError
 
+    @property
+    def path(self) -> Path:
+        """The file that was opened."""
+        return self._path
+
     def beside(self, path: Path) -> Path | None:
         """The other file that belongs to this one."""
         return None
