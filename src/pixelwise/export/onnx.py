@@ -109,9 +109,10 @@ def write_onnx(
             if dynamic and "dynamic=False" not in said:
                 said += "; try one size, with traced_at=(h, w), dynamic=False (--size H,W)"
             raise ExportError(said) from error
+        model = program.model_proto  # made anew whenever it is asked for
         if rewrite:
-            winograd.rewrite(program.model_proto)
-        _write(program.model_proto, card, temporary)
+            winograd.rewrite(model)
+        _write(model, card, temporary)
         shapes = [(3, in_channels, *checked_at[0]), *((1, in_channels, *size) for size in checked_at)]
         found = joined(_difference(card, source, temporary, shape) for shape in shapes)
         refuse_far(card.name, found, gap=TOLERANCE)
