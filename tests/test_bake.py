@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from typer.testing import CliRunner
 
 from pixelwise import Card, Segmenter
+from pixelwise.cli.app import app
 from pixelwise.errors import InputError
 from pixelwise.export.bake import bake
-from pixelwise.exporting import export_model, picture
+from pixelwise.exporting import export_model, picture, with_card
 from pixelwise.weights.card import CARD_KEY
 from tiny import write_colors_model
 
@@ -134,3 +138,87 @@ def test_export_says_how_far_the_file_is_from_the_model(tmp_path):
     said = export_model(path, tmp_path / "halves.onnx", precision="float16")
     assert said.startswith("5 classes, logits to 0.0e+00")  # 960 numbers are too few to be worth it
     assert (tmp_path / "halves.onnx").stat().st_size < 1.5 * path.stat().st_size
+
+
+@pytest.fixture(scope="module", params=["exclusive", "regions"])
+def baked_and_plain(request, tmp_path_factory):
+    said = card(4, outputs=request.param, size=50, ids=[3, 1, 2, 0])
+    folder = tmp_path_factory.mktemp("baked")
+    path = write_random_model(folder / "model.onnx", said)
+    export_model(path, folder / "baked.onnx", bake=True)
+    return Segmenter(folder / "baked.onnx", threads=1), Segmenter(path, threads=1)
+
+
+def test_a_baked_file_opens_with_its_card_and_answers_the_same(baked_and_plain):
+    baked, plain = baked_and_plain
+    assert baked.card == replace(plain.card, baked=True)
+    pictures = [picture(size_hw, 3) for size_hw in SIZES[:3]]
+    clean = {"min_area": 60, "fill_holes": ["class 1"], "largest_only": ["class 2"]}
+    for options in ({}, clean):
+        for shown in pictures:
+            found, expected = baked(shown, **options), plain(shown, **options)
+            np.testing.assert_array_equal(found.labels, expected.labels)
+            assert found.labels.dtype == expected.labels.dtype
+            assert found.areas() == expected.areas()
+    for found, shown in zip(baked.map(pictures, batch=3), pictures, strict=True):
+        np.testing.assert_array_equal(found.labels, plain(shown).labels)
+    again = pickle.loads(pickle.dumps(baked))
+    np.testing.assert_array_equal(again(pictures[0]).labels, plain(pictures[0]).labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"confidence": True}, "with no confidence"),
+        ({"min_confidence": 0.5}, "with no confidence"),
+        ({"probabilities": True}, "with no probabilities"),
+        ({"logits": True}, "with no logits"),
+        ({"tile": 64}, "with no tiles"),
+        ({"flips": ["horizontal"]}, "with no flips, rotations or scales"),
+        ({"rotations": [90]}, "with no flips, rotations or scales"),
+        ({"scales": [1, 2]}, "with no flips, rotations or scales"),
+    ],
+)
+def test_a_baked_file_refuses_what_takes_logits(options, says, baked_and_plain):
+    with pytest.raises(InputError, match=f"is baked: it takes a whole picture .* {says}; leave it out"):
+        baked_and_plain[0](picture((40, 50), 3), **options)
+
+
+def test_a_baked_file_refuses_bands_the_crf_deep_pictures_and_other_words(baked_and_plain):
+    baked = baked_and_plain[0]
+    shown = picture((40, 50), 3)
+    with pytest.raises(InputError, match="with no tiles"):
+        baked.bands(lambda top, bottom: shown[top:bottom], (40, 50))
+    with pytest.raises(InputError, match="with no tiles"):
+        baked.seams(shown)
+    with pytest.raises(InputError, match=r"with no CRF|the CRF is for classes of which"):
+        baked(shown, crf="vgg")
+    with pytest.raises(InputError, match="gives its label map, no logits"):
+        baked.engine(np.zeros((1, 3, 40, 50), np.float32))
+    path = baked.engine._path
+    with pytest.raises(InputError, match="baked: its classes and how pictures are prepared are in it"):
+        Segmenter(path, mean=[0, 0, 0])
+    with pytest.raises(InputError, match="engine 'openvino' does not run it; take engine onnxruntime"):
+        Segmenter(path, engine="openvino")
+
+
+def test_a_baked_file_segments_a_picture_as_typed(baked_and_plain, tmp_path):
+    baked, plain = baked_and_plain
+    shown = picture((60, 80), 3)
+    Image.fromarray(shown).save(tmp_path / "photo.png")
+    out = tmp_path / "labels.npy"
+    typed = ["segment", tmp_path / "photo.png", "--model", baked.engine._path, "--out", out]
+    assert CliRunner().invoke(app, [str(word) for word in typed]).exit_code == 0
+    np.testing.assert_array_equal(np.load(out), plain(shown).labels)
+
+
+def test_a_card_that_lies_about_being_baked_is_refused(baked_and_plain, tmp_path):
+    baked, plain = baked_and_plain
+    model = with_card(onnx.load(plain.engine._path), replace(plain.card, baked=True))
+    onnx.save(model, tmp_path / "liar.onnx")
+    with pytest.raises(InputError, match="says that it is baked, and the model does not take pictures"):
+        Segmenter(tmp_path / "liar.onnx")
+    other = replace(baked.card, labels=replace(baked.classes, ids=(3, 1, 2, 9)))
+    onnx.save(with_card(onnx.load(baked.engine._path), other), tmp_path / "ids.onnx")
+    with pytest.raises(InputError, match="gives ids that are none of its classes'"):
+        Segmenter(tmp_path / "ids.onnx")(picture((60, 80), 3))

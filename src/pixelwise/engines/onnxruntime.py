@@ -42,6 +42,42 @@ class OnnxRuntimeEngine(FileEngine):
 
         return Loaded(run, takes, gives, text, held=session)
 
+    def _check_baked(self) -> None:
+        session, card = self._loaded.held, self.card
+        takes, gives = session.get_inputs(), session.get_outputs()
+        if (
+            len(takes) != 1
+            or (takes[0].name, takes[0].type, len(takes[0].shape)) != ("picture", "tensor(uint8)", 4)
+            or takes[0].shape[3] != len(card.preprocess.mean)
+            or [one.name for one in gives] != ["labels", *["regions"] * (card.outputs == "regions")]
+        ):
+            raise InputError(
+                f"the card in {self._path} says that it is baked, and the model does not take pictures of "
+                f"{len(card.preprocess.mean)} channels and give label maps; export it again"
+            )
+
+    def label_map(self, picture: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """What a baked file says of a picture, uint8 (h, w, c): ids (h, w), and of regions each mask (k, h, w)."""
+        if self._forked:
+            self.__setstate__(self.__getstate__())
+        size_hw = picture.shape[:2]
+        try:
+            labels, *regions = self._loaded.held.run(None, {"picture": np.ascontiguousarray(picture)[None]})
+        except Exception as error:
+            raise InputError(
+                f"{self._path} fails at a picture of {size_hw[0]} x {size_hw[1]} pixels ({first_line(error)})"
+            ) from error
+        classes, dtype = self.card.labels, self.card.labels.dtype
+        shapes = [(1, *size_hw), *[(1, self.card.channels, *size_hw) for _ in regions]]
+        if [one.shape for one in (labels, *regions)] != shapes or labels.dtype != dtype:
+            raise InputError(
+                f"{self._path} gives {labels.dtype} of {labels.shape} for a picture of {size_hw}, expected label maps "
+                f"of {dtype}; export it again"
+            )
+        if not np.isin(np.unique(labels), classes.ids).all():
+            raise InputError(f"{self._path} gives ids that are none of its classes'; export it again")
+        return labels[0], regions[0][0] if regions else None
+
 
 def _sides(shape: Sequence[Any]) -> tuple[int | None, ...]:
     return tuple(side if isinstance(side, int) else None for side in shape or ())
