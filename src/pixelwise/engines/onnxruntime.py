@@ -112,6 +112,16 @@ class OnnxRuntimeEngine:
             check_ratio(images, logits, self.stride, str(self._path), align_corners=self.card.align_corners)
         return logits
 
+    def share(self) -> int:
+        """Make ready for calls from several threads at a time; from how many. On a GPU that is one. Threads of its own
+        that wait for a part of the work give up their core, which for a single picture they keep."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        callers = min(self._threads or cores, cores)
+        if self._providers != [CPU] or callers < 2 or _written(self._path) != self._written:
+            return 1
+        self._session = _session(str(self._path), self._threads, [CPU], str(self._path), spins=False)
+        return callers
+
     def _takes_larger(self, channels: int) -> bool:
         """Whether the model works at all."""
         try:
@@ -205,13 +215,14 @@ def _providers(device: str | None) -> Providers:
 
 
 def _session(
-    model: str | bytes, threads: int | None, providers: Providers, what: str
+    model: str | bytes, threads: int | None, providers: Providers, what: str, *, spins: bool = True
 ) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads or 0
     # Idle threads between runs stay idle
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
     options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
         # Falling back prints lines of its own, and is never wanted
