@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import sys
 from pathlib import Path
@@ -155,6 +156,27 @@ def test_engines_of_files_are_pickled_with_their_files(colors_model, colors_xml,
         assert pickle.loads(pickle.dumps(again))(NOISE).shape == (2, 4, 18, 25)
         with pytest.raises(InputError, match="has changed since it was opened"):
             pickle.dumps(engine)
+
+
+def _answer(connection, engine):
+    connection.send(engine(NOISE))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_openvino_answers_in_a_forked_process(colors_model):
+    engine = open_engine(colors_model, "openvino", threads=2)
+    expected = engine(NOISE)
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    process = context.Process(target=_answer, args=(there, engine), daemon=True)
+    process.start()
+    try:
+        assert here.poll(60)
+        np.testing.assert_array_equal(here.recv(), expected)
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_openvino_says_which_size_a_file_takes(tmp_path):

@@ -6,12 +6,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+import pixelwise
 from pixelwise.export import winograd
+from pixelwise.export.onnx import export_onnx
 
 
 def model_of(
@@ -119,3 +122,26 @@ def test_few_channels_kernels_of_other_sizes_and_weights_that_are_computed_stay(
         changed(model_of(np.ones((4, 4, 3, 3), np.float32)), monkeypatch, fewest=4).graph.node[0].op_type
         == "Shape"
     )
+
+
+@pytest.mark.slow
+def test_an_export_has_it_and_gives_the_logits_of_the_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(winograd, "FEWEST", 16)
+    torch.manual_seed(0)
+    network = pixelwise.create_model(
+        "unet", encoder="resnet18", num_classes=3, decoder_channels=(32, 16, 16, 16, 8)
+    )
+    card = pixelwise.Card.of(["a", "b", "c"])
+    gap = export_onnx(network, card, tmp_path / "with.onnx")
+    assert export_onnx(network, card, tmp_path / "without.onnx", rewrite=False) <= gap < 1e-5
+    marked = [n for n in onnx.load(tmp_path / "with.onnx").graph.node if winograd.MARK in n.name]
+    assert len({node.name.partition(winograd.MARK)[0] for node in marked}) > 10
+    assert all(winograd.MARK not in n.name for n in onnx.load(tmp_path / "without.onnx").graph.node)
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("with", "without")]
+    assert sizes[0] < 1.02 * sizes[1]
+    image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)
+    found, expected = (
+        pixelwise.Segmenter(tmp_path / f"{name}.onnx")(image, logits=True) for name in ("with", "without")
+    )
+    assert np.abs(found.logits - expected.logits).max() < 1e-4 * np.ptp(expected.logits)
+    assert np.array_equal(found.labels, expected.labels)

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+WRITTEN = "with winograd's convolutions"
+"""What our ONNX files in the cache are made as; others are made again."""
+
 WORDS = ("classes", "outputs", "mean", "std", "size", "value_range")
 """What may be said about a model without a whole card."""
 
@@ -144,7 +147,8 @@ def open_model(
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
         if found.asset is not None and engine != "pytorch" and device in (None, "cpu", "auto"):
-            with resources.as_file(resources.files("pixelwise") / "assets" / found.asset) as asset:
+            file = found.int8 if precision == "int8" and found.int8 is not None else found.asset
+            with resources.as_file(resources.files("pixelwise") / "assets" / file) as asset:
                 return _open_file(asset, engine, said, threads, device, precision)
         if found.asset is None and not found.fetched:
             raise InputError(catalog.how_to_get(name))
@@ -342,7 +346,7 @@ def _exported(name: str, entry: Entry) -> Path:
     """
     assert entry.card is not None
     assert entry.card.sha256 is not None
-    card = hashlib.sha256(entry.card.to_json().encode()).hexdigest()
+    card = hashlib.sha256((WRITTEN + entry.card.to_json()).encode()).hexdigest()
     folder, stem = cache_dir() / "onnx", f"{entry.card.name}-{entry.card.sha256[:8]}-{card[:8]}"
     if (kept := _kept(folder, stem)) is not None:
         return kept

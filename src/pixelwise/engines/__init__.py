@@ -36,13 +36,16 @@ class Engine(Protocol):
 class Known:
     """One row of ENGINES. opens: "module:class", called with (path or network, card=, threads=, device=, precision=).
     says: what it runs. files: endings of the files that it runs; none: it runs networks in memory. extra: of pixelwise,
-    that brings it. precisions: that it can be asked for; int8 is for files that were quantised."""
+    that brings it. precisions: that it can be asked for; int8 is for files that were quantised. package: whose version counts. tried:
+    it loads a file in a process of its own first, for it may crash."""
 
     opens: str
     says: str
     files: tuple[str, ...] = ()
     extra: str | None = None
     precisions: tuple[Precision, ...] = ("float32", "int8")
+    package: str = "pixelwise"
+    tried: bool = False
 
     def fits(self, model: Any) -> bool:
         """Whether it runs models of that kind, a path or a network."""
@@ -54,6 +57,7 @@ ENGINES = {
         opens="pixelwise.engines.onnxruntime:OnnxRuntimeEngine",
         says="files (.onnx), the default on a CPU",
         files=(".onnx",),
+        package="onnxruntime",
     ),
     "openvino": Known(
         opens="pixelwise.engines.openvino:OpenVinoEngine",
@@ -61,12 +65,15 @@ ENGINES = {
         files=(".onnx", ".xml"),
         extra="openvino",
         precisions=("float32", "bfloat16", "int8"),
+        package="openvino",
+        tried=True,
     ),
     "pytorch": Known(
         opens="pixelwise.engines.pytorch:PyTorchEngine",
         says="networks (torch.nn.Module), CPU and GPU",
         extra="torch",
         precisions=("float32", "bfloat16", "float16"),
+        package="torch",
     ),
 }
 """Every engine by its name; "auto" takes the first that fits."""
@@ -121,10 +128,22 @@ def open_engine(
         if row.extra is None:
             raise
         raise MissingExtraError(f"the engine {name}", row.extra) from error
+    if row.tried and model.is_file():
+        from pixelwise.engines.apart import Order
+        from pixelwise.engines.trials import refuse_failing, version_of
+
+        order = Order(row.opens, model, threads=threads, device=device, precision=precision)
+        refuse_failing(order, name, version_of(row.package), reference_for(model, name))
     engine: Engine = getattr(home, kind)(
         model, card=card, threads=threads, device=device, precision=precision
     )
     return engine
+
+
+def reference_for(model: Any, name: str) -> str | None:
+    """What opens the engine whose answers are right for such a model: the first that runs it, None for itself."""
+    first = _first_fit(model, None)
+    return None if first == name else ENGINES[first].opens
 
 
 def _first_fit(model: Any, precision: Precision | None) -> str:

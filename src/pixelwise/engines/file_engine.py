@@ -15,6 +15,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
+from pixelwise.engines.apart import Order
 from pixelwise.errors import InputError, PixelwiseError, first_line
 from pixelwise.inference.measure import check_ratio
 from pixelwise.precision import Precision
@@ -56,6 +57,19 @@ class FileEngine:
     def load(self, model: Path | Content) -> Loaded:
         """The model of a file, or of what was in it."""
         raise NotImplementedError
+
+    @property
+    def path(self) -> Path:
+        """The file that was opened."""
+        return self._path
+
+    @classmethod
+    def bare(cls, order: Order) -> Loaded:
+        """What a file holds, without a card and without an engine around it."""
+        engine = object.__new__(cls)
+        engine._path, engine._threads = order.path, order.threads
+        engine._device, engine._asked = order.device, order.precision
+        return engine.load(order.content or order.path)
 
     def beside(self, path: Path) -> Path | None:
         """The other file that belongs to this one."""

@@ -15,6 +15,7 @@ import openvino
 from numpy.typing import NDArray
 from openvino.frontend import FrontEndManager
 
+from pixelwise.engines.apart import Apart, Order
 from pixelwise.engines.file_engine import Content, FileEngine, Loaded
 from pixelwise.errors import InputError, first_line
 from pixelwise.weights.card import CARD_KEY
@@ -41,6 +42,8 @@ class OpenVinoEngine(FileEngine):
 
     def load(self, model: Path | Content) -> Loaded:
         _check_device(self._device)
+        if any(process != os.getpid() for process in _cores):
+            return self._apart(model)
         try:
             network = _read(model, is_onnx=self._path.suffix.lower() == ".onnx")
         except Exception as error:  # all of OpenVINO's are RuntimeErrors, of many lines
@@ -63,6 +66,14 @@ class OpenVinoEngine(FileEngine):
         return Loaded(
             run, _sides(network.inputs[0]), _sides(network.outputs[0]), _card(network), held=(compiled, local)
         )
+
+    def _apart(self, model: Path | Content) -> Loaded:
+        """In a process that was forked off one in which OpenVINO was at work: its threads are not here, and what they
+        had locked stays so for ever."""
+        path, content = (model, None) if isinstance(model, Path) else (self._path, model)
+        opens = f"{type(self).__module__}:{type(self).__qualname__}"
+        other = Apart(Order(opens, path, content, self._threads, self._device, self._asked))
+        return Loaded(other, other.takes, other.gives, other.card, held=other)
 
     def _compiled(self, network: Any, hint: str) -> Any:
         """The model, ready to run; InputError where it does not run as it was asked to."""
@@ -107,10 +118,11 @@ def _manager() -> Any:
 
 
 _cores: dict[int, Any] = {}
+"""By process: that of a forked one's parent stays, and shows that it is there."""
 
 
 def _core() -> Any:
-    """The one core of this process; a forked one gets its own, and never takes down the other."""
+    """The one core of this process."""
     if os.getpid() not in _cores:
         _cores[os.getpid()] = openvino.Core()
     return _cores[os.getpid()]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pixelwise.catalog import of_network
 from pixelwise.errors import ExportError, InputError, first_line
+from pixelwise.export import winograd
 from pixelwise.export.parity import Parity, joined, parity_of, refuse_far
 from pixelwise.files import writing
 from pixelwise.foreign import as_network
@@ -52,6 +53,7 @@ def export_onnx(
     traced_at: tuple[int, ...] | None = None,
     checked_at: tuple[tuple[int, ...], ...] | None = None,
     dynamic: bool = True,
+    rewrite: bool = True,
     overwrite: bool = True,
 ) -> float:
     """Write a network's coarse logits and `card` to `path`; return the largest relative difference in logits seen.
@@ -60,14 +62,15 @@ def export_onnx(
     and 3-D (d, h, w); with dynamic=False the batch alone is, and the file takes images of the size `traced_at`. It is
     checked against the network, with ONNX Runtime, at batches of three and one and at the sizes `checked_at`: None for
     `CHECKED_AT`, or for `traced_at` with dynamic=False. in_channels: None for as many as the card has means. Sizes that
-    are not given are multiples as the card wants them.
+    are not given are multiples as the card wants them. rewrite: large convolutions in a form that takes ONNX Runtime
+    less time (`export.winograd`); False leaves them as they are.
 
     Raises InputError for a card that does not agree with the network; ExportError, leaving no file, when it fails or
     differs by more than TOLERANCE of the logits' range anywhere, or cannot be traced.
     """
     return write_onnx(
         network, card, path, in_channels=in_channels, traced_at=traced_at, checked_at=checked_at,
-        dynamic=dynamic, overwrite=overwrite,
+        dynamic=dynamic, rewrite=rewrite, overwrite=overwrite,
     ).gap  # fmt: skip
 
 
@@ -80,6 +83,7 @@ def write_onnx(
     traced_at: tuple[int, ...] | None = None,
     checked_at: tuple[tuple[int, ...], ...] | None = None,
     dynamic: bool = True,
+    rewrite: bool = True,
     overwrite: bool = True,
 ) -> Parity:
     """`export_onnx`, and all that was seen of the difference."""
@@ -105,7 +109,10 @@ def write_onnx(
             if dynamic and "dynamic=False" not in said:
                 said += "; try one size, with traced_at=(h, w), dynamic=False (--size H,W)"
             raise ExportError(said) from error
-        _write(program.model_proto, card, temporary)
+        model = program.model_proto  # made anew whenever it is asked for
+        if rewrite:
+            winograd.rewrite(model)
+        _write(model, card, temporary)
         shapes = [(3, in_channels, *checked_at[0]), *((1, in_channels, *size) for size in checked_at)]
         found = joined(_difference(card, source, temporary, shape) for shape in shapes)
         refuse_far(card.name, found, gap=TOLERANCE)
