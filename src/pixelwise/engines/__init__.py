@@ -36,8 +36,8 @@ class Engine(Protocol):
 class Known:
     """One row of ENGINES. opens: "module:class", called with (path or network, card=, threads=, device=, precision=).
     says: what it runs. files: endings of the files that it runs; none: it runs networks in memory. extra: of pixelwise,
-    that brings it. precisions: that it can be asked for; int8 is for files that were quantised. package: whose version counts. tried:
-    it loads a file in a process of its own first, for it may crash."""
+    that brings it. precisions: that it can be asked for; int8 is for files that were quantised. package: whose version
+    counts. tried: it loads a file in a process of its own first, for it may crash."""
 
     opens: str
     says: str
