@@ -3,7 +3,7 @@ rewritten. Alternately, in milliseconds; the shapes are those of a picture of 52
 
     python benchmarks/rewrites.py
 
-"winograd" is what `export` writes (`pixelwise.export.winograd`, here also where it leaves a layer as it is). "taps" is a
+"winograd" is what `export` writes (`pixelwise.export.winograd`, here also where it keeps a layer). "taps" is a
 convolution of a large rate as a sum of matrix products, one for each of its nine taps over the part of the picture that
 it reaches without falling into the padding: less arithmetic as well, and not faster, so that no exporter does it.
 """
