@@ -113,7 +113,9 @@ def main(folder: Path, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, nargs="?", default=Path("lanes"))
     parser.add_argument("steps", type=int, nargs="?", default=300)
     asked = parser.parse_args()

@@ -85,6 +85,22 @@ def test_overlay_is_exact_across_the_bands_it_works_in():
     np.testing.assert_array_equal(overlay(image, labels, VOC, alpha=0.3, background=False), expected)
 
 
+def test_compiled_loops_and_numpy_look_up_the_same(monkeypatch):
+    import numba  # noqa: F401  # from then on they are used
+
+    rng = np.random.default_rng(0)
+    image, labels = (
+        rng.integers(0, 256, (37, 53, 3), np.uint8),
+        rng.integers(0, 21, (37, 53)).astype(np.uint8),
+    )
+    labels[3, 4] = 255
+    for alpha in (0.0, 0.3, 0.5, 1.0):
+        compiled = overlay(image, labels, VOC, alpha=alpha)
+        with monkeypatch.context() as without:
+            without.delitem(sys.modules, "numba")
+            np.testing.assert_array_equal(overlay(image, labels, VOC, alpha=alpha), compiled)
+
+
 def test_the_background_of_voc_stays_the_photo_but_road_is_painted():
     image = random_picture(6, 6)
     np.testing.assert_array_equal(overlay(image, np.zeros((6, 6), np.uint8), VOC), image)

@@ -8,19 +8,22 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pixelwise.engines import open_engine
 from pixelwise.errors import ImageError, OutputError, PixelwiseError
+from pixelwise.pipeline import pictures as pipeline
 from pixelwise.pipeline.journal import JOURNAL, Journal, fingerprint
 from pixelwise.pipeline.options import RunOptions
-from pixelwise.pipeline.pictures import AHEAD, WRITERS, Job, segment_pictures
+from pixelwise.pipeline.pictures import AHEAD, MAX_SHOWN, WRITERS, Job, segment_pictures
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources import Source
-from tiny import COLORS, quadrant_labels, quadrants
+from tiny import COLORS, quadrant_labels, quadrants, write_colors_model
 
 
 def pictures(folder: Path, count: int) -> list[Path]:
@@ -160,15 +163,113 @@ def test_decoding_runs_ahead_and_waiting_is_bounded(tmp_path, monkeypatch):
     assert WRITERS > 1
 
 
-def test_stopping_early_leaves_whole_files_only(tmp_path):
+def test_pictures_are_in_the_network_at_the_same_time_and_come_out_in_order(tmp_path):
+    meeting = threading.Barrier(2)
+
+    def segment(picture: np.ndarray) -> Segmentation:
+        meeting.wait(20)  # nobody gets past it alone
+        return by_value(picture)
+
+    work = jobs(pictures(tmp_path / "in", 8), tmp_path / "out")
+    outcomes = list(segment_pictures(segment, work, at_once=2))
+    assert [outcome.job for outcome in outcomes] == work
+    for i, outcome in enumerate(outcomes):
+        assert outcome.error is None
+        assert (np.load(work[i].files["npy"]) == i % 4).all()
+
+
+@pytest.mark.parametrize(
+    ("at_once", "shown", "most"), [(3, MAX_SHOWN // 3, 3), (3, MAX_SHOWN // 2, 2), (3, MAX_SHOWN, 1)]
+)
+def test_no_more_pictures_are_in_the_network_than_may_be(at_once, shown, most, tmp_path):
+    counting, inside, seen = threading.Lock(), 0, []
+
+    def segment(picture: np.ndarray) -> Segmentation:
+        nonlocal inside
+        with counting:
+            inside += 1
+            seen.append(inside)
+        time.sleep(0.01)
+        with counting:
+            inside -= 1
+        return by_value(picture)
+
+    work = jobs(pictures(tmp_path / "in", 12), tmp_path / "out")
+    outcomes = list(segment_pictures(segment, work, at_once=at_once, shown_bytes=lambda picture: shown))
+    assert [outcome.error for outcome in outcomes] == [None] * 12
+    assert max(seen) <= most
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_large_pictures_are_decoded_one_at_a_time(at_once, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "MAX_DECODED", 1)
+    plain_read, plain_write = pipeline.images.read, pipeline.write
+    counting, inside, seen = threading.Lock(), 0, []
+
+    def read(source: object, **options: object) -> np.ndarray:
+        nonlocal inside
+        with counting:
+            inside += 1
+            seen.append(inside)
+        return plain_read(source, **options)
+
+    def write(segmentation: Segmentation, files: dict[str, Path], *, overwrite: bool) -> None:
+        nonlocal inside
+        plain_write(segmentation, files, overwrite=overwrite)
+        with counting:
+            inside -= 1
+
+    monkeypatch.setattr(pipeline.images, "read", read)
+    monkeypatch.setattr(pipeline, "write", write)
+    work = jobs(pictures(tmp_path / "in", 9), tmp_path / "out")
+    assert [outcome.error for outcome in segment_pictures(by_value, work, at_once=at_once)] == [None] * 9
+    assert max(seen) == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_pictures_that_failed_leave_room_for_others(at_once, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "MAX_DECODED", 1)
+    paths = pictures(tmp_path / "in", 9)
+    paths[2].write_bytes(b"no picture")
+
+    def segment(picture: np.ndarray) -> Segmentation:
+        if picture[0, 0, 0] in (4, 5):
+            raise RuntimeError("no")
+        return by_value(picture)
+
+    work = jobs(paths, tmp_path / "out")
+    (tmp_path / "out" / "06.npy").mkdir(parents=True)
+    failed = [outcome.error is not None for outcome in segment_pictures(segment, work, at_once=at_once)]
+    assert failed == [i in (2, 4, 5, 6) for i in range(9)]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("room", [1, 2**28])
+def test_stopping_early_leaves_whole_files_only(at_once, room, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "MAX_DECODED", room)
     out = tmp_path / "out"
-    outcomes = segment_pictures(by_value, jobs(pictures(tmp_path / "in", 12), out))
+    outcomes = segment_pictures(by_value, jobs(pictures(tmp_path / "in", 12), out), at_once=at_once)
     next(outcomes)
     outcomes.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("write")]
     for path in out.iterdir():
         assert path.suffix == ".npy"
         assert not path.name.startswith(".")
         assert np.load(path).shape == (8, 8)
+
+
+def test_an_engine_says_from_how_many_threads_it_can_be_called(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
+    model = write_colors_model(tmp_path / "model.onnx")
+    images = np.random.default_rng(0).normal(size=(1, 3, 20, 30)).astype(np.float32)
+    engine = open_engine(model)
+    before = engine(images)
+    assert engine.share() == 6
+    np.testing.assert_array_equal(engine(images), before)
+    assert open_engine(model, threads=2).share() == 2
+    assert open_engine(model, threads=1).share() == 1
+    os.utime(model, ns=(1, 1))
+    assert engine.share() == 1  # the file may be another's by now
 
 
 def segment(folder: Path, model: Path, *more: str) -> subprocess.CompletedProcess[str]:

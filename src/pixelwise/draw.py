@@ -5,7 +5,8 @@ LabelSet. The last function speaks torchvision's language, channels first. Array
 imports torch, and a tensor finds it already imported.
 
 A channel of a picture has 256 values and a colour has 256, so blending with a fixed alpha has 65536 answers:
-they are computed once, by the definition, and looked up. That is exact for every alpha and needs no compiler.
+they are computed once, by the definition, and looked up. That is exact for every alpha and needs no compiler; where
+there is one already, it does the looking up.
 """
 
 from __future__ import annotations
@@ -287,6 +288,12 @@ def _look_up(
     table (257, 256): colour value, or 256 for none, and picture value to the blend. palette (k, c) of colour
     values; rows (h, w) in [0, k); image and out (h, w, c).
     """
+    plain = all(array.flags.carray for array in (rows, image, out))
+    if "numba" in sys.modules and plain and rows.dtype == np.uint8 == image.dtype and image.shape[2] == 3:
+        from pixelwise import kernels
+
+        kernels.in_bands(kernels.blend, len(rows), table, palette, rows, image, out)
+        return
     starts = palette * 256
     flat = table.reshape(-1)
     height, width = rows.shape

@@ -948,3 +948,26 @@ def take_neighbours(image: NDArray[np.uint8], offsets: NDArray[np.int8], reach: 
                 row, column = y + offsets[turn, y, x, 0], x + offsets[turn, y, x, 1]
                 for c in range(channels):
                     image[y, x, c] = image[row, column, c]
+
+
+@compiled
+def blend(
+    table: NDArray[np.uint8],
+    palette: NDArray[np.intp],
+    rows: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    first: int,
+    end: int,
+) -> None:
+    """out[y, x, c] = table[palette[rows[y, x], c], image[y, x, c]] for y in [first, end) and three channels.
+
+    table (257, 256): colour value, or 256 for none, and picture value to the blend; palette (k, 3).
+    """
+    w = rows.shape[1]
+    for y in range(first, end):
+        for x in range(w):
+            row = rows[y, x]
+            out[y, x, 0] = table[palette[row, 0], image[y, x, 0]]
+            out[y, x, 1] = table[palette[row, 1], image[y, x, 1]]
+            out[y, x, 2] = table[palette[row, 2], image[y, x, 2]]

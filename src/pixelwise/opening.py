@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+WRITTEN = "with winograd's convolutions"
+"""What our ONNX files in the cache are made as; others are made again."""
+
 WORDS = ("classes", "outputs", "mean", "std", "size", "value_range")
 """What may be said about a model without a whole card."""
 
@@ -88,8 +91,9 @@ class Said:
         """The card, of a model with so many outputs, in these words."""
         if self.card is not None:
             return self.card.replace(
-                stride=card.stride, align_corners=card.align_corners, parameters=card.parameters
-            )
+                stride=card.stride, align_corners=card.align_corners, parameters=card.parameters,
+                precision=card.precision, baked=card.baked,
+            )  # fmt: skip
         labels, outputs = card.labels, self.outputs or card.outputs
         if isinstance(self.classes, LabelSet):
             labels = self.classes
@@ -303,6 +307,11 @@ def _open_file(
 
     def card(opened: Any, own: Card | None) -> Card:
         if own is not None:
+            if own.baked and said != NOTHING:
+                raise InputError(
+                    f"{path} is baked: its classes and how pictures are prepared are in it; leave out what you say of "
+                    "the model, or say it when the model is exported"
+                )
             if own.outputs == "exclusive" and own.labels.num_classes == 2 and opened.channels == 1:
                 own = own.replace(outputs="binary")  # written before cards said what outputs mean
             return said.about(own, own.channels)
@@ -357,7 +366,7 @@ def _exported(name: str, entry: Entry) -> Path:
     """
     assert entry.card is not None
     assert entry.card.sha256 is not None
-    card = hashlib.sha256(entry.card.to_json().encode()).hexdigest()
+    card = hashlib.sha256((WRITTEN + entry.card.to_json()).encode()).hexdigest()
     folder, stem = cache_dir() / "onnx", f"{entry.card.name}-{entry.card.sha256[:8]}-{card[:8]}"
     if (kept := _kept(folder, stem)) is not None:
         return kept

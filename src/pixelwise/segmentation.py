@@ -81,6 +81,8 @@ class Segmentation:
         """The overlay, at most SHOWN_PX pixels a side, and the classes that occur; nothing comes from elsewhere."""
         height, width = self.labels.shape
         step = max(1, -(-max(height, width) // SHOWN_PX))
+        from pixelwise.outputs.png import encode
+
         small = replace(
             self,
             labels=self.labels[::step, ::step],
@@ -88,7 +90,7 @@ class Segmentation:
             codes=None if self.codes is None else self.codes[::step, ::step],
         )
         file = io.BytesIO()
-        Image.fromarray(small.overlay()).save(file, "PNG", compress_level=1)
+        file.writelines(encode(small.overlay()))
         colors = dict(zip(self.classes.names, self.classes.colors, strict=True))
         legend = "".join(
             f'<span style="margin-right:1em;white-space:nowrap"><span style="display:inline-block;width:.8em;'

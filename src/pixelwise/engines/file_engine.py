@@ -58,6 +58,11 @@ class FileEngine:
         """The model of a file, or of what was in it."""
         raise NotImplementedError
 
+    @property
+    def path(self) -> Path:
+        """The file that was opened."""
+        return self._path
+
     @classmethod
     def bare(cls, order: Order) -> Loaded:
         """What a file holds, without a card and without an engine around it."""
@@ -105,7 +110,10 @@ class FileEngine:
         elif card is None:
             own = Card.from_json(text or "")
         self.card: Card = card or own  # type: ignore[assignment]  # one of them is there
-        self._refuse_other_channels()
+        if self.card.baked:
+            self._check_baked()
+        else:
+            self._refuse_other_channels()
         self.precision = settled(precision, self.card, path)
 
     def _look(self) -> None:
@@ -127,6 +135,11 @@ class FileEngine:
                 )
 
     def __call__(self, images: Any) -> NDArray[np.float32]:
+        if self.card.baked:
+            raise InputError(
+                f"{self._path} is baked: it takes a whole picture and gives its label map, no logits; export the model "
+                "without --bake"
+            )
         if self._forked:
             self.__setstate__(self.__getstate__())
         if is_torch_array(images):
@@ -171,6 +184,13 @@ class FileEngine:
                     f"the card is for {here} {what}, the model in {self._path} has {there[1]}; give a card that agrees "
                     "(pixelwise.Card.of)"
                 )
+
+    def _check_baked(self) -> None:
+        """Raise InputError where a file that says that it is baked cannot be run, or is not."""
+        raise InputError(
+            f"{self._path} is baked, from picture to label map, and engine {self.name!r} does not run it; take engine "
+            "onnxruntime, or the model that it was made of"
+        )
 
     def _marks(self) -> list[tuple[int, int] | None]:
         other = self.beside(self._path)

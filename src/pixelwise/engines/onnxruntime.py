@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,12 @@ class OnnxRuntimeEngine(FileEngine):
     """An ONNX file with one input (n, c, h, w) float32; its first output is the coarse logits."""
 
     name = "onnxruntime"
+    _spins = True
 
     def load(self, model: Path | Content) -> Loaded:
         providers = _providers(self._device)
         given = str(model) if isinstance(model, Path) else model[0]
-        session = _session(given, self._threads, providers, str(self._path))
+        session = _session(given, self._threads, providers, str(self._path), spins=self._spins)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if not inputs or not outputs:
             raise InputError(f"the model in {self._path} has no input or no output; it is no network")
@@ -41,6 +43,53 @@ class OnnxRuntimeEngine(FileEngine):
             return logits
 
         return Loaded(run, takes, gives, text, held=session)
+
+    def share(self) -> int:
+        """Make ready for calls from several threads at a time; from how many. On a GPU that is one. Threads of its own
+        that wait for a part of the work give up their core, which for a single picture they keep."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        callers = min(self._threads or cores, cores)
+        if _providers(self._device) != [CPU] or callers < 2 or self._marks() != self._written:
+            return 1
+        self._spins = False
+        self._loaded = self.load(self._path)
+        return callers
+
+    def _check_baked(self) -> None:
+        session, card = self._loaded.held, self.card
+        takes, gives = session.get_inputs(), session.get_outputs()
+        if (
+            len(takes) != 1
+            or (takes[0].name, takes[0].type, len(takes[0].shape)) != ("picture", "tensor(uint8)", 4)
+            or takes[0].shape[3] != len(card.preprocess.mean)
+            or [one.name for one in gives] != ["labels", *["regions"] * (card.outputs == "regions")]
+        ):
+            raise InputError(
+                f"the card in {self._path} says that it is baked, and the model does not take pictures of "
+                f"{len(card.preprocess.mean)} channels and give label maps; export it again"
+            )
+
+    def label_map(self, picture: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """What a baked file says of a picture, uint8 (h, w, c): ids (h, w), and of regions each mask (k, h, w)."""
+        if self._forked:
+            self.__setstate__(self.__getstate__())
+        size_hw = picture.shape[:2]
+        try:
+            labels, *regions = self._loaded.held.run(None, {"picture": np.ascontiguousarray(picture)[None]})
+        except Exception as error:
+            raise InputError(
+                f"{self._path} fails at a picture of {size_hw[0]} x {size_hw[1]} pixels ({first_line(error)})"
+            ) from error
+        classes, dtype = self.card.labels, self.card.labels.dtype
+        shapes = [(1, *size_hw), *[(1, self.card.channels, *size_hw) for _ in regions]]
+        if [one.shape for one in (labels, *regions)] != shapes or labels.dtype != dtype:
+            raise InputError(
+                f"{self._path} gives {labels.dtype} of {labels.shape} for a picture of {size_hw}, expected label maps "
+                f"of {dtype}; export it again"
+            )
+        if not np.isin(np.unique(labels), classes.ids).all():
+            raise InputError(f"{self._path} gives ids that are none of its classes'; export it again")
+        return labels[0], regions[0][0] if regions else None
 
 
 def _sides(shape: Sequence[Any]) -> tuple[int | None, ...]:
@@ -73,13 +122,14 @@ def _providers(device: str | None) -> Providers:
 
 
 def _session(
-    model: str | bytes, threads: int | None, providers: Providers, what: str
+    model: str | bytes, threads: int | None, providers: Providers, what: str, *, spins: bool = True
 ) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads or 0
     # Idle threads between runs stay idle
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
     options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
         # Falling back prints lines of its own, and is never wanted

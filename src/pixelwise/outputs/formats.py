@@ -61,17 +61,36 @@ def _picture(draw: Callable[..., NDArray[np.uint8]]) -> Callable[..., None]:
     """The writer of a picture (h, w), (h, w, 3) or (h, w, 4) that `draw` makes of a segmentation."""
 
     def write(found: Segmentation, path: Path, **options: Any) -> None:
+        picture = draw(found, **options)
+        if path.suffix.lower() == ".png":
+            write_png(picture, path)
+            return
         from PIL import Image
 
-        picture = Image.fromarray(draw(found, **options))
-        # PNG at zlib's fastest level: pictures are looked at, not archived. WebP without loss, which keeps holes.
-        encoder: dict[str, dict[str, Any]] = {".png": {"compress_level": 1}, ".webp": {"lossless": True}}
+        # WebP without loss, which keeps holes.
+        how: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {"quality": 92}
         try:
-            picture.save(path, **encoder.get(path.suffix.lower(), {"quality": 92}))
+            Image.fromarray(picture).save(path, **how)
         except ValueError as error:  # an ending that Pillow does not know
             raise InputError(f"cannot write a picture as {path.suffix!r} ({error}); use .png") from error
 
     return write
+
+
+def write_png(picture: NDArray[Any], path: Path, **how: Any) -> None:
+    """A picture as a PNG file. how: the keywords of `png.encode`."""
+    from pixelwise.outputs.png import encode
+
+    with open(path, "wb") as file:
+        file.writelines(encode(picture, **how))
+
+
+def _labels(image: Any, path: Path) -> None:
+    """A label map as PIL's image of ids, with or without a palette."""
+    import numpy as np
+
+    palette = image.getpalette() if image.mode == "P" else None
+    write_png(np.asarray(image), path, flat=True, palette=None if palette is None else bytes(palette))
 
 
 def _confidence(found: Segmentation) -> NDArray[np.uint8]:
@@ -152,11 +171,11 @@ def _read_coco(path: Path, classes: LabelSet) -> NDArray[Any]:
 FORMATS = {
     "labels": Format(
         ".labels.png", "palette PNG of ids: coloured for people, numbers for programs; 16-bit grey above 255",
-        write=lambda found, path: found.to_pil().save(path, optimize=False), read=_read_picture,
+        write=lambda found, path: _labels(found.to_pil(), path), read=_read_picture,
         means_by=(".png",), only=(".png",)),
     "ids": Format(
         ".ids.png", "grey PNG of ids, 8 or 16 bit",
-        write=lambda found, path: found.ids_image().save(path), read=_read_picture, only=(".png",)),
+        write=lambda found, path: _labels(found.ids_image(), path), read=_read_picture, only=(".png",)),
     "npy": Format(".npy", "the array", write=_array, read=_read_array, means_by=(".npy",)),
     "geotiff": Format(
         ".labels.tif", "ids with palette, CRS, transform, nodata", write=_geotiff, read=_read_geotiff,

@@ -1,15 +1,19 @@
 """Many pictures: decoding, inference and writing overlap, and one bad file does not stop the rest.
 
-One thread decodes a few pictures ahead, the calling thread runs the network, and a few threads encode and write.
-All queues are short, so memory is bounded by a handful of pictures however long the list is.
+One thread decodes a few pictures ahead and a few encode and write. The network runs in the calling thread, one picture
+after the other, or where that is asked for several at a time, each in a thread of its own: a small network does not
+keep all cores busy with one picture, and what is around it keeps only one. All queues are short and hold a number of
+bytes at most, so memory is bounded by a handful of pictures however long the list is, and by one where they are large.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +21,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pixelwise import images
 from pixelwise.errors import PixelwiseError
 from pixelwise.files import writing
-from pixelwise.outputs.formats import FORMATS
+from pixelwise.outputs.formats import FORMATS, write_png
 from pixelwise.pipeline.options import RUN_DEFAULTS, RunOptions
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources import STDIN, Source
@@ -32,6 +35,13 @@ AHEAD = 2
 
 WRITERS = 2
 """Threads that encode and write; each may have one more picture waiting."""
+
+MAX_DECODED = 2**28
+"""Bytes of decoded pictures that are not yet written; the next is not decoded before there are fewer."""
+
+MAX_SHOWN = 2**24
+"""Bytes of pictures as networks take them that are in networks at a time, where several may be: their features take a
+hundred times that. A larger one is there alone."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +70,37 @@ def segment_pictures(
     max_pixels: int = images.MAX_PIXELS,
     value_range: images.ValueRange | None = None,
     also: Callable[[Job, NDArray[np.uint8]], None] = lambda job, picture: None,
+    at_once: int = 1,
+    shown_bytes: Callable[[NDArray[np.uint8]], int] = lambda picture: 0,
 ) -> Iterator[Outcome]:
     """Segment every job's picture and write its files; outcomes come in the order of the jobs.
 
-    segment: a picture, uint8 (h, w, channels), to Segmentation, called in the calling thread, and after it `also`.
-    channels, max_pixels, value_range: as in `images.read`. The journal of `run` gets a line for every job whose files
-    are in place. An interruption leaves whole files only.
+    segment: a picture, uint8 (h, w, channels), to Segmentation, and after it `also`; called in the calling thread, or
+    with at_once above 1 in so many others at a time, in any order, and of pictures that have no more than MAX_SHOWN
+    shown_bytes together. channels, max_pixels, value_range: as in `images.read`. The journal of `run` gets a line for
+    every job whose files are in place. An interruption leaves whole files only.
     """
     read = partial(_read, channels=channels, max_pixels=max_pixels, value_range=value_range)
     todo = iter(jobs)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
-    writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
+    workers = ThreadPoolExecutor(WRITERS + (at_once if at_once > 1 else 0), thread_name_prefix="write")
     decoding: deque[tuple[Job, Future[NDArray[np.uint8]]]] = deque()
     finishing: deque[Future[Outcome]] = deque()
+    decoded, shown, turn = _Room(MAX_DECODED), _Room(MAX_SHOWN), threading.Semaphore(at_once)
     done = 0
 
-    def finish(job: Job, segmentation: Segmentation) -> Outcome:
+    def decode(job: Job) -> NDArray[np.uint8]:
+        decoded.wait()
+        picture = read(job.source.path)
+        decoded.add(picture.nbytes)
+        return picture
+
+    def answer(job: Job, picture: NDArray[np.uint8]) -> Segmentation:
+        segmentation = segment(picture)
+        also(job, picture)
+        return segmentation
+
+    def finish(job: Job, picture: NDArray[np.uint8], segmentation: Segmentation) -> Outcome:
         try:
             journal = run.journal if job.source.path != STDIN else None
             if journal is not None:
@@ -86,6 +111,34 @@ def segment_pictures(
             return Outcome(job, segmentation.to_dict())
         except Exception as error:
             return Outcome(job, error=sentence(job, error))
+        finally:
+            decoded.add(-picture.nbytes)
+
+    def answer_and_finish(job: Job, coming: Future[NDArray[np.uint8]]) -> Outcome:
+        try:
+            picture = coming.result()
+        except Exception as error:
+            return Outcome(job, error=sentence(job, error))
+        try:
+            with turn, shown.held(shown_bytes(picture)):
+                segmentation = answer(job, picture)
+        except Exception as error:
+            decoded.add(-picture.nbytes)
+            return Outcome(job, error=sentence(job, error))
+        return finish(job, picture, segmentation)
+
+    def here(job: Job, coming: Future[NDArray[np.uint8]]) -> Future[Outcome]:
+        """The network in the calling thread."""
+        picture: NDArray[np.uint8] | None = None
+        try:
+            picture = coming.result()
+            return workers.submit(finish, job, picture, answer(job, picture))
+        except Exception as error:
+            if picture is not None:
+                decoded.add(-picture.nbytes)
+            failed: Future[Outcome] = Future()
+            failed.set_result(Outcome(job, error=sentence(job, error)))
+            return failed
 
     def finished() -> Outcome:
         nonlocal done
@@ -96,28 +149,59 @@ def segment_pictures(
 
     def decode_more() -> None:
         while len(decoding) <= AHEAD and (job := next(todo, None)) is not None:
-            decoding.append((job, decoder.submit(read, job.source.path)))
+            decoding.append((job, decoder.submit(decode, job)))
 
+    waiting = 2 * WRITERS + (at_once if at_once > 1 else 0)
     try:
         decode_more()
         while decoding:
-            job, picture = decoding.popleft()
-            try:
-                segmentation = segment(picture.result())
-                also(job, picture.result())
-                finishing.append(writers.submit(finish, job, segmentation))
-            except Exception as error:
-                failed: Future[Outcome] = Future()
-                failed.set_result(Outcome(job, error=sentence(job, error)))
-                finishing.append(failed)
+            job, coming = decoding.popleft()
+            finishing.append(
+                here(job, coming) if at_once == 1 else workers.submit(answer_and_finish, job, coming)
+            )
             decode_more()
-            while finishing and (finishing[0].done() or len(finishing) > 2 * WRITERS):
+            while finishing and (finishing[0].done() or len(finishing) > waiting):
                 yield finished()
         while finishing:
             yield finished()
     finally:
+        decoded.open_for_good()
         decoder.shutdown(wait=False, cancel_futures=True)
-        writers.shutdown(wait=True, cancel_futures=True)
+        workers.shutdown(wait=True, cancel_futures=True)
+
+
+class _Room:
+    """Bytes that are in use, and threads that wait until there are fewer. most: how many may be."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._used, self._changed = most, 0, threading.Condition()
+
+    def wait(self) -> None:
+        """Until there is room for anything."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._used < self._most)
+
+    def add(self, size: int) -> None:
+        with self._changed:
+            self._used += size
+            self._changed.notify_all()
+
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Wait for so much room, or where that is more than there ever is, for all of it, and hold it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self._most)
+            self._used += size
+        try:
+            yield
+        finally:
+            self.add(-size)
+
+    def open_for_good(self) -> None:
+        """Nobody waits any more."""
+        with self._changed:
+            self._most = sys.maxsize
+            self._changed.notify_all()
 
 
 def write(segmentation: Segmentation, files: Mapping[str, Path], *, overwrite: bool) -> None:
@@ -128,7 +212,7 @@ def write(segmentation: Segmentation, files: Mapping[str, Path], *, overwrite: b
         else:
             mask = segmentation.mask(name.removeprefix("mask of "))
             with writing(path, overwrite=overwrite) as temporary:
-                Image.fromarray(mask).save(temporary)
+                write_png(mask, temporary, flat=True)
 
 
 def _read(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
-from pixelwise.pipeline.pictures import Job, Outcome, segment_pictures, sentence
+from pixelwise.pipeline.pictures import MAX_SHOWN, Job, Outcome, segment_pictures, sentence
 from pixelwise.segmenter import Segmenter, Wanted
 
 
@@ -45,6 +45,7 @@ def segment_all(
     others = [job for job in jobs if job.source.kind != "picture"]
     wants_confidence = any("confidence" in job.files for job in pictures)
     segment = partial(segmenter.answer, options=options, wanted=Wanted(confidence=wants_confidence))
+    at_once = 1 if seams else _at_once(segmenter, len(pictures), options)
 
     def note_seams(job: Job, picture: NDArray[np.uint8]) -> None:
         if seams:
@@ -75,8 +76,40 @@ def segment_all(
         max_pixels=reading.max_pixels,
         value_range=segmenter.card.preprocess.value_range,
         also=note_seams,
+        at_once=at_once,
+        shown_bytes=partial(_shown_bytes, segmenter, options),
     )
     return itertools.chain(looking, rest())
+
+
+AT_ONCE = 4
+"""Pictures in the network at a time, at most; each takes the memory of its features."""
+
+PAYS_FROM = 8
+"""Pictures from which on it is made ready for that."""
+
+
+def _at_once(segmenter: Segmenter, pictures: int, options: SegmentOptions) -> int:
+    """How many pictures are given to the network at a time: one a core, up to AT_ONCE, of an engine that takes that;
+    one where there are few, and where the size of tiles is tried out."""
+    if pictures < PAYS_FROM or options.tile == "auto" or segmenter.engine.name != "onnxruntime":
+        return 1
+    from pixelwise.engines.onnxruntime import OnnxRuntimeEngine
+
+    assert isinstance(segmenter.engine, OnnxRuntimeEngine)
+    return min(AT_ONCE, segmenter.engine.share())
+
+
+def _shown_bytes(segmenter: Segmenter, options: SegmentOptions, picture: NDArray[np.uint8]) -> int:
+    """Of a picture as the network takes it, float32; with the CRF, which takes many times that, more than there may
+    be."""
+    if options.crf is not None:
+        return MAX_SHOWN
+    if options.tile is not None:
+        tile = options.tile if isinstance(options.tile, tuple) else (int(options.tile), int(options.tile))
+        return tile[0] * tile[1] * int(picture.shape[2]) * 4
+    height, width = segmenter.card.preprocess.size_hw(picture.shape[0], picture.shape[1])
+    return height * width * int(picture.shape[2]) * 4
 
 
 def _one(
