@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.engines import ENGINES, Engine, fastest, open_engine
-from pixelwise.engines.racing import Candidate, FastestEngine
+from pixelwise.engines.racing import Candidate
 from pixelwise.errors import InputError
 from pixelwise.export.onnx import export_onnx
 from pixelwise.precision import Precision
@@ -123,7 +123,8 @@ class State:
 
 def _tensors(parts: list[nn.Module]) -> list[Tensor]:
     """Parameters and buffers, in a tenth of the time that `parameters()` takes, for it is asked at every picture."""
-    found = (*(part._parameters for part in parts), *(part._buffers for part in parts))
+    found: list[Any] = [part._parameters for part in parts]
+    found += [part._buffers for part in parts]
     return [tensor for some in found for tensor in some.values() if tensor is not None]
 
 
@@ -134,7 +135,7 @@ def fastest_in_memory(
     threads: int | None = None,
     device: str | None = None,
     precision: Precision | None = None,
-) -> FastestEngine:
+) -> Engine:
     """The engine that lets those of networks and, with the network exported, those of ONNX files race."""
     where: dict[str, Any] = {"threads": threads, "precision": precision}
 

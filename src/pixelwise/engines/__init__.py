@@ -14,7 +14,7 @@ from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
 from pixelwise.precision import PRECISIONS, Precision
 
 if TYPE_CHECKING:
-    from pixelwise.engines.racing import Candidate, FastestEngine
+    from pixelwise.engines.racing import Candidate
     from pixelwise.weights.card import Card, CardOf
 
 
@@ -39,9 +39,9 @@ class Engine(Protocol):
 class Known:
     """One row of ENGINES. opens: "module:class", called with (path or network, card=, threads=, device=, precision=).
     says: what it runs. files: endings of the files that it runs; none: it runs networks in memory. extra: of pixelwise,
-    that brings it. precisions: that it can be asked for; int8 is for files that were quantised.
-    package: whose version counts. tried: it loads a file in a process of its own first, for it may crash.
-    compiles: it takes minutes before the first answer, so it races on a GPU only, where it may pay."""
+    that brings it. precisions: that it can be asked for; int8 is for files that were quantised. package: whose version
+    counts. tried: it loads a file in a process of its own first, for it may crash. compiles: it takes minutes before
+    the first answer, so it races on a GPU only, where it may pay."""
 
     opens: str
     says: str
@@ -167,12 +167,14 @@ def fastest(
     device: str | None = None,
     precision: Precision | None = None,
     more: Sequence[Candidate] = (),
-) -> FastestEngine:
+) -> Engine:
     """The engine that lets all that run such a model in that precision race. more: others that may run it."""
     from pixelwise.engines import trials
     from pixelwise.engines.racing import FastestEngine
 
     fallback = open_engine(model, card=card, threads=threads, device=device, precision=precision)
+    if fallback.card.baked:
+        return fallback  # one engine runs those
     where: dict[str, Any] = {"card": fallback.card, "threads": threads, "device": device}
     first = _first_fit(model, None)
     reference = fallback if fallback.name == first else open_engine(model, first, **where)
