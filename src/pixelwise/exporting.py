@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from pixelwise.files import check_writable, writing
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.opening import NOTHING, Said, copy_of_asset, located, open_model, open_network
 from pixelwise.segmenter import Segmenter
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import CARD_KEY, Card
 
 if TYPE_CHECKING:
     from pixelwise.export.parity import Parity
@@ -61,7 +61,7 @@ def export_model(
     Raises InputError for what cannot be opened; ExportError, leaving no file, where the file would give other numbers
     than the model.
     """
-    kind, precision = _kind_of(out, to), precision or "float32"
+    kind, precision = check_ending(out, to, KINDS), precision or "float32"
     if precision == "int8":
         raise InputError(
             "int8 is found with pictures of your own; quantise it: pixelwise quantize "
@@ -85,7 +85,7 @@ def export_model(
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "torch") from error
     with TemporaryDirectory(prefix="pixelwise-") as folder:
-        source, card, before = _as_onnx(model, said, size_hw, Path(folder))
+        source, card, before = as_onnx(model, said, size_hw, Path(folder))
         made, told = _in_onnx(source, card, before, Path(folder), bake=bake, precision=precision)
         with writing(out, overwrite=overwrite) as temporary:
             shutil.copyfile(made, temporary)
@@ -93,18 +93,20 @@ def export_model(
     return f"{card.labels.num_classes} classes, {parameters}{told}{described(card)}"
 
 
-def _kind_of(out: str | os.PathLike[str], to: str | None) -> str:
-    if to is not None and to not in KINDS:
-        raise UnknownNameError("kind of file to export to", to, KINDS)
+def check_ending(out: str | os.PathLike[str], to: str | None, kinds: Mapping[str, str]) -> str:
+    """The kind of file that is to be written, of those kinds and their endings: `to`, or by the ending of `out`.
+    InputError where the two do not agree."""
+    if to is not None and to not in kinds:
+        raise UnknownNameError("kind of file to export to", to, kinds)
     ending = Path(out).suffix.lower()
-    kind = to or next((kind for kind, other in KINDS.items() if other == ending), None)
-    if kind is None or KINDS[kind] != ending:
-        endings = KINDS[to] if to else " or ".join(f"{other} ({kind})" for kind, other in KINDS.items())
+    kind = to or next((kind for kind, other in kinds.items() if other == ending), None)
+    if kind is None or kinds[kind] != ending:
+        endings = kinds[to] if to else " or ".join(f"{other} ({kind})" for kind, other in kinds.items())
         raise InputError(f"expected a name that ends in {endings}, got {os.fspath(out)!r}")
     return kind
 
 
-def _as_onnx(
+def as_onnx(
     model: str | os.PathLike[str], said: Said, size_hw: tuple[int, int] | None, folder: Path
 ) -> tuple[Path, Card, Parity | None]:
     """An ONNX file of a model, its card, and how far it is from the network, None where it is what the model was. What
@@ -136,16 +138,12 @@ def _in_onnx(
     from pixelwise.export.bake import bake as baked
     from pixelwise.export.halves import in_halves
     from pixelwise.export.parity import joined, refuse_far
-    from pixelwise.weights.card import CARD_KEY
 
     model = onnx.load(source)
     if precision == "float16":
         model = in_halves(model)
-    for entry in [entry for entry in model.metadata_props if entry.key == CARD_KEY]:
-        model.metadata_props.remove(entry)
-    model.metadata_props.add(key=CARD_KEY, value=card.to_json())
     made, whole = folder / "made.onnx", folder / "whole.onnx"
-    onnx.save(model, made)
+    onnx.save(with_card(model, card), made)
     engine = open_engine(made)
     sizes = sizes_for(engine, card.preprocess)
     found = [] if before is None else [before]
@@ -162,6 +160,14 @@ def _in_onnx(
         whole,
         f"{told}; from picture to label map {pixels.changed:.3%} of {pixels.pixels:,} pixels changed",
     )
+
+
+def with_card(model: Any, card: Card) -> Any:
+    """The ONNX model, which from now on carries this card."""
+    for entry in [entry for entry in model.metadata_props if entry.key == CARD_KEY]:
+        model.metadata_props.remove(entry)
+    model.metadata_props.add(key=CARD_KEY, value=card.to_json())
+    return model
 
 
 def sizes_for(engine: Engine, preprocess: Preprocess) -> Sequence[tuple[int, int]]:
