@@ -136,27 +136,43 @@ def open_model(
     threads: int | None = None,
     device: str | None = None,
     precision: Precision | None = None,
+    export: bool = False,
 ) -> Engine:
     """The engine for a model, whose `card` says all about it.
 
     model: see the module. engine: a key of `engines.ENGINES` or "auto". said: goes before what the model's own card
-    says. device, precision: as `engines.open_engine` takes them. Raises InputError, in one sentence with what to do,
-    for what cannot be opened; DownloadError.
+    says. device, precision: as `engines.open_engine` takes them. export: a network in memory is exported and run as a
+    file is, as it is also where an engine of files is asked for; see `in_memory`. Raises InputError, in one sentence
+    with what to do, for what cannot be opened; DownloadError.
     """
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
-        if found.asset is not None and engine != "pytorch" and device in (None, "cpu", "auto"):
+        if found.asset is not None and not _of_networks(engine) and device in (None, "cpu", "auto"):
             file = found.int8 if precision == "int8" and found.int8 is not None else found.asset
             with resources.as_file(resources.files("pixelwise") / "assets" / file) as asset:
                 return _open_file(asset, engine, said, threads, device, precision)
         if found.asset is None and not found.fetched:
             raise InputError(catalog.how_to_get(name))
-        if found.asset is None and engine != "pytorch" and device in (None, "cpu", "auto"):
+        if found.asset is None and not _of_networks(engine) and device in (None, "cpu", "auto"):
             return _open_file(_exported(name, found), engine, said, threads, device, precision)
     elif isinstance(found, Path) and is_runnable(found):
         return _open_file(found, engine, said, threads, device, precision)
     network, card = open_network(model, said)
+    of_files = engine in ENGINES and bool(ENGINES[engine].files)
+    if export or of_files or engine == "fastest":
+        try:
+            from pixelwise.in_memory import ExportedEngine, fastest_in_memory
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("exporting", "torch") from error
+        where: dict[str, Any] = {"threads": threads, "device": device, "precision": precision}
+        if engine == "fastest":
+            return fastest_in_memory(network, card, **where)
+        if export and not of_files and engine != "auto":
+            raise InputError(
+                f"engine {engine!r} runs networks as they are, got export=True; leave one of them out"
+            )
+        return ExportedEngine(network, card, engine, **where)
     return open_engine(network, engine, card=card, threads=threads, device=device, precision=precision)
 
 
@@ -242,6 +258,11 @@ def located(model: str | os.PathLike[str]) -> Entry | Path:
     if not isinstance(model, str) or path.suffix or path.name != text:
         raise InputError(f"no such model file or folder: {text}")
     raise UnknownNameError("model", text, catalog.CATALOG)
+
+
+def _of_networks(engine: str) -> bool:
+    """Whether an engine runs networks as they are, and no files."""
+    return engine in ENGINES and not ENGINES[engine].files
 
 
 def is_runnable(path: Path) -> bool:

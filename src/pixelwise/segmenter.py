@@ -65,10 +65,13 @@ class Segmenter:
 
     card: in place of the model's own, or for one that has none; or some of its words, classes (their names, or a
     LabelSet), outputs, mean, std, size and value_range (see `Card.of`), in place of what the card says about them.
-    engine: a key of `engines.ENGINES`, or "auto": ONNX Runtime for files and PyTorch for networks. threads: CPU
-    threads, None for one a core. device: such as "cuda", or "auto" for a GPU where the engine can use one; None for the
-    CPU. precision: what it computes in, "float32", "bfloat16", "float16" or "int8"; None for what the model is, which
-    is float32 unless it was made otherwise. `segmenter.engine` has the `name` and `precision` that were taken.
+    engine: a key of `engines.ENGINES`; "auto": ONNX Runtime for files and PyTorch for networks; or "fastest": whoever
+    wins a race on the first picture, once for a model, size and machine (`engines.racing`). threads: CPU threads, None
+    for one a core. device: such as "cuda", or "auto" for a GPU where the engine can use one; None for the CPU.
+    precision: what it computes in, "float32", "bfloat16", "float16" or "int8"; None for what the model is, which is
+    float32 unless it was made otherwise. export: a network in memory is exported, and run as files are, which is
+    faster; as soon as it has changed it is exported again. `segmenter.engine` has the `name` and `precision` that were
+    taken.
 
     Raises InputError, in one sentence with what to do, for what cannot be used.
     """
@@ -88,9 +91,12 @@ class Segmenter:
         threads: int | None = None,
         device: str | None = None,
         precision: Precision | None = None,
+        export: bool = False,
     ) -> None:
         said = Said(card, classes, outputs, mean, std, size, value_range)
-        self.engine = open_model(model, engine, said, threads=threads, device=device, precision=precision)
+        self.engine = open_model(
+            model, engine, said, threads=threads, device=device, precision=precision, export=export
+        )
         self.card = self.engine.card
         self.classes = self.card.labels
 

@@ -231,7 +231,7 @@ class FileEngine:
 
 def settled(asked: Precision | None, card: Card, path: Path) -> Precision:
     """In which precision a file is to run. asked: None for what it is. Raises InputError where it cannot be had."""
-    own = precision_of(card)
+    own = card.precision
     if asked is None or asked == own:
         return own
     if own == "int8":
@@ -245,11 +245,6 @@ def settled(asked: Precision | None, card: Card, path: Path) -> Precision:
             f"{shlex.quote(str(path))} --data DIR --out FILE"
         )
     return asked
-
-
-def precision_of(card: Card) -> Precision:
-    """What a model is, by its card: float32, or int8 where it was quantised."""
-    return getattr(card, "precision", "float32")
 
 
 _engines: weakref.WeakSet[FileEngine] = weakref.WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from array_api_compat import is_torch_array
 from torch import nn
 
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, first_line
 from pixelwise.layers import Network, evaluating
 from pixelwise.precision import Precision
 from pixelwise.weights.card import Card, CardOf
@@ -88,8 +89,35 @@ class PyTorchEngine:
         kind = parameter.device.type
         cast = nullcontext() if self._cast is None else torch.autocast(kind, self._cast)
         with evaluating(self._module), torch.inference_mode(), cast, _exact(kind):
-            logits = self.network.coarse(tensor.to(parameter.device, parameter.dtype)).float()
+            logits = self._coarse(tensor.to(parameter.device, parameter.dtype)).float()
         return logits if is_torch_array(images) or logits.device.type != "cpu" else logits.numpy()
+
+    def _coarse(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.network.coarse(tensor)
+
+
+class CompiledEngine(PyTorchEngine):
+    """The same, compiled by PyTorch on the first call, and again for other sizes; needs a C++ compiler on the CPU."""
+
+    name = "pytorch-compiled"
+    _compiled: Any = None
+
+    def _coarse(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self._compiled is None:
+            self._compiled = torch.compile(self.network.coarse)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it warns about itself
+                logits: torch.Tensor = self._compiled(tensor)
+        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+            raise InputError(
+                f"PyTorch cannot compile this {type(self.network).__name__} here ({first_line(error)}); take engine "
+                "pytorch"
+            ) from error
+        return logits
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_compiled"}
 
 
 def _precision_of(network: nn.Module) -> Precision:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -69,8 +69,11 @@ def refuse_failing(order: Order, name: str, version: str, reference: str | None)
         )
 
 
-def trial(order: Order, reference: str | None) -> Trial:
-    """The same, found out anew."""
+def trial(
+    order: Order, reference: str | None, shown: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+) -> Trial:
+    """The same, found out anew. shown: what it is shown and the answer that is right, None for noise and what the
+    reference makes of it."""
     try:
         other = Apart(order, PATIENCE_S)
     except Ended as end:
@@ -81,7 +84,7 @@ def trial(order: Order, reference: str | None) -> Trial:
     ):  # what it refuses it refuses here too, and where there is no Python to start
         return Trial("ok")
     try:
-        images = shown(other.takes)
+        images = shown[0] if shown else noise(other.takes)
         found = other(images)
     except Ended as end:
         return Trial(end.how, str(end))
@@ -89,23 +92,23 @@ def trial(order: Order, reference: str | None) -> Trial:
         return Trial("ok")
     finally:
         other.close()
-    expected = None if reference is None else _answer(reference, order, images)
+    expected = shown[1] if shown else _answer(reference, order, images)
     far = 0.0 if expected is None else gap(found, expected)
     if far <= FAR[order.precision or "float32"]:
         return Trial("ok")
     return Trial("wrong", f"gave logits that differ by {far:.2g} of their range")
 
 
-def shown(takes: Iterable[int | None]) -> NDArray[np.float32]:
+def noise(takes: Iterable[int | None]) -> NDArray[np.float32]:
     """Noise of a size that a file takes."""
     _, channels, *sides = [*takes] or [None] * 4
     shape = (1, channels or 3, *(side or SIDE_PX for side in sides))
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-def _answer(reference: str, order: Order, images: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    from importlib import import_module
-
+def _answer(reference: str | None, order: Order, images: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    if reference is None:
+        return None
     module, _, kind = reference.partition(":")
     try:
         loaded = getattr(import_module(module), kind).bare(

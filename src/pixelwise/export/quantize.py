@@ -22,6 +22,7 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pixelwise.errors import InputError, first_line
+from pixelwise.export.winograd import restored
 
 WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that are worth it, and of which each is a layer that can go back to float."""
@@ -37,10 +38,11 @@ class Quantiser:
         """Fold batch norms and measure ranges. images: what the network sees, float32 (1, c, h, w), of any sizes;
         folder: for temporary files. Raises InputError for a model that ONNX Runtime's tools do not take, and for one
         without layers."""
-        self._path = folder / "folded.onnx"
+        self._path, plain = folder / "folded.onnx", folder / "plain.onnx"
+        plain.write_bytes(restored(source.read_bytes()))
         with _quietly():
             try:
-                quant_pre_process(str(source), str(self._path), skip_symbolic_shape=True)
+                quant_pre_process(str(plain), str(self._path), skip_symbolic_shape=True)
                 model = onnx.load(self._path)
                 _name_nodes(model)
                 onnx.save(model, self._path)
