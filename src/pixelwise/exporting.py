@@ -63,6 +63,9 @@ def export_model(
     """
     kind, precision = check_ending(out, to, KINDS), precision or "float32"
     if precision == "int8":
+        if kind == "onnx" and not bake and said == NOTHING and isinstance(model, str):  # noqa: SIM102
+            if copy_of_asset(model, out, overwrite=overwrite, precision="int8"):
+                return "the file that ships in the package"
         raise InputError(
             "int8 is found with pictures of your own; quantise it: pixelwise quantize "
             f"{os.fspath(model)} --data DIR --out {os.fspath(out)}"
