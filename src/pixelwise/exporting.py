@@ -23,7 +23,7 @@ from pixelwise.weights.card import CARD_KEY, Card
 if TYPE_CHECKING:
     from pixelwise.export.parity import Parity
 
-KINDS = {"onnx": ".onnx"}
+KINDS = {"onnx": ".onnx", "openvino": ".xml"}
 """What can be written, and how the names of such files end."""
 
 FAR = {"float32": (1e-4, 1.0), "float16": (2e-2, 0.02)}
@@ -69,15 +69,17 @@ def export_model(
         )
     if precision not in FAR:
         raise UnknownNameError("precision to export in", precision, (*FAR, "int8"))
-    check_writable(out, overwrite=overwrite)
+    if bake and kind != "onnx":
+        raise InputError(f"a baked file is ONNX, expected a name that ends in .onnx, got {os.fspath(out)!r}")
+    for path in files_of(Path(out)):
+        check_writable(path, overwrite=overwrite)
     if said == NOTHING and size_hw is None and not bake and precision == "float32":
         if kind == "onnx" and isinstance(model, str) and copy_of_asset(model, out, overwrite=overwrite):
             return "the file that ships in the package"
         where = located(model)
         if isinstance(where, Path) and where.suffix.lower() == KINDS[kind]:
             card = open_model(where, threads=1).card
-            with writing(out, overwrite=overwrite) as temporary:
-                shutil.copyfile(where, temporary)
+            copy(where, Path(out), overwrite=overwrite)
             return f"the same file, of {card.labels.num_classes} classes{described(card)}"
     try:
         import onnx  # noqa: F401
@@ -85,10 +87,12 @@ def export_model(
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "torch") from error
     with TemporaryDirectory(prefix="pixelwise-") as folder:
-        source, card, before = as_onnx(model, said, size_hw, Path(folder))
-        made, told = _in_onnx(source, card, before, Path(folder), bake=bake, precision=precision)
-        with writing(out, overwrite=overwrite) as temporary:
-            shutil.copyfile(made, temporary)
+        source, card, before = as_onnx(model, said, size_hw, Path(folder), rewrite=kind == "onnx")
+        if kind == "onnx":
+            made, told = _in_onnx(source, card, before, Path(folder), bake=bake, precision=precision)
+        else:
+            made, told = _in_openvino(source, card, before, Path(folder), precision=precision)
+        copy(made, Path(out), overwrite=overwrite)
     parameters = f"{card.parameters:,} parameters, " if card.parameters else ""
     return f"{card.labels.num_classes} classes, {parameters}{told}{described(card)}"
 
@@ -106,11 +110,28 @@ def check_ending(out: str | os.PathLike[str], to: str | None, kinds: Mapping[str
     return kind
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files that a model in `path` consists of; of OpenVINO's the weights lie beside it."""
+    return [path.with_suffix(".bin"), path] if path.suffix.lower() == ".xml" else [path]
+
+
+def copy(made: Path, out: Path, *, overwrite: bool) -> None:
+    """Put a finished model where it belongs, what it needs first."""
+    for source, path in zip(files_of(made), files_of(out), strict=True):
+        with writing(path, overwrite=overwrite) as temporary:
+            shutil.copyfile(source, temporary)
+
+
 def as_onnx(
-    model: str | os.PathLike[str], said: Said, size_hw: tuple[int, int] | None, folder: Path
+    model: str | os.PathLike[str],
+    said: Said,
+    size_hw: tuple[int, int] | None,
+    folder: Path,
+    *,
+    rewrite: bool = True,
 ) -> tuple[Path, Card, Parity | None]:
     """An ONNX file of a model, its card, and how far it is from the network, None where it is what the model was. What
-    is not there already is written into the folder."""
+    is not there already is written into the folder. rewrite: as in `export_onnx`."""
     from pixelwise.export.onnx import write_onnx
 
     path = folder / "source.onnx"
@@ -122,9 +143,9 @@ def as_onnx(
             return where, open_model(where, said=said, threads=1).card, None
     network, card = open_network(model, said)
     if size_hw is None:
-        found = write_onnx(network, card, path)
+        found = write_onnx(network, card, path, rewrite=rewrite)
     else:
-        found = write_onnx(network, card, path, traced_at=size_hw, dynamic=False)
+        found = write_onnx(network, card, path, traced_at=size_hw, dynamic=False, rewrite=rewrite)
     return path, open_engine(path, threads=1).card, found
 
 
@@ -160,6 +181,27 @@ def _in_onnx(
         whole,
         f"{told}; from picture to label map {pixels.changed:.3%} of {pixels.pixels:,} pixels changed",
     )
+
+
+def _in_openvino(
+    source: Path, card: Card, before: Parity | None, folder: Path, *, precision: str
+) -> tuple[Path, str]:
+    """The model in `source` as OpenVINO's own files in the folder, if they give the same; and what to say of it."""
+    try:
+        from pixelwise.export.openvino import write_openvino
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting to OpenVINO", "openvino") from error
+    from pixelwise.export.parity import joined, refuse_far
+
+    made = folder / "made.xml"
+    write_openvino(source, card, made, halved=precision == "float16")
+    engine = open_engine(made)
+    model = open_engine(source, card=card)
+    told = joined(
+        [*([] if before is None else [before]), differences(model, engine, sizes_for(model, card.preprocess))]
+    )
+    refuse_far(card.name, told, gap=FAR[precision][0], changed=FAR[precision][1])
+    return made, str(told)
 
 
 def with_card(model: Any, card: Card) -> Any:

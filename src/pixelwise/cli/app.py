@@ -227,7 +227,9 @@ def convert(
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.onnx.")],
-    to: Annotated[str | None, typer.Option(help="onnx; default: what OUT ends in.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="onnx, or openvino (.xml with .bin); default: what OUT ends in.")
+    ] = None,
     bake: Annotated[
         bool,
         typer.Option("--bake", help="The whole way: a picture (uint8) goes in, its label map comes out."),
@@ -241,7 +243,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model as ONNX with its card, to run without torch. Compared with the model at three sizes."""
+    """Write a model with its card, to run without torch. Compared with the model at three sizes."""
     from pixelwise.cli.export import run
 
     run(model, out, to, bake, precision, size, overwrite)

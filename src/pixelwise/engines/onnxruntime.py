@@ -130,8 +130,6 @@ def _session(
     # Idle threads between runs stay idle
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
-    # Where products of eight bits would run over, on x86 without VNNI, int8 is slower rather than wrong
-    options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
         # Falling back prints lines of its own, and is never wanted
