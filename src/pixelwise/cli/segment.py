@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json as jsonlib
 import os
 import sys
@@ -92,6 +93,8 @@ def run(
             with claimed(out, (), finished=_files(jobs)):  # removes what a killed run has left of its claims
                 return 0
     segmenter = Segmenter(model, engine=engine, threads=threads, device=device, value_range=reading.scale)
+    gc.freeze()  # what is loaded stays, and need not be looked through again
+    gc.enable()
     options.cleanup(segmenter.classes)
     for name in masks:
         segmenter.classes.index(name)
