@@ -7,7 +7,7 @@ FOLDER (lanes/) gets streets/ (the data set: images/, masks/, classes.txt), run/
 With photographs and label maps of your own in place of `streets/`, the rest stays as it is.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -113,4 +113,10 @@ def main(folder: Path, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "lanes"), int(sys.argv[2]) if len(sys.argv) > 2 else 300)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("lanes"))
+    parser.add_argument("steps", type=int, nargs="?", default=300)
+    asked = parser.parse_args()
+    main(asked.folder, asked.steps)

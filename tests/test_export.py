@@ -12,6 +12,7 @@ from torch import nn
 from pixelwise.errors import ExportError, InputError, OutputError
 from pixelwise.export import onnx as module
 from pixelwise.export.onnx import export_onnx, trace
+from pixelwise.export.parity import Parity
 from pixelwise.weights.card import CARD_KEY, Card
 from tiny import CARD
 
@@ -65,7 +66,7 @@ def test_no_path_of_the_machine_is_left_in_the_file(exported):
 
 
 def test_an_export_that_disagrees_leaves_no_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_difference", lambda *arguments: 0.5)
+    monkeypatch.setattr(module, "_difference", lambda *arguments: Parity(0.5, 0.0, 1))
     with pytest.raises(ExportError, match=r"differs from its network by 5\.0e-01"):
         export_onnx(Net(), CARD, tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []

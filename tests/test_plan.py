@@ -224,6 +224,9 @@ def test_rare_classes_are_sampled_more_often():
     assert "only 10% of the pictures show 'tumour'" in config.reasons["class_balanced"]
     common = planned(print_of(PERSON))
     assert (common.augment["on_object"], common.class_balanced) == (0.0, False)
+    roads = [planned(print_of(replace(VESSEL, share=share))) for share in (0.09, 0.15, 0.2)]
+    assert [config.augment["on_object"] for config in roads] == [0.5, 0.5, 0.0]
+    assert [bool(config.loss_options) for config in roads] == [True, False, False]
 
 
 def test_the_rule_on_one_class_of_a_crop_stands_where_pictures_allow_it():

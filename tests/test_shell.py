@@ -200,7 +200,7 @@ def test_onnx_runtime_uses_cuda_where_it_has_it(colors_model, monkeypatch):
     for device, number in (("cuda", 0), ("cuda:1", 1), ("auto", 0)):
         with pytest.raises(InputError, match="cannot use CUDA here, as its libraries do not load"):
             Segmenter(colors_model, device=device)
-        assert asked[-1] == [(CUDA, {"device_id": number}), CPU]
+        assert asked[-1] == [(CUDA, {"device_id": number, "use_tf32": "0"}), CPU]
     for device in (None, "cpu"):
         Segmenter(colors_model, device=device)
         assert asked[-1] == [CPU]

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
+import pixelwise
 from pixelwise import caches, models
 from pixelwise.errors import DownloadError, WeightsError
 from pixelwise.weights import store
@@ -420,6 +421,26 @@ def test_checkpoints_of_training_scripts_are_unwrapped(tmp_path: Path, wrapper: 
     loaded = store.load_state_dict(tmp_path / "c.pth")
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_the_network_of_a_lightning_module_is_found(tmp_path: Path):
+    network = pixelwise.create_model("lraspp_mobilenet_v3_large", num_classes=3)
+    held = network.state_dict()
+    around = {"mean": torch.zeros(1, 3, 1, 1), "std": torch.ones(1, 3, 1, 1), "loss.weight": torch.ones(3)}
+    lightning = {"epoch": 1, "pytorch-lightning_version": "2.5.0", "hyper_parameters": {"classes": 3}}
+    for prefix in ("model.", "net.module.", "", "model._orig_mod."):
+        state = {prefix + name: value for name, value in held.items()} | (around if prefix else {})
+        torch.save(lightning | {"state_dict": state}, tmp_path / "last.ckpt")
+        opened = pixelwise.from_checkpoint(tmp_path / "last.ckpt").state_dict()
+        assert opened.keys() == held.keys()
+        assert all(torch.equal(opened[name], held[name]) for name in held)
+    two = {f"{part}.{name}": value for part in ("student", "teacher") for name, value in held.items()}
+    torch.save(lightning | {"state_dict": two}, tmp_path / "two.ckpt")
+    with pytest.raises(WeightsError, match="two networks of one kind, student, teacher") as caught:
+        pixelwise.from_checkpoint(tmp_path / "two.ckpt")
+    assert "begin with 'student.', without that" in str(caught.value)
+    one = {name.removeprefix("student."): value for name, value in two.items() if name.startswith("student.")}
+    assert pixelwise.from_checkpoint(one).num_classes == 3
 
 
 def test_code_in_a_pickle_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

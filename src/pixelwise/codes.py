@@ -50,6 +50,15 @@ def has(codes: NDArray[Any], region: int) -> NDArray[np.bool_]:
     return there
 
 
+def codes_of(masks: NDArray[np.bool_]) -> NDArray[Any]:
+    """The codes (h, w) of regions whose masks are (regions, h, w)."""
+    dtype = code_type(len(masks))
+    codes = np.zeros(masks.shape[1:], dtype)
+    for region, mask in enumerate(masks):
+        codes |= mask.astype(dtype) << dtype.type(region)
+    return codes
+
+
 def highest(codes: NDArray[Any], count: int) -> NDArray[Any]:
     """The label map: class indices of the smallest unsigned type, later regions over earlier ones, 0 where is none."""
     indices = np.zeros(codes.shape, np.min_scalar_type(count))

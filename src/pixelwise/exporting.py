@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
-from pixelwise.errors import InputError, MissingExtraError
-from pixelwise.files import writing
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelwise.engines import Engine, open_engine
+from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
+from pixelwise.files import check_writable, writing
+from pixelwise.inference.preprocess import Preprocess
 from pixelwise.opening import NOTHING, Said, copy_of_asset, located, open_model, open_network
-from pixelwise.weights.card import Card
+from pixelwise.segmenter import Segmenter
+from pixelwise.weights.card import CARD_KEY, Card
+
+if TYPE_CHECKING:
+    from pixelwise.export.parity import Parity
+
+KINDS = {"onnx": ".onnx"}
+"""What can be written, and how the names of such files end."""
+
+FAR = {"float32": (1e-4, 1.0), "float16": (2e-2, 0.02)}
+"""What weights can be written in, and how far logits (a share of their range) and classes (a share of the pixels) may
+then be from the model's. The arithmetic stays float32."""
+
+MAY_CHANGE = 1e-3
+"""The share of the pixels to which a baked file may give another class than `Segmenter`: none, where arithmetic is that
+of the processors that we know."""
+
+CHECKED_AT = ((97, 130), (129, 529), (530, 97))
+"""Sizes at which a file is compared with what it was made of."""
 
 
 def export_model(
@@ -17,42 +43,180 @@ def export_model(
     out: str | os.PathLike[str],
     said: Said = NOTHING,
     *,
+    to: str | None = None,
+    bake: bool = False,
+    precision: str | None = None,
     size_hw: tuple[int, int] | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Write a model as ONNX with its card; returns a sentence that says what was done.
+    """Write a model as a file with its card; returns a sentence that says what was done, and how far the file is from
+    the model at three sizes.
 
-    model: the name, file or folder of whatever `Segmenter` opens; what is an ONNX file already is copied, without
-    torch. out: a name that ends in .onnx. said: in place of what its card says. size_hw: the one size that the file is
-    to take, for networks that cannot be exported for any.
+    model: the name, file or folder of whatever `Segmenter` opens; an ONNX file that is to stay as it is is copied,
+    without torch. out: a name that ends as KINDS says. said: in place of what its card says. to: a key of KINDS; None
+    for the one that `out` ends in. bake: the whole way from picture to label map, see `export.bake`. precision: of the
+    weights, a key of FAR; float16 halves the file. size_hw: the one size that the file is to take, for networks that
+    cannot be exported for any.
 
     Raises InputError for what cannot be opened; ExportError, leaving no file, where the file would give other numbers
-    than the network.
+    than the model.
     """
-    if Path(out).suffix.lower() != ".onnx":
+    kind, precision = check_ending(out, to, KINDS), precision or "float32"
+    if precision == "int8":
         raise InputError(
-            f"a model is exported as ONNX, expected a name that ends in .onnx, got {os.fspath(out)!r}"
+            "int8 is found with pictures of your own; quantise it: pixelwise quantize "
+            f"{os.fspath(model)} --data DIR --out {os.fspath(out)}"
         )
-    as_it_is = said == NOTHING and size_hw is None
-    if isinstance(model, str) and as_it_is and copy_of_asset(model, out, overwrite=overwrite):
-        return "the file that ships in the package"
-    where = located(model)
-    if isinstance(where, Path) and where.suffix.lower() == ".onnx" and as_it_is:
-        card = open_model(where, threads=1).card
-        with writing(out, overwrite=overwrite) as temporary:
-            shutil.copyfile(where, temporary)
-        return f"the same file, of {card.labels.num_classes} classes{described(card)}"
+    if precision not in FAR:
+        raise UnknownNameError("precision to export in", precision, (*FAR, "int8"))
+    check_writable(out, overwrite=overwrite)
+    if said == NOTHING and size_hw is None and not bake and precision == "float32":
+        if kind == "onnx" and isinstance(model, str) and copy_of_asset(model, out, overwrite=overwrite):
+            return "the file that ships in the package"
+        where = located(model)
+        if isinstance(where, Path) and where.suffix.lower() == KINDS[kind]:
+            card = open_model(where, threads=1).card
+            with writing(out, overwrite=overwrite) as temporary:
+                shutil.copyfile(where, temporary)
+            return f"the same file, of {card.labels.num_classes} classes{described(card)}"
     try:
-        from pixelwise.export.onnx import export_onnx
+        import onnx  # noqa: F401
+        import torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "torch") from error
+    with TemporaryDirectory(prefix="pixelwise-") as folder:
+        source, card, before = as_onnx(model, said, size_hw, Path(folder))
+        made, told = _in_onnx(source, card, before, Path(folder), bake=bake, precision=precision)
+        with writing(out, overwrite=overwrite) as temporary:
+            shutil.copyfile(made, temporary)
+    parameters = f"{card.parameters:,} parameters, " if card.parameters else ""
+    return f"{card.labels.num_classes} classes, {parameters}{told}{described(card)}"
+
+
+def check_ending(out: str | os.PathLike[str], to: str | None, kinds: Mapping[str, str]) -> str:
+    """The kind of file that is to be written, of those kinds and their endings: `to`, or by the ending of `out`.
+    InputError where the two do not agree."""
+    if to is not None and to not in kinds:
+        raise UnknownNameError("kind of file to export to", to, kinds)
+    ending = Path(out).suffix.lower()
+    kind = to or next((kind for kind, other in kinds.items() if other == ending), None)
+    if kind is None or kinds[kind] != ending:
+        endings = kinds[to] if to else " or ".join(f"{other} ({kind})" for kind, other in kinds.items())
+        raise InputError(f"expected a name that ends in {endings}, got {os.fspath(out)!r}")
+    return kind
+
+
+def as_onnx(
+    model: str | os.PathLike[str], said: Said, size_hw: tuple[int, int] | None, folder: Path
+) -> tuple[Path, Card, Parity | None]:
+    """An ONNX file of a model, its card, and how far it is from the network, None where it is what the model was. What
+    is not there already is written into the folder."""
+    from pixelwise.export.onnx import write_onnx
+
+    path = folder / "source.onnx"
+    if size_hw is None:
+        if isinstance(model, str) and copy_of_asset(model, path, overwrite=True):
+            return path, open_model(path, said=said, threads=1).card, None
+        where = located(model)
+        if isinstance(where, Path) and where.suffix.lower() == ".onnx":
+            return where, open_model(where, said=said, threads=1).card, None
     network, card = open_network(model, said)
-    fixed = {} if size_hw is None else {"traced_at": size_hw, "dynamic": False}
-    worst = export_onnx(network, card, out, overwrite=overwrite, **fixed)  # type: ignore[arg-type]
+    if size_hw is None:
+        found = write_onnx(network, card, path)
+    else:
+        found = write_onnx(network, card, path, traced_at=size_hw, dynamic=False)
+    return path, open_engine(path, threads=1).card, found
+
+
+def _in_onnx(
+    source: Path, card: Card, before: Parity | None, folder: Path, *, bake: bool, precision: str
+) -> tuple[Path, str]:
+    """The model in `source`, changed as it was asked for, as a file in the folder, if it gives the same; and what to
+    say of it. before: how far `source` is from what it was made of."""
+    import onnx
+
+    from pixelwise.export.bake import bake as baked
+    from pixelwise.export.halves import in_halves
+    from pixelwise.export.parity import joined, refuse_far
+
+    model = onnx.load(source)
+    if precision == "float16":
+        model = in_halves(model)
+    made, whole = folder / "made.onnx", folder / "whole.onnx"
+    onnx.save(with_card(model, card), made)
+    engine = open_engine(made)
+    sizes = sizes_for(engine, card.preprocess)
+    found = [] if before is None else [before]
+    if precision != "float32" or before is None:
+        found.append(differences(open_engine(source, card=card), engine, sizes))
+    told = joined(found)
+    refuse_far(card.name, told, gap=FAR[precision][0], changed=FAR[precision][1])
+    if not bake:
+        return made, str(told)
+    onnx.save(baked(model, card), whole)
+    pixels = _same_labels(Segmenter(made), whole, sizes)
+    refuse_far(f"{card.name} from picture to label map", pixels, gap=0.0, changed=MAY_CHANGE)
     return (
-        f"{card.labels.num_classes} classes, {card.parameters:,} parameters, logits as the network's to {worst:.1e} of "
-        f"their range{described(card)}"
+        whole,
+        f"{told}; from picture to label map {pixels.changed:.3%} of {pixels.pixels:,} pixels changed",
     )
+
+
+def with_card(model: Any, card: Card) -> Any:
+    """The ONNX model, which from now on carries this card."""
+    for entry in [entry for entry in model.metadata_props if entry.key == CARD_KEY]:
+        model.metadata_props.remove(entry)
+    model.metadata_props.add(key=CARD_KEY, value=card.to_json())
+    return model
+
+
+def sizes_for(engine: Engine, preprocess: Preprocess) -> Sequence[tuple[int, int]]:
+    """Sizes of pictures at which an engine can be looked at: `CHECKED_AT`, or the only one that it takes."""
+    one = getattr(engine, "size_hw", None)
+    return CHECKED_AT if one is None or preprocess.size is not None else (one,)
+
+
+def differences(model: Engine, made: Engine, sizes: Sequence[tuple[int, int]]) -> Parity:
+    """How far the logits of one engine are from those of another, for pictures of these sizes."""
+    from pixelwise.export.parity import joined, parity_of
+
+    found = []
+    for size_hw in sizes:
+        image = model.card.preprocess(picture(size_hw, len(model.card.preprocess.mean)))
+        expected, got = (np.asarray(engine(image)) for engine in (model, made))
+        found.append(parity_of(expected, got, model.card.outputs))
+    return joined(found)
+
+
+def _same_labels(segmenter: Segmenter, baked: Path, sizes: Sequence[tuple[int, int]]) -> Parity:
+    """In how many pixels the label maps of a baked file are not those of a segmenter, by ONNX Runtime alone."""
+    import onnxruntime
+
+    from pixelwise.export.parity import Parity, joined
+
+    session = onnxruntime.InferenceSession(str(baked), providers=["CPUExecutionProvider"])
+    found = []
+    for size_hw in sizes:
+        image = picture(size_hw, len(segmenter.card.preprocess.mean))
+        expected = segmenter(image).labels
+        (got,) = session.run(["labels"], {"picture": image[None]})
+        other = 1.0 if got.shape[1:] != expected.shape else float((got[0] != expected).mean())
+        found.append(Parity(0.0, other, expected.size))
+    return joined(found)
+
+
+def picture(size_hw: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """A drawn picture, uint8 (h, w, channels), always the same: large soft blots, and noise."""
+    random = np.random.default_rng(size_hw[0])
+    rows, columns = (np.linspace(0, 6, side)[:, None] for side in size_hw)
+    waves = random.uniform(0.3, 1.0, (4, channels, 2)), random.uniform(0, 6, (4, channels))
+    blots = sum(
+        np.sin(rows * speed[:, 0] + phase)[:, None] * np.cos(columns * speed[:, 1] + phase)[None]
+        for speed, phase in zip(*waves, strict=True)
+    )  # (h, w, channels)
+    noise = random.normal(0, 12, (*size_hw, channels))
+    shown: NDArray[np.uint8] = np.clip(128 + 60 * blots + noise, 0, 255).astype(np.uint8)
+    return shown
 
 
 def described(card: Card) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pixelwise import catalog
 from pixelwise.caches import cache_dir
 from pixelwise.catalog.entry import Entry
-from pixelwise.engines import Engine, open_engine
+from pixelwise.engines import ENGINES, Engine, open_engine
 from pixelwise.errors import (
     InputError,
     MissingExtraError,
@@ -34,6 +34,7 @@ from pixelwise.images import check_range
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.labels import LabelSet
+from pixelwise.precision import Precision
 from pixelwise.terminal import without_secrets
 from pixelwise.weights import store
 from pixelwise.weights.card import Card, Outputs, numbers, sides
@@ -42,6 +43,9 @@ from pixelwise.weights.hub import fetch_folder, is_hub_name
 if TYPE_CHECKING:
     from torch import nn
 
+
+WRITTEN = "with winograd's convolutions"
+"""What our ONNX files in the cache are made as; others are made again."""
 
 WORDS = ("classes", "outputs", "mean", "std", "size", "value_range")
 """What may be said about a model without a whole card."""
@@ -87,8 +91,9 @@ class Said:
         """The card, of a model with so many outputs, in these words."""
         if self.card is not None:
             return self.card.replace(
-                stride=card.stride, align_corners=card.align_corners, parameters=card.parameters
-            )
+                stride=card.stride, align_corners=card.align_corners, parameters=card.parameters,
+                precision=card.precision, baked=card.baked,
+            )  # fmt: skip
         labels, outputs = card.labels, self.outputs or card.outputs
         if isinstance(self.classes, LabelSet):
             labels = self.classes
@@ -130,27 +135,45 @@ def open_model(
     *,
     threads: int | None = None,
     device: str | None = None,
+    precision: Precision | None = None,
+    export: bool = False,
 ) -> Engine:
     """The engine for a model, whose `card` says all about it.
 
     model: see the module. engine: a key of `engines.ENGINES` or "auto". said: goes before what the model's own card
-    says. device: of PyTorch, such as "cuda". Raises InputError, in one sentence with what to do, for what cannot be
-    opened; DownloadError.
+    says. device, precision: as `engines.open_engine` takes them. export: a network in memory is exported and run as a
+    file is, as it is also where an engine of files is asked for; see `in_memory`. Raises InputError, in one sentence
+    with what to do, for what cannot be opened; DownloadError.
     """
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
-        if found.asset is not None and engine != "pytorch" and device in (None, "cpu", "auto"):
-            with resources.as_file(resources.files("pixelwise") / "assets" / found.asset) as asset:
-                return _open_file(asset, engine, said, threads, device)
+        if found.asset is not None and not _of_networks(engine) and device in (None, "cpu", "auto"):
+            file = found.int8 if precision == "int8" and found.int8 is not None else found.asset
+            with resources.as_file(resources.files("pixelwise") / "assets" / file) as asset:
+                return _open_file(asset, engine, said, threads, device, precision)
         if found.asset is None and not found.fetched:
             raise InputError(catalog.how_to_get(name))
-        if found.asset is None and engine != "pytorch" and device in (None, "cpu", "auto"):
-            return _open_file(_exported(name, found), engine, said, threads, device)
-    elif isinstance(found, Path) and _is_onnx(found):
-        return _open_file(found, engine, said, threads, device)
+        if found.asset is None and not _of_networks(engine) and device in (None, "cpu", "auto"):
+            return _open_file(_exported(name, found), engine, said, threads, device, precision)
+    elif isinstance(found, Path) and is_runnable(found):
+        return _open_file(found, engine, said, threads, device, precision)
     network, card = open_network(model, said)
-    return open_engine(network, engine, card=card, threads=threads, device=device)
+    of_files = engine in ENGINES and bool(ENGINES[engine].files)
+    if export or of_files or engine == "fastest":
+        try:
+            from pixelwise.in_memory import ExportedEngine, fastest_in_memory
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("exporting", "torch") from error
+        where: dict[str, Any] = {"threads": threads, "device": device, "precision": precision}
+        if engine == "fastest":
+            return fastest_in_memory(network, card, **where)
+        if export and not of_files and engine != "auto":
+            raise InputError(
+                f"engine {engine!r} runs networks as they are, got export=True; leave one of them out"
+            )
+        return ExportedEngine(network, card, engine, **where)
+    return open_engine(network, engine, card=card, threads=threads, device=device, precision=precision)
 
 
 def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING) -> tuple[nn.Module, Card]:
@@ -161,8 +184,9 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
         network, card = _trained(name), card_of(name)
         return network, catalog.of_network(said.about(card, card.channels), network)
     if isinstance(found, Path):
-        if _is_onnx(found):
-            raise InputError(f"{found} is an ONNX file; there is no torch network to open")
+        if is_runnable(found):
+            kind = "an ONNX" if found.suffix.lower() == ".onnx" else f"a {found.suffix.lower()}"
+            raise InputError(f"{found} is {kind} file; there is no torch network to open")
         try:
             from pixelwise.checkpoints.loading import from_checkpoint
         except ModuleNotFoundError as error:
@@ -236,8 +260,14 @@ def located(model: str | os.PathLike[str]) -> Entry | Path:
     raise UnknownNameError("model", text, catalog.CATALOG)
 
 
-def _is_onnx(path: Path) -> bool:
-    return path.suffix.lower() == ".onnx"
+def _of_networks(engine: str) -> bool:
+    """Whether an engine runs networks as they are, and no files."""
+    return engine in ENGINES and not ENGINES[engine].files
+
+
+def is_runnable(path: Path) -> bool:
+    """Whether a file is one that engines run, by its ending; others hold weights."""
+    return any(path.suffix.lower() in row.files for row in ENGINES.values())
 
 
 def weights_file(model: str) -> Path | None:
@@ -245,7 +275,7 @@ def weights_file(model: str) -> Path | None:
     found = located(model)
     if isinstance(found, Entry):
         return None
-    if _is_onnx(found) or not found.is_dir():
+    if is_runnable(found) or not found.is_dir():
         return found
     from pixelwise.checkpoints.reading import file_of
 
@@ -271,11 +301,18 @@ def copy_of_asset(name: str, out: str | os.PathLike[str], *, overwrite: bool) ->
     return True
 
 
-def _open_file(path: Path, engine: str, said: Said, threads: int | None, device: str | None) -> Engine:
-    """An engine for an ONNX file; one without a card is looked at."""
+def _open_file(
+    path: Path, engine: str, said: Said, threads: int | None, device: str | None, precision: Precision | None
+) -> Engine:
+    """An engine for a file; one without a card is looked at."""
 
     def card(opened: Any, own: Card | None) -> Card:
         if own is not None:
+            if own.baked and said != NOTHING:
+                raise InputError(
+                    f"{path} is baked: its classes and how pictures are prepared are in it; leave out what you say of "
+                    "the model, or say it when the model is exported"
+                )
             if own.outputs == "exclusive" and own.labels.num_classes == 2 and opened.channels == 1:
                 own = own.replace(outputs="binary")  # written before cards said what outputs mean
             return said.about(own, own.channels)
@@ -294,7 +331,7 @@ def _open_file(path: Path, engine: str, said: Said, threads: int | None, device:
         bare = catalog.unnamed(path.stem, found.channels).replace(stride=found.stride, align_corners=aligned)
         return catalog.agreed(said.about(bare, found.channels), found.channels)
 
-    return open_engine(path, engine, card=card, threads=threads, device=device)
+    return open_engine(path, engine, card=card, threads=threads, device=device, precision=precision)
 
 
 def _names_of_transformers(module: nn.Module) -> LabelSet | None:
@@ -330,7 +367,7 @@ def _exported(name: str, entry: Entry) -> Path:
     """
     assert entry.card is not None
     assert entry.card.sha256 is not None
-    card = hashlib.sha256(entry.card.to_json().encode()).hexdigest()
+    card = hashlib.sha256((WRITTEN + entry.card.to_json()).encode()).hexdigest()
     folder, stem = cache_dir() / "onnx", f"{entry.card.name}-{entry.card.sha256[:8]}-{card[:8]}"
     if (kept := _kept(folder, stem)) is not None:
         return kept

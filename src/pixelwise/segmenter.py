@@ -15,7 +15,7 @@ from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from pixelwise import images, sources
-from pixelwise.codes import highest
+from pixelwise.codes import codes_of, highest
 from pixelwise.errors import InputError, OutputError, PixelwiseError, UnknownNameError
 from pixelwise.images import ImageLike
 from pixelwise.inference.channels import check_channels
@@ -31,6 +31,7 @@ from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Win
 from pixelwise.inference.tta import Average, Flip, augmented
 from pixelwise.labels import LabelSet
 from pixelwise.opening import Said, open_model
+from pixelwise.precision import Precision
 from pixelwise.segmentation import Segmentation
 from pixelwise.terminal import note
 from pixelwise.weights.card import Card, Outputs
@@ -56,16 +57,21 @@ NOTHING_MORE = Wanted()
 class Segmenter:
     """A loaded model with everything it needs from picture to label map.
 
-    model: "everyday" (21 everyday classes, ships in the package), another name of `pixelwise models`, an ONNX file,
-    weights of ours or of any known family, the folder of a run of `pixelwise train`, of Hugging Face or of SMP,
-    "owner/name[@revision]" of the Hugging Face Hub, or a torch network: of ours, or anyone's from pictures (n, c, h, w)
-    to logits. A named torch model is fetched, exported once, kept as ONNX in the cache, and from then on runs without
-    torch.
+    model: "everyday" (21 everyday classes, ships in the package), another name of `pixelwise models`, an ONNX file or
+    one of OpenVINO's (.xml), weights of ours or of any known family, the folder of a run of `pixelwise train`, of
+    Hugging Face or of SMP, "owner/name[@revision]" of the Hugging Face Hub, or a torch network: of ours, or anyone's
+    from pictures (n, c, h, w) to logits. A named torch model is fetched, exported once, kept as ONNX in the cache, and
+    from then on runs without torch.
 
     card: in place of the model's own, or for one that has none; or some of its words, classes (their names, or a
     LabelSet), outputs, mean, std, size and value_range (see `Card.of`), in place of what the card says about them.
-    engine: "auto", "onnxruntime" or "pytorch". threads: CPU threads, None for one a core. device: such as "cuda", or
-    "auto" for a GPU where the engine can use one; None for the CPU.
+    engine: a key of `engines.ENGINES`; "auto": ONNX Runtime for files and PyTorch for networks; or "fastest": whoever
+    wins a race on the first picture, once for a model, size and machine (`engines.racing`). threads: CPU threads, None
+    for one a core. device: such as "cuda", or "auto" for a GPU where the engine can use one; None for the CPU.
+    precision: what it computes in, "float32", "bfloat16", "float16" or "int8"; None for what the model is, which is
+    float32 unless it was made otherwise. export: a network in memory is exported, and run as files are, which is
+    faster; as soon as it has changed it is exported again. `segmenter.engine` has the `name` and `precision` that were
+    taken.
 
     Raises InputError, in one sentence with what to do, for what cannot be used.
     """
@@ -84,9 +90,13 @@ class Segmenter:
         value_range: tuple[float, float] | None = None,
         threads: int | None = None,
         device: str | None = None,
+        precision: Precision | None = None,
+        export: bool = False,
     ) -> None:
         said = Said(card, classes, outputs, mean, std, size, value_range)
-        self.engine = open_model(model, engine, said, threads=threads, device=device)
+        self.engine = open_model(
+            model, engine, said, threads=threads, device=device, precision=precision, export=export
+        )
         self.card = self.engine.card
         self.classes = self.card.labels
 
@@ -246,6 +256,8 @@ class Segmenter:
     def _together(self, read: Sequence[Any], options: SegmentOptions) -> dict[int, Any]:
         """Coarse logits (1, k, h', w') of those pictures, by their place, that go through the network with others."""
         by_shape: dict[tuple[int, ...], list[tuple[int, Any]]] = {}
+        if self.card.baked:  # which takes them one by one
+            return {}
         for i, values in enumerate(read):
             if isinstance(values, PixelwiseError):
                 continue
@@ -279,6 +291,8 @@ class Segmenter:
         cleanup = options.cleanup(self.classes)
         if self._overlapping:
             refuse_for_regions(options, self.classes, streamed=False)
+        if self.card.baked:
+            return self._from_label_map(values, options, wanted, cleanup)
         planes = wanted.probabilities or wanted.logits
         if planes:
             classes = self.card.channels if self._overlapping else self.classes.num_classes
@@ -312,6 +326,41 @@ class Segmenter:
             logits=found.logits if wanted.logits else None,
         )
 
+    def _from_label_map(
+        self, values: NDArray[Any], options: SegmentOptions, wanted: Wanted, cleanup: Cleanup
+    ) -> Segmentation:
+        """The answer of a baked file, which has no logits."""
+        self._refuse_for_baked(options, wanted)
+        if values.dtype != np.uint8:
+            raise InputError(
+                f"{self.card.name} is baked for pictures of 8 bits a channel, got {values.dtype}; export the model "
+                "without --bake"
+            )
+        engine: Any = self.engine
+        labels, masks = engine.label_map(values)
+        codes = None if masks is None else codes_of(masks)
+        if cleanup.active:
+            indices = self.classes.to_indices(labels).astype(np.min_scalar_type(self.classes.num_classes))
+            found = cleaned(Band(0, indices, None, None, codes), cleanup, self.card.channels)
+            labels, codes = self.classes.to_ids(found.labels), found.codes
+        return Segmentation(labels, self.classes, images.shown(values), codes=codes)
+
+    def _refuse_for_baked(self, options: SegmentOptions, wanted: Wanted = NOTHING_MORE) -> None:
+        asked = {
+            "no confidence": wanted.confidence or options.min_confidence > 0,
+            "no probabilities": wanted.probabilities,
+            "no logits": wanted.logits,
+            "no tiles": options.tile is not None,
+            "no flips, rotations or scales": options.augments,
+            "no CRF": options.crf is not None,
+        }
+        for what, there in asked.items():
+            if there:
+                raise InputError(
+                    f"{self.card.name} is baked: it takes a whole picture and gives its label map, with {what}; leave "
+                    "it out, or export the model without --bake"
+                )
+
     def bands(
         self,
         read: Read,
@@ -337,6 +386,8 @@ class Segmenter:
         """
         cleanup = options.cleanup(self.classes)
         asked = confidence or options.min_confidence > 0
+        if self.card.baked:
+            self._refuse_for_baked(replace(options, tile=options.tile or "auto"))
         if self._overlapping:
             refuse_for_regions(options, self.classes, streamed=True)
         if cleanup.active and resume is not None:
@@ -363,6 +414,8 @@ class Segmenter:
         image: a picture as in `__call__`; or, with size_hw, a function that reads rows, as in `bands`. Of the options
         tile and overlap count; the overlap is up to where to compare, "auto" or None half a tile.
         """
+        if self.card.baked:
+            self._refuse_for_baked(replace(options, tile=options.tile or "auto"))
         if size_hw is None:
             picture = self._read(cast("ImageLike", image), max_pixels)
             read, size_hw = lambda top, bottom: picture[top:bottom], (picture.shape[0], picture.shape[1])

@@ -223,16 +223,76 @@ def convert(
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.onnx.")],
+    to: Annotated[str | None, typer.Option(help="onnx; default: what OUT ends in.")] = None,
+    bake: Annotated[
+        bool,
+        typer.Option("--bake", help="The whole way: a picture (uint8) goes in, its label map comes out."),
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the weights: float32 (default), or float16 for half the file.")
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="H,W: the one size of pictures that the file takes; default: any.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model as ONNX with its card, to run without torch."""
+    """Write a model as ONNX with its card, to run without torch. Compared with the model at three sizes."""
     from pixelwise.cli.export import run
 
-    run(model, out, size, overwrite)
+    run(model, out, to, bake, precision, size, overwrite)
+
+
+@app.command()
+def quantize(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
+    data: Annotated[Path, typer.Option(help="A folder of pictures like those it is for, labelled or not.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.int8.onnx.")],
+    agreement: Annotated[
+        float, typer.Option(help="The share of the pixels that must keep their class.")
+    ] = 0.99,
+    to: Annotated[str | None, typer.Option(help="onnx; default: what OUT ends in.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model in int8, if it is then 1.5 times as fast. Says what it loses."""
+    from pixelwise.cli.quantize import run
+
+    run(model, data, out, agreement, to, threads, overwrite)
+
+
+@app.command()
+def bench(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL...", help=f"{MODEL} Default: everyday.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Pictures of your own, or a data set; default: drawn ones.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help=f"Only these, comma separated: {', '.join(ENGINES)}.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Only these, comma separated: float32, bfloat16, float16, int8.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Pictures at once, such as 1,4.")] = "1",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 20,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
+    agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of pixels that must keep their class.")
+    ] = 0.99,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write a plot of speed against agreement, an .svg.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Measure models on this machine: engines, precisions and batches. Ends with the line to use."""
+    from pixelwise.cli.bench import run
+
+    run(models or [], data, engine, precision, batch, rounds, threads, agreement, json, out, overwrite)
 
 
 @app.command()

@@ -2,192 +2,98 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
-import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime
-from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
-from pixelwise.errors import InputError, PixelwiseError, first_line
-from pixelwise.inference.measure import check_ratio
-from pixelwise.weights.card import CARD_KEY, Card, CardOf
-
-LARGEST_PICTURE = 2**28
-"""Pixels of the one size that a file may ask for."""
+from pixelwise.engines.file_engine import Content, FileEngine, Loaded
+from pixelwise.errors import InputError, first_line
+from pixelwise.weights.card import CARD_KEY
 
 
-SMALLEST = 32
-"""Pixels a side below which a network may have no features left to work with."""
+class OnnxRuntimeEngine(FileEngine):
+    """An ONNX file with one input (n, c, h, w) float32; its first output is the coarse logits."""
 
-
-class OnnxRuntimeEngine:
     name = "onnxruntime"
+    _spins = True
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        card: Card | CardOf | None = None,
-        threads: int | None = None,
-        device: str | None = None,
-    ) -> None:
-        """Load an ONNX file with one input (n, c, h, w) float32; its first output is the coarse logits.
-
-        Raises InputError when the file is missing, is no model, has no input or output, takes pictures of an absurd
-        size, or carries no card and none is given. What its nodes make of a picture is not looked at beforehand.
-        """
-        self._providers = _providers(device)
-        if not path.is_file():
-            raise InputError(f"no such model file: {path}")
-        self._threads, self._path, self._written = threads, path, _written(path)
-        self._bytes: bytes | None = None
-        self._forked = False
-        _engines.add(self)
-        self._session = _session(str(path), threads, self._providers, str(path))
+    def load(self, model: Path | Content) -> Loaded:
+        providers = _providers(self._device)
+        given = str(model) if isinstance(model, Path) else model[0]
+        session = _session(given, self._threads, providers, str(self._path), spins=self._spins)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        if not inputs or not outputs:
+            raise InputError(f"the model in {self._path} has no input or no output; it is no network")
         try:
-            self._look(path)
-            text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
-        except PixelwiseError:
-            raise
+            name, text = inputs[0].name, session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+            takes, gives = _sides(inputs[0].shape), _sides(outputs[0].shape)
         except Exception as error:  # names that are no UTF-8, and inputs that are no arrays
-            raise InputError(f"{path} is no network that pixelwise can run ({first_line(error)})") from error
-        if callable(card):
-            card = card(self, None if text is None else Card.from_json(text))
-        elif card is None and text is None:
             raise InputError(
-                f"{path} carries no pixelwise card, so its classes and preprocessing are unknown; "
-                "export it with pixelwise, or pass card="
-            )
-        self.card = card or Card.from_json(text)
-        self._refuse_other_channels(path)
+                f"{self._path} is no network that pixelwise can run ({first_line(error)})"
+            ) from error
 
-    def _look(self, path: Path) -> None:
-        """Note what the file says of itself. channels: logits of a pixel, None where it does not say. size_hw: the only
-        size of pictures that it takes, None for any."""
-        if not self._session.get_inputs() or not self._session.get_outputs():
-            raise InputError(f"the model in {path} has no input or no output; it is no network")
-        self._input = self._session.get_inputs()[0].name
-        takes, gives = self._session.get_inputs()[0].shape, self._session.get_outputs()[0].shape
-        self.channels: int | None = gives[1] if len(gives) > 1 and isinstance(gives[1], int) else None
-        if takes and len(takes) not in (4, 5):
-            raise InputError(
-                f"{path} takes arrays of {len(takes)} dimensions; expected pictures (n, c, h, w)"
-            )
-        one = len(takes) == 4 and all(isinstance(side, int) for side in takes[2:])
-        self.size_hw: tuple[int, int] | None = (takes[2], takes[3]) if one else None
-        if one and not (min(takes[2:]) > 0 and takes[2] * takes[3] <= LARGEST_PICTURE):
-            raise InputError(
-                f"{path} takes pictures of {takes[2]} x {takes[3]} pixels alone; expected at most {LARGEST_PICTURE:,}"
-            )
-        self.stride: int | None = None
+        def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+            logits: NDArray[np.float32] = session.run(None, {name: images})[0]
+            return logits
 
-    def __call__(self, images: Any) -> NDArray[np.float32]:
-        if self._forked:
-            self.__setstate__(self.__getstate__())
-        if is_torch_array(images):
-            images = images.detach().cpu().numpy()
-        try:
-            logits: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            takes = self._session.get_inputs()[0].shape[2:]
-            if all(isinstance(side, int) for side in takes) and tuple(takes) != images.shape[2:]:
-                raise InputError(
-                    f"{self._path} takes pictures of {'x'.join(map(str, takes))} pixels and no others, got "
-                    f"{'x'.join(map(str, images.shape[2:]))}; use tile={tuple(takes)}, or export it for any size"
-                ) from error
-            size = f"{images.shape[2]} x {images.shape[3]} pixels"
-            if min(images.shape[2:]) < SMALLEST and self._takes_larger(images.shape[1]):
-                raise InputError(
-                    f"{self.card.name} cannot take a picture of {size}, which is too small for this network; enlarge "
-                    f"it to at least {SMALLEST} x {SMALLEST}"
-                ) from error
-            raise InputError(f"{self._path} fails at a picture of {size} ({first_line(error)})") from error
-        if self.stride is not None:
-            check_ratio(images, logits, self.stride, str(self._path), align_corners=self.card.align_corners)
-        return logits
+        return Loaded(run, takes, gives, text, held=session)
 
     def share(self) -> int:
         """Make ready for calls from several threads at a time; from how many. On a GPU that is one. Threads of its own
         that wait for a part of the work give up their core, which for a single picture they keep."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         callers = min(self._threads or cores, cores)
-        if self._providers != [CPU] or callers < 2 or _written(self._path) != self._written:
+        if _providers(self._device) != [CPU] or callers < 2 or self._marks() != self._written:
             return 1
-        self._session = _session(str(self._path), self._threads, [CPU], str(self._path), spins=False)
+        self._spins = False
+        self._loaded = self.load(self._path)
         return callers
 
-    def _takes_larger(self, channels: int) -> bool:
-        """Whether the model works at all."""
-        try:
-            self._session.run(None, {self._input: np.zeros((1, channels, SMALLEST, SMALLEST), np.float32)})
-        except Exception:  # whatever it was, the size is not to blame
-            return False
-        return True
-
-    def _refuse_other_channels(self, path: Path) -> None:
-        """Raise InputError where the card speaks of another model."""
-        takes, gives = self._session.get_inputs()[0].shape, self._session.get_outputs()[0].shape
-        mean, classes = len(self.card.preprocess.mean), self.card.labels.num_classes
-        for what, here, there in (
-            ("input channels (mean and std)", mean, takes),
-            (f"outputs ({classes} classes, {self.card.outputs})", self.card.channels, gives),
+    def _check_baked(self) -> None:
+        session, card = self._loaded.held, self.card
+        takes, gives = session.get_inputs(), session.get_outputs()
+        if (
+            len(takes) != 1
+            or (takes[0].name, takes[0].type, len(takes[0].shape)) != ("picture", "tensor(uint8)", 4)
+            or takes[0].shape[3] != len(card.preprocess.mean)
+            or [one.name for one in gives] != ["labels", *["regions"] * (card.outputs == "regions")]
         ):
-            if len(there) > 1 and isinstance(there[1], int) and there[1] != here:
-                raise InputError(
-                    f"the card is for {here} {what}, the model in {path} has {there[1]}; give a card that agrees "
-                    "(pixelwise.Card.of)"
-                )
+            raise InputError(
+                f"the card in {self._path} says that it is baked, and the model does not take pictures of "
+                f"{len(card.preprocess.mean)} channels and give label maps; export it again"
+            )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the file itself, which need not be where this is unpickled."""
-        model = self._bytes
-        if model is None:
-            if self._written is None or _written(self._path) != self._written:
-                raise InputError(
-                    f"{self._path} has changed since it was opened; open it again before it is pickled"
-                )
-            model = self._path.read_bytes()
-            if b"\n\x08location\x12" in model:  # a tensor's note of the file that holds it
-                raise InputError(
-                    f"{self._path} keeps its weights in another file, and cannot be pickled; export it as one file"
-                )
-        return {"model": model, "path": self._path, "threads": self._threads, "card": self.card,
-                "stride": self.stride, "providers": self._providers}  # fmt: skip
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.card, self._threads, self._path = state["card"], state["threads"], state["path"]
-        self._providers = state["providers"]
-        self._bytes, self._written, self._forked = state["model"], None, False
-        _engines.add(self)
-        self._session = _session(state["model"], self._threads, self._providers, str(self._path))
-        self._look(self._path)
-        self.stride = state["stride"]
-
-    def __deepcopy__(self, _: Any) -> OnnxRuntimeEngine:
-        other = object.__new__(OnnxRuntimeEngine)
-        vars(other).update(vars(self))  # a session never changes
-        return other
+    def label_map(self, picture: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """What a baked file says of a picture, uint8 (h, w, c): ids (h, w), and of regions each mask (k, h, w)."""
+        if self._forked:
+            self.__setstate__(self.__getstate__())
+        size_hw = picture.shape[:2]
+        try:
+            labels, *regions = self._loaded.held.run(None, {"picture": np.ascontiguousarray(picture)[None]})
+        except Exception as error:
+            raise InputError(
+                f"{self._path} fails at a picture of {size_hw[0]} x {size_hw[1]} pixels ({first_line(error)})"
+            ) from error
+        classes, dtype = self.card.labels, self.card.labels.dtype
+        shapes = [(1, *size_hw), *[(1, self.card.channels, *size_hw) for _ in regions]]
+        if [one.shape for one in (labels, *regions)] != shapes or labels.dtype != dtype:
+            raise InputError(
+                f"{self._path} gives {labels.dtype} of {labels.shape} for a picture of {size_hw}, expected label maps "
+                f"of {dtype}; export it again"
+            )
+        if not np.isin(np.unique(labels), classes.ids).all():
+            raise InputError(f"{self._path} gives ids that are none of its classes'; export it again")
+        return labels[0], regions[0][0] if regions else None
 
 
-_engines: weakref.WeakSet[OnnxRuntimeEngine] = weakref.WeakSet()
-
-
-def _leave_sessions() -> None:
-    """In a forked process, which has none of their threads, sessions are opened anew; and the old ones are never taken
-    down, for that would wait for the threads."""
-    for engine in list(_engines):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._session))
-        engine._forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_sessions)
+def _sides(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    return tuple(side if isinstance(side, int) else None for side in shape or ())
 
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -211,7 +117,8 @@ def _providers(device: str | None) -> Providers:
             f"ONNX Runtime has no CUDA here, got device {device!r}; install onnxruntime-gpu in place of onnxruntime, "
             "or let PyTorch run the weights or the run that the file was made of (engine pytorch)"
         )
-    return [(CUDA, {"device_id": int(number[1] or 0)}), CPU]
+    # Otherwise convolutions round to ten bits (TF32)
+    return [(CUDA, {"device_id": int(number[1] or 0), "use_tf32": "0"}), CPU]
 
 
 def _session(
@@ -223,6 +130,8 @@ def _session(
     # Idle threads between runs stay idle
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
+    # Where products of eight bits would run over, on x86 without VNNI, int8 is slower rather than wrong
+    options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
         # Falling back prints lines of its own, and is never wanted
@@ -235,12 +144,3 @@ def _session(
             "that it is made for, or leave out the device"
         )
     return session
-
-
-def _written(path: Path) -> tuple[int, int] | None:
-    """Size and time of change of a file, by which another one in its place is noticed."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 try:
     from isal import isal_zlib as fast
 except ImportError:  # there are no wheels of it for every processor
-    import zlib as fast
+    import zlib as fast  # type: ignore[no-redef]
 
 _UP = 2
 _BAND_BYTES = 2**18

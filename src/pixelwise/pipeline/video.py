@@ -21,6 +21,7 @@ from pixelwise.sources.video import Frame, Video, VideoWriter
 
 if TYPE_CHECKING:
     from pixelwise.engines import Engine
+    from pixelwise.precision import Precision
     from pixelwise.segmenter import Segmenter
 
 AHEAD = 2
@@ -39,10 +40,18 @@ class Smoothed:
     def __init__(self, engine: Engine, weight: float) -> None:
         if not 0 <= weight < 1:
             raise InputError(f"the weight of the frames before must be in [0, 1), got {weight}; try 0.6")
-        self.name, self.card = engine.name, engine.card
+        self.card = engine.card
         self._engine, self._weight = engine, weight
         self._before: list[Any] = []
         self._call = 0
+
+    @property
+    def name(self) -> str:
+        return self._engine.name
+
+    @property
+    def precision(self) -> Precision:
+        return self._engine.precision
 
     def next_frame(self) -> None:
         self._call = 0

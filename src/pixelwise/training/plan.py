@@ -36,8 +36,11 @@ SHALLOW = 64.0
 LARGE = 512
 """Shorter side to which large pictures of large things are shrunk, in pixels."""
 
-SPARSE = 0.1
+SOUGHT = 0.2
 """Share of the pixels below which crops are drawn about a class."""
+
+SPARSE = 0.1
+"""Share of the pixels below which Dice counts the one class that is looked for, not the ground beside it."""
 
 MANY = 16
 """Classes above which a network from random weights learns at twice the rate."""
@@ -269,7 +272,7 @@ class _Planning:
             )
         else:
             self.decide("class_balanced", False, "most pictures show every class")
-        if rare is not None and rare.share < SPARSE:
+        if rare is not None and rare.share < SOUGHT:
             why = f"{_short(rare.name)} has {_share(rare.share)} of the pixels: half of the crops lie about an object"
             self.decide("augment.on_object", 0.5, why)
         else:

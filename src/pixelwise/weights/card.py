@@ -54,7 +54,8 @@ class Card:
     forward pass over `multiply_adds_hw` (height, width) pixels. file, sha256: the weights' file name and its
     full SHA-256 (or its official first eight digits), where there is a file. notes: what a user should know. outputs:
     what the logits mean (`Outputs`), of which there are `channels`. split_at: where the run that made it divided
-    its pictures, see `border`.
+    its pictures, see `border`. precision: of the arithmetic that the file is made for. baked: whether it takes a
+    picture and gives its label map, not logits (`export.bake`).
     """
 
     name: str
@@ -75,6 +76,8 @@ class Card:
     notes: tuple[str, ...] = field(default=())
     outputs: Outputs = "exclusive"
     split_at: Annotated[float, Between(0, 1)] | None = None
+    precision: Literal["float32", "int8"] = "float32"
+    baked: bool = False
 
     def __post_init__(self) -> None:
         for what, value, kind in (
@@ -89,6 +92,8 @@ class Card:
             raise InputError(
                 "a card has labels=LabelSet.of(...) and preprocess=Preprocess(...); Card.of makes both"
             )
+        if self.precision not in ("float32", "int8"):
+            raise UnknownNameError("precision of a card", str(self.precision), ("float32", "int8"))
         if self.outputs not in get_args(Outputs):
             raise UnknownNameError("kind of outputs", str(self.outputs), get_args(Outputs))
         names = self.labels.num_classes
@@ -162,7 +167,13 @@ class Card:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "labels": self.labels.to_dict(), "preprocess": self.preprocess.to_dict()}
+        """Plain values for JSON; precision and baked only where they are not the usual, so that versions that know of
+        neither read the others."""
+        values = {**asdict(self), "labels": self.labels.to_dict(), "preprocess": self.preprocess.to_dict()}
+        for name, usual in (("precision", "float32"), ("baked", False)):
+            if values[name] == usual:
+                del values[name]
+        return values
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict())

@@ -521,6 +521,7 @@ def unwrap(content: Any, where: object) -> dict[str, Tensor]:
 
     if isinstance(content, torch.nn.Module):  # a whole network, which only allow_pickle=True lets through
         content = content.state_dict()
+    lightning = isinstance(content, Mapping) and any(key in content for key in LIGHTNING)
     for wrapper in ("model", "state_dict", "model_state_dict", "model_state"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -545,6 +546,34 @@ def unwrap(content: Any, where: object) -> dict[str, Tensor]:
     for prefix in ("module.", "_orig_mod."):  # DistributedDataParallel, torch.compile
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return unwrap(_of_module(tensors, where), where) if lightning else tensors
+
+
+LIGHTNING = ("pytorch-lightning_version", "lightning_version")
+"""What Lightning writes beside "state_dict"."""
+
+
+def _of_module(tensors: dict[str, Tensor], where: object) -> dict[str, Tensor]:
+    """The network among the parts of a LightningModule, without the name that it has there; as it is where the module
+    is a network itself.
+
+    Beside the network there may be single tensors, such as the mean and std of SMP's examples, and parts that hold no
+    more than four, such as losses and metrics; WeightsError for two of the same kind, as a teacher and its student.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = value
+    large = {part: held for part, held in parts.items() if len(held) > 4}
+    alike = [part for part in large if sum(held.keys() == large[part].keys() for held in large.values()) > 1]
+    if alike:
+        raise WeightsError(
+            f"{where} is Lightning's and holds two networks of one kind, {_few(alike)}; pass the state dict of one: "
+            f"the tensors whose names begin with {alike[0] + '.'!r}, without that"
+        )
+    if len(large) == 1 and not large.keys() & {"encoder", "backbone"}:
+        (held,) = large.values()
+        return held
     return tensors
 
 

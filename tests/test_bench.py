@@ -1,0 +1,130 @@
+"""`pixelwise bench` as typed, and what becomes of contenders that die, hang or cannot take part."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from pixelwise.bench import Benchmark, Measured, bench, contender, drawn
+from pixelwise.bench.contender import Contender, Running
+from pixelwise.bench.plot import plot
+from pixelwise.cli.app import app
+from pixelwise.cli.bench import table
+from pixelwise.errors import InputError
+from tiny import write_colors_model
+
+
+def pictures(folder: Path, count: int = 3) -> Path:
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(draw.integers(0, 255, (20, 24, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_every_engine_takes_its_turns_and_the_last_line_works_as_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_colors_model(Path("colors.onnx"))
+    data = pictures(tmp_path / "mine")
+    words = "bench colors.onnx --data mine --engine onnxruntime,openvino --batch 1,2 --rounds 2 --threads 1"
+    done = CliRunner().invoke(app, [*shlex.split(words), "--out", "plot.svg"])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    rows = [line.split() for line in lines[1:8] if line and line.split()[0] in ("onnxruntime", "openvino")]
+    assert [row[:3] for row in rows] == [
+        ["onnxruntime", "float32", "1"], ["onnxruntime", "float32", "2"], ["openvino", "float32", "1"],
+        ["openvino", "bfloat16", "1"], ["openvino", "float32", "2"], ["openvino", "bfloat16", "2"],
+    ]  # fmt: skip
+    assert all(row[-2:] == ["100.00", "%"] for row in rows if row[1] == "float32")
+    assert "3 pictures of mine" in done.stdout.replace("\n", " ")
+    root = ElementTree.parse("plot.svg").getroot()
+    assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 6
+    command = shlex.split(lines[-1].replace("PICTURES", str(data)))
+    assert command[0] == "pixelwise"
+    assert CliRunner().invoke(app, [*command[1:], "--out", "masks"]).exit_code == 0
+    assert len(list(Path("masks").glob("*.labels.png"))) == 3
+    refused = CliRunner().invoke(app, ["bench", "colors.onnx", "--out", "plot.svg"])
+    assert "plot.svg" in str(refused.exception)
+    assert "--overwrite" in str(refused.exception)
+
+
+def test_labels_give_a_mean_iou_and_json_every_figure(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_colors_model(Path("colors.onnx"))
+    (tmp_path / "set").mkdir()
+    images = pictures(tmp_path / "set" / "images")
+    masks = tmp_path / "set" / "masks"
+    masks.mkdir()
+    for path in images.iterdir():
+        Image.fromarray((np.asarray(Image.open(path)).mean(axis=2) > 128).astype(np.uint8)).save(
+            masks / path.name
+        )
+    done = CliRunner().invoke(app, shlex.split("evaluate --data set --model colors.onnx --by-place --json"))
+    assert done.exit_code == 0, done.output
+    expected = json.loads(done.stdout)["mean_iou"]
+    (tmp_path / "set" / "classes.txt").write_text("\n".join(json.loads(done.stdout)["classes"]))
+    done = CliRunner().invoke(
+        app, shlex.split("bench colors.onnx --data set --engine onnxruntime --rounds 1 --json")
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    (row,) = found["rows"]
+    assert row["mean_iou"] == pytest.approx(expected)
+    assert row["file_mb"] == pytest.approx(Path("colors.onnx").stat().st_size / 1e6)
+    assert row["peak_mb"] > 20
+    assert row["per_second"] == pytest.approx(1e3 / row["median_ms"])
+    assert found["pictures"] == "3 labelled pictures of set"
+
+
+def test_a_contender_that_dies_or_hangs_is_a_sentence(tmp_path, monkeypatch):
+    model = str(write_colors_model(tmp_path / "colors.onnx"))
+    path = tmp_path / "a.png"
+    Image.fromarray(drawn(0, (24, 32))).save(path)
+    with Running(Contender(model, "auto", None, 1, 1), tmp_path) as one:
+        one.open([str(path)], None)
+        one.time(0)
+        assert one._process is not None
+        os.kill(one._process.pid, signal.SIGSTOP)
+        with monkeypatch.context() as patched:
+            patched.setattr(contender, "PATIENCE_S", 0.05)
+            with pytest.raises(InputError, match="no answer within 0 seconds"):
+                one.time(1)
+        with pytest.raises(InputError, match="its process died"):
+            one.time(2)
+        assert len(one.seconds) == 1
+
+
+def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path):
+    for words, sentence in (
+        ({"engines": ["openvin"]}, "openvino"),
+        ({"precisions": ["bf16"]}, "bfloat16"),
+        ({"batches": [0]}, "batches must be whole numbers from 1 up, got 0"),
+        ({"agreement": 2.0}, "agreement is a share from 0 to 1, got 2.0"),
+        ({"data": tmp_path / "none"}, "none"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            bench(**words)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no such model file"):
+        bench([str(tmp_path / "none.onnx")])
+
+
+def test_the_table_names_models_and_those_left_out_and_uses_only_what_agrees():
+    def row(model: str, engine: str, precision: str, ms: float, agreement: float) -> Measured:
+        return Measured(model, engine, precision, 1, ms, ms, 1e3 / ms, 100.0, 8.4, agreement)
+
+    rows = (row("a", "onnxruntime", "float32", 30, 1.0), row("b", "openvino", "bfloat16", 10, 0.98))
+    lines = table(Benchmark("2 drawn pictures", 2, rows, (("a pytorch", "torch is not here"),), ""), 0.99)
+    assert lines[0].split()[0] == "model"
+    assert "left out: a pytorch (torch is not here)" in lines
+    assert max(map(len, lines)) <= 100
+    assert "agreement" not in lines[-1]
+    assert plot(Benchmark("", 2, rows)).count("<circle") == 2

@@ -1,0 +1,211 @@
+"""Engines: the table, what each can compute in, OpenVINO's files, forked and pickled."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from PIL import Image
+
+from pixelwise import Segmenter, open_engine
+from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
+from pixelwise.opening import open_network
+from test_segmenter import Colors
+from tiny import CARD, quadrant_labels, quadrants, write_colors_model
+
+NOISE = np.random.default_rng(0).standard_normal((2, 3, 37, 51)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def colors_xml(colors_model, tmp_path_factory) -> Path:
+    """The same model as OpenVINO writes it, with its card."""
+    network = openvino.Core().read_model(colors_model)
+    network.set_rt_info(CARD.to_json(), "pixelwise_card")
+    path = tmp_path_factory.mktemp("openvino") / "colors.xml"
+    openvino.save_model(network, path, compress_to_fp16=False)
+    return path
+
+
+def test_openvino_computes_float32_unless_asked_for_bfloat16(colors_model):
+    exact = open_engine(colors_model, threads=1)(NOISE)
+    engine = open_engine(colors_model, "openvino", threads=1)
+    assert (engine.name, engine.precision, engine.card) == ("openvino", "float32", CARD)
+    np.testing.assert_allclose(engine(NOISE), exact, atol=1e-6)
+    small = np.ascontiguousarray(NOISE[:1, :, ::2, ::2])  # sizes stay free
+    np.testing.assert_allclose(engine(small), open_engine(colors_model, threads=1)(small), atol=1e-6)
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(InputError, match="in float32 on this processor, got precision 'bfloat16'"):
+            open_engine(colors_model, "openvino", precision="bfloat16")
+        return
+    rough = open_engine(colors_model, "openvino", threads=1, precision="bfloat16")
+    far = np.abs(rough(NOISE) - exact).max()
+    assert rough.precision == "bfloat16"
+    assert 1e-4 < far < 0.05
+
+
+def test_auto_takes_the_first_engine_that_has_the_precision(colors_model):
+    assert open_engine(colors_model).name == "onnxruntime"
+    assert open_engine(colors_model, precision="float32").name == "onnxruntime"
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert open_engine(colors_model, precision="bfloat16").name == "openvino"
+    network = open_engine(Colors(), card=CARD, precision="bfloat16")
+    assert (network.name, network.precision) == ("pytorch", "bfloat16")
+    exact = open_engine(Colors(), card=CARD)(NOISE)
+    assert exact.dtype == network(NOISE).dtype == np.float32
+    assert 1e-4 < np.abs(network(NOISE) - exact).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "says"),
+    [
+        (
+            "onnxruntime",
+            "bfloat16",
+            "computes in float32, int8, got precision 'bfloat16'; take engine openvino",
+        ),
+        ("openvino", "float16", "got precision 'float16'; leave it out"),
+        ("auto", "int8", "quantise it first: pixelwise quantize .*colors.onnx --data DIR --out FILE"),
+        ("openvino", "int8", "quantise it first"),
+    ],
+)
+def test_a_precision_that_cannot_be_had_is_a_sentence(engine, precision, says, colors_model):
+    with pytest.raises(InputError, match=says):
+        open_engine(colors_model, engine, precision=precision)
+
+
+def test_names_of_engines_and_precisions_are_known(colors_model):
+    with pytest.raises(UnknownNameError, match="did you mean 'openvino'"):
+        open_engine(colors_model, "openvin")
+    with pytest.raises(UnknownNameError, match="did you mean 'bfloat16'"):
+        open_engine(colors_model, precision="bfloat-16")
+    with pytest.raises(InputError, match="engine 'onnxruntime' runs files"):
+        open_engine(Colors(), "onnxruntime", card=CARD)
+
+
+def test_a_network_of_half_precision_is_one_and_is_not_called_float32():
+    network = Colors().bfloat16()
+    assert open_engine(network, card=CARD).precision == "bfloat16"
+    with pytest.raises(
+        InputError, match=r"parameters are bfloat16, got precision 'float32'; call its \.float"
+    ):
+        open_engine(network, card=CARD, precision="float32")
+
+
+def test_files_of_openvino_open_by_name_and_by_command(colors_xml, typed):
+    segmenter = Segmenter(colors_xml, threads=1)
+    assert segmenter.engine.name == "openvino"
+    np.testing.assert_array_equal(segmenter(quadrants()).labels, quadrant_labels())
+    assert segmenter.card == CARD
+    with pytest.raises(InputError, match=r"is a \.xml file; there is no torch network to open"):
+        open_network(colors_xml)
+    Image.fromarray(quadrants()).save("photo.png")
+    assert typed(f"segment photo.png -m {colors_xml} --threads 1 -o a.npy").code == 0
+    np.testing.assert_array_equal(np.load("a.npy"), quadrant_labels())
+
+
+def test_an_onnx_file_that_openvino_converted_keeps_its_card(colors_model, tmp_path):
+    openvino.save_model(
+        openvino.Core().read_model(colors_model), tmp_path / "mine.xml", compress_to_fp16=False
+    )
+    assert Segmenter(tmp_path / "mine.xml", threads=1).card == CARD
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.onnx", b"hello"),
+        ("a.xml", b"<hello/>"),
+        ("a.xml", b"<?xml version='1.0'?><net name='x' version='11'/>"),
+    ],
+)
+def test_what_openvino_cannot_read_is_a_sentence_and_nothing_is_printed(name, content, tmp_path, capfd):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"is not a model that OpenVINO can load|no input or no output"
+    ) as raised:
+        open_engine(tmp_path / name, "openvino")
+    assert len(str(raised.value).splitlines()) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_extra_is_named(colors_model, monkeypatch):
+    monkeypatch.delitem(sys.modules, "pixelwise.engines.openvino", raising=False)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'pixelwise\[openvino\]'"):
+        open_engine(colors_model, "openvino")
+
+
+def test_engines_of_files_are_pickled_with_their_files(colors_model, colors_xml, tmp_path):
+    for place, engine in ((colors_model, "openvino"), (colors_xml, "auto")):
+        copies = [tmp_path / f"c{path.suffix}" for path in sorted(place.parent.glob("colors.*"))]
+        for path, copy in zip(sorted(place.parent.glob("colors.*")), copies, strict=True):
+            copy.write_bytes(path.read_bytes())
+        engine = open_engine(tmp_path / f"c{place.suffix}", engine, threads=1, precision="float32")
+        kept = pickle.dumps(engine)
+        for copy in copies:
+            copy.unlink()
+        again = pickle.loads(kept)
+        np.testing.assert_array_equal(again(NOISE), engine(NOISE))
+        assert (again.name, again.precision, again.card) == ("openvino", "float32", CARD)
+        assert pickle.loads(pickle.dumps(again))(NOISE).shape == (2, 4, 18, 25)
+        with pytest.raises(InputError, match="has changed since it was opened"):
+            pickle.dumps(engine)
+
+
+def _answer(connection, engine):
+    connection.send(engine(NOISE))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_openvino_answers_in_a_forked_process(colors_model):
+    engine = open_engine(colors_model, "openvino", threads=2)
+    expected = engine(NOISE)
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    process = context.Process(target=_answer, args=(there, engine), daemon=True)
+    process.start()
+    try:
+        assert here.poll(60)
+        np.testing.assert_array_equal(here.recv(), expected)
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_openvino_says_which_size_a_file_takes(tmp_path):
+    import onnx
+
+    model = onnx.load(write_colors_model(tmp_path / "any.onnx"))
+    for side, size in ((2, 32), (3, 64)):
+        model.graph.input[0].type.tensor_type.shape.dim[side].dim_value = size
+    onnx.save(model, tmp_path / "one.onnx")
+    for engine in ("onnxruntime", "openvino"):
+        opened = open_engine(tmp_path / "one.onnx", engine, threads=1)
+        assert opened.size_hw == (32, 64)
+        with pytest.raises(InputError, match=r"takes pictures of 32x64 pixels and no others, got 37x51"):
+            opened(NOISE)
+
+
+def test_openvino_is_called_from_many_threads(colors_model):
+    from concurrent.futures import ThreadPoolExecutor
+
+    engine = open_engine(colors_model, "openvino", threads=1)
+    expected = engine(NOISE)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(engine, [NOISE] * 32):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_torch_tensors_are_taken_by_engines_of_files(colors_model):
+    np.testing.assert_allclose(
+        open_engine(colors_model, "openvino", threads=1)(torch.from_numpy(NOISE)),
+        open_engine(colors_model, threads=1)(NOISE),
+        atol=1e-6,
+    )
