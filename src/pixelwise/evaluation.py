@@ -120,7 +120,8 @@ class Evaluation:
     pixels that got an answer, 1 without a min_confidence. The others are left out of every count. robustness: the same
     of corrupted pictures, None where that was not asked for. regions: of a model and labels whose classes overlap the
     scores of each region, whatever the others are; None where a pixel has one class. part: which pictures of the data
-    those are, in words. order: the labels' number of each of the model's classes, None where both have the same."""
+    those are, in words. order: the labels' number of each of the model's classes, None where both have the same.
+    made_by: the engine and its precision."""
 
     confusion: ConfusionMatrix
     classes: LabelSet
@@ -134,6 +135,7 @@ class Evaluation:
     regions: RegionScores | None = None
     part: str = ""
     order: NDArray[np.int64] | None = field(default=None, repr=False)
+    made_by: dict[str, Any] = field(default_factory=dict)
 
     def again(
         self, segmenter: Segmenter, number: int
@@ -177,6 +179,7 @@ class Evaluation:
             "worst": [{"name": name, "mean_iou": value} for name, value in per_image.worst(10)],
             "pictures": len(confusion.names),
             "model": self.card.name,
+            **self.made_by,
             "data": self.data,
             **({"part": self.part} if self.part else {}),
             "protocol": self.protocol.to_dict(),
@@ -288,6 +291,7 @@ def evaluate(
         regions if regions.pictures else None,
         part,
         order,
+        made_by=segmenter.made_by(),
     )
 
 

@@ -46,7 +46,8 @@ class Segmentation:
     later regions over earlier ones, and the first class where there is none. Its confidence is the smallest of the
     regions' sigmoid(|logit|).
 
-    probabilities, logits: float32 (k, h, w) if asked for, see `Segmenter.__call__`.
+    probabilities, logits: float32 (k, h, w) if asked for, see `Segmenter.__call__`. engine, precision: that made it,
+    None where that is not known.
 
     `np.asarray(segmentation)` is the label map, and a notebook shows the overlay with its legend.
     """
@@ -59,6 +60,8 @@ class Segmentation:
     codes: NDArray[Any] | None = None
     probabilities: NDArray[np.float32] | None = None
     logits: NDArray[np.float32] | None = None
+    engine: str | None = None
+    precision: str | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The label map, as NumPy asks for it."""
@@ -227,8 +230,11 @@ class Segmentation:
         return Image.fromarray(self.labels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Size, and of every class that occurs id, name, colour, pixels and share; plain values for JSON."""
-        return summary(self.labels, self.classes, self.codes)
+        """Size, and of every class that occurs id, name, colour, pixels and share; with engine and precision where they
+        are known. Plain values for JSON."""
+        made_by = {"engine": self.engine, "precision": self.precision}
+        known = {name: value for name, value in made_by.items() if value is not None}
+        return summary(self.labels, self.classes, self.codes) | known
 
     def save(
         self,

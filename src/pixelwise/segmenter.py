@@ -324,7 +324,12 @@ class Segmenter:
             codes=found.codes,
             probabilities=shares,
             logits=found.logits if wanted.logits else None,
+            **self.made_by(),
         )
+
+    def made_by(self) -> dict[str, Any]:
+        """Name and precision of the engine, as they stand in results: {"engine": "onnxruntime", ...}."""
+        return {"engine": self.engine.name, "precision": self.engine.precision}
 
     def _from_label_map(
         self, values: NDArray[Any], options: SegmentOptions, wanted: Wanted, cleanup: Cleanup
@@ -343,7 +348,7 @@ class Segmenter:
             indices = self.classes.to_indices(labels).astype(np.min_scalar_type(self.classes.num_classes))
             found = cleaned(Band(0, indices, None, None, codes), cleanup, self.card.channels)
             labels, codes = self.classes.to_ids(found.labels), found.codes
-        return Segmentation(labels, self.classes, images.shown(values), codes=codes)
+        return Segmentation(labels, self.classes, images.shown(values), codes=codes, **self.made_by())
 
     def _refuse_for_baked(self, options: SegmentOptions, wanted: Wanted = NOTHING_MORE) -> None:
         asked = {

@@ -14,9 +14,10 @@ from typer.core import TyperGroup
 import pixelwise
 from pixelwise.cli.options import Change, with_segment_options
 from pixelwise.datasets import layouts
-from pixelwise.engines import ENGINES
+from pixelwise.engines import ENGINES, NAMES
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.outputs.formats import FORMATS
+from pixelwise.precision import PRECISIONS
 
 CORRUPTIONS = (
     "noise, blur, weather, digital; gaussian_noise, shot_noise, impulse_noise, speckle_noise, "
@@ -71,7 +72,8 @@ def _one_of(*names: str) -> str:
 
 
 LAYOUTS = _one_of("auto", *layouts.LAYOUTS)
-ENGINE = _one_of("auto", *ENGINES)
+ENGINE = _one_of(*NAMES)
+PRECISION = f"What it computes in: {_one_of(*PRECISIONS)} Default: what the model is, float32."
 PROTOCOLS = "How to score: own-size, torchvision, sliding-512, sliding-1024 or multi-scale-flip."
 MODEL = "A name from `pixelwise models`, a run or folder, a file of weights, an ONNX file, or OWNER/NAME of the Hub."
 MAP_IDS = "Change ids of the label files first, such as 1-65535=1 (objects to one class) or 7=255."
@@ -134,6 +136,7 @@ def segment(
         ),
     ] = 0.0,
     engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
+    precision: Annotated[str | None, typer.Option(help=PRECISION)] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
@@ -172,6 +175,7 @@ def segment(
         format,
         mask or [],
         engine,
+        precision,
         threads,
         device,
         change,
@@ -399,6 +403,7 @@ def evaluate(
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
     model: Annotated[str, typer.Option("--model", "-m", help=MODEL)] = "everyday",
     engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
+    precision: Annotated[str | None, typer.Option(help=PRECISION)] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     protocol: Annotated[str, typer.Option(help=PROTOCOLS)] = "own-size",
     change: Change,
@@ -436,6 +441,7 @@ def evaluate(
         map_ids,
         model,
         engine,
+        precision,
         device,
         protocol,
         change,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from pixelwise import corruptions
 from pixelwise.cli.options import Change
@@ -23,9 +24,9 @@ from pixelwise.weights.card import TRAINED_HERE, Card
 
 
 def run(
-    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, device: str | None,
-    protocol: str, change: Change, mean_over: list[str], by_place: bool, corrupt: str | None, seed: int,
-    out: Path | None, json: bool,
+    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, precision: Any,
+    device: str | None, protocol: str, change: Change, mean_over: list[str], by_place: bool, corrupt: str | None,
+    seed: int, out: Path | None, json: bool,
     overwrite: bool,
 ) -> None:  # fmt: skip
     """Evaluate, print, and write the report folder if one is asked for."""
@@ -38,7 +39,7 @@ def run(
     for path in files:
         check_writable(path, overwrite=overwrite)
     with nullcontext() if out is None else held(out / LOCK, str(out)):
-        segmenter = Segmenter(model, engine=engine, device=device)
+        segmenter = Segmenter(model, engine=engine, precision=precision, device=device)
         samples, part, hint = scored(opened, split, segmenter.card)
         if hint:
             note(hint)

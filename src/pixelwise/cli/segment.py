@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json as jsonlib
 import os
 import sys
@@ -34,6 +35,7 @@ def run(
     format: str | None,
     masks: list[str],
     engine: str,
+    precision: Any,
     threads: int | None,
     device: str | None,
     change: Change,
@@ -75,6 +77,7 @@ def run(
         "formats": formats,
         "masks": masks,
         "engine": engine,
+        **({} if precision is None else {"precision": precision}),  # journals from before know none
         **settings(options, reading, smooth),
     }
     try:
@@ -91,7 +94,18 @@ def run(
         if not todo:
             with claimed(out, (), finished=_files(jobs)):  # removes what a killed run has left of its claims
                 return 0
-    segmenter = Segmenter(model, engine=engine, threads=threads, device=device, value_range=reading.scale)
+    if resume and engine in ("auto", "fastest") and (noted := journal.engine()) is not None:
+        engine, precision = noted
+    segmenter = Segmenter(
+        model, engine=engine, precision=precision, threads=threads, device=device, value_range=reading.scale
+    )
+    if engine == "fastest" and len(todo) == 1 and todo[0].source.kind == "picture":
+        from pixelwise.engines.racing import FastestEngine
+
+        if isinstance(segmenter.engine, FastestEngine):  # a race takes longer than one picture
+            segmenter.engine.may_race = False
+    gc.freeze()  # what is loaded stays, and need not be looked through again
+    gc.enable()
     options.cleanup(segmenter.classes)
     for name in masks:
         segmenter.classes.index(name)

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from pixelwise.engines import ENGINES
+from pixelwise.engines.trials import version_of
 from pixelwise.selftest import Result
 from pixelwise.selftest import run as run_checks
 from pixelwise.selftest.bill import write_bill
+from pixelwise.selftest.checks import RACED, RACED_HW
 from pixelwise.terminal import say
 
 
@@ -36,6 +42,23 @@ def run(only: list[str], folder: Path | None, sbom: Path | None, json: bool, ove
         counts = {
             kind: sum(r.outcome == kind for r in report.results) for kind in ("ok", "failed", "skipped")
         }
+        for line in engines(report.engines):
+            say(line)
         seconds = sum(result.seconds for result in report.results)
         print(f"{', '.join(f'{n} {kind}' for kind, n in counts.items())} in {seconds:.0f} s", flush=True)
     return 0 if report.ok else 1
+
+
+def engines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The table of engines, a line each; nothing where they were not looked at."""
+    if not any("ms" in about for about in found.values()):
+        return
+    height, width = RACED_HW
+    yield f"{'engine':17} {'version':24} {RACED + f' at {height} x {width}':22} computes in"
+    for name, row in ENGINES.items():
+        about = found.get(name, {})
+        if row.extra is not None and find_spec(row.package) is None:
+            yield f"{name:17} not here: pip install 'pixelwise[{row.extra}]'"
+            continue
+        took = f"{about['ms']:.1f} ms" if "ms" in about else about.get("left_out") or "compiles for minutes"
+        yield f"{name:17} {version_of(row.package):24} {took:22} {', '.join(row.precisions)}"

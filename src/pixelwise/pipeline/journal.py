@@ -2,9 +2,9 @@
 
 The file is JSON lines. A line with "settings" names settings by their hash, and comes before the first result that is
 made under them. A line with "source" says that this file, of this size and time of change, was finished under them and
-where its results lie. It is added after these are in place, synced, so whatever an interruption leaves, no line
-promises too much; a torn last line is ignored. Runs that share the folder add to one journal; that they write no file
-of each other's sees `files.claimed`.
+where its results lie, and the engine that made them. It is added after these are in place, synced, so whatever an
+interruption leaves, no line promises too much; a torn last line is ignored. Runs that share the folder add to one
+journal; that they write no file of each other's sees `files.claimed`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -49,10 +49,18 @@ class Journal:
             else:
                 self._entries[line["source"]] = line
         self._adding = threading.Lock()
+        self.made_by: Callable[[], dict[str, str]] = dict
+        """Gives name and precision of the engine that is at work."""
 
     def exists(self) -> bool:
         """Whether an earlier run has written anything here."""
         return bool(self._entries or self._known)
+
+    def engine(self) -> tuple[str, str] | None:
+        """Name and precision of the engine that made what was finished last under these settings; None where that is
+        not known."""
+        found = [(e["engine"], e["precision"]) for e in self._entries.values() if e["hash"] == self.hash]
+        return next((one for one in reversed(found) if all(one)), None)
 
     def done(self, source: Path, files: Mapping[str, Path]) -> bool:
         """Whether, under resume, these results of this very source are already there.
@@ -84,6 +92,7 @@ class Journal:
             "file": _identity(source),
             "hash": self.hash,
             "files": names,
+            **self.made_by(),
         }
         self.begin()
         with self._adding:
@@ -142,6 +151,8 @@ class _Finished:
     file: tuple[int, int]
     hash: str
     files: dict[str, str] = field(default_factory=dict)
+    engine: str = ""
+    precision: str = ""
 
 
 @dataclass(frozen=True)

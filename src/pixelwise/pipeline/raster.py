@@ -165,6 +165,7 @@ def segment_raster(
                     certain,
                     raster.rows.georeference,
                     None if codes is None else codes[:],
+                    **segmenter.made_by(),
                 )
                 write(segmentation, whole, overwrite=replaces)
             work.remove()

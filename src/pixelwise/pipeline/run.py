@@ -41,6 +41,8 @@ def segment_all(
     smooth: of videos, see `pipeline.video.segment_video`. seams: note for each source how far its tiles agree.
     run.progress gets the number of finished jobs, with the fraction of the one at work.
     """
+    if run.journal is not None:
+        run.journal.made_by = segmenter.made_by
     pictures = [job for job in jobs if job.source.kind == "picture"]
     others = [job for job in jobs if job.source.kind != "picture"]
     wants_confidence = any("confidence" in job.files for job in pictures)
@@ -96,7 +98,8 @@ def _at_once(segmenter: Segmenter, pictures: int, options: SegmentOptions) -> in
         return 1
     from pixelwise.engines.onnxruntime import OnnxRuntimeEngine
 
-    assert isinstance(segmenter.engine, OnnxRuntimeEngine)
+    if not isinstance(segmenter.engine, OnnxRuntimeEngine):  # one that stands for it
+        return 1
     return min(AT_ONCE, segmenter.engine.share())
 
 
@@ -120,7 +123,9 @@ def _one(
     if job.source.kind == "raster":
         from pixelwise.pipeline.raster import segment_raster
 
-        return segment_raster(segmenter, job.source.path, job.files, options, reading, run, seams=seams)
-    from pixelwise.pipeline.video import segment_video
+        about = segment_raster(segmenter, job.source.path, job.files, options, reading, run, seams=seams)
+    else:
+        from pixelwise.pipeline.video import segment_video
 
-    return segment_video(segmenter, job.source.path, job.files, options, reading, run, smooth=smooth)
+        about = segment_video(segmenter, job.source.path, job.files, options, reading, run, smooth=smooth)
+    return about | segmenter.made_by()

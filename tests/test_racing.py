@@ -1,0 +1,258 @@
+"""The fastest engine: who is left out and why, who wins by a clock of ours, what is kept, and when nobody races."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pixelwise import Segmenter, engines, open_engine
+from pixelwise.engines import Known, racing, trials
+from pixelwise.engines.racing import Candidate, race
+from pixelwise.errors import InputError
+from test_segmenter import Colors
+from tiny import CARD, quadrant_labels, quadrants, write_colors_model
+
+IMAGES = np.random.default_rng(0).standard_normal((1, 3, 8, 12)).astype(np.float32)
+
+
+class Clock:
+    """Time that passes only where an engine says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Fake:
+    """An engine that takes the seconds it is told to, one after the other, and answers the picture plus `off`."""
+
+    card, precision = CARD, "float32"
+
+    def __init__(self, name: str, clock: Clock, *seconds: float, off: float = 0.0) -> None:
+        self.name, self.clock, self.seconds, self.off, self.calls = name, clock, [*seconds], off, 0
+
+    def __call__(self, images):
+        if self.calls > 1:  # those before show its answer, and are not timed
+            self.clock.now += self.seconds[min(self.calls - 2, len(self.seconds) - 1)]
+        self.calls += 1
+        return images + self.off * np.ptp(images)
+
+
+def raced(clock: Clock, *fakes: Fake, **more):
+    return race([Candidate(f.name, lambda f=f: f) for f in fakes], IMAGES, IMAGES, 1e-4, clock=clock, **more)
+
+
+def test_the_median_wins_and_the_first_of_the_table_where_it_makes_no_odds():
+    clock = Clock()
+    steady, spiky = Fake("steady", clock, 2.0), Fake("spiky", clock, 1.5, 9, 1.5, 9, 1.5)
+    found, engine = raced(clock, steady, spiky)
+    assert (found.winner, engine) == ("spiky", spiky)
+    assert [(entry.name, entry.ms) for entry in found.entries] == [("steady", 2000.0), ("spiky", 1500.0)]
+    found, _ = raced(clock, Fake("first", clock, 2.0), Fake("second", clock, 1.96))
+    assert found.winner == "first"
+
+
+def test_engines_take_turns_and_those_far_behind_run_once():
+    clock, order = Clock(), []
+
+    class Noted(Fake):
+        def __call__(self, images):
+            order.append(self.name)
+            return super().__call__(images)
+
+    raced(clock, Noted("a", clock, 1.0), Noted("b", clock, 1.2), Noted("slow", clock, 5.0), rounds=3)
+    assert order[6:] == ["a", "b", "slow", "a", "b", "a", "b"]
+
+
+def test_a_fast_and_wrong_engine_is_left_out_before_anything_is_timed():
+    clock = Clock()
+    wrong = Fake("wrong", clock, 0.001, off=0.01)
+    found, engine = raced(clock, Fake("right", clock, 5.0), wrong)
+    assert engine.name == "right"
+    assert (found.entries[1].outcome, wrong.calls) == ("wrong", 1)
+    assert str(found) == (
+        "fastest at 8 x 12: right (5000.0 ms; wrong left out: its logits differ by 0.01 of their range)"
+    )
+
+
+def test_what_raises_and_what_is_not_installed_is_left_out():
+    clock = Clock()
+
+    def fails():
+        raise RuntimeError("no such instruction\nand more")
+
+    candidates = [
+        Candidate("failing", fails),
+        Candidate("absent", fails, missing="the engine absent needs"),
+        Candidate("right", lambda: Fake("right", clock, 1.0)),
+    ]
+    found, _ = race(candidates, IMAGES, IMAGES, 1e-4, clock=clock)
+    assert str(found) == (
+        "fastest at 8 x 12: right (1000.0 ms; failing left out: no such instruction; absent is not installed)"
+    )
+    nobody, engine = race(candidates[:2], IMAGES, IMAGES, 1e-4, clock=clock)
+    assert (nobody.winner, engine) == ("", None)
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """A table with the engines of `racers`, and no patience."""
+
+    def use(*names: str) -> None:
+        rows = {
+            name: Known(f"racers:{name.capitalize()}", "files (.onnx)", (".onnx",), tried=name != "right")
+            for name in names
+        }
+        monkeypatch.setattr(engines, "ENGINES", {"onnxruntime": engines.ENGINES["onnxruntime"], **rows})
+        monkeypatch.setattr(engines, "NAMES", ("auto", "onnxruntime", *names, "fastest"))
+
+    return use
+
+
+def test_crashing_and_wrong_engines_are_left_out_remembered_and_named(
+    table, colors_model, capsys, monkeypatch
+):
+    table("wrong", "crashing", "right")
+    segmenter = Segmenter(colors_model, engine="fastest", threads=1)
+    assert segmenter.engine.name == "fastest"
+    np.testing.assert_array_equal(segmenter(quadrants()).labels, quadrant_labels())
+    assert segmenter.engine.name in ("onnxruntime", "right")
+    said = capsys.readouterr().err
+    assert "wrong left out: gave logits that differ by" in said
+    assert "crashing left out: ended with SIGABRT" in said
+    # and so it is kept: nobody is tried again
+    monkeypatch.setattr(racing, "race", None)
+    again = Segmenter(colors_model, engine="fastest", threads=1)
+    again(quadrants())
+    assert again.engine.name == segmenter.engine.name
+    assert {e.name: e.outcome for e in again.engine.race.entries} == {
+        "onnxruntime": "ok", "wrong": "wrong", "crashing": "crashed", "right": "ok",
+    }  # fmt: skip
+    assert capsys.readouterr().err == ""
+    assert pickle.loads(pickle.dumps(again)).engine.name == segmenter.engine.name
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("crashing", "ended with SIGABRT"),
+        ("hanging", "gave no answer within 4 seconds"),
+        ("wrong", "differ by"),
+    ],
+)
+def test_an_engine_that_fails_its_trial_is_not_let_near_the_file(name, says, table, tmp_path, monkeypatch):
+    table(name)
+    if name == "hanging":
+        monkeypatch.setattr(trials, "PATIENCE_S", 4.0)
+    model = write_colors_model(tmp_path / "a.onnx", CARD.replace(name=name))
+    with pytest.raises(InputError, match=f"engine '{name}' .*{says}.* in a process of its own") as first:
+        open_engine(model, name, threads=1)
+    once = trials.trial
+    monkeypatch.setattr(trials, "trial", None)  # for it is remembered
+    with pytest.raises(InputError) as second:
+        open_engine(model, name, threads=1)
+    assert str(second.value) == str(first.value)
+    monkeypatch.setattr(trials, "trial", once)
+    kept = Path(str(first.value).split("remove ")[1].split(" to try")[0])
+    content = json.loads(kept.read_text())
+    assert content["outcome"] == {"crashing": "crashed", "hanging": "hung", "wrong": "wrong"}[name]
+    kept.write_text("{")  # what is not what was written counts for nothing
+    with pytest.raises(InputError, match=says):
+        open_engine(model, name, threads=1)
+
+
+def test_a_single_picture_takes_what_is_known_or_the_default_and_never_races(
+    tmp_path, typed, monkeypatch, capsys
+):
+    from PIL import Image
+
+    model = write_colors_model(tmp_path / "single.onnx", CARD.replace(name="single"))
+    for i in range(2):
+        Image.fromarray(quadrants()).save(f"{i}.png")
+    before = race
+    monkeypatch.setattr(racing, "race", None)
+    alone = typed(f"segment 0.png -m {model} --engine fastest --threads 1 -o a --json")
+    assert (alone.code, json.loads(alone.out)["engine"]) == (0, "onnxruntime")
+    assert "nobody has raced at this size yet, and a single picture takes onnxruntime" in alone.err
+    monkeypatch.setattr(racing, "race", before)
+    both = typed(f"segment 0.png 1.png -m {model} --engine fastest --threads 1 -o b --json")
+    assert both.code == 0
+    assert "fastest at 40 x 60: " in both.err
+    taken = json.loads(both.out.splitlines()[0])["engine"]
+    assert taken in ("onnxruntime", "openvino")
+    alone = typed(f"segment 1.png -m {model} --engine fastest --threads 1 -o c --json")
+    assert (json.loads(alone.out)["engine"], alone.err) == (taken, "")
+
+
+def test_a_network_in_memory_races_with_its_own_export():
+    network = Colors()
+    segmenter = Segmenter(network, card=CARD, engine="fastest", threads=1)
+    np.testing.assert_array_equal(segmenter(quadrants()).labels, quadrant_labels())
+    assert {entry.name for entry in segmenter.engine.race.entries} == {"onnxruntime", "openvino", "pytorch"}
+    assert all(entry.outcome == "ok" for entry in segmenter.engine.race.entries)
+
+
+def change(network: torch.nn.Module, how: str) -> None:
+    layer = network.conv
+    if how == "a training step":
+        network(torch.rand(2, 3, 8, 8))["out"].square().mean().backward()
+        torch.optim.SGD(network.parameters(), lr=1.0).step()
+    elif how == "a state dict":
+        network.load_state_dict({name: value.flip(0) for name, value in network.state_dict().items()})
+    elif how == "a replaced layer":
+        torch.manual_seed(1)
+        network.conv = torch.nn.Conv2d(3, 4, 2, stride=2)
+    elif how == "numbers behind its back":
+        layer.bias.data.mul_(-3.0)
+    elif how == "numbers put in place":
+        layer.weight.data = layer.weight.data.flip(0).contiguous()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a training step",
+        "a state dict",
+        "a replaced layer",
+        "numbers behind its back",
+        "numbers put in place",
+    ],
+)
+def test_an_exported_network_that_has_changed_is_exported_again(how):
+    network = Colors()
+    ours = Segmenter(network, card=CARD, export=True, threads=1)
+    assert (ours.engine.name, ours.engine.precision) == ("onnxruntime", "float32")
+    noise = np.random.default_rng(0).integers(0, 256, (31, 45, 3), dtype=np.uint8)
+    before = ours(noise, logits=True).logits
+    first = ours.engine._engine
+    assert np.array_equal(ours(noise, logits=True).logits, before)
+    assert ours.engine._engine is first  # the same file still
+    change(network, how)
+    expected = Segmenter(network, card=CARD)(noise, logits=True).logits
+    assert np.abs(expected - before).max() > 0.01
+    np.testing.assert_allclose(ours(noise, logits=True).logits, expected, atol=1e-5)
+    change(network, how)  # before it is sent elsewhere too
+    expected = Segmenter(network, card=CARD)(noise, logits=True).logits
+    np.testing.assert_allclose(
+        pickle.loads(pickle.dumps(ours))(noise, logits=True).logits, expected, atol=1e-5
+    )
+
+
+def test_an_engine_of_files_exports_a_network_and_one_of_networks_does_not():
+    assert Segmenter(Colors(), card=CARD, engine="openvino", threads=1).engine.name == "openvino"
+    with pytest.raises(InputError, match="engine 'pytorch' runs networks as they are, got export=True"):
+        Segmenter(Colors(), card=CARD, engine="pytorch", export=True)
+
+
+def test_a_network_of_inference_mode_is_not_exported():
+    with torch.inference_mode():
+        network = Colors()
+    with pytest.raises(InputError, match=r"made in torch.inference_mode.*leave out export"):
+        Segmenter(network, card=CARD, export=True)
