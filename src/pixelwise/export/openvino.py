@@ -7,10 +7,9 @@ from pathlib import Path
 import onnx
 import openvino
 
-from pixelwise.engines.openvino import IR_CARD_KEY
 from pixelwise.errors import ExportError, first_line
 from pixelwise.export import winograd
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import IR_CARD_KEY, Card
 
 
 def write_openvino(source: Path, card: Card, path: Path, *, halved: bool = False) -> None:
