@@ -19,13 +19,10 @@ from openvino.frontend import FrontEndManager
 from pixelwise.engines.apart import Apart, Order
 from pixelwise.engines.file_engine import Content, FileEngine, Loaded
 from pixelwise.errors import InputError, first_line
-from pixelwise.weights.card import CARD_KEY
+from pixelwise.weights.card import CARD_KEY, IR_CARD_KEY
 
 MARK = "/winograd/"
 """In the names of convolutions that `export.winograd` has rewritten."""
-
-IR_CARD_KEY = "pixelwise_card"
-"""Where a card lies in the runtime information of a file of OpenVINO's own; a dot would be a path there."""
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 """What OpenVINO is told of each precision. Left to itself it takes bfloat16 where the processor has it. int8 is in the

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import openvino
 
-from pixelwise.engines.openvino import IR_CARD_KEY
 from pixelwise.errors import ExportError, first_line
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import IR_CARD_KEY, Card
 
 
 def write_openvino(source: Path, card: Card, path: Path, *, halved: bool = False) -> None:

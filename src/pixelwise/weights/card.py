@@ -17,6 +17,9 @@ from pixelwise.untrusted import Between, fit, read
 CARD_KEY = "pixelwise.card"
 """The key under which a card travels in the metadata of ONNX and safetensors files."""
 
+IR_CARD_KEY = "pixelwise_card"
+"""Where a card lies in the runtime information of a file of OpenVINO's own; a dot would be a path there."""
+
 Outputs: TypeAlias = Literal["exclusive", "binary", "regions"]
 """What a network's k logits of a pixel mean. "exclusive": one a class, and the largest wins (softmax). "binary": a
 single one, positive where the second of two classes is. "regions": one for each class but the first, positive where
