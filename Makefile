@@ -55,7 +55,7 @@ pythons:
 
 # Every benchmark against its peer; results in benchmarks/results/.
 bench: $(DEV)/ready
-	for script in augment cleanup crf decide draw losses metrics outputs pipeline startup tiling training; do $(DEV)/bin/python benchmarks/$$script.py || exit 1; done
+	for script in augment cleanup crf decide draw folder losses metrics outputs pipeline startup tiling training; do $(DEV)/bin/python benchmarks/$$script.py || exit 1; done
 
 $(DEMO)/ready: pyproject.toml
 	$(PYTHON) -m venv $(DEMO)

@@ -181,7 +181,7 @@ def main() -> None:
         segmenters = {
             "pixelwise": Segmenter(path),
             "pixelwise without rewriting": Segmenter(plain(path)),
-            "pixelwise bfloat16": Segmenter(plain(path), engine="openvino", precision="bfloat16"),
+            "pixelwise bfloat16": Segmenter(path, engine="openvino", precision="bfloat16"),
         }
         if name in INT8 and not asked.without_int8:
             from pixelwise.quantizing import quantize_model

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,8 @@ from PIL import Image
 from skimage import data as photos
 
 import pixelwise.weights.store as store
+from pixelwise import Segmenter
+from pixelwise.exporting import export_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FILE = "fcn_resnet50_coco-1167a1af.pth"
@@ -124,3 +128,59 @@ def test_road_and_lane_are_learned_from_drawn_streets(tmp_path):
     assert "%, road " in result.stdout
     assert np.asarray(Image.open(tmp_path / "lanes" / "mask.png")).shape == (64, 112)
     assert np.asarray(Image.open(tmp_path / "lanes" / "lanes.png")).shape[0] == 3 * (3 * 64 + 2 * 8)
+
+
+@pytest.fixture(scope="module")
+def baked_cat(tmp_path_factory) -> Path:
+    """A folder with the baked model, a picture as PPM, and what `Segmenter` says of it."""
+    folder = tmp_path_factory.mktemp("baked")
+    export_model("everyday", folder / "model.onnx", bake=True)
+    shown = photos.chelsea()[:160, :200]
+    Image.fromarray(shown).save(folder / "cat.ppm")
+    np.save(folder / "labels.npy", Segmenter()(shown).labels)
+    return folder
+
+
+def said_and_written(command: list[str], folder: Path, **environment: str) -> None:
+    """The program says the classes, and writes the label map."""
+    written = folder / "labels.pgm"
+    written.unlink(missing_ok=True)
+    run = [*command, str(folder / "model.onnx"), str(folder / "cat.ppm"), str(written)]
+    done = subprocess.run(run, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "class 8: " in done.stdout
+    np.testing.assert_array_equal(np.asarray(Image.open(written)), np.load(folder / "labels.npy"))
+
+
+@pytest.mark.slow
+def test_javascript_gives_the_label_map_of_segmenter_pixel_for_pixel(baked_cat):
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("needs Node.js and npm")
+    install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(baked_cat), "onnxruntime-web"]
+    if subprocess.run(install, capture_output=True, timeout=240).returncode != 0:
+        pytest.skip("npm cannot install onnxruntime-web here")
+    script = shutil.copy(EXAMPLES / "label_map.mjs", baked_cat)
+    said_and_written(["node", str(script)], baked_cat)
+
+
+@pytest.mark.slow
+def test_cpp_gives_the_label_map_of_segmenter_pixel_for_pixel(baked_cat):
+    place = os.environ.get("ONNXRUNTIME_DIR")
+    if place is None or shutil.which("g++") is None:
+        pytest.skip(
+            "needs g++, and ONNXRUNTIME_DIR: the folder of a release of ONNX Runtime, for its headers"
+        )
+    program, library = baked_cat / "label_map", Path(place) / "lib"
+    build = [
+        "g++",
+        "-std=c++17",
+        "-Wall",
+        "-Wextra",
+        str(EXAMPLES / "label_map.cpp"),
+        "-isystem",
+        f"{place}/include",
+    ]
+    build += ["-L", str(library), "-lonnxruntime", "-o", str(program)]
+    done = subprocess.run(build, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    said_and_written([str(program)], baked_cat, LD_LIBRARY_PATH=str(library))

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from pixelwise import Segmenter
+from pixelwise.cli.app import app
 from pixelwise.errors import ExportError, InputError, OutputError
 from pixelwise.export import onnx as module
 from pixelwise.export.onnx import export_onnx, trace
 from pixelwise.export.parity import Parity
+from pixelwise.exporting import export_model
 from pixelwise.weights.card import CARD_KEY, Card
-from tiny import CARD
+from test_bake import write_random_model
+from tiny import CARD, quadrant_labels, quadrants, write_colors_model
 
 
 class Net(nn.Module):
@@ -139,3 +148,91 @@ def test_what_cannot_be_exported(tmp_path, exported):
     with pytest.raises(OutputError, match="exists already"):
         export_onnx(Net(), CARD, exported[1], overwrite=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def colors(tmp_path_factory):
+    return write_colors_model(tmp_path_factory.mktemp("colors") / "colors.onnx")
+
+
+def typed(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_openvinos_files_open_with_card_and_the_same_label_map(colors, tmp_path):
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    out = tmp_path / "colors.xml"
+    result = typed("export", colors, "--out", out, "--to", "openvino")
+    assert result.exit_code == 0, result.output
+    assert "4 classes, 52 parameters, logits to " in result.output
+    assert ", 0.000% of " in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["colors.bin", "colors.xml"]
+    plain = Segmenter(colors, threads=1)
+    copied = tmp_path / "other" / "same.xml"
+    assert "the same file, of 4 classes" in typed("export", out, "--out", copied).output
+    for path in (out, copied):
+        opened = Segmenter(path, threads=1)
+        assert (opened.engine.name, opened.engine.precision) == ("openvino", "float32")
+        assert opened.card == plain.card
+        np.testing.assert_array_equal(opened(quadrants()).labels, quadrant_labels())
+    shutil.rmtree(copied.parent)
+    again = typed("export", colors, "--out", out)
+    assert "exists already" in str(again.exception)
+
+
+def test_weights_in_halves_take_half_the_bytes_and_are_as_far_as_is_said(tmp_path):
+    write_random_model(tmp_path / "net.onnx", replace(CARD, stride=32), stride=32)
+    result = typed("export", tmp_path / "net.onnx", "--out", tmp_path / "half.onnx", "--precision", "float16")
+    assert result.exit_code == 0, result.output
+    far = float(re.search(r"logits to ([\d.e-]+) of their range", result.output)[1])
+    assert 1e-5 < far < 2e-3
+    sizes = [(tmp_path / name).stat().st_size for name in ("net.onnx", "half.onnx")]
+    assert sizes[1] < 0.6 * sizes[0]
+    images = np.random.default_rng(0).normal(size=(1, 3, 96, 128)).astype(np.float32)
+    one, other = (Segmenter(tmp_path / name).engine(images) for name in ("net.onnx", "half.onnx"))
+    assert 0 < np.abs(one - other).max() < 1e-2 * np.ptp(one)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--out", "{to}/x.onnx", "--to", "openvino"], r"expected a name that ends in \.xml, got "),
+        (["--out", "{to}/x.onnx", "--to", "coreml"], "Unknown kind of file to export to 'coreml'"),
+        (["--out", "{to}/x.tflite"], r"ends in \.onnx \(onnx\) or \.xml \(openvino\)"),
+        (["--out", "{to}/x.xml", "--bake"], r"a baked file is ONNX, expected a name that ends in \.onnx"),
+        (["--out", "{to}/x.onnx", "--precision", "float64"], "Unknown precision to export in 'float64'"),
+        (["--out", "{to}/x.onnx", "--precision", "int8"], "pixelwise quantize .* --data DIR --out "),
+    ],
+)
+def test_what_export_cannot_write_is_said_and_leaves_nothing(words, says, colors, tmp_path):
+    result = typed("export", colors, *(word.format(to=tmp_path) for word in words))
+    assert re.search(says, str(result.exception))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_too_far_from_its_model_is_not_written(colors, tmp_path, monkeypatch):
+    far = Parity(0.3, 0.2, 100)
+    monkeypatch.setattr("pixelwise.exporting.differences", lambda *arguments: far)
+    for name in ("x.xml", "x.onnx"):
+        with pytest.raises(ExportError, match=r"differs from its network by 3\.0e-01 of the logits' range"):
+            export_model(colors, tmp_path / name, precision="float16")
+    monkeypatch.setattr("pixelwise.exporting.differences", lambda *arguments: far._replace(gap=0.01))
+    with pytest.raises(ExportError, match=r"gives 20\.000% of the pixels another class .*allowed: 2\.000%"):
+        export_model(colors, tmp_path / "x.onnx", precision="float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("place", ["../weights.bin", "{folder}/weights.bin", "link.bin"])
+def test_weights_outside_of_the_folder_are_refused(place, engine, colors, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "weights.bin").write_bytes(bytes(1000))
+    (tmp_path / "in" / "link.bin").symlink_to(tmp_path / "weights.bin")
+    model = onnx.load(colors)
+    for tensor in model.graph.initializer:
+        onnx.external_data_helper.set_external_data(tensor, place.format(folder=tmp_path))
+        tensor.ClearField("raw_data")
+    path = tmp_path / "in" / "colors.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="is not a model that"):
+        Segmenter(path, engine=engine)

@@ -140,8 +140,9 @@ def test_an_export_has_it_and_gives_the_logits_of_the_network(tmp_path, monkeypa
     sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("with", "without")]
     assert sizes[0] < 1.02 * sizes[1]
     image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)
-    found, expected = (
-        pixelwise.Segmenter(tmp_path / f"{name}.onnx")(image, logits=True) for name in ("with", "without")
-    )
+    names = (tmp_path / "with.onnx", tmp_path / "without.onnx")
+    found, expected = (pixelwise.Segmenter(name)(image, logits=True) for name in names)
     assert np.abs(found.logits - expected.logits).max() < 1e-4 * np.ptp(expected.logits)
     assert np.array_equal(found.labels, expected.labels)
+    there, back = (pixelwise.Segmenter(name, engine="openvino")(image, logits=True) for name in names)
+    assert np.array_equal(there.logits, back.logits)  # the same convolutions

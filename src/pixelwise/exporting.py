@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,12 @@ from pixelwise.files import check_writable, writing
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.opening import NOTHING, Said, copy_of_asset, located, open_model, open_network
 from pixelwise.segmenter import Segmenter
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import CARD_KEY, Card
 
 if TYPE_CHECKING:
     from pixelwise.export.parity import Parity
 
-KINDS = {"onnx": ".onnx"}
+KINDS = {"onnx": ".onnx", "openvino": ".xml"}
 """What can be written, and how the names of such files end."""
 
 FAR = {"float32": (1e-4, 1.0), "float16": (2e-2, 0.02)}
@@ -61,7 +61,7 @@ def export_model(
     Raises InputError for what cannot be opened; ExportError, leaving no file, where the file would give other numbers
     than the model.
     """
-    kind, precision = _kind_of(out, to), precision or "float32"
+    kind, precision = check_ending(out, to, KINDS), precision or "float32"
     if precision == "int8":
         raise InputError(
             "int8 is found with pictures of your own; quantise it: pixelwise quantize "
@@ -69,15 +69,17 @@ def export_model(
         )
     if precision not in FAR:
         raise UnknownNameError("precision to export in", precision, (*FAR, "int8"))
-    check_writable(out, overwrite=overwrite)
+    if bake and kind != "onnx":
+        raise InputError(f"a baked file is ONNX, expected a name that ends in .onnx, got {os.fspath(out)!r}")
+    for path in files_of(Path(out)):
+        check_writable(path, overwrite=overwrite)
     if said == NOTHING and size_hw is None and not bake and precision == "float32":
         if kind == "onnx" and isinstance(model, str) and copy_of_asset(model, out, overwrite=overwrite):
             return "the file that ships in the package"
         where = located(model)
         if isinstance(where, Path) and where.suffix.lower() == KINDS[kind]:
             card = open_model(where, threads=1).card
-            with writing(out, overwrite=overwrite) as temporary:
-                shutil.copyfile(where, temporary)
+            copy(where, Path(out), overwrite=overwrite)
             return f"the same file, of {card.labels.num_classes} classes{described(card)}"
     try:
         import onnx  # noqa: F401
@@ -85,30 +87,51 @@ def export_model(
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "torch") from error
     with TemporaryDirectory(prefix="pixelwise-") as folder:
-        source, card, before = _as_onnx(model, said, size_hw, Path(folder))
-        made, told = _in_onnx(source, card, before, Path(folder), bake=bake, precision=precision)
-        with writing(out, overwrite=overwrite) as temporary:
-            shutil.copyfile(made, temporary)
+        source, card, before = as_onnx(model, said, size_hw, Path(folder), rewrite=kind == "onnx")
+        if kind == "onnx":
+            made, told = _in_onnx(source, card, before, Path(folder), bake=bake, precision=precision)
+        else:
+            made, told = _in_openvino(source, card, before, Path(folder), precision=precision)
+        copy(made, Path(out), overwrite=overwrite)
     parameters = f"{card.parameters:,} parameters, " if card.parameters else ""
     return f"{card.labels.num_classes} classes, {parameters}{told}{described(card)}"
 
 
-def _kind_of(out: str | os.PathLike[str], to: str | None) -> str:
-    if to is not None and to not in KINDS:
-        raise UnknownNameError("kind of file to export to", to, KINDS)
+def check_ending(out: str | os.PathLike[str], to: str | None, kinds: Mapping[str, str]) -> str:
+    """The kind of file that is to be written, of those kinds and their endings: `to`, or by the ending of `out`.
+    InputError where the two do not agree."""
+    if to is not None and to not in kinds:
+        raise UnknownNameError("kind of file to export to", to, kinds)
     ending = Path(out).suffix.lower()
-    kind = to or next((kind for kind, other in KINDS.items() if other == ending), None)
-    if kind is None or KINDS[kind] != ending:
-        endings = KINDS[to] if to else " or ".join(f"{other} ({kind})" for kind, other in KINDS.items())
+    kind = to or next((kind for kind, other in kinds.items() if other == ending), None)
+    if kind is None or kinds[kind] != ending:
+        endings = kinds[to] if to else " or ".join(f"{other} ({kind})" for kind, other in kinds.items())
         raise InputError(f"expected a name that ends in {endings}, got {os.fspath(out)!r}")
     return kind
 
 
-def _as_onnx(
-    model: str | os.PathLike[str], said: Said, size_hw: tuple[int, int] | None, folder: Path
+def files_of(path: Path) -> list[Path]:
+    """The files that a model in `path` consists of; of OpenVINO's the weights lie beside it."""
+    return [path.with_suffix(".bin"), path] if path.suffix.lower() == ".xml" else [path]
+
+
+def copy(made: Path, out: Path, *, overwrite: bool) -> None:
+    """Put a finished model where it belongs, what it needs first."""
+    for source, path in zip(files_of(made), files_of(out), strict=True):
+        with writing(path, overwrite=overwrite) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def as_onnx(
+    model: str | os.PathLike[str],
+    said: Said,
+    size_hw: tuple[int, int] | None,
+    folder: Path,
+    *,
+    rewrite: bool = True,
 ) -> tuple[Path, Card, Parity | None]:
     """An ONNX file of a model, its card, and how far it is from the network, None where it is what the model was. What
-    is not there already is written into the folder."""
+    is not there already is written into the folder. rewrite: as in `export_onnx`."""
     from pixelwise.export.onnx import write_onnx
 
     path = folder / "source.onnx"
@@ -120,9 +143,9 @@ def _as_onnx(
             return where, open_model(where, said=said, threads=1).card, None
     network, card = open_network(model, said)
     if size_hw is None:
-        found = write_onnx(network, card, path)
+        found = write_onnx(network, card, path, rewrite=rewrite)
     else:
-        found = write_onnx(network, card, path, traced_at=size_hw, dynamic=False)
+        found = write_onnx(network, card, path, traced_at=size_hw, dynamic=False, rewrite=rewrite)
     return path, open_engine(path, threads=1).card, found
 
 
@@ -136,16 +159,12 @@ def _in_onnx(
     from pixelwise.export.bake import bake as baked
     from pixelwise.export.halves import in_halves
     from pixelwise.export.parity import joined, refuse_far
-    from pixelwise.weights.card import CARD_KEY
 
     model = onnx.load(source)
     if precision == "float16":
         model = in_halves(model)
-    for entry in [entry for entry in model.metadata_props if entry.key == CARD_KEY]:
-        model.metadata_props.remove(entry)
-    model.metadata_props.add(key=CARD_KEY, value=card.to_json())
     made, whole = folder / "made.onnx", folder / "whole.onnx"
-    onnx.save(model, made)
+    onnx.save(with_card(model, card), made)
     engine = open_engine(made)
     sizes = sizes_for(engine, card.preprocess)
     found = [] if before is None else [before]
@@ -162,6 +181,35 @@ def _in_onnx(
         whole,
         f"{told}; from picture to label map {pixels.changed:.3%} of {pixels.pixels:,} pixels changed",
     )
+
+
+def _in_openvino(
+    source: Path, card: Card, before: Parity | None, folder: Path, *, precision: str
+) -> tuple[Path, str]:
+    """The model in `source` as OpenVINO's own files in the folder, if they give the same; and what to say of it."""
+    try:
+        from pixelwise.export.openvino import write_openvino
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting to OpenVINO", "openvino") from error
+    from pixelwise.export.parity import joined, refuse_far
+
+    made = folder / "made.xml"
+    write_openvino(source, card, made, halved=precision == "float16")
+    engine = open_engine(made)
+    model = open_engine(source, card=card)
+    told = joined(
+        [*([] if before is None else [before]), differences(model, engine, sizes_for(model, card.preprocess))]
+    )
+    refuse_far(card.name, told, gap=FAR[precision][0], changed=FAR[precision][1])
+    return made, str(told)
+
+
+def with_card(model: Any, card: Card) -> Any:
+    """The ONNX model, which from now on carries this card."""
+    for entry in [entry for entry in model.metadata_props if entry.key == CARD_KEY]:
+        model.metadata_props.remove(entry)
+    model.metadata_props.add(key=CARD_KEY, value=card.to_json())
+    return model
 
 
 def sizes_for(engine: Engine, preprocess: Preprocess) -> Sequence[tuple[int, int]]:

@@ -58,6 +58,10 @@ SUFFIXES = frozenset(
 DECODERS = tuple("AVIF BMP DDS DIB GIF ICO JPEG JPEG2000 PCX PNG PPM QOI SGI TGA TIFF WEBP".split())
 """The kinds that Pillow is asked to try. Left out: what starts other programs (EPS), and what nobody photographs."""
 
+USUAL = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
+"""First bytes of what most pictures are to the kind that they can only be: for any other Pillow imports all decoders
+that it has."""
+
 
 ValueRange: TypeAlias = tuple[float, float]
 """(low, high): the values of a picture of more than 8 bits a channel that are shown as 0 and 255; see `stretched`."""
@@ -458,8 +462,11 @@ HEIC = frozenset(b"heic heix heim heis hevc hevx mif1 msf1".split())
 
 def _image(file: Any, name: str) -> Image.Image:
     """The picture in a file, not yet decoded; ImageError, with what it is instead, where there is none."""
+    start = file.read(8)
+    file.seek(0)
+    kinds = next((kinds for mark, kinds in USUAL.items() if start.startswith(mark)), DECODERS)
     try:
-        image = Image.open(file, formats=DECODERS)
+        image = Image.open(file, formats=kinds)
     except UnidentifiedImageError:
         file.seek(0)
         start = file.read(512)

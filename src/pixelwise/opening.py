@@ -149,7 +149,8 @@ def open_model(
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
         if found.asset is not None and not _of_networks(engine) and device in (None, "cpu", "auto"):
-            with resources.as_file(resources.files("pixelwise") / "assets" / found.asset) as asset:
+            file = found.int8 if precision == "int8" and found.int8 is not None else found.asset
+            with resources.as_file(resources.files("pixelwise") / "assets" / file) as asset:
                 return _open_file(asset, engine, said, threads, device, precision)
         if found.asset is None and not found.fetched:
             raise InputError(catalog.how_to_get(name))

@@ -19,14 +19,15 @@ class Entry:
 
     builder: "file:function" in `models/` that makes the network ("folder.file:function" where it lies in one).
     card: what is known about the weights; None where it lies inside the asset. base_url: the folder that `card.file` is
-    fetched from. asset: a file in pixelwise/assets, for the models that ship in the package; arguments: of the builder,
-    that make its network.
+    fetched from. asset: a file in pixelwise/assets, for the models that ship in the package, and int8 the same model
+    quantised; arguments: of the builder, that make its network.
     """
 
     builder: str
     card: Card | None = None
     base_url: str | None = None
     asset: str | None = None
+    int8: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failure, 2 bad input. `--debug` shows the traceback instea
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import warnings
@@ -29,6 +30,8 @@ def main() -> None:
             show(message, category, *where, **more)
 
     warnings.showwarning = warn
+    if sys.argv[1:2] == ["segment"]:
+        gc.disable()  # until all is imported, which leaves nothing to collect (`cli.segment`)
     try:
         from pixelwise.cli.app import app
 
@@ -52,6 +55,8 @@ def main() -> None:
         if debug:
             raise
         fail(f"{type(error).__name__}: {error} (this is a bug or an unforeseen case; --debug shows where)", 1)
+    finally:
+        gc.enable()
 
 
 @contextmanager

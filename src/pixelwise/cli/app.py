@@ -227,7 +227,9 @@ def convert(
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.onnx.")],
-    to: Annotated[str | None, typer.Option(help="onnx; default: what OUT ends in.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="onnx, or openvino (.xml with .bin); default: what OUT ends in.")
+    ] = None,
     bake: Annotated[
         bool,
         typer.Option("--bake", help="The whole way: a picture (uint8) goes in, its label map comes out."),
@@ -241,10 +243,29 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model as ONNX with its card, to run without torch. Compared with the model at three sizes."""
+    """Write a model with its card, to run without torch. Compared with the model at three sizes."""
     from pixelwise.cli.export import run
 
     run(model, out, to, bake, precision, size, overwrite)
+
+
+@app.command()
+def quantize(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
+    data: Annotated[Path, typer.Option(help="A folder of pictures like those it is for, labelled or not.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.int8.onnx.")],
+    agreement: Annotated[
+        float, typer.Option(help="The share of the pixels that must keep their class.")
+    ] = 0.99,
+    to: Annotated[str | None, typer.Option(help="onnx; default: what OUT ends in.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model in int8, if it is then 1.5 times as fast. Says what it loses."""
+    from pixelwise.cli.quantize import run
+
+    run(model, data, out, agreement, to, threads, overwrite)
 
 
 @app.command()

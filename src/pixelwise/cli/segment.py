@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json as jsonlib
 import os
 import sys
@@ -103,6 +104,8 @@ def run(
 
         if isinstance(segmenter.engine, FastestEngine):  # a race takes longer than one picture
             segmenter.engine.may_race = False
+    gc.freeze()  # what is loaded stays, and need not be looked through again
+    gc.enable()
     options.cleanup(segmenter.classes)
     for name in masks:
         segmenter.classes.index(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,9 @@ from pixelwise.engines.apart import Apart, Order
 from pixelwise.engines.file_engine import Content, FileEngine, Loaded
 from pixelwise.errors import InputError, first_line
 from pixelwise.weights.card import CARD_KEY
+
+MARK = "/winograd/"
+"""In the names of convolutions that `export.winograd` has rewritten."""
 
 IR_CARD_KEY = "pixelwise_card"
 """Where a card lies in the runtime information of a file of OpenVINO's own; a dot would be a path there."""
@@ -100,8 +104,8 @@ class OpenVinoEngine(FileEngine):
 def _read(model: Path | Content, *, is_onnx: bool) -> Any:
     """The model of a file or of its bytes, read as what its name says; left to itself OpenVINO tries all it knows."""
     if is_onnx:
-        reader = _manager().load_by_framework("onnx")
-        return reader.convert(reader.load(str(model) if isinstance(model, Path) else BytesIO(model[0])))
+        reader, plain = _manager().load_by_framework("onnx"), _plain(model)
+        return reader.convert(reader.load(str(model) if plain is None else BytesIO(plain)))
     with open(model, "rb") if isinstance(model, Path) else BytesIO(model[0]) as file:
         if not re.match(rb"\s*(<\?xml[^>]*>)?\s*<net\b", file.read(4096)):
             raise ValueError("it does not begin with <net>")
@@ -110,6 +114,18 @@ def _read(model: Path | Content, *, is_onnx: bool) -> Any:
         if isinstance(model, Path)
         else _core().read_model(model[0], model[1] or b"")
     )
+
+
+def _plain(model: Path | Content) -> bytes | None:
+    """The bytes of an ONNX model, None for the file as it is. Convolutions that were rewritten for ONNX Runtime are put
+    back, for OpenVINO has better ones, where the package that can do so is installed; they give the same without."""
+    content = model.read_bytes() if isinstance(model, Path) else model[0]
+    if MARK.encode() in content:
+        with suppress(ModuleNotFoundError):
+            from pixelwise.export.winograd import restored
+
+            return restored(content)
+    return None if isinstance(model, Path) else content
 
 
 @cache

@@ -117,6 +117,13 @@ def restore(model: onnx.ModelProto) -> int:
     return count
 
 
+def restored(content: bytes) -> bytes:
+    """`restore` on the bytes of a model."""
+    model = onnx.load_from_string(content)
+    restore(model)
+    return bytes(model.SerializeToString())
+
+
 def _rate(node: onnx.NodeProto, held: dict[str, onnx.TensorProto]) -> int | None:
     """The dilation of a convolution that is to be rewritten, None for others."""
     weights = held.get(node.input[1])

@@ -33,7 +33,7 @@ from pixelwise.sources import STDIN, Source
 AHEAD = 2
 """Pictures decoded before the network asks for them."""
 
-WRITERS = 2
+WRITERS = 4
 """Threads that encode and write; each may have one more picture waiting."""
 
 MAX_DECODED = 2**28

@@ -1,0 +1,230 @@
+"""Quantize: the agreement that was asked for is reached, int8 must pay, and what it costs is said."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from typer.testing import CliRunner
+
+from pixelwise import Card, Segmenter
+from pixelwise.cli.app import app
+from pixelwise.errors import ExportError, InputError
+from pixelwise.export.quantize import Found, fewest_floats, times_as_fast
+from pixelwise.exporting import export_model, picture
+from pixelwise.quantizing import quantize_model
+from pixelwise.weights.card import CARD_KEY
+
+CARD = Card.of(["dark", "red", "green", "blue"], mean=[0, 0, 0], std=[1, 1, 1], stride=2, name="deep colours")
+
+
+def write_model(path, layers=3):
+    """Convolutions with relu between; the last one's logits are mixtures of what the others found."""
+    random, nodes, weights, at, channels = np.random.default_rng(0), [], [], "image", 3
+    for layer in range(layers):
+        last = layer == layers - 1
+        out = 4 if last else 8
+        weight = random.normal(0, 1, (out, channels, 1, 1) if last else (out, channels, 3, 3))
+        weight *= 1.4 / np.sqrt(weight[0].size)
+        weights.append(numpy_helper.from_array(weight.astype(np.float32), f"weight {layer}"))
+        stride = 2 if layer == 0 else 1
+        gives = "logits" if last else f"conv {layer}"
+        nodes.append(
+            helper.make_node(
+                "Conv", [at, f"weight {layer}"], [gives], strides=[stride] * 2, pads=[0 if last else 1] * 4
+            )
+        )
+        if not last:
+            nodes.append(helper.make_node("Relu", [gives], [f"relu {layer}"]))
+        at, channels = f"relu {layer}", out
+    graph = helper.make_graph(
+        nodes,
+        "deep",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 4, "h2", "w2"])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model.metadata_props.add(key=CARD_KEY, value=CARD.to_json())
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "deep.onnx")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(10):
+        Image.fromarray(picture((60 + 7 * i, 90), 3)).save(folder / f"{i}.png")
+    return folder
+
+
+def clock(gain):
+    """Seconds that pass as if int8 were so many times as fast: of each two spans the second is short."""
+    now, spans = 0.0, itertools.cycle([gain, 0.0, 1.0, 0.0])
+
+    def tick():
+        nonlocal now
+        now += next(later)
+        return now
+
+    later = itertools.chain([0.0], spans)
+    return tick
+
+
+def test_what_is_written_is_int8_agrees_and_says_so(model, photos, tmp_path):
+    out = tmp_path / "int8.onnx"
+    told = quantize_model(model, photos, out, agreement=0.97, threads=1, clock=clock(2.5))
+    agreement = float(told.split("agreement ")[1].split()[0])
+    assert 0.97 <= agreement <= 1
+    assert "with float32 over 5 pictures" in told
+    assert "2.5 times as fast at 67x90" in told
+    assert told.endswith(" to 0.0 MB")
+    small, plain = Segmenter(out, threads=1), Segmenter(model, threads=1)
+    assert (small.card.precision, small.engine.precision) == ("int8", "int8")
+    assert small.card.labels == plain.card.labels
+    assert small.card.notes[-1].startswith("int8: agreement ")
+    shown = [picture((60 + 7 * i, 90), 3) for i in range(1, 10, 2)]
+    equal = [(small(one).labels == plain(one).labels) for one in shown]
+    assert sum(one.sum() for one in equal) / sum(one.size for one in equal) == pytest.approx(
+        agreement, abs=6e-5
+    )
+    weights = [tensor for tensor in onnx.load(out).graph.initializer if tensor.data_type == TensorProto.INT8]
+    scales = {len(numpy_helper.to_array(tensor).shape) for tensor in weights}
+    assert 4 in scales  # convolutions
+    with pytest.raises(InputError, match="was quantised and runs in int8, got precision 'float32'"):
+        Segmenter(out, precision="float32")
+    with pytest.raises(InputError, match="is quantised already"):
+        quantize_model(out, photos, tmp_path / "again.onnx")
+
+
+def test_layers_go_back_to_float_until_the_agreement_holds(model, photos, tmp_path):
+    told = quantize_model(model, photos, tmp_path / "x.onnx", agreement=1.0, threads=1, clock=clock(2))
+    assert "agreement 1.0000 with float32 over 5 pictures, " in told
+    assert " of 3 layers in float32" in told
+
+
+def test_int8_that_does_not_pay_leaves_no_file(model, photos, tmp_path):
+    with pytest.raises(
+        ExportError, match=r"does not pay for deep colours .*1\.4 times as fast.*no file was written"
+    ):
+        quantize_model(model, photos, tmp_path / "x.onnx", agreement=0.9, threads=1, clock=clock(1.4))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_in_the_folder_give_the_mean_iou(model, photos, tmp_path):
+    segmenter = Segmenter(model, threads=1)
+    for name in ("images", "masks"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    for path in photos.iterdir():
+        shutil.copy(path, tmp_path / "set" / "images")
+        segmenter(path).save(tmp_path / "set" / "masks" / path.name)
+    (tmp_path / "set" / "classes.txt").write_text("\n".join(CARD.labels.names))
+    told = quantize_model(model, tmp_path / "set", tmp_path / "x.onnx", agreement=0.9, clock=clock(2))
+    assert "mean IoU 1.0000 in float32, 0." in told  # one of the classes is rare
+    (tmp_path / "set" / "classes.txt").write_text("\n".join(["other", *CARD.labels.names[1:]]))
+    told = quantize_model(model, tmp_path / "set", tmp_path / "y.onnx", agreement=0.9, clock=clock(2))
+    assert "no mean IoU (" in told
+
+
+def test_the_layers_that_cost_most_go_back_first_and_as_few_as_it_takes():
+    costs = {"a": 0.001, "b": 0.03, "c": 0.002, "d": 0.01, "e": 0.0, "f": 0.004}
+    asked = []
+
+    def agreement(floats):
+        asked.append(tuple(floats))
+        return 1 - sum(cost for layer, cost in costs.items() if layer not in floats)
+
+    assert fewest_floats(list(costs), agreement, costs.get, 0.9) == Found((), agreement(()))
+    assert fewest_floats(list(costs), agreement, costs.get, 0.96) == Found(("b",), pytest.approx(0.983))
+    assert fewest_floats(list(costs), agreement, costs.get, 0.99).floats == ("b", "d")
+    assert fewest_floats(list(costs), agreement, costs.get, 1.0).floats == ("b", "d", "f", "c", "a")
+    never = fewest_floats(list(costs), lambda floats: 0.5, costs.get, 0.9)
+    assert never.agreement == 0.5
+    assert len(never.floats) == 6
+    assert len(asked) < 20
+
+
+def test_speed_is_the_median_of_ratios_taken_alternately():
+    done = []
+    times = iter([0, 4, 4, 6, 6, 16, 16, 17, 17, 20, 20, 22])  # 4 to 2, 10 to 1, 3 to 2
+    gain = times_as_fast(lambda: done.append("a"), lambda: done.append("b"), lambda: next(times), rounds=3)
+    assert gain == 2
+    assert "".join(done) == "abababab"
+
+
+HOSTILE = {
+    "no folder": (lambda folder: folder.rmdir(), "which does not exist"),
+    "nothing in it": (lambda folder: None, "no pictures in "),
+    "too few": (
+        lambda folder: Image.fromarray(picture((40, 40), 3)).save(folder / "a.png"),
+        r"has 1 picture that can be used; expected at least 8",
+    ),
+    "one colour": (
+        lambda folder: [Image.new("L", (40 + i, 40), 128).save(folder / f"{i}.png") for i in range(12)],
+        r"has 0 pictures that can be used \(12 left out, the first: .*0\.png is of one colour\)",
+    ),
+    "always the same": (
+        lambda folder: [Image.fromarray(picture((40, 40), 3)).save(folder / f"{i}.png") for i in range(12)],
+        r"has 1 picture that can be used \(11 left out, the first: .*png is a picture that was there already\)",
+    ),
+    "no pictures but so called": (
+        lambda folder: [(folder / f"{i}.jpg").write_bytes(b"\xff\xd8\xff none") for i in range(20)],
+        r"has 0 pictures that can be used \(20 left out, the first: .*0\.jpg",
+    ),
+    "broken off": (
+        lambda folder: [(folder / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n") for i in range(9)],
+        r"\(9 left out",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("made", HOSTILE)
+def test_a_folder_of_which_nothing_can_be_learned_is_refused_in_a_sentence(made, model, tmp_path, capsys):
+    make, says = HOSTILE[made]
+    (tmp_path / "data").mkdir()
+    make(tmp_path / "data")
+    with pytest.raises(InputError, match=says):
+        quantize_model(model, tmp_path / "data", tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_few_broken_pictures_are_left_out_and_named(model, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "data")
+    (tmp_path / "data" / "00.png").write_bytes(b"broken")
+    (tmp_path / "data" / "black.png").write_bytes((photos / "1.png").read_bytes()[:200])
+    told = quantize_model(model, tmp_path / "data", tmp_path / "x.onnx", agreement=0.9, clock=clock(2))
+    assert "; 2 pictures left out, the first: " in told
+
+
+def test_quantize_as_typed(model, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("pixelwise.quantizing.MUST_GAIN", 0.0)  # no test depends on the clock
+    out = tmp_path / "it.onnx"
+    typed = ["quantize", model, "--data", photos, "--out", out, "--agreement", "0.9", "--threads", "1"]
+    result = CliRunner().invoke(app, [str(word) for word in typed])
+    assert result.exit_code == 0, result.output
+    assert f"{model} -> {out}: agreement " in result.output
+    assert Segmenter(out).engine.precision == "int8"
+    for more, says in (
+        (["--to", "tflite"], "Unknown kind of file to export to 'tflite'"),
+        (["--agreement", "99"], "agreement is a share of the pixels above 0 and up to 1"),
+        ([], "exists already"),
+    ):
+        found = CliRunner().invoke(app, [str(word) for word in (*typed, *more)])
+        assert says in str(found.exception)
+
+
+def test_int8_of_a_model_that_was_not_quantised_says_the_command(model, tmp_path):
+    with pytest.raises(
+        InputError, match=r"quantise it: pixelwise quantize .*deep.onnx --data DIR --out .*x.onnx"
+    ):
+        export_model(model, tmp_path / "x.onnx", precision="int8")
