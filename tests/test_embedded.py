@@ -9,6 +9,7 @@ import pytest
 import pixelwise
 from pixelwise import Segmenter
 from pixelwise.errors import InputError
+from pixelwise.exporting import export_model
 from pixelwise.labels import VOC
 
 onnx = pytest.importorskip("onnx", reason="looks into the files with the onnx package")
@@ -147,6 +148,29 @@ def test_everyday_finds_the_cat_in_a_free_photograph():
     areas = Segmenter("everyday")(skimage_data.chelsea()).areas()
     assert areas["cat"] > 0.5
     assert set(areas) <= {"background", "cat"}
+
+
+def test_everyday_in_int8_is_asked_for_by_its_precision_and_loses_next_to_nothing(tmp_path):
+    skimage_data = pytest.importorskip("skimage.data", reason="needs scikit-image's photograph")
+    path = ASSETS / "everyday.int8.onnx"
+    assert path.stat().st_size <= 2.5 * 2**20
+    for trace in (b"/home/", b"/tmp/", b"site-packages"):
+        assert trace not in path.read_bytes()
+    small, large = Segmenter("everyday", precision="int8"), Segmenter("everyday")
+    assert (small.engine.precision, large.engine.precision) == ("int8", "float32")
+    assert small.card.labels == large.card.labels
+    for one, other in zip(small.card.scores, large.card.scores, strict=True):
+        assert (one.metric, one.data, one.protocol) == (other.metric, other.data, other.protocol)
+        assert abs(one.value - other.value) < 0.005
+    photo = skimage_data.chelsea()
+    assert (small(photo).labels == large(photo).labels).mean() > 0.97
+    assert (
+        export_model("everyday", tmp_path / "it.onnx", precision="int8")
+        == "the file that ships in the package"
+    )
+    assert (tmp_path / "it.onnx").read_bytes() == path.read_bytes()
+    with pytest.raises(InputError, match="quantise it first"):
+        Segmenter("nuclei", precision="int8")
 
 
 @pytest.mark.slow

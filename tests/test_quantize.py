@@ -228,3 +228,23 @@ def test_int8_of_a_model_that_was_not_quantised_says_the_command(model, tmp_path
         InputError, match=r"quantise it: pixelwise quantize .*deep.onnx --data DIR --out .*x.onnx"
     ):
         export_model(model, tmp_path / "x.onnx", precision="int8")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_int8_for_openvino_agrees_opens_and_says_so(model, photos, tmp_path):
+    pytest.importorskip("nncf", reason="needs the extra quantize")
+    out = tmp_path / "int8.xml"
+    told = quantize_model(model, photos, out, agreement=0.95, threads=1, clock=clock(3))
+    agreement = float(told.split("agreement ")[1].split()[0])
+    assert 0.95 <= agreement <= 1
+    assert "3.0 times as fast at 67x90" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["int8.bin", "int8.xml"]
+    small, plain = Segmenter(out, threads=1), Segmenter(model, engine="openvino", threads=1)
+    assert (small.engine.name, small.engine.precision) == ("openvino", "int8")
+    assert small.card.notes[-1].startswith("int8: agreement ")
+    shown = [picture((60 + 7 * i, 90), 3) for i in range(1, 10, 2)]
+    equal = [(small(one).labels == plain(one).labels) for one in shown]
+    assert sum(one.sum() for one in equal) / sum(one.size for one in equal) == pytest.approx(
+        agreement, abs=6e-5
+    )

@@ -63,6 +63,9 @@ def export_model(
     """
     kind, precision = check_ending(out, to, KINDS), precision or "float32"
     if precision == "int8":
+        if kind == "onnx" and not bake and said == NOTHING and isinstance(model, str):  # noqa: SIM102
+            if copy_of_asset(model, out, overwrite=overwrite, precision="int8"):
+                return "the file that ships in the package"
         raise InputError(
             "int8 is found with pictures of your own; quantise it: pixelwise quantize "
             f"{os.fspath(model)} --data DIR --out {os.fspath(out)}"
@@ -87,7 +90,7 @@ def export_model(
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "torch") from error
     with TemporaryDirectory(prefix="pixelwise-") as folder:
-        source, card, before = as_onnx(model, said, size_hw, Path(folder), rewrite=kind == "onnx")
+        source, card, before = as_onnx(model, said, size_hw, Path(folder))
         if kind == "onnx":
             made, told = _in_onnx(source, card, before, Path(folder), bake=bake, precision=precision)
         else:
@@ -123,15 +126,10 @@ def copy(made: Path, out: Path, *, overwrite: bool) -> None:
 
 
 def as_onnx(
-    model: str | os.PathLike[str],
-    said: Said,
-    size_hw: tuple[int, int] | None,
-    folder: Path,
-    *,
-    rewrite: bool = True,
+    model: str | os.PathLike[str], said: Said, size_hw: tuple[int, int] | None, folder: Path
 ) -> tuple[Path, Card, Parity | None]:
     """An ONNX file of a model, its card, and how far it is from the network, None where it is what the model was. What
-    is not there already is written into the folder. rewrite: as in `export_onnx`."""
+    is not there already is written into the folder."""
     from pixelwise.export.onnx import write_onnx
 
     path = folder / "source.onnx"
@@ -143,9 +141,9 @@ def as_onnx(
             return where, open_model(where, said=said, threads=1).card, None
     network, card = open_network(model, said)
     if size_hw is None:
-        found = write_onnx(network, card, path, rewrite=rewrite)
+        found = write_onnx(network, card, path)
     else:
-        found = write_onnx(network, card, path, traced_at=size_hw, dynamic=False, rewrite=rewrite)
+        found = write_onnx(network, card, path, traced_at=size_hw, dynamic=False)
     return path, open_engine(path, threads=1).card, found
 
 

@@ -288,13 +288,16 @@ def card_of(name: str) -> Card:
     return entry.card if entry.card is not None else open_model(name, threads=1).card
 
 
-def copy_of_asset(name: str, out: str | os.PathLike[str], *, overwrite: bool) -> bool:
-    """Write the file of a model that ships in the package, if it is one, to `out`."""
+def copy_of_asset(
+    name: str, out: str | os.PathLike[str], *, overwrite: bool, precision: Precision = "float32"
+) -> bool:
+    """Write the file of a model that ships in the package, if it is one and in that precision, to `out`."""
     entry = catalog.CATALOG.get(name)
-    if entry is None or entry.asset is None:
+    file = None if entry is None else entry.int8 if precision == "int8" else entry.asset
+    if file is None:
         return False
     with (
-        resources.as_file(resources.files("pixelwise") / "assets" / entry.asset) as asset,
+        resources.as_file(resources.files("pixelwise") / "assets" / file) as asset,
         writing(out, overwrite=overwrite) as temporary,
     ):
         shutil.copyfile(asset, temporary)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise import images, sources
 from pixelwise.datasets.opening import DataSet, PairSamples, open_data
 from pixelwise.errors import ExportError, InputError, MissingExtraError, PixelwiseError, UnknownNameError
-from pixelwise.exporting import as_onnx, check_ending, with_card
-from pixelwise.files import check_writable, writing
+from pixelwise.exporting import as_onnx, check_ending, copy, files_of, with_card
+from pixelwise.files import check_writable
 from pixelwise.opening import NOTHING, Said
 from pixelwise.segmenter import Segmenter
 from pixelwise.terminal import counted, note
 from pixelwise.weights.card import Card
 
-KINDS = {"onnx": ".onnx"}
+KINDS = {"onnx": ".onnx", "openvino": ".xml"}
 """What can be written, and how the names of such files end."""
 
 PICTURES = 32
@@ -79,75 +79,124 @@ def quantize_model(
         raise InputError(
             f"agreement is a share of the pixels above 0 and up to 1, such as 0.99, got {agreement}"
         )
-    check_ending(out, to, KINDS)
-    check_writable(out, overwrite=overwrite)
+    kind = check_ending(out, to, KINDS)
+    for path in files_of(Path(out)):
+        check_writable(path, overwrite=overwrite)
     try:
         import onnx
 
-        from pixelwise.export.quantize import Quantiser, fewest_floats, times_as_fast
+        from pixelwise.export import quantize, winograd
+
+        if kind == "openvino":
+            from pixelwise.export import openvino, quantize_openvino  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError("quantising", "quantize") from error
     with TemporaryDirectory(prefix="pixelwise-") as place:
         folder = Path(place)
-        source, card, found = as_onnx(model, said, None, folder, rewrite=False)
+        source, card, _ = as_onnx(model, said, None, folder)
         if card.baked or card.precision == "int8":
             raise InputError(
                 f"{os.fspath(model)} is {'baked' if card.baked else 'quantised'} already; quantise the model that it "
                 "was made of"
             )
-        before = Segmenter(_as_exported(source, folder) if found else source, card=card, threads=threads)
         pictures = read_pictures(Path(data), card)
-        quantise = Quantiser(source, (card.preprocess(values) for values in pictures.ranges), folder)
-        reference = [answered(before, values) for values in pictures.scored]
-        made = folder / "int8.onnx"
-
-        def with_floats(floats: Collection[str]) -> Segmenter:
-            onnx.save(with_card(quantise(floats), card.replace(precision="int8")), made)
-            return Segmenter(made, threads=threads)
-
-        def agrees(floats: Collection[str], looked_at: int = len(reference)) -> float:
-            segmenter = with_floats(floats)
-            pairs = zip(pictures.scored[:looked_at], reference, strict=False)
-            return share_of_equals((answered(segmenter, values), expected) for values, expected in pairs)
-
-        def cost(layer: str) -> float:
-            return 1 - agrees([other for other in quantise.layers if other != layer], LOOKED_AT)
-
-        note(f"measuring what int8 costs {card.name}, {counted(len(quantise.layers), 'layer')}")
-        kept = fewest_floats(quantise.layers, agrees, cost, agreement)
-        after = with_floats(kept.floats)
+        note(f"measuring what int8 costs {card.name}")
+        if kind == "onnx":
+            plain, float32 = onnx.load(source), source
+            winograd.restore(plain)
+            onnx.save(plain, folder / "plain.onnx")
+        else:
+            float32 = folder / "float32.xml"
+            openvino.write_openvino(source, card, float32)
+        before = Segmenter(float32, card=card, threads=threads)
+        trial = _Trial(before, pictures)
+        if kind == "onnx":
+            made, kept = _int8_onnx(trial, folder, agreement, threads)
+        else:
+            made, kept = _int8_openvino(trial, float32, folder, agreement)
+        after = Segmenter(made, threads=threads)
+        reached = trial.agreement(after)
         image = card.preprocess(pictures.scored[0])
-        gain = times_as_fast(lambda: before.engine(image), lambda: after.engine(image), clock)
-        told = _told(
-            len(kept.floats), len(quantise.layers), kept.agreement, gain, image.shape[2:], len(reference)
+        gain = quantize.times_as_fast(lambda: before.engine(image), lambda: after.engine(image), clock)
+        told = (
+            f"agreement {reached:.4f} with float32 over {counted(len(pictures.scored), 'picture')}{kept}, {gain:.1f} "
+            f"times as fast at {image.shape[2]}x{image.shape[3]}"
         )
-        if gain < MUST_GAIN:
+        if gain < MUST_GAIN or reached < agreement:
             raise ExportError(
-                f"int8 does not pay for {card.name} in ONNX Runtime here: {told}; at least {MUST_GAIN} times was "
-                "expected, so no file was written; ask for less agreement, or take --precision bfloat16 --engine "
-                "openvino where the processor has it"
+                f"int8 does not pay for {card.name} in {after.engine.name} here: {told}; expected were {agreement} and "
+                f"{MUST_GAIN} times, so no file was written; ask for less agreement, or take bfloat16 where the "
+                "processor has it (--engine openvino --precision bfloat16)"
             )
         scores = _scores(before, after, pictures.samples)
-        onnx.save(
-            with_card(onnx.load(made), after.card.replace(scores=(), notes=(*card.notes, f"int8: {told}"))),
-            made,
-        )
-        sizes = f"{source.stat().st_size / 1e6:.1f} to {made.stat().st_size / 1e6:.1f} MB"
-        with writing(out, overwrite=overwrite) as temporary:
-            shutil.copyfile(made, temporary)
-    return "; ".join([told, *scores, sizes, *pictures.unread])
+        noted = after.card.replace(scores=(), notes=(*card.notes, f"int8: {told}"))
+        if kind == "onnx":
+            onnx.save(with_card(onnx.load(made), noted), made)
+        else:
+            made = openvino.with_card(made, noted, folder / "noted.xml")
+        sizes = [sum(path.stat().st_size for path in files_of(one)) / 1e6 for one in (float32, made)]
+        copy(made, Path(out), overwrite=overwrite)
+    return "; ".join([told, *scores, f"{sizes[0]:.1f} to {sizes[1]:.1f} MB", *pictures.unread])
 
 
-def _as_exported(source: Path, folder: Path) -> Path:
-    """The file in float32 that `export_model` writes of a network: what int8 has to be faster than."""
+class _Trial:
+    """What candidates are compared with: the answers of the model in float32, in the same engine."""
+
+    def __init__(self, before: Segmenter, pictures: Pictures) -> None:
+        self.before, self.pictures, self.card = before, pictures, before.card
+        self._expected = [answered(before, values) for values in pictures.scored]
+
+    @property
+    def ranges(self) -> Iterator[NDArray[np.float32]]:
+        """What the network sees of the pictures that ranges are measured on."""
+        return (self.card.preprocess(values) for values in self.pictures.ranges)
+
+    def agreement(self, segmenter: Segmenter, looked_at: int | None = None) -> float:
+        """The share of equal pixels in the first of the pictures, None for all."""
+        pairs = list(zip(self.pictures.scored, self._expected, strict=True))[:looked_at]
+        return share_of_equals((answered(segmenter, values), expected) for values, expected in pairs)
+
+    def agreements(self, run: Callable[[Any], Any], numbers: Iterable[int]) -> list[float]:
+        """The same in each of those pictures, of a bare network."""
+        found = []
+        for number in numbers:
+            values = self.pictures.scored[number]
+            coarse = run(self.card.preprocess(values))
+            pair = answered(self.before, values, coarse), self._expected[number]
+            found.append(share_of_equals([pair]))
+        return found
+
+
+def _int8_onnx(trial: _Trial, folder: Path, asked: float, threads: int | None) -> tuple[Path, str]:
+    """The model in folder/plain.onnx in int8, for ONNX Runtime; and how many of its layers stay in float32."""
     import onnx
 
-    from pixelwise.export import winograd
+    from pixelwise.export.quantize import Quantiser, fewest_floats
 
-    path, model = folder / "float32.onnx", onnx.load(source)
-    winograd.rewrite(model)
-    onnx.save(model, path)
-    return path
+    quantise = Quantiser(folder / "plain.onnx", trial.ranges, folder)
+    made = folder / "int8.onnx"
+
+    def agrees(floats: Collection[str], looked_at: int | None = None) -> float:
+        onnx.save(with_card(quantise(floats), trial.card.replace(precision="int8")), made)
+        return trial.agreement(Segmenter(made, threads=threads), looked_at)
+
+    def cost(layer: str) -> float:
+        return 1 - agrees([other for other in quantise.layers if other != layer], LOOKED_AT)
+
+    found = fewest_floats(quantise.layers, agrees, cost, asked)
+    onnx.save(with_card(quantise(found.floats), trial.card.replace(precision="int8")), made)
+    kept = f", {len(found.floats)} of {len(quantise.layers)} layers in float32" if found.floats else ""
+    return made, kept
+
+
+def _int8_openvino(trial: _Trial, float32: Path, folder: Path, asked: float) -> tuple[Path, str]:
+    """The same of OpenVINO's own file; NNCF does not say which layers stay in float32."""
+    from pixelwise.export.quantize_openvino import write_int8
+
+    made = folder / "int8.xml"
+    numbers, card = range(len(trial.pictures.scored)), trial.card.replace(precision="int8")
+    write_int8(float32, list(trial.ranges), numbers, trial.agreements, asked, card, made)
+    return made, ""
 
 
 def read_pictures(data: Path, card: Card) -> Pictures:
@@ -245,9 +294,9 @@ def _name(one: Any) -> str:
     return str(one if isinstance(one, Path) else one.name)
 
 
-def answered(segmenter: Segmenter, values: NDArray[Any]) -> NDArray[Any]:
-    """What the model says of each pixel: its class, or of regions that overlap their codes."""
-    found = segmenter.answer(values)
+def answered(segmenter: Segmenter, values: NDArray[Any], coarse: Any = None) -> NDArray[Any]:
+    """What the model says of each pixel: its class, or of regions that overlap their codes. coarse: as in `answer`."""
+    found = segmenter.answer(values, coarse=coarse)
     return found.labels if found.codes is None else found.codes
 
 
@@ -258,16 +307,6 @@ def share_of_equals(pairs: Any) -> float:
         equal += int((one == other).sum())
         total += one.size
     return equal / total
-
-
-def _told(
-    floats: int, layers: int, agreement: float, gain: float, size_hw: Sequence[int], pictures: int
-) -> str:
-    kept = f", {floats} of {layers} layers in float32" if floats else ""
-    return (
-        f"agreement {agreement:.4f} with float32 over {counted(pictures, 'picture')}{kept}, {gain:.1f} times as fast "
-        f"at {size_hw[0]}x{size_hw[1]}"
-    )
 
 
 def _scores(before: Segmenter, after: Segmenter, samples: PairSamples | None) -> list[str]:

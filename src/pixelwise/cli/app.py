@@ -257,7 +257,9 @@ def quantize(
     agreement: Annotated[
         float, typer.Option(help="The share of the pixels that must keep their class.")
     ] = 0.99,
-    to: Annotated[str | None, typer.Option(help="onnx; default: what OUT ends in.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="onnx, or openvino (.xml); default: what OUT ends in.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     debug: Debug = False,
