@@ -12,9 +12,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from pixelwise.engines.openvino import IR_CARD_KEY
 from pixelwise.errors import InputError, first_line
-from pixelwise.weights.card import Card
+from pixelwise.weights.card import IR_CARD_KEY, Card
 
 Run: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From what the network sees, (1, c, h, w), to coarse logits."""
