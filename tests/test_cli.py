@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -294,6 +295,7 @@ def test_from_the_shell_to_the_network_are_seven_calls(picture, tmp_path, monkey
     with pytest.raises(SystemExit) as done:
         main()
     assert done.value.code == 0
+    assert gc.isenabled()  # put off while modules are imported
     # main, the options that become one value, the command, what it does, the pictures, the front door; then the engine
     assert [*calls, "__call__"] == [
         "main",

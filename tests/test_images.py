@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -138,6 +140,26 @@ def test_no_truncation_escapes_as_another_error(kind, keep, picture):
     whole = encoded(Image.fromarray(picture), kind)
     with pytest.raises(ImageError):
         images.read(whole[: int(len(whole) * keep)])
+
+
+def test_a_photo_is_opened_without_the_decoders_of_other_kinds(tmp_path, picture):
+    """Pillow imports all of them, half a hundred modules, where it is asked for one that it has not yet."""
+    for kind in ("JPEG", "PNG"):
+        Image.fromarray(picture).save(tmp_path / f"photo.{kind}", kind)
+    code = (
+        "import sys\nfrom pixelwise import images\nfor path in sys.argv[1:]: images.read(path)\n"
+        "print(*(name for name in sys.modules if name.startswith('PIL.') and name.endswith('Plugin')))"
+    )
+    paths = [tmp_path / "photo.JPEG", tmp_path / "photo.PNG"]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    assert "PIL.JpegImagePlugin" in done.stdout.split()
+    assert "PIL.DdsImagePlugin" not in done.stdout.split()
+
+
+@pytest.mark.parametrize("start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_what_only_begins_like_a_photo_is_none(start):
+    with pytest.raises(ImageError, match=r"is not a picture|is damaged or cut short"):
+        images.read(start + b"and then something else" * 9)
 
 
 def test_a_decompression_bomb_is_refused_before_decoding():

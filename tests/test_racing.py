@@ -191,7 +191,7 @@ def test_a_single_picture_takes_what_is_known_or_the_default_and_never_races(
     assert (json.loads(alone.out)["engine"], alone.err) == (taken, "")
 
 
-def test_a_network_in_memory_races_with_its_own_export():
+def test_a_network_in_memory_races_with_its_own_export(quick_export):
     network = Colors()
     segmenter = Segmenter(network, card=CARD, engine="fastest", threads=1)
     np.testing.assert_array_equal(segmenter(quadrants()).labels, quadrant_labels())
@@ -215,6 +215,17 @@ def change(network: torch.nn.Module, how: str) -> None:
         layer.weight.data = layer.weight.data.flip(0).contiguous()
 
 
+@pytest.fixture
+def quick_export(monkeypatch) -> None:
+    """The exporter takes a second even for one layer."""
+
+    def write(network, card, path):
+        numbers = (network.conv.weight, network.conv.bias)
+        write_colors_model(path, card, tuple(tensor.detach().numpy() for tensor in numbers))
+
+    monkeypatch.setattr("pixelwise.in_memory.export_onnx", write)
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -225,7 +236,7 @@ def change(network: torch.nn.Module, how: str) -> None:
         "numbers put in place",
     ],
 )
-def test_an_exported_network_that_has_changed_is_exported_again(how):
+def test_an_exported_network_that_has_changed_is_exported_again(how, quick_export):
     network = Colors()
     ours = Segmenter(network, card=CARD, export=True, threads=1)
     assert (ours.engine.name, ours.engine.precision) == ("onnxruntime", "float32")

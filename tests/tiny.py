@@ -28,11 +28,15 @@ CARD = Card(
 )
 
 
-def write_colors_model(path: Path, card: Card | None = CARD) -> Path:
-    """One 2x2 convolution of stride 2: logits are the mean of R, G, B over the patch, and 0.4 for dark."""
-    weight = np.zeros((4, 3, 2, 2), np.float32)
+def write_colors_model(
+    path: Path, card: Card | None = CARD, numbers: tuple[np.ndarray, np.ndarray] | None = None
+) -> Path:
+    """One 2x2 convolution of stride 2: logits are the mean of R, G, B over the patch, and 0.4 for dark. numbers: other
+    weights (4, 3, 2, 2) and bias."""
+    weight, bias = np.zeros((4, 3, 2, 2), np.float32), np.array([0.4, 0, 0, 0], np.float32)
     for channel in range(3):
         weight[channel + 1, channel] = 0.25
+    weight, bias = numbers or (weight, bias)
     graph = helper.make_graph(
         [
             helper.make_node(
@@ -44,7 +48,7 @@ def write_colors_model(path: Path, card: Card | None = CARD) -> Path:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 4, "h2", "w2"])],
         [
             numpy_helper.from_array(weight, "weight"),
-            numpy_helper.from_array(np.array([0.4, 0, 0, 0], np.float32), "bias"),
+            numpy_helper.from_array(bias, "bias"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

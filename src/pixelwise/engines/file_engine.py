@@ -9,17 +9,19 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
-from pixelwise.engines.apart import Order
 from pixelwise.errors import InputError, PixelwiseError, first_line
 from pixelwise.inference.measure import check_ratio
 from pixelwise.precision import Precision
 from pixelwise.weights.card import Card, CardOf
+
+if TYPE_CHECKING:
+    from pixelwise.engines.apart import Order
 
 LARGEST_PICTURE = 2**28
 """Pixels of the one size that a file may ask for."""

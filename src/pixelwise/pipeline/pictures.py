@@ -95,11 +95,6 @@ def segment_pictures(
         decoded.add(picture.nbytes)
         return picture
 
-    def answer(job: Job, picture: NDArray[np.uint8]) -> Segmentation:
-        segmentation = segment(picture)
-        also(job, picture)
-        return segmentation
-
     def finish(job: Job, picture: NDArray[np.uint8], segmentation: Segmentation) -> Outcome:
         try:
             journal = run.journal if job.source.path != STDIN else None
@@ -114,31 +109,21 @@ def segment_pictures(
         finally:
             decoded.add(-picture.nbytes)
 
-    def answer_and_finish(job: Job, coming: Future[NDArray[np.uint8]]) -> Outcome:
-        try:
-            picture = coming.result()
-        except Exception as error:
-            return Outcome(job, error=sentence(job, error))
-        try:
-            with turn, shown.held(shown_bytes(picture)):
-                segmentation = answer(job, picture)
-        except Exception as error:
+    def lost(job: Job, picture: NDArray[np.uint8] | None, error: Exception) -> Outcome:
+        if picture is not None:
             decoded.add(-picture.nbytes)
-            return Outcome(job, error=sentence(job, error))
-        return finish(job, picture, segmentation)
+        return Outcome(job, error=sentence(job, error))
 
-    def here(job: Job, coming: Future[NDArray[np.uint8]]) -> Future[Outcome]:
-        """The network in the calling thread."""
+    def answer_and_finish(job: Job, coming: Future[NDArray[np.uint8]]) -> Outcome:
         picture: NDArray[np.uint8] | None = None
         try:
             picture = coming.result()
-            return workers.submit(finish, job, picture, answer(job, picture))
+            with turn, shown.held(shown_bytes(picture)):
+                segmentation = segment(picture)
+                also(job, picture)
         except Exception as error:
-            if picture is not None:
-                decoded.add(-picture.nbytes)
-            failed: Future[Outcome] = Future()
-            failed.set_result(Outcome(job, error=sentence(job, error)))
-            return failed
+            return lost(job, picture, error)
+        return finish(job, picture, segmentation)
 
     def finished() -> Outcome:
         nonlocal done
@@ -156,9 +141,17 @@ def segment_pictures(
         decode_more()
         while decoding:
             job, coming = decoding.popleft()
-            finishing.append(
-                here(job, coming) if at_once == 1 else workers.submit(answer_and_finish, job, coming)
-            )
+            if at_once > 1:
+                finishing.append(workers.submit(answer_and_finish, job, coming))
+            else:
+                picture: NDArray[np.uint8] | None = None
+                try:
+                    picture = coming.result()
+                    segmentation = segment(picture)
+                    also(job, picture)
+                    finishing.append(workers.submit(finish, job, picture, segmentation))
+                except Exception as error:
+                    finishing.append(workers.submit(lost, job, picture, error))
             decode_more()
             while finishing and (finishing[0].done() or len(finishing) > waiting):
                 yield finished()
