@@ -6,8 +6,10 @@ for `tensor.data` is changed without a new version.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,8 @@ class ExportedEngine:
         self._asked = name
         self._where: dict[str, Any] = {"threads": threads, "device": device, "precision": precision}
         self._changing = threading.Lock()
-        self._folder = tempfile.TemporaryDirectory(prefix="pixelwise-", ignore_cleanup_errors=True)
+        self._folder = tempfile.mkdtemp(prefix="pixelwise-")
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._exports = 0
         self._export()
 
@@ -62,7 +65,7 @@ class ExportedEngine:
     def _export(self) -> None:
         before = State(self.network)
         self._exports += 1
-        path = Path(self._folder.name) / f"{type(self.network).__name__}-{self._exports}.onnx"
+        path = Path(self._folder) / f"{type(self.network).__name__}-{self._exports}.onnx"
         export_onnx(self.network, self.card, path)
         self._engine: Engine = open_engine(path, self._asked, card=self.card, **self._where)
         self._state = before
