@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -209,3 +211,25 @@ def test_torch_tensors_are_taken_by_engines_of_files(colors_model):
         open_engine(colors_model, threads=1)(NOISE),
         atol=1e-6,
     )
+
+
+def test_openvino_tells_its_makers_nothing(tmp_path):
+    (tmp_path / "openvino_telemetry").mkdir()
+    (tmp_path / "openvino_telemetry" / "__init__.py").write_text("open('sent', 'w')")
+    model = write_colors_model(tmp_path / "colors.onnx")
+    code = (
+        "import numpy as np, pixelwise\n"
+        f"found = pixelwise.Segmenter({str(model)!r}, engine='openvino')(np.zeros((8, 8, 3), np.uint8))\n"
+        "print(found.engine)"
+    )
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "openvino", done.stderr
+    assert not (tmp_path / "sent").exists()

@@ -84,8 +84,8 @@ def bench(
     """Measure models on this machine.
 
     models: whatever `Segmenter` opens. data: a folder of pictures, or a data set with labels (then mean IoU is scored
-    too); None for drawn pictures, on which agreement says little. engines: keys of ENGINES, None for all that are
-    installed; precisions: None for all but float16; those that an engine does not have are left out. Of each model the
+    too); None for drawn pictures, on which agreement says little. engines: keys of ENGINES, None for all but what
+    compiles first; precisions: None for all but float16; those that an engine does not have are left out. Of each model the
     first contender, float32 in the engine that `Segmenter` takes by itself, is what the others are compared with.
     batches: pictures that go through the network together. rounds: how often each is timed. threads: None for one a
     core. agreement: see `Benchmark.use`. progress: is told what is being done.
@@ -156,7 +156,10 @@ def _contenders(
 ) -> list[Contender]:
     """The reference first, then every engine in every precision and batch."""
     found = [Contender(model, "auto", None, batches[0], threads)]
-    for engine, batch in itertools.product(engines or ENGINES, batches):
+    usual = [
+        name for name, row in ENGINES.items() if not row.compiles
+    ]  # which takes minutes, and is asked for
+    for engine, batch in itertools.product(engines or usual, batches):
         # What the model is comes first, as a quantised one is neither float32 nor bfloat16
         wanted = [p for p in ENGINES[engine].precisions if p not in ("int8", "float16")]
         wanted = [p for p in ENGINES[engine].precisions if p in precisions] if precisions else wanted

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino.frontend import FrontEndManager
 
 from pixelwise.engines.apart import Apart, Order
 from pixelwise.engines.file_engine import Content, FileEngine, Loaded
 from pixelwise.errors import InputError, first_line
+from pixelwise.silent import openvino
 from pixelwise.weights.card import CARD_KEY, IR_CARD_KEY
 
 MARK = "/winograd/"
@@ -127,7 +126,7 @@ def _plain(model: Path | Content) -> bytes | None:
 
 @cache
 def _manager() -> Any:
-    return FrontEndManager()
+    return openvino.frontend.FrontEndManager()
 
 
 _cores: dict[int, Any] = {}

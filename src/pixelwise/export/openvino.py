@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-import openvino
 
 from pixelwise.errors import ExportError, first_line
 from pixelwise.export import winograd
+from pixelwise.silent import openvino
 from pixelwise.weights.card import IR_CARD_KEY, Card
 
 

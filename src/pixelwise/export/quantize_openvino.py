@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import nncf
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError, first_line
+from pixelwise.silent import openvino
 from pixelwise.weights.card import IR_CARD_KEY, Card
+
+import nncf  # isort: skip  # after pixelwise.silent
 
 Run: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From what the network sees, (1, c, h, w), to coarse logits."""
