@@ -85,8 +85,8 @@ def bench(
 
     models: whatever `Segmenter` opens. data: a folder of pictures, or a data set with labels (then mean IoU is scored
     too); None for drawn pictures, on which agreement says little. engines: keys of ENGINES, None for all but what
-    compiles first; precisions: None for all but float16; those that an engine does not have are left out. Of each model the
-    first contender, float32 in the engine that `Segmenter` takes by itself, is what the others are compared with.
+    compiles first; precisions: None for all but float16; those that an engine does not have are left out. Of each model
+    the first contender, float32 in the engine that `Segmenter` takes by itself, is what the others are compared with.
     batches: pictures that go through the network together. rounds: how often each is timed. threads: None for one a
     core. agreement: see `Benchmark.use`. progress: is told what is being done.
 
