@@ -457,8 +457,13 @@ class Results:
             flush=True,
         )
 
-    def of(self, name: str, side: str, steps: int, what: str = "dice") -> list[float]:
-        return [r[what] for r in self.lines if (r["set"], r["side"], r["steps"]) == (name, side, steps)]
+    def of(self, name: str, side: str, steps: int | None, what: str = "dice") -> list[float]:
+        """Of all seeds; steps None: of however many."""
+        return [
+            r[what]
+            for r in self.lines
+            if (r["set"], r["side"]) == (name, side) and steps in (None, r["steps"])
+        ]
 
 
 def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -534,6 +539,27 @@ def tables(results: Results) -> list[str]:
                 f"| mean of {len(rows)} | {a:.3f} | {b:.3f} | | {c:.3f} | {d:.3f} | {e:.0f} | {f:.0f} |"
             )
             lines += ["|---|--:|--:|---|--:|--:|--:|--:|", *rows]
+    equal = [name for name in names if results.of(name, EQUAL, None)]
+    if equal:
+        lines += ["", "| the CPU time of SMP's better after 150 steps | pixelwise | SMP |", "|---|--:|--:|"]
+    for name in equal:
+        better = max(
+            (results.of(name, side, 150) for side in (ADAM, ADAMW)), key=lambda v: statistics.fmean(v or [0])
+        )
+        lines.append(f"| {name} | {spread(results.of(name, EQUAL, None))} | {spread(better)} |")
+    real = [name for name in REAL if results.of(name, BEFORE, None)]
+    if real:
+        lines += [
+            "",
+            "| real pictures, 150 steps | the plan | before plans | CPU s | before |",
+            "|---|--:|--:|--:|--:|",
+        ]
+    for name in real:
+        dice = " | ".join(spread(results.of(name, side, None)) for side in (OURS, BEFORE))
+        spent = " | ".join(
+            f"{statistics.fmean(results.of(name, side, None, 'cpu_s')):.0f}" for side in (OURS, BEFORE)
+        )
+        lines.append(f"| {name} | {dice} | {spent} |")
     sides = [v for v in VARIANTS if any(r["side"] == v for r in results.lines)]
     if sides:
         lines += [

@@ -233,3 +233,32 @@ def test_openvino_tells_its_makers_nothing(tmp_path):
     )
     assert done.stdout.strip() == "openvino", done.stderr
     assert not (tmp_path / "sent").exists()
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "flags : avx2 avx512_vnni", False),
+        ("AMD64", "flags : avx2 avx_vnni", False),
+        ("x86_64", "flags : avx2 avx512f", True),
+        ("AMD64", None, True),
+        ("aarch64", "Features : asimd", False),
+    ],
+)
+def test_int8_takes_the_exact_way_where_a_processor_may_run_over(
+    machine, flags, expected, monkeypatch, tmp_path
+):
+    from pixelwise.engines import onnxruntime as engine
+
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(flags)
+    monkeypatch.setattr(engine.platform, "machine", lambda: machine)
+    monkeypatch.setattr(engine, "open", lambda *_, **__: open(tmp_path / "cpuinfo"), raising=False)
+    engine._saturates.cache_clear()
+    try:
+        assert engine._saturates() is expected
+        picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+        found = Segmenter("everyday", precision="int8", threads=1)(picture)  # opens with that option
+        assert found.precision == "int8"
+    finally:
+        engine._saturates.cache_clear()
