@@ -253,7 +253,7 @@ def test_int8_takes_the_exact_way_where_a_processor_may_run_over(
     if flags is not None:
         (tmp_path / "cpuinfo").write_text(flags)
     monkeypatch.setattr(engine.platform, "machine", lambda: machine)
-    monkeypatch.setattr(engine, "open", lambda *_, **__: open(tmp_path / "cpuinfo"), raising=False)
+    monkeypatch.setattr(engine, "open", lambda *_, **__: (tmp_path / "cpuinfo").open(), raising=False)
     engine._saturates.cache_clear()
     try:
         assert engine._saturates() is expected

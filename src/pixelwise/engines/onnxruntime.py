@@ -125,8 +125,8 @@ def _providers(device: str | None) -> Providers:
 
 @cache
 def _saturates() -> bool:
-    """Whether this processor, left to itself, adds products of uint8 and int8 in 16 bits, where they may run over: those
-    of Intel's kind do without VNNI. ONNX Runtime then takes a slower way that is exact."""
+    """Whether this processor, left to itself, adds products of uint8 and int8 in 16 bits, where they may run over:
+    those of Intel's kind do without VNNI. ONNX Runtime then takes a slower way that is exact."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     try:
