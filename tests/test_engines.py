@@ -138,6 +138,7 @@ def test_what_openvino_cannot_read_is_a_sentence_and_nothing_is_printed(name, co
 
 def test_a_missing_extra_is_named(colors_model, monkeypatch):
     monkeypatch.delitem(sys.modules, "pixelwise.engines.openvino", raising=False)
+    monkeypatch.delitem(sys.modules, "pixelwise.silent", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'pixelwise\[openvino\]'"):
         open_engine(colors_model, "openvino")

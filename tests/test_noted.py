@@ -52,6 +52,7 @@ def test_resume_takes_the_engine_that_is_noted(typed, colors_model, monkeypatch)
     # what is noted and not there is refused
     Path("out", JOURNAL).write_text("\n".join(cut[:-1]) + "\n")
     monkeypatch.delitem(sys.modules, "pixelwise.engines.openvino", raising=False)
+    monkeypatch.delitem(sys.modules, "pixelwise.silent", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     refused = typed(f"{command} --resume")
     assert refused.code == 1

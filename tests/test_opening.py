@@ -712,7 +712,7 @@ def test_the_engine_asks_for_the_card_that_a_network_brings():
 def test_the_number_of_threads_travels_along(tmp_path):
     engine = Segmenter(write_colors_model(tmp_path / "it.onnx"), threads=1).engine
     for one in (engine, copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
-        assert one._session.get_session_options().intra_op_num_threads == 1
+        assert one._loaded.held.get_session_options().intra_op_num_threads == 1
 
 
 def test_a_device_is_named_once_and_one_that_is_not_here_is_said_to_be_none(photo, colors_model):

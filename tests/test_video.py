@@ -265,7 +265,7 @@ def test_damage_in_the_middle_is_named_or_passed_over(segmenter, tmp_path):
 
 def test_a_network_that_fails_leaves_nothing(segmenter, tmp_path):
     class Fails:
-        name, card, calls = "fails", segmenter.card, 0
+        name, precision, card, calls = "fails", "float32", segmenter.card, 0
 
         def __call__(self, images: np.ndarray) -> np.ndarray:
             self.calls += 1

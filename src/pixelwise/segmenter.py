@@ -328,8 +328,10 @@ class Segmenter:
         )
 
     def made_by(self) -> dict[str, Any]:
-        """Name and precision of the engine, as they stand in results: {"engine": "onnxruntime", ...}."""
-        return {"engine": self.engine.name, "precision": self.engine.precision}
+        """Name and precision of the engine, as they stand in results: {"engine": "onnxruntime", ...}; "" where a
+        function was put in its place."""
+        engine = self.engine
+        return {"engine": getattr(engine, "name", ""), "precision": getattr(engine, "precision", "")}
 
     def _from_label_map(
         self, values: NDArray[Any], options: SegmentOptions, wanted: Wanted, cleanup: Cleanup

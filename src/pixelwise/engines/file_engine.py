@@ -137,7 +137,8 @@ class FileEngine:
                 )
 
     def __call__(self, images: Any) -> NDArray[np.float32]:
-        if self.card.baked:
+        card = getattr(self, "card", None)  # None while a file without one is looked at
+        if card is not None and card.baked:
             raise InputError(
                 f"{self._path} is baked: it takes a whole picture and gives its label map, no logits; export the model "
                 "without --bake"
