@@ -236,3 +236,26 @@ def test_weights_outside_of_the_folder_are_refused(place, engine, colors, tmp_pa
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="is not a model that"):
         Segmenter(path, engine=engine)
+
+
+def test_weights_in_another_file_are_exported_as_one_file(tmp_path):
+    """Where another model has a file of the same name."""
+    for folder, seed in (("here", 0), ("there", 1)):
+        (tmp_path / folder).mkdir()
+        path = write_random_model(tmp_path / folder / "net.onnx", replace(CARD, stride=4), seed=seed)
+        onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0)
+    out = tmp_path / "there" / "out.onnx"
+    result = typed("export", tmp_path / "here" / "net.onnx", "--out", out)
+    assert "the same model in one file, of 4 classes" in result.output
+    shown = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    answers = [Segmenter(path, threads=1)(shown).labels for path in (tmp_path / "here" / "net.onnx", out)]
+    np.testing.assert_array_equal(*answers)
+    assert len(np.unique(answers[0])) > 1
+    shutil.move(tmp_path / "here" / "weights", tmp_path)
+    model = onnx.load(tmp_path / "here" / "net.onnx", load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../weights"
+    (tmp_path / "here" / "net.onnx").write_bytes(model.SerializeToString())
+    result = typed("export", tmp_path / "here" / "net.onnx", "--out", tmp_path / "x.onnx")
+    assert isinstance(result.exception, InputError)
+    assert "is not a model that ONNX Runtime can load" in str(result.exception)
+    assert not (tmp_path / "x.onnx").exists()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pixelwise.errors import InputError, PixelwiseError, first_line
 from pixelwise.inference.measure import check_ratio
 from pixelwise.precision import Precision
+from pixelwise.weights.beside import PLACE
 from pixelwise.weights.card import Card, CardOf
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class FileEngine:
                     f"{self._path} has changed since it was opened; open it again before it is pickled"
                 )
             model, other = self._path.read_bytes(), self.beside(self._path)
-            if b"\n\x08location\x12" in model:  # a tensor's note of the file that holds it
+            if PLACE.search(model):
                 raise InputError(
                     f"{self._path} keeps its weights in another file, and cannot be pickled; export it as one file"
                 )
