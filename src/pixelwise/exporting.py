@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from pixelwise.engines import Engine, open_engine
 from pixelwise.errors import ExportError, InputError, MissingExtraError, UnknownNameError, first_line
-from pixelwise.files import check_writable, writing
+from pixelwise.files import check_writable, held, sync, writing
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.opening import NOTHING, Said, copy_of_asset, located, open_model, open_network
 from pixelwise.segmenter import Segmenter
@@ -123,10 +124,16 @@ def files_of(path: Path) -> list[Path]:
 
 
 def copy(made: Path, out: Path, *, overwrite: bool) -> None:
-    """Put a finished model where it belongs, what it needs first."""
-    for source, path in zip(files_of(made), files_of(out), strict=True):
-        with writing(path, overwrite=overwrite) as temporary:
-            shutil.copyfile(source, temporary)
+    """Put a finished model where it belongs: all of it is on the disk before the first file gets its name, what others
+    need first, and two who write to one name do so one after the other."""
+    files = files_of(out)
+    with ExitStack() as stack:
+        stack.enter_context(held(out.with_name(f".{files[0].name}.lock"), str(out), wait=True))
+        copies = [stack.enter_context(writing(path, overwrite=overwrite)) for path in reversed(files)]
+        for source, copied in zip(files_of(made), reversed(copies), strict=True):
+            shutil.copyfile(source, copied)
+            with open(copied, "rb+") as file:
+                sync(file.fileno())
 
 
 def _copy_as_one(source: Path, out: Path, names: Sequence[str], *, overwrite: bool) -> None:

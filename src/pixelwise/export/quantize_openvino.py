@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError, first_line
+from pixelwise.export.openvino import save
 from pixelwise.silent import openvino
-from pixelwise.weights.card import IR_CARD_KEY, Card
+from pixelwise.weights.card import Card
 
 import nncf  # isort: skip  # after pixelwise.silent
 
@@ -51,7 +52,6 @@ def write_int8(
             max_drop=1 - asked,
             subset_size=len(images),
         )
-        made.set_rt_info(card.to_json(), [IR_CARD_KEY])
-        openvino.save_model(made, path, compress_to_fp16=False)
+        save(made, card, path)
     except Exception as error:  # NNCF raises whatever it meets
         raise InputError(f"NNCF cannot quantise {card.name} ({first_line(error)})") from error
