@@ -13,12 +13,12 @@ PLACE = re.compile(rb"\n\x08location\x12([\x00-\x7f]|[\x80-\xff][\x01-\x7f])", r
 
 def beside(path: Path) -> list[Path]:
     """The other files that the model in `path` consists of, those that are there."""
+    others = []
     if path.suffix.lower() == ".xml":
         others = [path.with_suffix(".bin")]
     elif path.suffix.lower() == ".onnx":
-        others = [path.parent / name for name in outside(path)]
-    else:
-        others = []
+        with suppress(OSError, ValueError):  # what cannot be read is found out by whoever opens it
+            others = [path.parent / name for name in outside(path)]
     found = []
     for other in others:
         with suppress(OSError, ValueError):  # what is no name of a file
