@@ -130,6 +130,28 @@ def test_what_cannot_be_baked_is_said(tmp_path):
         bake(model, card)
 
 
+@pytest.mark.parametrize(
+    ("image", "weight", "logits"),
+    [("picture", "labels", "baked/5"), ("baked/0", "picture", "labels"), ("labels", "baked/3", "height")],
+)
+def test_names_in_the_network_may_be_those_of_what_is_added(image, weight, logits, tmp_path):
+    """Also in a graph inside, which takes the picture and the weights from outside."""
+    plain = write_random_model(tmp_path / "plain.onnx", card(size=40))
+    model, shown = onnx.load(plain), picture((61, 40), 3)
+    graph, (conv,) = model.graph, model.graph.node
+    graph.initializer[0].name, graph.input[0].name, graph.output[0].name = weight, image, logits
+    conv.input[:], conv.output[:] = [image, weight], ["inner"]
+    branch = helper.make_graph([conv], "branch", [], [helper.make_empty_tensor_value_info("inner")])
+    graph.initializer.append(numpy_helper.from_array(np.array(True), "true"))
+    either = helper.make_node("If", ["true"], [logits], then_branch=branch, else_branch=branch)
+    graph.ClearField("node")
+    graph.node.append(either)
+    onnx.save(model, tmp_path / "model.onnx")
+    export_model(tmp_path / "model.onnx", tmp_path / "baked.onnx", bake=True)
+    baked = Segmenter(tmp_path / "baked.onnx", threads=1)
+    np.testing.assert_array_equal(baked(shown).labels, Segmenter(plain, threads=1)(shown).labels)
+
+
 def test_export_says_how_far_the_file_is_from_the_model(tmp_path):
     path = write_random_model(tmp_path / "model.onnx", card(size=48))
     said = export_model(path, tmp_path / "baked.onnx", bake=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pickle
 import re
 import shutil
 from dataclasses import replace
+from threading import Thread
 
 import numpy as np
 import onnx
@@ -20,7 +24,7 @@ from pixelwise.errors import ExportError, InputError, OutputError
 from pixelwise.export import onnx as module
 from pixelwise.export.onnx import export_onnx, trace
 from pixelwise.export.parity import Parity
-from pixelwise.exporting import export_model
+from pixelwise.exporting import copy, export_model
 from pixelwise.weights.card import CARD_KEY, Card
 from test_bake import write_random_model
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
@@ -236,3 +240,104 @@ def test_weights_outside_of_the_folder_are_refused(place, engine, colors, tmp_pa
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="is not a model that"):
         Segmenter(path, engine=engine)
+
+
+def test_weights_in_another_file_are_exported_as_one_file(tmp_path):
+    """Where another model has a file of the same name."""
+    for folder, seed in (("here", 0), ("there", 1)):
+        (tmp_path / folder).mkdir()
+        path = write_random_model(tmp_path / folder / "net.onnx", replace(CARD, stride=4), seed=seed)
+        onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0)
+    out = tmp_path / "there" / "out.onnx"
+    result = typed("export", tmp_path / "here" / "net.onnx", "--out", out)
+    assert "the same model in one file, of 4 classes" in result.output
+    shown = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    answers = [Segmenter(path, threads=1)(shown).labels for path in (tmp_path / "here" / "net.onnx", out)]
+    np.testing.assert_array_equal(*answers)
+    assert len(np.unique(answers[0])) > 1
+    shutil.move(tmp_path / "here" / "weights", tmp_path)
+    model = onnx.load(tmp_path / "here" / "net.onnx", load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../weights"
+    (tmp_path / "here" / "net.onnx").write_bytes(model.SerializeToString())
+    result = typed("export", tmp_path / "here" / "net.onnx", "--out", tmp_path / "x.onnx")
+    assert isinstance(result.exception, InputError)
+    assert "is not a model that ONNX Runtime can load" in str(result.exception)
+    assert not (tmp_path / "x.onnx").exists()
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Two models as OpenVINO's own files, of the same sizes, and what each answers."""
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    folder, shown = tmp_path_factory.mktemp("pairs"), quadrants()
+    made = {}
+    for name, turned in (("one", 1), ("two", 2)):
+        weight = np.zeros((4, 3, 2, 2), np.float32)
+        for channel in range(3):
+            weight[(channel + turned) % 4, channel] = 0.25
+        numbers = weight, np.array([0.4, 0, 0, 0], np.float32)
+        write_colors_model(folder / f"{name}.onnx", CARD.replace(name=name), numbers)
+        export_model(folder / f"{name}.onnx", folder / f"{name}.xml")
+        made[folder / f"{name}.xml"] = Segmenter(folder / f"{name}.xml", threads=1)(shown).labels
+    return made
+
+
+def test_weights_that_are_not_those_an_xml_was_written_with_are_refused(pairs, tmp_path):
+    one, two = pairs
+    assert (pairs[one] != pairs[two]).any()
+    assert one.with_suffix(".bin").stat().st_size == two.with_suffix(".bin").stat().st_size
+    shutil.copy(one, tmp_path / "x.xml")
+    short = one.with_suffix(".bin").read_bytes()[:-4]
+    for weights, says in (
+        (
+            two.with_suffix(".bin").read_bytes(),
+            r"x\.bin does not hold the weights that x\.xml was written with",
+        ),
+        (one.with_suffix(".bin").read_bytes() + bytes(64), r"x\.bin does not hold the weights"),
+        (short, r"export it again, or copy it with its weights, x\.bin"),
+    ):
+        (tmp_path / "x.bin").write_bytes(weights)
+        with pytest.raises(InputError, match=says):
+            Segmenter(tmp_path / "x.xml", threads=1)
+    shutil.copy(one.with_suffix(".bin"), tmp_path / "x.bin")
+    opened = Segmenter(tmp_path / "x.xml", threads=1)
+    again = pickle.loads(pickle.dumps(opened))
+    np.testing.assert_array_equal(again(quadrants()).labels, pairs[one])
+
+
+def test_an_export_that_fails_leaves_the_pair_that_was_there(pairs, tmp_path, monkeypatch):
+    one, two = pairs
+    copy(one, tmp_path / "x.xml", overwrite=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    whole = shutil.copyfile
+
+    def full(source, path):
+        if source.suffix == ".xml":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(source, path)
+
+    monkeypatch.setattr("pixelwise.exporting.shutil.copyfile", full)
+    with pytest.raises(OutputError, match="No space left on device; free some space"):
+        copy(two, tmp_path / "x.xml", overwrite=True)
+    with pytest.raises(OutputError, match="No space left on device"):
+        copy(two, tmp_path / "y.xml", overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_of_two_exports_to_one_name_the_second_waits(pairs, tmp_path, monkeypatch):
+    """Between its two files the first gives the second all the time that it would take."""
+    one, two = pairs
+    rename, others = os.replace, []
+
+    def renamed(source, path):
+        rename(source, path)
+        if not others:
+            others.append(Thread(target=copy, args=(two, tmp_path / "x.xml"), kwargs={"overwrite": True}))
+            others[0].start()
+            others[0].join(0.2)
+
+    monkeypatch.setattr("pixelwise.files.os.replace", renamed)
+    copy(one, tmp_path / "x.xml", overwrite=True)
+    others[0].join()
+    np.testing.assert_array_equal(Segmenter(tmp_path / "x.xml", threads=1)(quadrants()).labels, pairs[two])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.bin", "x.xml"]

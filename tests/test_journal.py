@@ -12,9 +12,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from pixelwise.cli.app import app
 from pixelwise.engines import open_engine
 from pixelwise.errors import ImageError, OutputError, PixelwiseError
 from pixelwise.pipeline import pictures as pipeline
@@ -23,6 +26,7 @@ from pixelwise.pipeline.options import RunOptions
 from pixelwise.pipeline.pictures import AHEAD, MAX_SHOWN, WRITERS, Job, segment_pictures
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources import Source
+from pixelwise.weights.beside import beside
 from tiny import COLORS, quadrant_labels, quadrants, write_colors_model
 
 
@@ -298,6 +302,26 @@ def test_resume_does_what_is_left_and_refuses_other_settings(colors_model, tmp_p
     assert [line.split(":")[0] for line in resumed.stdout.splitlines()] == ["in/c.png"]
     assert kept == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept}
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "c.npy"), quadrant_labels())
+
+
+def test_resume_notices_other_weights_beside_the_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(quadrants()).save(f"in/{name}")
+    model = onnx.load(write_colors_model(Path("model.onnx")))
+    onnx.save(model, "model.onnx", save_as_external_data=True, location="weights.data", size_threshold=0)
+    typed = ["segment", "in", "--model", "model.onnx", "--out", "out", "--format", "npy", "--threads", "1"]
+    assert CliRunner().invoke(app, typed).exit_code == 0
+    Path("out/b.npy").unlink()
+    assert CliRunner().invoke(app, [*typed, "--resume"]).exit_code == 0
+    os.utime("weights.data", ns=(1, 1))
+    found = CliRunner().invoke(app, [*typed, "--resume"])
+    assert "model: ['model.onnx', " in str(found.exception)
+    for name in ("model.xml", "model.bin"):
+        Path(name).write_bytes(bytes(10))
+    assert beside(Path("model.xml")) == [Path("model.bin")]
+    assert beside(Path("in/a.png")) == []
 
 
 def test_to_resume_and_to_overwrite_contradict_each_other(colors_model, tmp_path):

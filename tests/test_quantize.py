@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
+from importlib import import_module
 
 import numpy as np
 import onnx
@@ -16,7 +18,7 @@ from pixelwise import Card, Segmenter
 from pixelwise.cli.app import app
 from pixelwise.errors import ExportError, InputError
 from pixelwise.export.quantize import Found, fewest_floats, times_as_fast
-from pixelwise.exporting import export_model, picture
+from pixelwise.exporting import export_model, picture, with_card
 from pixelwise.quantizing import quantize_model
 from pixelwise.weights.card import CARD_KEY
 
@@ -108,9 +110,16 @@ def test_what_is_written_is_int8_agrees_and_says_so(model, photos, tmp_path):
 
 
 def test_layers_go_back_to_float_until_the_agreement_holds(model, photos, tmp_path):
-    told = quantize_model(model, photos, tmp_path / "x.onnx", agreement=1.0, threads=1, clock=clock(2))
-    assert "agreement 1.0000 with float32 over 5 pictures, " in told
-    assert " of 3 layers in float32" in told
+    out, asked = tmp_path / "x.onnx", 0.9996
+    told = quantize_model(model, photos, out, agreement=asked, threads=1, clock=clock(2))
+    assert float(told.split("agreement ")[1].split()[0]) >= asked
+    assert re.search(r"over 5 pictures, [12] of 3 layers in float32", told)
+    assert Segmenter(out, threads=1).engine.precision == "int8"
+    with pytest.raises(
+        ExportError, match=r"int8 does not pay .*, 3 of 3 layers in float32.*no file was written"
+    ):
+        quantize_model(model, photos, tmp_path / "none.onnx", agreement=1.0, threads=1, clock=clock(2))
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_int8_that_does_not_pay_leaves_no_file(model, photos, tmp_path):
@@ -119,6 +128,20 @@ def test_int8_that_does_not_pay_leaves_no_file(model, photos, tmp_path):
     ):
         quantize_model(model, photos, tmp_path / "x.onnx", agreement=0.9, threads=1, clock=clock(1.4))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["liar.onnx", "liar.xml"])
+def test_a_card_that_lies_about_int8_is_refused(name, model, tmp_path):
+    path, liar = tmp_path / name, CARD.replace(precision="int8")
+    if path.suffix == ".onnx":
+        onnx.save(with_card(onnx.load(model), liar), path)
+    else:
+        pytest.importorskip("openvino", reason="needs the extra openvino")
+        import_module("pixelwise.export.openvino").write_openvino(model, liar, path)
+    with pytest.raises(
+        InputError, match=r"says that it runs in int8, and nothing in it does; quantise the model"
+    ):
+        Segmenter(path, threads=1)
 
 
 def test_labels_in_the_folder_give_the_mean_iou(model, photos, tmp_path):

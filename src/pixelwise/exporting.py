@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.engines import Engine, open_engine
-from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
-from pixelwise.files import check_writable, writing
+from pixelwise.errors import ExportError, InputError, MissingExtraError, UnknownNameError, first_line
+from pixelwise.files import check_writable, held, sync, writing
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.opening import NOTHING, Said, copy_of_asset, located, open_model, open_network
 from pixelwise.segmenter import Segmenter
+from pixelwise.weights.beside import outside
 from pixelwise.weights.card import CARD_KEY, Card
 
 if TYPE_CHECKING:
@@ -53,10 +55,10 @@ def export_model(
     the model at three sizes.
 
     model: the name, file or folder of whatever `Segmenter` opens; an ONNX file that is to stay as it is is copied,
-    without torch. out: a name that ends as KINDS says. said: in place of what its card says. to: a key of KINDS; None
-    for the one that `out` ends in. bake: the whole way from picture to label map, see `export.bake`. precision: of the
-    weights, a key of FAR; float16 halves the file. size_hw: the one size that the file is to take, for networks that
-    cannot be exported for any.
+    without torch, and with weights that it keeps in other files written as one. out: a name that ends as KINDS says.
+    said: in place of what its card says. to: a key of KINDS; None for the one that `out` ends in. bake: the whole way
+    from picture to label map, see `export.bake`. precision: of the weights, a key of FAR; float16 halves the file.
+    size_hw: the one size that the file is to take, for networks that cannot be exported for any.
 
     Raises InputError for what cannot be opened; ExportError, leaving no file, where the file would give other numbers
     than the model.
@@ -82,6 +84,9 @@ def export_model(
         where = located(model)
         if isinstance(where, Path) and where.suffix.lower() == KINDS[kind]:
             card = open_model(where, threads=1).card
+            if kind == "onnx" and (names := outside(where)):
+                _copy_as_one(where, Path(out), names, overwrite=overwrite)
+                return f"the same model in one file, of {card.labels.num_classes} classes{described(card)}"
             copy(where, Path(out), overwrite=overwrite)
             return f"the same file, of {card.labels.num_classes} classes{described(card)}"
     try:
@@ -119,10 +124,35 @@ def files_of(path: Path) -> list[Path]:
 
 
 def copy(made: Path, out: Path, *, overwrite: bool) -> None:
-    """Put a finished model where it belongs, what it needs first."""
-    for source, path in zip(files_of(made), files_of(out), strict=True):
-        with writing(path, overwrite=overwrite) as temporary:
-            shutil.copyfile(source, temporary)
+    """Put a finished model where it belongs: all of it is on the disk before the first file gets its name, what others
+    need first, and two who write to one name do so one after the other."""
+    files = files_of(out)
+    with ExitStack() as stack:
+        stack.enter_context(held(out.with_name(f".{files[0].name}.lock"), str(out), wait=True))
+        copies = [stack.enter_context(writing(path, overwrite=overwrite)) for path in reversed(files)]
+        for source, copied in zip(files_of(made), reversed(copies), strict=True):
+            shutil.copyfile(source, copied)
+            with open(copied, "rb+") as file:
+                sync(file.fileno())
+
+
+def _copy_as_one(source: Path, out: Path, names: Sequence[str], *, overwrite: bool) -> None:
+    """Write an ONNX file and what it keeps in files of those names as one: where it goes there may be others so called,
+    or none."""
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting a model whose weights lie in another file", "torch") from error
+    with writing(out, overwrite=overwrite) as temporary:
+        try:
+            onnx.save(onnx.load(source), temporary)
+        except OSError:
+            raise
+        except Exception as error:  # what it raises depends on its version
+            raise ExportError(
+                f"{source} and its weights in {', '.join(names)} cannot be written as one file "
+                f"({first_line(error)}); copy all of them into one folder instead"
+            ) from error
 
 
 def as_onnx(

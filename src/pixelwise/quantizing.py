@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pixelwise import images, sources
 from pixelwise.datasets.opening import DataSet, PairSamples, open_data
+from pixelwise.engines.file_engine import is_quantised
 from pixelwise.errors import ExportError, InputError, MissingExtraError, PixelwiseError, UnknownNameError
 from pixelwise.exporting import as_onnx, check_ending, copy, files_of, with_card
 from pixelwise.files import check_writable
@@ -122,7 +123,7 @@ def quantize_model(
             f"agreement {reached:.4f} with float32 over {counted(len(pictures.scored), 'picture')}{kept}, {gain:.1f} "
             f"times as fast at {image.shape[2]}x{image.shape[3]}"
         )
-        if gain < MUST_GAIN or reached < agreement:
+        if gain < MUST_GAIN or reached < agreement or after.card.precision != "int8":
             less = "ask for less agreement, or " if reached < agreement or kept else ""
             raise ExportError(
                 f"int8 does not pay for {card.name} in {after.engine.name} here: {told}; expected were {agreement} and "
@@ -177,15 +178,20 @@ def _int8_onnx(trial: _Trial, folder: Path, asked: float, threads: int | None) -
     quantise = Quantiser(folder / "plain.onnx", trial.ranges, folder)
     made = folder / "int8.onnx"
 
+    def write(floats: Collection[str]) -> None:
+        model = quantise(floats)
+        precision = "int8" if is_quantised(model.SerializeToString(), made.suffix) else "float32"
+        onnx.save(with_card(model, trial.card.replace(precision=precision)), made)
+
     def agrees(floats: Collection[str], looked_at: int | None = None) -> float:
-        onnx.save(with_card(quantise(floats), trial.card.replace(precision="int8")), made)
+        write(floats)
         return trial.agreement(Segmenter(made, threads=threads), looked_at)
 
     def cost(layer: str) -> float:
         return 1 - agrees([other for other in quantise.layers if other != layer], LOOKED_AT)
 
     found = fewest_floats(quantise.layers, agrees, cost, asked)
-    onnx.save(with_card(quantise(found.floats), trial.card.replace(precision="int8")), made)
+    write(found.floats)
     kept = f", {len(found.floats)} of {len(quantise.layers)} layers in float32" if found.floats else ""
     return made, kept
 
@@ -195,8 +201,8 @@ def _int8_openvino(trial: _Trial, float32: Path, folder: Path, asked: float) -> 
     from pixelwise.export.quantize_openvino import write_int8
 
     made = folder / "int8.xml"
-    numbers, card = range(len(trial.pictures.scored)), trial.card.replace(precision="int8")
-    write_int8(float32, list(trial.ranges), numbers, trial.agreements, asked, card, made)
+    numbers = range(len(trial.pictures.scored))
+    write_int8(float32, list(trial.ranges), numbers, trial.agreements, asked, trial.card, made)
     return made, ""
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.errors import InputError, PixelwiseError
+from pixelwise.weights.beside import beside
 
 PATIENCE_S = 900.0
 """How long a contender may take for opening a model and answering for all pictures, or for one turn."""
@@ -195,8 +196,7 @@ def _open(
     opened: Any = segmenter.engine
     path = getattr(opened, "path", None)
     if path is not None:
-        files = {path, path.with_suffix(".bin") if path.suffix == ".xml" else path}
-        size = sum(file.stat().st_size for file in files)
+        size = sum(file.stat().st_size for file in (path, *beside(path)))
     else:
         tensors = opened.network.state_dict().values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -26,6 +26,7 @@ from pixelwise.pipeline.run import segment_all, settings
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources import Source
 from pixelwise.terminal import note, say
+from pixelwise.weights.beside import beside
 
 
 def run(
@@ -243,9 +244,13 @@ def _check_targets(jobs: list[Job], *, overwrite: bool, can_resume: bool) -> Non
 
 
 def _identity(model: str) -> str | list[Any]:
-    """The model's name, and for a file its size and time of change, so that a journal notices another."""
+    """The model's name, and for a file its size and time of change, and those of the files beside it that hold its
+    weights, so that a journal notices others."""
     path = weights_file(model)
-    return model if path is None else [model, path.stat().st_size, path.stat().st_mtime_ns]
+    if path is None:
+        return model
+    found = [one.stat() for one in (path, *beside(path))]
+    return [model, *(value for one in found for value in (one.st_size, one.st_mtime_ns))]
 
 
 def _line(outcome: Outcome, json: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shlex
 import weakref
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pixelwise.errors import InputError, PixelwiseError, first_line
 from pixelwise.inference.measure import check_ratio
 from pixelwise.precision import Precision
+from pixelwise.weights.beside import PLACE
 from pixelwise.weights.card import Card, CardOf
 
 if TYPE_CHECKING:
@@ -116,6 +118,11 @@ class FileEngine:
             self._check_baked()
         else:
             self._refuse_other_channels()
+        if self.card.precision == "int8" and not is_quantised(path.read_bytes(), path.suffix):
+            raise InputError(
+                f"the card for {path} says that it runs in int8, and nothing in it does; quantise the model that it "
+                "was made of: pixelwise quantize MODEL --data DIR --out FILE"
+            )
         self.precision = settled(precision, self.card, path)
 
     def _look(self) -> None:
@@ -208,7 +215,7 @@ class FileEngine:
                     f"{self._path} has changed since it was opened; open it again before it is pickled"
                 )
             model, other = self._path.read_bytes(), self.beside(self._path)
-            if b"\n\x08location\x12" in model:  # a tensor's note of the file that holds it
+            if PLACE.search(model):
                 raise InputError(
                     f"{self._path} keeps its weights in another file, and cannot be pickled; export it as one file"
                 )
@@ -230,6 +237,19 @@ class FileEngine:
         other = object.__new__(type(self))
         vars(other).update(vars(self))  # what is loaded never changes
         return other
+
+
+QUANTISED = {
+    ".onnx": rb'"(\x0eQuantizeLinear|\x10DequantizeLinear|\x15DynamicQuantizeLinear|\x0bQLinearConv|\x0bConvInteger'
+    rb"|\x0dQLinearMatMul|\x0dMatMulInteger)",
+    ".xml": rb'type="FakeQuantize"|element_type="[iu]8"',
+}
+"""What stands in the bytes of files whose layers are in int8: kinds of nodes, in ONNX after tag and length."""
+
+
+def is_quantised(content: bytes, ending: str) -> bool:
+    """Whether there is anything in int8 in the bytes of a file of that ending."""
+    return re.search(QUANTISED.get(ending.lower(), b""), content) is not None
 
 
 def settled(asked: Precision | None, card: Card, path: Path) -> Precision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import threading
@@ -18,7 +19,8 @@ from pixelwise.engines.apart import Apart, Order
 from pixelwise.engines.file_engine import Content, FileEngine, Loaded
 from pixelwise.errors import InputError, first_line
 from pixelwise.silent import openvino
-from pixelwise.weights.card import CARD_KEY, IR_CARD_KEY
+from pixelwise.weights.card import CARD_KEY, IR_CARD_KEY, IR_WEIGHTS_KEY
+from pixelwise.weights.store import digest
 
 MARK = "/winograd/"
 """In the names of convolutions that `export.winograd` has rewritten."""
@@ -47,9 +49,13 @@ class OpenVinoEngine(FileEngine):
         try:
             network = _read(model, is_onnx=self._path.suffix.lower() == ".onnx")
         except Exception as error:  # all of OpenVINO's are RuntimeErrors, of many lines
-            raise InputError(
-                f"{self._path} is not a model that OpenVINO can load ({_reason(error)})"
-            ) from error
+            said = f"{self._path} is not a model that OpenVINO can load ({_reason(error)})"
+            if isinstance(error, RuntimeError) and self._path.suffix.lower() == ".xml":
+                said += (
+                    f"; export it again, or copy it with its weights, {self._path.with_suffix('.bin').name}"
+                )
+            raise InputError(said) from error
+        self._refuse_other_weights(network, model)
         if not network.inputs or not network.outputs:
             raise InputError(f"the model in {self._path} has no input or no output; it is no network")
         hint = HINTS[self._asked or "float32"]
@@ -66,6 +72,22 @@ class OpenVinoEngine(FileEngine):
         return Loaded(
             run, _sides(network.inputs[0]), _sides(network.outputs[0]), _card(network), held=(compiled, local)
         )
+
+    def _refuse_other_weights(self, network: Any, model: Path | Content) -> None:
+        """Raise InputError where the weights beside a file are not those that it was written with, as far as it says
+        which those are."""
+        if not network.has_rt_info([IR_WEIGHTS_KEY]):
+            return
+        weights = self._path.with_suffix(".bin")
+        if isinstance(model, Path):
+            found = digest(weights) if weights.is_file() else None
+        else:
+            found = hashlib.sha256(model[1] or b"").hexdigest()
+        if found != str(network.get_rt_info([IR_WEIGHTS_KEY]).value):
+            raise InputError(
+                f"{weights} does not hold the weights that {self._path.name} was written with, but others; export the "
+                "model again, or copy both files from one place"
+            )
 
     def _apart(self, model: Path | Content) -> Loaded:
         """In a process that was forked off one in which OpenVINO was at work: its threads are not here, and what they

@@ -28,6 +28,7 @@ from pixelwise.errors import InputError, PixelwiseError
 from pixelwise.files import writing
 from pixelwise.precision import Precision
 from pixelwise.untrusted import read
+from pixelwise.weights.beside import beside
 from pixelwise.weights.store import digest
 
 PATIENCE_S = 90.0
@@ -136,8 +137,8 @@ FOLDER = "engines"
 def kept_at(name: str, model: Path | str, version: str, more: Iterable[Any]) -> Path:
     """Where what was found out is kept: of a model (a file, or words that say what it is), this processor and that
     version."""
-    files = [model, model.with_suffix(".bin")] if isinstance(model, Path) else []
-    hashes = [digest(path) for path in files if path.is_file()] or [str(model)]
+    files = [model, *beside(model)] if isinstance(model, Path) and model.is_file() else []
+    hashes = [digest(path) for path in files] or [str(model)]
     text = json.dumps([hashes, version, processor(), *more], default=str)
     return cache_dir() / FOLDER / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 

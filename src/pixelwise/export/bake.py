@@ -35,7 +35,9 @@ width; others always begin with the width. Between the two passes pixels are rou
 OLDEST_OPERATORS = 13
 """The first version of ONNX in which the operators that are used here take what they are given."""
 
-PREFIX = "baked/"
+PREFIX, NETWORK = "baked/", "network/"
+"""How the names of what is added begin, and those of all that was there: any may be called "picture" or "labels" too.
+"""
 
 
 class _Graph:
@@ -136,7 +138,9 @@ def bake(model: Any, card: Card) -> Any:
             f"the operators of {card.name} are of ONNX opset {version}, and a picture and its label map need "
             f"{OLDEST_OPERATORS} or later; export the network again"
         )
-    source = model.graph
+    source = onnx.GraphProto()
+    source.CopyFrom(model.graph)
+    _rename(source)
     weights = {tensor.name for tensor in source.initializer}
     takes = [one for one in source.input if one.name not in weights]
     if len(takes) != 1 or takes[0].type.tensor_type.elem_type != TensorProto.FLOAT:
@@ -178,6 +182,21 @@ def bake(model: Any, card: Card) -> Any:
             baked.metadata_props.remove(entry)
     baked.metadata_props.add(key=CARD_KEY, value=card.replace(baked=True).to_json())
     return baked
+
+
+def _rename(graph: Any) -> None:
+    """Begin every name of a graph, and of those inside its nodes, with NETWORK. ONNX's own `compose.add_prefix` leaves
+    out weights that inner graphs take from outside."""
+    for node in graph.node:
+        node.name = f"{NETWORK}{node.name}"
+        for names in (node.input, node.output):
+            names[:] = [f"{NETWORK}{name}" if name else "" for name in names]  # without a name: left out
+        for attribute in node.attribute:
+            for inner in [attribute.g] * attribute.HasField("g") + [*attribute.graphs]:
+                _rename(inner)
+    tensors = [tensor for sparse in graph.sparse_initializer for tensor in (sparse.values, sparse.indices)]
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *tensors):
+        value.name = f"{NETWORK}{value.name}"
 
 
 def _output(name: str, dtype: Any, shape: Sequence[int | str]) -> Any:

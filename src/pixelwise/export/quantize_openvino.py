@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError, first_line
+from pixelwise.export.openvino import save
 from pixelwise.silent import openvino
-from pixelwise.weights.card import IR_CARD_KEY, Card
+from pixelwise.weights.card import Card
 
 import nncf  # isort: skip  # after pixelwise.silent
 
@@ -32,8 +33,8 @@ def write_int8(
     """Write the model of OpenVINO's own file `source` in int8 as `path`, and its weights beside it.
 
     images: what ranges are measured on. numbers: of the pictures that the agreement is measured on; agreements: of a
-    network, the share of equal pixels in each of them. asked: how large their mean is to be. Raises InputError
-    for a model that NNCF does not take.
+    network, the share of equal pixels in each of them. asked: how large their mean is to be. The card gets the
+    precision float32 where every layer went back to it. Raises InputError for a model that NNCF does not take.
     """
     nncf.set_log_level(logging.ERROR)
 
@@ -51,7 +52,7 @@ def write_int8(
             max_drop=1 - asked,
             subset_size=len(images),
         )
-        made.set_rt_info(card.to_json(), [IR_CARD_KEY])
-        openvino.save_model(made, path, compress_to_fp16=False)
+        in_int8 = any(node.get_type_name() == "FakeQuantize" for node in made.get_ops())
+        save(made, card.replace(precision="int8" if in_int8 else "float32"), path)
     except Exception as error:  # NNCF raises whatever it meets
         raise InputError(f"NNCF cannot quantise {card.name} ({first_line(error)})") from error

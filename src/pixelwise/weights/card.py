@@ -20,6 +20,9 @@ CARD_KEY = "pixelwise.card"
 IR_CARD_KEY = "pixelwise_card"
 """Where a card lies in the runtime information of a file of OpenVINO's own; a dot would be a path there."""
 
+IR_WEIGHTS_KEY = "pixelwise_weights"
+"""Where the SHA-256 of the .bin lies beside it, so that weights of another model are noticed."""
+
 Outputs: TypeAlias = Literal["exclusive", "binary", "regions"]
 """What a network's k logits of a pixel mean. "exclusive": one a class, and the largest wins (softmax). "binary": a
 single one, positive where the second of two classes is. "regions": one for each class but the first, positive where
