@@ -211,6 +211,11 @@ def change(network: torch.nn.Module, how: str) -> None:
         network.conv = torch.nn.Conv2d(3, 4, 2, stride=2)
     elif how == "numbers behind its back":
         layer.bias.data.mul_(-3.0)
+    elif how == "small numbers pruned":
+        layer.weight.data[layer.weight.data.abs() < 0.2] = 0.5 * layer.weight.data.abs().max()
+    elif how == "classes in another order, by NumPy":
+        array = layer.weight.detach().numpy()
+        array[:] = array[::-1].copy()
     elif how == "numbers put in place":
         layer.weight.data = layer.weight.data.flip(0).contiguous()
 
@@ -233,6 +238,8 @@ def quick_export(monkeypatch) -> None:
         "a state dict",
         "a replaced layer",
         "numbers behind its back",
+        "small numbers pruned",
+        "classes in another order, by NumPy",
         "numbers put in place",
     ],
 )

@@ -1,7 +1,7 @@
 """A network in memory that engines of files run: exported once, and again as soon as it is another.
 
-Which it is shows in its parts, in the identity and version of every parameter and buffer, and in one number of each,
-for `tensor.data` is changed without a new version.
+Which it is shows in its parts, in the identity and version of every parameter and buffer, and in sums over their bits,
+for what is written to `tensor.data` or through NumPy makes no new version.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import shutil
 import tempfile
 import threading
 import weakref
+from operator import is_
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelwise.engines import ENGINES, Engine, fastest, open_engine
@@ -86,42 +89,82 @@ class State:
 
     def __init__(self, network: nn.Module) -> None:
         self._parts = [*network.modules()]  # held, so that no other gets the identity of one that has gone
-        self._tensors = _tensors(self._parts)
-        if any(tensor.is_inference() for tensor in self._tensors):
+        tensors = _tensors(self._parts)
+        if any(tensor.is_inference() for tensor in tensors):
             raise InputError(
                 "this network was made in torch.inference_mode, where nobody sees that its numbers change; make it "
                 "outside, or leave out export"
             )
-        self._versions = [tensor._version for tensor in self._tensors]
-        self._places = [tensor.data_ptr() for tensor in self._tensors]
-        # The largest number is no zero, which a factor would leave as it is
-        floats = [
-            tensor.detach() for tensor in self._tensors if tensor.is_floating_point() and tensor.numel()
-        ]
-        views = [
-            tensor[torch.unravel_index(tensor.abs().argmax(), tensor.shape)] if tensor.ndim else tensor
-            for tensor in floats
-        ]
-        kinds = {(view.dtype, view.device) for view in views}
-        self._views = [[view for view in views if (view.dtype, view.device) == kind] for kind in kinds]
-        self._numbers = self._sample()
+        self._numbers = Numbers(tensors)
 
     def holds(self, network: nn.Module) -> bool:
         """Whether it is the same still."""
         parts = [*network.modules()]
-        tensors = _tensors(parts)
         return (
             len(parts) == len(self._parts)
-            and all(a is b for a, b in zip(parts, self._parts, strict=True))
-            and len(tensors) == len(self._tensors)
-            and all(a is b for a, b in zip(tensors, self._tensors, strict=True))
-            and [tensor._version for tensor in tensors] == self._versions
-            and [tensor.data_ptr() for tensor in tensors] == self._places
-            and all(map(torch.equal, self._sample(), self._numbers))
+            and all(map(is_, parts, self._parts))
+            and self._numbers.hold(_tensors(parts))
         )
 
-    def _sample(self) -> list[Tensor]:
-        return [torch.stack(views) for views in self._views]
+
+class Numbers:
+    """What stood in tensors when they were looked at, for somebody may write to their memory without a new version."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._tensors, self._marks = tensors, [*map(_mark, tensors)]
+        self._words: list[NDArray[np.int64]] = []
+        self._rests: list[NDArray[np.uint8]] = []
+        self._others: list[Tensor] = []
+        for tensor in tensors:
+            if tensor.device.type == "cpu" and (memory := _memory(tensor)) is not None:
+                whole = len(memory) // 8 * 8
+                words = memory[:whole].view(np.int64)
+                self._words += [words[at : at + len(FACTORS)] for at in range(0, len(words), len(FACTORS))]
+                self._rests.append(memory[whole:])
+            elif tensor.element_size() in WHOLE and tensor.device.type != "meta":
+                self._others.append(tensor.detach().view(WHOLE[tensor.element_size()]))
+        self._before = self._sums()
+
+    def hold(self, tensors: list[Tensor]) -> bool:
+        """Whether these are the same tensors, and hold the same."""
+        return (
+            len(tensors) == len(self._tensors)
+            and all(map(is_, tensors, self._tensors))
+            and [*map(_mark, tensors)] == self._marks
+            and self._sums() == self._before  # last, for these places are theirs still
+        )
+
+    def _sums(self) -> list[int | bytes]:
+        """Sums over all bits, modulo 2^64. On a CPU each eight bytes have a factor of their own, so that numbers that
+        change places or signs are seen."""
+        found: list[int | bytes] = [int(words.dot(FACTORS[: len(words)])) for words in self._words]
+        found += [rest.tobytes() for rest in self._rests]
+        for device in dict.fromkeys(tensor.device for tensor in self._others):  # each is waited for once
+            some = [tensor.sum(dtype=torch.int64) for tensor in self._others if tensor.device == device]
+            found += torch.stack(some).tolist()
+        return found
+
+
+WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers of so many bytes."""
+
+FACTORS = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, 2**14) | 1
+"""Odd, so that no change of a single number is lost; few enough to stay in the processor's cache."""
+
+
+def _memory(tensor: Tensor) -> NDArray[np.uint8] | None:
+    """The bytes of a tensor, as they lie there; None where they have gaps or are shared among its numbers."""
+    order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+    dense = tensor.detach().permute(order)
+    if not dense.is_contiguous() or tensor.element_size() not in WHOLE:
+        return None
+    memory: NDArray[np.uint8] = dense.view(WHOLE[tensor.element_size()]).numpy().reshape(-1).view(np.uint8)
+    return memory
+
+
+def _mark(tensor: Tensor) -> tuple[Any, ...]:
+    version = None if tensor.is_inference() else tensor._version
+    return version, tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def _tensors(parts: list[nn.Module]) -> list[Tensor]:
