@@ -263,6 +263,36 @@ def test_an_exported_network_that_has_changed_is_exported_again(how, quick_expor
     )
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net, "__class__", type("Other", (Colors,), {})),
+        lambda net: net.conv.register_forward_hook(lambda layer, given, answer: -answer),
+        lambda net: net.conv.register_forward_pre_hook(lambda layer, given: None),
+        lambda net: setattr(net.conv, "forward", lambda image: image),
+        lambda net: setattr(net.conv, "padding", (1, 1)),
+        lambda net: setattr(net, "gain", -1.0),
+        lambda net: net.sizes.append(3),
+        lambda net: net.plain.neg_(),
+        lambda net: net.plain.numpy().put(0, 5.0),
+    ],
+)
+def test_a_network_that_has_changed_in_what_is_no_parameter_is_exported_again(change, quick_export):
+    network = Colors()
+    network.gain, network.sizes, network.plain = 1.0, [1, 2], torch.ones(3)
+    ours = Segmenter(network, card=CARD, export=True, threads=1)
+    ours(quadrants())
+    first = ours.engine._engine
+    network.train()
+    network.gain, network.name = float("1"), "a new one"
+    del network.name  # nothing has changed
+    ours(quadrants())
+    assert ours.engine._engine is first
+    change(network)
+    ours(quadrants())
+    assert ours.engine._engine is not first
+
+
 def test_an_engine_of_files_exports_a_network_and_one_of_networks_does_not():
     assert Segmenter(Colors(), card=CARD, engine="openvino", threads=1).engine.name == "openvino"
     with pytest.raises(InputError, match="engine 'pytorch' runs networks as they are, got export=True"):

@@ -1,7 +1,7 @@
 """A network in memory that engines of files run: exported once, and again as soon as it is another.
 
-Which it is shows in its parts, in the identity and version of every parameter and buffer, and in sums over their bits,
-for what is written to `tensor.data` or through NumPy makes no new version.
+Which it is shows in its parts, in the identity and version of every parameter and buffer, in sums over their bits, for
+what is written to `tensor.data` or through NumPy makes no new version, and in hooks and attributes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import threading
 import weakref
+from collections import OrderedDict
 from operator import is_
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,13 @@ class ExportedEngine:
 
     def __call__(self, images: Any) -> Any:
         with self._changing:
-            if not self._state.holds(self.network):
-                self._export()
-            engine = self._engine
+            engine = self._current()
         return engine(images)
+
+    def _current(self) -> Engine:
+        if not (self._state.holds(self.network) and self._traits.hold(self.network)):
+            self._export()
+        return self._engine
 
     def _export(self) -> None:
         before = State(self.network)
@@ -71,13 +75,11 @@ class ExportedEngine:
         path = self._folder / f"{type(self.network).__name__}-{self._exports}.onnx"
         export_onnx(self.network, self.card, path)
         self._engine: Engine = open_engine(path, self._asked, card=self.card, **self._where)
-        self._state = before
+        self._state, self._traits = before, Traits(self.network)  # a network may note things as it runs
 
     def __reduce__(self) -> Any:
         with self._changing:
-            if not self._state.holds(self.network):
-                self._export()
-            return _itself, (self._engine,)
+            return _itself, (self._current(),)
 
 
 def _itself(engine: Any) -> Any:
@@ -105,6 +107,71 @@ class State:
             and all(map(is_, parts, self._parts))
             and self._numbers.hold(_tensors(parts))
         )
+
+
+class Traits:
+    """What else a network's answers may depend on: classes, hooks, attributes of its parts, which may be tensors.
+
+    Numbers and texts are compared by value, also in tuples; lists, sets and dictionaries by what they hold; other
+    things by identity.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._found = _found(network)
+        plain = [value for value in self._found if type(value) in (Tensor, nn.Parameter)]
+        self._tensors = [tensor for tensor in plain if tensor.layout is torch.strided]
+        self._numbers = Numbers(self._tensors)
+
+    def hold(self, network: nn.Module) -> bool:
+        """Whether they are the same still."""
+        found = _found(network)
+        return (
+            len(found) == len(self._found)
+            and (all(map(is_, found, self._found)) or all(map(_same, found, self._found)))
+            and self._numbers.hold(self._tensors)
+        )
+
+
+BESIDE = {
+    "training", "_parameters", "_buffers", "_non_persistent_buffers_set", "_backward_hooks", "_backward_pre_hooks",
+    "_is_full_backward_hook", "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+}  # fmt: skip
+"""Attributes that an answer does not depend on, or that `State` looks at."""
+
+BY_VALUE = {bool, int, float, complex, str, bytes}
+
+
+def _found(network: nn.Module) -> list[Any]:
+    """Everything that is compared, one thing after another, in a millisecond for a network of 250 parts."""
+    found: list[Any] = []
+    for part in network.modules():
+        found += (type(part), getattr(type(part), "forward", None))
+        for name, value in vars(part).items():
+            if name in BESIDE:
+                continue
+            found.append(name)
+            kind = type(value)
+            if kind is dict or kind is OrderedDict:
+                found += value.keys()
+                found += value.values()
+                found.append(None)
+            elif kind is list or kind is set:
+                found += value
+                found.append(None)
+            else:
+                found.append(value)
+    return found
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if type(a) is tuple:
+        return len(a) == len(b) and all(map(_same, a, b))
+    return type(a) in BY_VALUE and bool(a == b)
 
 
 class Numbers:
