@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 
 from pixelwise import Segmenter, open_engine
+from pixelwise.engines.openvino import OpenVinoEngine
 from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
 from pixelwise.opening import open_network
 from test_segmenter import Colors
@@ -263,3 +265,25 @@ def test_int8_takes_the_exact_way_where_a_processor_may_run_over(
         assert found.precision == "int8"
     finally:
         engine._saturates.cache_clear()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
+def test_an_interrupted_call_leaves_no_answer_behind_for_the_next_one(colors_model, monkeypatch):
+    def interrupt(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr("pixelwise.engines.openvino._cores", {-1: None})  # as in a forked process
+    engine = OpenVinoEngine(colors_model, threads=1)
+    images = [np.full((1, 3, 8, 8), value, np.float32) for value in (1.0, 2.0)]
+    expected = open_engine(colors_model, "onnxruntime", threads=1)(images[1])
+    before = signal.signal(signal.SIGALRM, interrupt)
+    process = engine._loaded.held._process
+    os.kill(process.pid, signal.SIGSTOP)  # it takes its time
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeoutError):
+            engine(images[0])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert process.poll() is not None
+    np.testing.assert_allclose(engine(images[1]), expected, atol=1e-6)
