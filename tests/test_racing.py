@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +307,32 @@ def test_a_network_of_inference_mode_is_not_exported():
         network = Colors()
     with pytest.raises(InputError, match=r"made in torch.inference_mode.*leave out export"):
         Segmenter(network, card=CARD, export=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_neither_removes_the_export_nor_waits_for_a_lock(quick_export, colors_model):
+    network = Colors()
+    ours = [Segmenter(network, card=CARD, export=True, threads=1)]
+    file = ours[0].engine._path
+    racing = Segmenter(colors_model, engine="fastest", threads=1).engine
+    with ours[0].engine._changing, racing._deciding:  # as another thread does
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            free = not (ours[0].engine._changing.locked() or racing._deciding.locked())
+            right = (ours[0](quadrants()).labels == quadrant_labels()).all()
+            ours.clear()
+            gc.collect()
+            os._exit(0 if free and right else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert file.is_file()
+    with torch.no_grad():
+        network.conv.bias += 0.01
+    ours[0](quadrants())
+    assert not file.parent.exists()  # the old one
+    file = ours[0].engine._path
+    assert file.is_file()
+    ours.clear()
+    gc.collect()
+    assert not file.parent.exists()

@@ -6,11 +6,13 @@ what is written to `tensor.data` or through NumPy makes no new version, and in h
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from operator import is_
 from pathlib import Path
 from typing import Any
@@ -46,10 +48,11 @@ class ExportedEngine:
         self._asked = name
         self._where: dict[str, Any] = {"threads": threads, "device": device, "precision": precision}
         self._changing = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="pixelwise-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._exports = 0
+        self._engine: Engine
+        self._forget: Callable[[], Any] = bool  # removes the file
         self._export()
+        _all.add(self)
 
     @property
     def name(self) -> str:
@@ -65,16 +68,26 @@ class ExportedEngine:
         return engine(images)
 
     def _current(self) -> Engine:
-        if not (self._state.holds(self.network) and self._traits.hold(self.network)):
+        """The engine of the network as it is. In a forked process the file may be gone with that of its parent."""
+        same = self._state.holds(self.network) and self._traits.hold(self.network)
+        if not (same and self._path.is_file()):
             self._export()
         return self._engine
 
     def _export(self) -> None:
         before = State(self.network)
         self._exports += 1
-        path = self._folder / f"{type(self.network).__name__}-{self._exports}.onnx"
-        export_onnx(self.network, self.card, path)
-        self._engine: Engine = open_engine(path, self._asked, card=self.card, **self._where)
+        folder = tempfile.mkdtemp(prefix="pixelwise-")
+        remove = weakref.finalize(self, _remove, folder, os.getpid())
+        path = Path(folder) / f"{type(self.network).__name__}-{self._exports}.onnx"
+        try:
+            export_onnx(self.network, self.card, path)
+            engine = open_engine(path, self._asked, card=self.card, **self._where)
+        except BaseException:
+            remove()
+            raise
+        self._forget()
+        self._engine, self._path, self._forget = engine, path, remove
         self._state, self._traits = before, Traits(self.network)  # a network may note things as it runs
 
     def __reduce__(self) -> Any:
@@ -84,6 +97,25 @@ class ExportedEngine:
 
 def _itself(engine: Any) -> Any:
     return engine
+
+
+def _remove(folder: str, process: int) -> None:
+    """Remove a folder, where this is the process that made it, and none that was forked off it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_all: weakref.WeakSet[ExportedEngine] = weakref.WeakSet()
+
+
+def _unlock() -> None:
+    """In a forked process, where nobody would ever give back what another thread had locked."""
+    for engine in list(_all):
+        engine._changing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 class State:

@@ -7,9 +7,11 @@ came of it is kept in the cache. Whoever crashes, hangs or answers otherwise tha
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +193,7 @@ class FastestEngine:
         self._deciding = threading.Lock()
         self.card, self.may_race = fallback.card, True
         self.race: Race | None = None
+        _all.add(self)
 
     @property
     def name(self) -> str:
@@ -231,6 +234,19 @@ class FastestEngine:
 
 def _itself(engine: Any) -> Any:
     return engine
+
+
+_all: weakref.WeakSet[FastestEngine] = weakref.WeakSet()
+
+
+def _unlock() -> None:
+    """In a forked process, where nobody would ever give back what another thread had locked."""
+    for engine in list(_all):
+        engine._deciding = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def _size_class(shape: Sequence[int]) -> list[int]:
