@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,32 @@ def test_an_interrupted_call_leaves_no_answer_behind_for_the_next_one(colors_mod
         signal.signal(signal.SIGALRM, before)
     assert process.poll() is not None
     np.testing.assert_allclose(engine(images[1]), expected, atol=1e-6)
+
+
+def test_a_network_that_is_training_answers_many_threads_and_goes_on_training():
+    network = Colors().train()
+    network.conv.eval()  # frozen
+    both = threading.Barrier(2)
+    inside = network.coarse
+
+    def coarse(image):
+        both.wait(20)  # one comes while the other is at work
+        found = inside(image)
+        if threading.current_thread() is second:
+            first.join(20)  # and stays when it has gone
+            found = inside(image)
+        return found
+
+    network.coarse = coarse
+    segmenter, answers = Segmenter(network, card=CARD), []
+
+    def ask():
+        answers.append(segmenter(quadrants()).labels)
+
+    first, second = threading.Thread(target=ask), threading.Thread(target=ask)
+    first.start()
+    second.start()
+    second.join(40)
+    assert len(answers) == 2
+    assert all((answer == quadrant_labels()).all() for answer in answers)
+    assert (network.training, network.noise.training, network.conv.training) == (True, True, False)
