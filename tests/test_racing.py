@@ -15,7 +15,7 @@ import torch
 
 from pixelwise import Segmenter, engines, open_engine
 from pixelwise.engines import Known, racing, trials
-from pixelwise.engines.racing import Candidate, race
+from pixelwise.engines.racing import Candidate, FastestEngine, race
 from pixelwise.errors import InputError
 from test_segmenter import Colors
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
@@ -102,6 +102,10 @@ def test_what_raises_and_what_is_not_installed_is_left_out():
     )
     nobody, engine = race(candidates[:2], IMAGES, IMAGES, 1e-4, clock=clock)
     assert (nobody.winner, engine) == ("", None)
+    assert (
+        str(nobody)
+        == "fastest at 8 x 12: nobody (failing left out: no such instruction; absent is not installed)"
+    )
 
 
 @pytest.fixture
@@ -166,6 +170,9 @@ def test_an_engine_that_fails_its_trial_is_not_let_near_the_file(name, says, tab
     kept = Path(str(first.value).split("remove ")[1].split(" to try")[0])
     content = json.loads(kept.read_text())
     assert content["outcome"] == {"crashing": "crashed", "hanging": "hung", "wrong": "wrong"}[name]
+    kept.write_text(json.dumps({**content, "says": "ended \x1b[31m"}))
+    with pytest.raises(InputError, match=r"ended \\x1b\[31m when"):
+        open_engine(model, name, threads=1)
     kept.write_text("{")  # what is not what was written counts for nothing
     with pytest.raises(InputError, match=says):
         open_engine(model, name, threads=1)
@@ -302,6 +309,13 @@ def test_an_engine_of_files_exports_a_network_and_one_of_networks_does_not():
         Segmenter(Colors(), card=CARD, engine="pytorch", export=True)
 
 
+def test_a_file_is_not_exported(colors_model):
+    with pytest.raises(
+        InputError, match=r"colors.*\.onnx is run as it is, got export=True; leave export out"
+    ):
+        Segmenter(colors_model, export=True)
+
+
 def test_a_network_of_inference_mode_is_not_exported():
     with torch.inference_mode():
         network = Colors()
@@ -336,3 +350,40 @@ def test_a_forked_process_neither_removes_the_export_nor_waits_for_a_lock(quick_
     ours.clear()
     gc.collect()
     assert not file.parent.exists()
+
+
+def test_a_race_that_is_kept_is_believed_where_its_winner_ran_and_can_be_opened(
+    colors_model, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path))
+    clock = Clock()
+    first, second, says = Fake("first", clock, 1.0), Fake("second", clock, 9.0), "ended \x1b[31m"
+
+    def fails():
+        raise RuntimeError("it hung")
+
+    def asked(*candidates):
+        engine = FastestEngine(candidates, first, first, "a model", [], clock)
+        engine(IMAGES)
+        return engine
+
+    both = Candidate("first", lambda: first), Candidate("second", lambda: second)
+    assert asked(*both).name == "first"
+    (kept,) = (tmp_path / "engines").iterdir()
+    good = json.loads(kept.read_text())
+    well, wrong = good["entries"][1], {**good["entries"][1], "outcome": "wrong", "ms": None, "says": says}
+    for entries, believed in (([well], True), ([wrong], False), ([], False)):
+        kept.write_text(json.dumps({**good, "winner": "second", "entries": entries}))
+        assert asked(*both).name == ("second" if believed else "first")
+        assert json.loads(kept.read_text())["winner"] == ("second" if believed else "first")
+    kept.write_text(json.dumps({**good, "winner": "second"}))
+    assert asked(both[0], Candidate("second", fails)).name == "first"
+    assert "second, which won before, cannot be opened: it hung" in capsys.readouterr().err
+    found = {entry["name"]: entry["outcome"] for entry in json.loads(kept.read_text())["entries"]}
+    assert found == {"first": "ok", "second": "failed"}
+    kept.write_text(json.dumps({**good, "winner": "", "entries": [wrong]}))
+    engine = asked(*both)
+    assert (engine.name, str(engine.race)) == (
+        "first",
+        "fastest at 8 x 12: nobody (second left out: ended \\x1b[31m)",
+    )
