@@ -27,6 +27,7 @@ export function withoutAlpha(rgba) {
 }
 
 async function main([model, from, to]) {
+  if (to === undefined) throw new Error("usage: node label_map.mjs MODEL.onnx PICTURE.ppm LABELS.pgm");
   const { readFile, writeFile } = await import("node:fs/promises");
   const ort = await import("onnxruntime-web");
   ort.env.wasm.numThreads = 1;
@@ -36,6 +37,8 @@ async function main([model, from, to]) {
   const [width, height] = [Number(header[1]), Number(header[2])];
   const rgb = new Uint8Array(file.subarray(header[0].length));
   const session = await ort.InferenceSession.create(await readFile(model));
+  if (!session.inputNames.includes("picture")) throw new Error(`${model} was not exported with --bake`);
+  if (rgb.length < 3 * width * height) throw new Error(`${from} is broken off`);
   const labels = await labelMap(ort, session, rgb, height, width);
   await writeFile(to, Buffer.concat([Buffer.from(`P5\n${width} ${height}\n255\n`), Buffer.from(labels)]));
   const counts = new Map();

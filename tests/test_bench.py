@@ -10,16 +10,19 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from typer.testing import CliRunner
 
-from pixelwise.bench import Benchmark, Measured, bench, contender, drawn
+from pixelwise.bench import Benchmark, Measured, _use, bench, contender, drawn
 from pixelwise.bench.contender import Contender, Running
 from pixelwise.bench.plot import plot
 from pixelwise.cli.app import app
 from pixelwise.cli.bench import table
 from pixelwise.errors import InputError
+from pixelwise.weights.card import CARD_KEY, Card
 from tiny import write_colors_model
 
 
@@ -44,7 +47,8 @@ def test_every_engine_takes_its_turns_and_the_last_line_works_as_typed(tmp_path,
         ["onnxruntime", "float32", "1"], ["onnxruntime", "float32", "2"], ["openvino", "float32", "1"],
         ["openvino", "bfloat16", "1"], ["openvino", "float32", "2"], ["openvino", "bfloat16", "2"],
     ]  # fmt: skip
-    assert all(row[-2:] == ["100.00", "%"] for row in rows if row[1] == "float32")
+    assert all(row[-1] == "100.00" for row in rows if row[1] == "float32")
+    assert max(map(len, lines)) <= 80
     assert "3 pictures of mine" in done.stdout.replace("\n", " ")
     root = ElementTree.parse("plot.svg").getroot()
     assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 6
@@ -117,9 +121,37 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path):
         bench([str(tmp_path / "none.onnx")])
 
 
+def test_a_model_of_five_channels_wants_pictures_of_its_own(tmp_path):
+    node = helper.make_node("Conv", ["image", "w"], ["logits"], kernel_shape=[1, 1])
+    graph = helper.make_graph(
+        [node], "five", [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 5, "h", "w"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2, "h", "w"])],
+        [numpy_helper.from_array(np.ones((2, 5, 1, 1), np.float32), "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model.metadata_props.add(
+        key=CARD_KEY, value=Card.of(["a", "b"], mean=(0.5,) * 5, std=(0.5,) * 5).to_json()
+    )
+    onnx.save(model, tmp_path / "five.onnx")
+    with pytest.raises(InputError, match="drawn pictures are RGB: give pictures of yours with --data"):
+        bench([str(tmp_path / "five.onnx")], engines=["onnxruntime"], rounds=1)
+
+
 def test_the_table_names_models_and_those_left_out_and_uses_only_what_agrees():
     def row(model: str, engine: str, precision: str, ms: float, agreement: float) -> Measured:
         return Measured(model, engine, precision, 1, ms, ms, 1e3 / ms, 100.0, 8.4, agreement)
+
+    three = (
+        row("my a", "x", "float32", 30, 1.0),
+        row("my a", "y", "bfloat16", 10, 0.995),
+        row("my a", "z", "float32", 20, 0.98),
+    )
+    assert (
+        _use(three, 0.99, drawn=False)
+        == "pixelwise segment PICTURES --model 'my a' --engine y --precision bfloat16"
+    )
+    assert _use(three, 0.99, drawn=True) == "pixelwise segment PICTURES --model 'my a' --engine x"
+    assert _use(three[1:2], 0.999, drawn=False) == ""
 
     rows = (row("a", "onnxruntime", "float32", 30, 1.0), row("b", "openvino", "bfloat16", 10, 0.98))
     lines = table(Benchmark("2 drawn pictures", 2, rows, (("a pytorch", "torch is not here"),), ""), 0.99)

@@ -59,6 +59,19 @@ def test_resume_takes_the_engine_that_is_noted(typed, colors_model, monkeypatch)
     assert "pip install 'pixelwise[openvino]'" in refused.err
 
 
+def test_resume_goes_on_with_what_was_asked_for_without_saying_it_again(typed, colors_model):
+    command = f"segment 0.png 1.png -m {colors_model} --format npy --threads 1 -o out"
+    assert typed(f"{command} --engine openvino --precision float32").code == 0
+    Path("out/1.npy").unlink()
+    assert typed(f"{command} --resume").code == 0
+    assert [line["engine"] for line in finished()][-1] == "openvino"
+    assert Path("out/1.npy").exists()
+    Path("out/1.npy").unlink()
+    refused = typed(f"{command} --resume --engine onnxruntime")
+    assert refused.code == 2
+    assert "engine: openvino, now onnxruntime" in refused.err
+
+
 def test_resume_in_another_precision_is_refused(typed, colors_model):
     command = f"segment 0.png 1.png -m {colors_model} --format npy --threads 1 -o out"
     assert typed(command).code == 0

@@ -121,3 +121,10 @@ def test_ids_above_255_are_written_in_16_bits(tmp_path):
         with Image.open(found.save(tmp_path / f"{format}.png", format=format)) as written:
             assert written.mode == "I;16"
             np.testing.assert_array_equal(np.asarray(written), labels)
+
+
+@pytest.mark.parametrize("order", ["C", "F", "big"])
+def test_numbers_of_two_bytes_lie_as_they_will(order):
+    values = np.arange(6 * 5, dtype=np.uint16).reshape(6, 5) * 2113
+    given = values.astype(">u2") if order == "big" else np.asarray(values, order=order)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(b"".join(png.encode(given))))), values)

@@ -22,6 +22,7 @@ import pytest
 
 from pixelwise import kernels, opening
 from pixelwise.catalog.embedded import ROWS
+from pixelwise.engines import ENGINES
 from pixelwise.errors import MissingExtraError, OutputError, PixelwiseError, UnknownNameError
 from pixelwise.selftest import answers, checks, definitions, hostile, machine, reference, run
 
@@ -50,7 +51,10 @@ def test_a_whole_selftest_passes_here():
     done = command()
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert [line[:22].strip() for line in lines[:-1]] == [check.name for check in checks.all_checks()]
+    names = [check.name for check in checks.all_checks()]
+    assert [line[:22].strip() for line in lines[: len(names)]] == names
+    table = [line.split()[0] for line in lines[len(names) : -1]]
+    assert table == ["engine", *ENGINES]
     assert re.fullmatch(r"\d+ ok, 0 failed, \d+ skipped in \d+ s", lines[-1])
 
 

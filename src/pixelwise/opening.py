@@ -153,7 +153,7 @@ def open_model(
             with resources.as_file(resources.files("pixelwise") / "assets" / file) as asset:
                 return _open_file(asset, engine, said, threads, device, precision)
         if found.asset is None and not found.fetched:
-            raise InputError(catalog.how_to_get(name))
+            raise InputError(_how_to_get(name))
         if found.asset is None and not _of_networks(engine) and device in (None, "cpu", "auto"):
             return _open_file(_exported(name, found), engine, said, threads, device, precision)
     elif isinstance(found, Path) and is_runnable(found):
@@ -183,6 +183,8 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
+        if found.asset is None and not found.fetched:
+            raise InputError(_how_to_get(name))
         network, card = _trained(name), card_of(name)
         return network, catalog.of_network(said.about(card, card.channels), network)
     if isinstance(found, Path):
@@ -265,6 +267,16 @@ def located(model: str | os.PathLike[str]) -> Entry | Path:
 def _of_networks(engine: str) -> bool:
     """Whether an engine runs networks as they are, and no files."""
     return engine in ENGINES and not ENGINES[engine].files
+
+
+def _how_to_get(name: str) -> str:
+    """How to get the weights of a model that has none here; before that, that something of that name is here."""
+    if Path(name).exists():
+        here = os.path.join(os.curdir, name)
+        return (
+            f"{name} is the name of an architecture without weights; for the {name} in this folder say {here}"
+        )
+    return catalog.how_to_get(name)
 
 
 def is_runnable(path: Path) -> bool:

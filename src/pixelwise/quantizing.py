@@ -123,10 +123,11 @@ def quantize_model(
             f"times as fast at {image.shape[2]}x{image.shape[3]}"
         )
         if gain < MUST_GAIN or reached < agreement:
+            less = "ask for less agreement, or " if reached < agreement or kept else ""
             raise ExportError(
                 f"int8 does not pay for {card.name} in {after.engine.name} here: {told}; expected were {agreement} and "
-                f"{MUST_GAIN} times, so no file was written; ask for less agreement, or take bfloat16 where the "
-                "processor has it (--engine openvino --precision bfloat16)"
+                f"{MUST_GAIN} times, so no file was written; {less}take bfloat16 where the processor has it (--engine "
+                "openvino --precision bfloat16)"
             )
         scores = _scores(before, after, pictures.samples)
         noted = after.card.replace(scores=(), notes=(*card.notes, f"int8: {told}"))

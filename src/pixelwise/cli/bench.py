@@ -13,7 +13,7 @@ from pixelwise.bench.plot import plot
 from pixelwise.cli.options import numbers
 from pixelwise.errors import InputError
 from pixelwise.files import check_writable, writing
-from pixelwise.terminal import counted, say
+from pixelwise.terminal import counted, note, printable, say
 
 
 def run(
@@ -57,8 +57,10 @@ def _names(text: str | None) -> list[str] | None:
 
 def _show(what: str) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{what}")
+        sys.stderr.write(f"\r\x1b[K{printable(what)}")
         sys.stderr.flush()
+    elif what.startswith("opening"):  # a line each, not one a round
+        note(what)
 
 
 def table(found: Benchmark, agreement: float) -> list[str]:
@@ -71,10 +73,10 @@ def table(found: Benchmark, agreement: float) -> list[str]:
         "batch",
         "ms",
         "p95",
-        "a second",
-        "memory",
-        "file",
-        "agree",
+        "per s",
+        "RAM MB",
+        "file MB",
+        "agree %",
     ]
     rows = [head + ["mIoU"] * scored]
     for row in found.rows:
@@ -87,9 +89,9 @@ def table(found: Benchmark, agreement: float) -> list[str]:
                 f"{row.median_ms:.1f}",
                 f"{row.p95_ms:.1f}",
                 f"{row.per_second:.1f}",
-                "?" if math.isnan(row.peak_mb) else f"{row.peak_mb:.0f} MB",
-                f"{row.file_mb:.1f} MB",
-                f"{100 * row.agreement:.2f} %",
+                "?" if math.isnan(row.peak_mb) else f"{row.peak_mb:.0f}",
+                f"{row.file_mb:.1f}",
+                f"{100 * row.agreement:.2f}",
             ]
             + (["" if row.mean_iou is None else f"{row.mean_iou:.4f}"] if scored else [])
         )
@@ -109,5 +111,10 @@ def table(found: Benchmark, agreement: float) -> list[str]:
     ]
     lines += ["", *(part for note in notes for part in textwrap.wrap(note, 80, break_on_hyphens=False))]
     if found.use:
-        lines += ["", f"the fastest with {agreement:.0%} agreement:", found.use]
+        of = " of those in float32" if little else ""
+        lines += [
+            "",
+            f"the fastest{of} for one picture at a time, with {agreement:.0%} agreement:",
+            found.use,
+        ]
     return lines

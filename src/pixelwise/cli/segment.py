@@ -72,6 +72,8 @@ def run(
         out = out.parent
     else:
         jobs = [Job(source, _targets(out, source, formats, masks)) for source in found]
+    if resume and engine == "auto" and precision is None and (before := Journal.asked(out)) is not None:
+        engine, precision = before
     decides = {
         "model": _identity(model),
         "formats": formats,

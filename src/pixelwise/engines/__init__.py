@@ -126,7 +126,7 @@ def open_engine(
     model = Path(model) if isinstance(model, (str, os.PathLike)) else model
     if name == "fastest":
         return fastest(model, card=card, threads=threads, device=device, precision=precision)
-    name = _first_fit(model, precision) if name == "auto" else name
+    asked, name = name, _first_fit(model, precision) if name == "auto" else name
     row = ENGINES[name]
     if not row.fits(model) and (model.is_file() if isinstance(model, Path) else True):
         there = str(model) if isinstance(model, Path) else f"a torch network ({type(model).__name__})"
@@ -136,6 +136,13 @@ def open_engine(
         others = [
             other for other, known in ENGINES.items() if known.fits(model) and precision in known.precisions
         ]
+        elsewhere = [other for other, known in ENGINES.items() if precision in known.precisions]
+        if asked == "auto" and not others and elsewhere:
+            kind = "file" if isinstance(model, Path) else "network in memory"
+            raise InputError(
+                f"no engine computes in {precision} with a {kind}; engine {elsewhere[0]} does with "
+                f"{ENGINES[elsewhere[0]].says}"
+            )
         raise InputError(
             f"engine {name!r} computes in {', '.join(row.precisions)}, got precision {precision!r}; "
             + (f"take engine {others[0]}" if others else "leave it out")

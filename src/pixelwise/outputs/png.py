@@ -42,8 +42,8 @@ def encode(picture: NDArray[Any], *, flat: bool = False, palette: bytes | None =
     """
     h, w = picture.shape[:2]
     channels = 1 if picture.ndim == 2 else picture.shape[2]
-    rows = np.packbits(picture, axis=1) if picture.dtype == bool else picture
-    if rows.dtype == np.uint16:
+    rows = np.packbits(picture, axis=1) if picture.dtype == bool else np.ascontiguousarray(picture)
+    if rows.dtype.itemsize == 2:
         rows = rows.astype(">u2").view(np.uint8)  # the first byte is the upper one
     rows = rows.reshape(h, -1)
     bits = 1 if picture.dtype == bool else 8 * picture.dtype.itemsize

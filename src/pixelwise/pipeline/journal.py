@@ -56,6 +56,15 @@ class Journal:
         """Whether an earlier run has written anything here."""
         return bool(self._entries or self._known)
 
+    @staticmethod
+    def asked(folder: str | os.PathLike[str]) -> tuple[str, str | None] | None:
+        """Engine and precision that the last run in a folder was asked for, None where there was none."""
+        found = [line["settings"] for line in _read(Path(folder) / JOURNAL) if "settings" in line]
+        if not found or not isinstance(found[-1].get("engine"), str):
+            return None
+        precision = found[-1].get("precision")
+        return found[-1]["engine"], precision if isinstance(precision, str) else None
+
     def engine(self) -> tuple[str, str] | None:
         """Name and precision of the engine that made what was finished last under these settings; None where that is
         not known."""
