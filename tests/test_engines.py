@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from PIL import Image
 
 from pixelwise import Segmenter, open_engine
+from pixelwise.engines.openvino import OpenVinoEngine
 from pixelwise.errors import InputError, MissingExtraError, UnknownNameError
 from pixelwise.opening import open_network
 from test_segmenter import Colors
@@ -263,3 +266,54 @@ def test_int8_takes_the_exact_way_where_a_processor_may_run_over(
         assert found.precision == "int8"
     finally:
         engine._saturates.cache_clear()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
+def test_an_interrupted_call_leaves_no_answer_behind_for_the_next_one(colors_model, monkeypatch):
+    def interrupt(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr("pixelwise.engines.openvino._cores", {-1: None})  # as in a forked process
+    engine = OpenVinoEngine(colors_model, threads=1)
+    images = [np.full((1, 3, 8, 8), value, np.float32) for value in (1.0, 2.0)]
+    expected = open_engine(colors_model, "onnxruntime", threads=1)(images[1])
+    before = signal.signal(signal.SIGALRM, interrupt)
+    process = engine._loaded.held._process
+    os.kill(process.pid, signal.SIGSTOP)  # it takes its time
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeoutError):
+            engine(images[0])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert process.poll() is not None
+    np.testing.assert_allclose(engine(images[1]), expected, atol=1e-6)
+
+
+def test_a_network_that_is_training_answers_many_threads_and_goes_on_training():
+    network = Colors().train()
+    network.conv.eval()  # frozen
+    both = threading.Barrier(2)
+    inside = network.coarse
+
+    def coarse(image):
+        both.wait(20)  # one comes while the other is at work
+        found = inside(image)
+        if threading.current_thread() is second:
+            first.join(20)  # and stays when it has gone
+            found = inside(image)
+        return found
+
+    network.coarse = coarse
+    segmenter, answers = Segmenter(network, card=CARD), []
+
+    def ask():
+        answers.append(segmenter(quadrants()).labels)
+
+    first, second = threading.Thread(target=ask), threading.Thread(target=ask)
+    first.start()
+    second.start()
+    second.join(40)
+    assert len(answers) == 2
+    assert all((answer == quadrant_labels()).all() for answer in answers)
+    assert (network.training, network.noise.training, network.conv.training) == (True, True, False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import torch
 
 from pixelwise import Segmenter, engines, open_engine
 from pixelwise.engines import Known, racing, trials
-from pixelwise.engines.racing import Candidate, race
+from pixelwise.engines.racing import Candidate, FastestEngine, race
 from pixelwise.errors import InputError
 from test_segmenter import Colors
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
@@ -99,6 +102,10 @@ def test_what_raises_and_what_is_not_installed_is_left_out():
     )
     nobody, engine = race(candidates[:2], IMAGES, IMAGES, 1e-4, clock=clock)
     assert (nobody.winner, engine) == ("", None)
+    assert (
+        str(nobody)
+        == "fastest at 8 x 12: nobody (failing left out: no such instruction; absent is not installed)"
+    )
 
 
 @pytest.fixture
@@ -163,6 +170,9 @@ def test_an_engine_that_fails_its_trial_is_not_let_near_the_file(name, says, tab
     kept = Path(str(first.value).split("remove ")[1].split(" to try")[0])
     content = json.loads(kept.read_text())
     assert content["outcome"] == {"crashing": "crashed", "hanging": "hung", "wrong": "wrong"}[name]
+    kept.write_text(json.dumps({**content, "says": "ended \x1b[31m"}))
+    with pytest.raises(InputError, match=r"ended \\x1b\[31m when"):
+        open_engine(model, name, threads=1)
     kept.write_text("{")  # what is not what was written counts for nothing
     with pytest.raises(InputError, match=says):
         open_engine(model, name, threads=1)
@@ -211,6 +221,11 @@ def change(network: torch.nn.Module, how: str) -> None:
         network.conv = torch.nn.Conv2d(3, 4, 2, stride=2)
     elif how == "numbers behind its back":
         layer.bias.data.mul_(-3.0)
+    elif how == "small numbers pruned":
+        layer.weight.data[layer.weight.data.abs() < 0.2] = 0.5 * layer.weight.data.abs().max()
+    elif how == "classes in another order, by NumPy":
+        array = layer.weight.detach().numpy()
+        array[:] = array[::-1].copy()
     elif how == "numbers put in place":
         layer.weight.data = layer.weight.data.flip(0).contiguous()
 
@@ -233,6 +248,8 @@ def quick_export(monkeypatch) -> None:
         "a state dict",
         "a replaced layer",
         "numbers behind its back",
+        "small numbers pruned",
+        "classes in another order, by NumPy",
         "numbers put in place",
     ],
 )
@@ -256,10 +273,47 @@ def test_an_exported_network_that_has_changed_is_exported_again(how, quick_expor
     )
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net, "__class__", type("Other", (Colors,), {})),
+        lambda net: net.conv.register_forward_hook(lambda layer, given, answer: -answer),
+        lambda net: net.conv.register_forward_pre_hook(lambda layer, given: None),
+        lambda net: setattr(net.conv, "forward", lambda image: image),
+        lambda net: setattr(net.conv, "padding", (1, 1)),
+        lambda net: setattr(net, "gain", -1.0),
+        lambda net: net.sizes.append(3),
+        lambda net: net.plain.neg_(),
+        lambda net: net.plain.numpy().put(0, 5.0),
+    ],
+)
+def test_a_network_that_has_changed_in_what_is_no_parameter_is_exported_again(change, quick_export):
+    network = Colors()
+    network.gain, network.sizes, network.plain = 1.0, [1, 2], torch.ones(3)
+    ours = Segmenter(network, card=CARD, export=True, threads=1)
+    ours(quadrants())
+    first = ours.engine._engine
+    network.train()
+    network.gain, network.name = float("1"), "a new one"
+    del network.name  # nothing has changed
+    ours(quadrants())
+    assert ours.engine._engine is first
+    change(network)
+    ours(quadrants())
+    assert ours.engine._engine is not first
+
+
 def test_an_engine_of_files_exports_a_network_and_one_of_networks_does_not():
     assert Segmenter(Colors(), card=CARD, engine="openvino", threads=1).engine.name == "openvino"
     with pytest.raises(InputError, match="engine 'pytorch' runs networks as they are, got export=True"):
         Segmenter(Colors(), card=CARD, engine="pytorch", export=True)
+
+
+def test_a_file_is_not_exported(colors_model):
+    with pytest.raises(
+        InputError, match=r"colors.*\.onnx is run as it is, got export=True; leave export out"
+    ):
+        Segmenter(colors_model, export=True)
 
 
 def test_a_network_of_inference_mode_is_not_exported():
@@ -267,3 +321,69 @@ def test_a_network_of_inference_mode_is_not_exported():
         network = Colors()
     with pytest.raises(InputError, match=r"made in torch.inference_mode.*leave out export"):
         Segmenter(network, card=CARD, export=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_neither_removes_the_export_nor_waits_for_a_lock(quick_export, colors_model):
+    network = Colors()
+    ours = [Segmenter(network, card=CARD, export=True, threads=1)]
+    file = ours[0].engine._path
+    racing = Segmenter(colors_model, engine="fastest", threads=1).engine
+    with ours[0].engine._changing, racing._deciding:  # as another thread does
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            free = not (ours[0].engine._changing.locked() or racing._deciding.locked())
+            right = (ours[0](quadrants()).labels == quadrant_labels()).all()
+            ours.clear()
+            gc.collect()
+            os._exit(0 if free and right else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert file.is_file()
+    with torch.no_grad():
+        network.conv.bias += 0.01
+    ours[0](quadrants())
+    assert not file.parent.exists()  # the old one
+    file = ours[0].engine._path
+    assert file.is_file()
+    ours.clear()
+    gc.collect()
+    assert not file.parent.exists()
+
+
+def test_a_race_that_is_kept_is_believed_where_its_winner_ran_and_can_be_opened(
+    colors_model, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path))
+    clock = Clock()
+    first, second, says = Fake("first", clock, 1.0), Fake("second", clock, 9.0), "ended \x1b[31m"
+
+    def fails():
+        raise RuntimeError("it hung")
+
+    def asked(*candidates):
+        engine = FastestEngine(candidates, first, first, "a model", [], clock)
+        engine(IMAGES)
+        return engine
+
+    both = Candidate("first", lambda: first), Candidate("second", lambda: second)
+    assert asked(*both).name == "first"
+    (kept,) = (tmp_path / "engines").iterdir()
+    good = json.loads(kept.read_text())
+    well, wrong = good["entries"][1], {**good["entries"][1], "outcome": "wrong", "ms": None, "says": says}
+    for entries, believed in (([well], True), ([wrong], False), ([], False)):
+        kept.write_text(json.dumps({**good, "winner": "second", "entries": entries}))
+        assert asked(*both).name == ("second" if believed else "first")
+        assert json.loads(kept.read_text())["winner"] == ("second" if believed else "first")
+    kept.write_text(json.dumps({**good, "winner": "second"}))
+    assert asked(both[0], Candidate("second", fails)).name == "first"
+    assert "second, which won before, cannot be opened: it hung" in capsys.readouterr().err
+    found = {entry["name"]: entry["outcome"] for entry in json.loads(kept.read_text())["entries"]}
+    assert found == {"first": "ok", "second": "failed"}
+    kept.write_text(json.dumps({**good, "winner": "", "entries": [wrong]}))
+    engine = asked(*both)
+    assert (engine.name, str(engine.race)) == (
+        "first",
+        "fastest at 8 x 12: nobody (second left out: ended \\x1b[31m)",
+    )

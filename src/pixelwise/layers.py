@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
@@ -80,14 +82,47 @@ def behind(module: Any) -> Any:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode while the block runs; then each part is as it was, frozen norms too."""
-    before = [(part, part.training) for part in network.modules()]
-    network.eval()
+    """The network in evaluation mode while the block runs; then each part is as it was, frozen norms too. Of several
+    threads at once, the last one that leaves puts the parts back."""
+    parts = [*network.modules()]
+    with _switching:
+        trained = any(part.training for part in parts)
+        for part in parts:
+            if part.training or id(part) in _switched:
+                _, count = _switched.get(id(part), (part, 0))
+                _switched[id(part)] = part, count + 1
+        if trained:
+            network.eval()
+        entered = [part for part in parts if id(part) in _switched]
     try:
         yield
     finally:
-        for part, training in before:
-            part.training = training
+        with _switching:
+            for part in entered:
+                _, count = _switched.pop(id(part), (part, 1))
+                if count > 1:
+                    _switched[id(part)] = part, count - 1
+                else:
+                    part.training = True
+
+
+_switched: dict[int, tuple[nn.Module, int]] = {}
+"""The parts that were training before some block began, and how many blocks are still at work with them."""
+
+_switching = threading.Lock()
+
+
+def _restore() -> None:
+    """In a forked process, where the other threads are not."""
+    global _switching
+    _switching = threading.Lock()
+    for part, _ in _switched.values():
+        part.training = True
+    _switched.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restore)
 
 
 def classes_of(head: nn.Module) -> int:

@@ -157,6 +157,8 @@ def open_model(
         if found.asset is None and not _of_networks(engine) and device in (None, "cpu", "auto"):
             return _open_file(_exported(name, found), engine, said, threads, device, precision)
     elif isinstance(found, Path) and is_runnable(found):
+        if export:
+            raise InputError(f"{found} is run as it is, got export=True; leave export out")
         return _open_file(found, engine, said, threads, device, precision)
     network, card = open_network(model, said)
     of_files = engine in ENGINES and bool(ENGINES[engine].files)

@@ -6,6 +6,7 @@ ends when nobody holds it any longer. What crashes or hangs there does not do so
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -52,37 +53,51 @@ class Apart:
     """An engine's file in a process of its own: float32 (n, c, h, w) to its first output. takes, gives, card: as in
     `file_engine.Loaded`. patience_s: how long loading and each answer may take, None for ever.
 
-    Raises Ended where the process ends, and PixelwiseError with the first line of what was raised there.
+    Raises Ended where the process ends, and PixelwiseError with the first line of what was raised there; nothing else.
+    What interrupts a call goes through, and the next one starts another process.
     """
 
     def __init__(self, order: Order, patience_s: float | None = None) -> None:
+        self._order, self._patience_s, self._one = order, patience_s, threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
         places = [os.path.abspath(place) for place in sys.path]
         code = f"import sys; sys.path[:] = {places!r}; from pixelwise.engines import apart; apart.serve()"
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self._patience_s, self._one = patience_s, threading.Lock()
         self.close = weakref.finalize(self, _end, self._process)
+        self._interrupted = False
         try:
-            self.takes, self.gives, self.card = self._asked(order)
+            self.takes, self.gives, self.card = self._answer(self._order)
         except BaseException:
             self.close()
             raise
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = self._asked(np.ascontiguousarray(images))
+        with self._one:
+            if self._interrupted:
+                self._start()
+            found: NDArray[np.float32] = self._answer(np.ascontiguousarray(images))
         return found
 
-    def _asked(self, what: Any) -> Any:
-        with self._one, self._limited() as late:
+    def _answer(self, what: Any) -> Any:
+        """What the process says to that. Where somebody interrupts the wait, by Ctrl-C or a signal's handler, it is
+        ended, for its answer would be taken for that to the next question."""
+        with self._limited() as late:
             try:
                 assert self._process.stdin is not None
                 assert self._process.stdout is not None
                 pickle.dump(what, self._process.stdin)
                 self._process.stdin.flush()
                 is_well, answer = pickle.load(self._process.stdout)
-            except (EOFError, OSError, pickle.UnpicklingError):
+            except BaseException as error:
+                if not _is_end(error):
+                    self._interrupted = True
+                    self.close()
+                    raise
                 code = self._process.wait()
                 if late.is_set():
                     raise Ended("hung", f"gave no answer within {self._patience_s:g} seconds") from None
@@ -110,6 +125,12 @@ class Apart:
             yield late
         finally:
             timer.cancel()
+
+
+def _is_end(error: BaseException) -> bool:
+    """Whether that is how it shows that the other process is no more; TimeoutError is an OSError too."""
+    broken = isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EINVAL)
+    return broken or isinstance(error, (EOFError, pickle.UnpicklingError))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

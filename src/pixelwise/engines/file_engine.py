@@ -36,13 +36,15 @@ SMALLEST = 32
 class Loaded:
     """A file as its library has it. run: float32 (n, c, h, w) to its first output, from any thread. takes, gives: the
     sides of its first input and output, None for any; empty where it does not say. card: the text of the one inside.
-    held: what is never to be taken down in a forked process, which has none of its threads."""
+    held: what is never to be taken down in a forked process, which has none of its threads. fails: what `run` raises by
+    itself; others come from whoever interrupts it."""
 
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     takes: tuple[int | None, ...]
     gives: tuple[int | None, ...]
     card: str | None
     held: Any
+    fails: type[Exception] = Exception  # the runtimes' exceptions share no base class of their own
 
 
 Content: TypeAlias = "tuple[bytes, bytes | None]"
@@ -156,7 +158,7 @@ class FileEngine:
             images = images.detach().cpu().numpy()
         try:
             logits = self._loaded.run(images)
-        except Exception as error:  # the runtimes' exceptions share no base class of their own
+        except self._loaded.fails as error:
             takes = self._loaded.takes[2:]
             if takes and None not in takes and takes != images.shape[2:]:
                 raise InputError(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixelwise.engines.apart import Apart, Order
 from pixelwise.engines.file_engine import Content, FileEngine, Loaded
-from pixelwise.errors import InputError, first_line
+from pixelwise.errors import InputError, PixelwiseError, first_line
 from pixelwise.silent import openvino
 from pixelwise.weights.card import CARD_KEY, IR_CARD_KEY, IR_WEIGHTS_KEY
 from pixelwise.weights.store import digest
@@ -95,7 +95,7 @@ class OpenVinoEngine(FileEngine):
         path, content = (model, None) if isinstance(model, Path) else (self._path, model)
         opens = f"{type(self).__module__}:{type(self).__qualname__}"
         other = Apart(Order(opens, path, content, self._threads, self._device, self._asked))
-        return Loaded(other, other.takes, other.gives, other.card, held=other)
+        return Loaded(other, other.takes, other.gives, other.card, held=other, fails=PixelwiseError)
 
     def _compiled(self, network: Any, hint: str) -> Any:
         """The model, ready to run; InputError where it does not run as it was asked to."""

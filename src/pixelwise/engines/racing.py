@@ -7,9 +7,11 @@ came of it is kept in the cache. Whoever crashes, hangs or answers otherwise tha
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from pixelwise.engines.apart import Order
 from pixelwise.engines.trials import FAR, gap, kept_at, remember, remembered, trial
 from pixelwise.errors import first_line
 from pixelwise.precision import Precision
-from pixelwise.terminal import note
+from pixelwise.terminal import note, printable
 from pixelwise.weights.card import Card
 
 ROUNDS = 5
@@ -77,21 +79,25 @@ class Entry:
         if self.outcome == "missing":
             return f"{self.name} is not installed"
         return (
-            f"{self.name} {self.ms:.1f} ms" if self.ms is not None else f"{self.name} left out: {self.says}"
+            f"{self.name} {self.ms:.1f} ms"
+            if self.ms is not None
+            else f"{self.name} left out: {printable(self.says)}"
         )
 
 
 @dataclass(frozen=True)
 class Race:
-    """winner: a name among the entries. shape: (n, c, h, w) of what was shown."""
+    """winner: a name among the entries, empty where nobody is left. shape: (n, c, h, w) of what was shown."""
 
     winner: str
     shape: tuple[int, ...]
     entries: tuple[Entry, ...]
 
     def __str__(self) -> str:
-        ms = {entry.name: entry.ms for entry in self.entries}[self.winner]
         others = "; ".join(str(entry) for entry in self.entries if entry.name != self.winner)
+        if not self.winner:
+            return f"fastest at {' x '.join(map(str, self.shape[2:]))}: nobody ({others})"
+        ms = {entry.name: entry.ms for entry in self.entries}[self.winner]
         took = "" if ms is None else f" ({ms:.1f} ms{'; ' if others else ''}{others})"
         return f"fastest at {' x '.join(map(str, self.shape[2:]))}: {self.winner}{took}"
 
@@ -191,6 +197,7 @@ class FastestEngine:
         self._deciding = threading.Lock()
         self.card, self.may_race = fallback.card, True
         self.race: Race | None = None
+        _all.add(self)
 
     @property
     def name(self) -> str:
@@ -210,10 +217,9 @@ class FastestEngine:
     def _decided(self, images: Any) -> Runs:
         path = kept_at("fastest", self._model, "", [*self._decides, _size_class(images.shape)])
         known: Race | None = remembered(path, Race)
-        if known is not None:
+        if known is not None and (taken := self._won(known)) is not None:
             self.race = known
-            named = [one for one in self._candidates if one.name == known.winner]
-            return named[0].open() if named else self._fallback
+            return taken
         if not self.may_race:
             note(
                 f"fastest: nobody has raced at this size yet, and a single picture takes {self._fallback.name}"
@@ -225,12 +231,38 @@ class FastestEngine:
         note(self.race)
         return chosen or self._fallback
 
+    def _won(self, known: Race) -> Runs | None:
+        """The engine that has won an earlier race; None where that cannot be, or it cannot be opened now."""
+        well = [entry.name for entry in known.entries if entry.outcome == "ok"]
+        if known.entries and not well and not known.winner:
+            return self._fallback
+        for candidate in self._candidates:
+            if candidate.name == known.winner and candidate.name in well:
+                try:
+                    return candidate.open()
+                except Exception as error:  # as in a race
+                    note(f"fastest: {known.winner}, which won before, cannot be opened: {first_line(error)}")
+        return None
+
     def __reduce__(self) -> Any:
         return _itself, (self._chosen or self._fallback,)
 
 
 def _itself(engine: Any) -> Any:
     return engine
+
+
+_all: weakref.WeakSet[FastestEngine] = weakref.WeakSet()
+
+
+def _unlock() -> None:
+    """In a forked process, where nobody would ever give back what another thread had locked."""
+    for engine in list(_all):
+        engine._deciding = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def _size_class(shape: Sequence[int]) -> list[int]:

@@ -27,6 +27,7 @@ from pixelwise.engines.apart import Apart, Ended, Order
 from pixelwise.errors import InputError, PixelwiseError
 from pixelwise.files import writing
 from pixelwise.precision import Precision
+from pixelwise.terminal import printable
 from pixelwise.untrusted import read
 from pixelwise.weights.beside import beside
 from pixelwise.weights.store import digest
@@ -65,8 +66,8 @@ def refuse_failing(order: Order, name: str, version: str, reference: str | None)
         remember(path, found)
     if found.outcome != "ok":
         raise InputError(
-            f"engine {name!r} ({version}) {found.says} when it was tried on {order.path} in a process of its own; take "
-            f"another engine, such as auto, or remove {path} to try it again"
+            f"engine {name!r} ({version}) {printable(found.says)} when it was tried on {order.path} in a process of "
+            f"its own; take another engine, such as auto, or remove {path} to try it again"
         )
 
 
