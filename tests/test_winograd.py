@@ -124,6 +124,24 @@ def test_few_channels_kernels_of_other_sizes_and_weights_that_are_computed_stay(
     )
 
 
+def test_weights_in_another_file_are_taken_along(tmp_path, monkeypatch):
+    draw = np.random.default_rng(0)
+    weights = draw.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    plain = model_of(weights)
+    onnx.save(
+        changed(plain, monkeypatch),
+        tmp_path / "it.onnx",
+        save_as_external_data=True,
+        location="it.data",
+        size_threshold=0,
+    )
+    assert (tmp_path / "it.data").stat().st_size >= weights.nbytes
+    image = draw.standard_normal((1, 3, 9, 7)).astype(np.float32)
+    found = onnx.load_from_string(winograd.restored(tmp_path / "it.onnx"))
+    assert [node.op_type for node in found.graph.node] == ["Conv", "Relu"]
+    assert np.array_equal(answer(found, image), answer(plain, image))
+
+
 @pytest.mark.slow
 def test_an_export_has_it_and_gives_the_logits_of_the_network(tmp_path, monkeypatch):
     monkeypatch.setattr(winograd, "FEWEST", 16)

@@ -142,7 +142,7 @@ def _plain(model: Path | Content) -> bytes | None:
         with suppress(ModuleNotFoundError):
             from pixelwise.export.winograd import restored
 
-            return restored(content)
+            return restored(model if isinstance(model, Path) else content)
     return None if isinstance(model, Path) else content
 
 

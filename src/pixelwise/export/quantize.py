@@ -39,7 +39,7 @@ class Quantiser:
         folder: for temporary files. Raises InputError for a model that ONNX Runtime's tools do not take, and for one
         without layers."""
         self._path, plain = folder / "folded.onnx", folder / "plain.onnx"
-        plain.write_bytes(restored(source.read_bytes()))
+        plain.write_bytes(restored(source))
         with _quietly():
             try:
                 quant_pre_process(str(plain), str(self._path), skip_symbolic_shape=True)

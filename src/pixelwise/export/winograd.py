@@ -9,6 +9,8 @@ as they were: ONNX Runtime transforms them when it loads it, so a file does not 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -117,9 +119,9 @@ def restore(model: onnx.ModelProto) -> int:
     return count
 
 
-def restored(content: bytes) -> bytes:
-    """`restore` on the bytes of a model."""
-    model = onnx.load_from_string(content)
+def restored(source: Path | bytes) -> bytes:
+    """The bytes of a model after `restore`, of a file or of its bytes; of a file also what it keeps in others."""
+    model = onnx.load(source) if isinstance(source, Path) else onnx.load_from_string(source)
     restore(model)
     return bytes(model.SerializeToString())
 
