@@ -177,7 +177,7 @@ def page() -> str:
         ]
     if layers := read("rewrites"):
         parts += [
-            f"Layer by layer (`benchmarks/rewrites.py`, {on(layers[0])}): Winograd's form pays from 128 channels on; a "
+            f"Layer by layer (`benchmarks/rewrites.py`, {on(layers[0])}): Winograd's form pays from 256 channels on; a "
             "convolution of a large rate as one product for each of its taps, over the part of the map that the tap "
             "reaches, does not pay, for ONNX Runtime leaves out rows of padding itself, and cutting out columns costs what "
             "it saves. No exporter does that.\n",

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-FEWEST = 128
+FEWEST = 256
 """Channels, in and out, below which the transforms cost more than the products save."""
 
 AT_ONCE = 512
