@@ -228,7 +228,10 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.onnx.")],
     to: Annotated[
-        str | None, typer.Option(help="onnx, or openvino (.xml with .bin); default: what OUT ends in.")
+        str | None,
+        typer.Option(
+            help="onnx, openvino (.xml with .bin) or torch-export (.pt2); default: what OUT ends in."
+        ),
     ] = None,
     bake: Annotated[
         bool,
