@@ -209,6 +209,13 @@ def test_a_network_in_memory_races_with_its_own_export(quick_export):
     assert all(entry.outcome == "ok" for entry in segmenter.engine.race.entries)
 
 
+def test_a_network_of_half_precision_races_against_those_that_compute_in_it(quick_export):
+    segmenter = Segmenter(Colors().bfloat16(), card=CARD, engine="fastest", threads=1)
+    found = segmenter(quadrants())
+    assert found.precision == "bfloat16"
+    assert {entry.name for entry in segmenter.engine.race.entries} == {"openvino", "pytorch"}
+
+
 def change(network: torch.nn.Module, how: str) -> None:
     layer = network.conv
     if how == "a training step":
