@@ -184,6 +184,8 @@ def test_a_baked_file_opens_with_its_card_and_answers_the_same(baked_and_plain):
             assert found.areas() == expected.areas()
     for found, shown in zip(baked.map(pictures, batch=3), pictures, strict=True):
         np.testing.assert_array_equal(found.labels, plain(shown).labels)
+    fastest = Segmenter(baked.engine.path, engine="fastest", threads=1)  # there is nobody to race
+    np.testing.assert_array_equal(fastest(pictures[0]).labels, plain(pictures[0]).labels)
     again = pickle.loads(pickle.dumps(baked))
     np.testing.assert_array_equal(again(pictures[0]).labels, plain(pictures[0]).labels)
 

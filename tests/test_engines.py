@@ -93,6 +93,12 @@ def test_names_of_engines_and_precisions_are_known(colors_model):
         open_engine(Colors(), "onnxruntime", card=CARD)
 
 
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
+def test_threads_are_a_whole_number_from_one_up(threads, colors_model):
+    with pytest.raises(InputError, match=f"threads must be a whole number from 1 up.*, got {threads!r}"):
+        open_engine(colors_model, threads=threads)
+
+
 def test_a_network_of_half_precision_is_one_and_is_not_called_float32():
     network = Colors().bfloat16()
     assert open_engine(network, card=CARD).precision == "bfloat16"
@@ -162,6 +168,17 @@ def test_engines_of_files_are_pickled_with_their_files(colors_model, colors_xml,
         assert pickle.loads(pickle.dumps(again))(NOISE).shape == (2, 4, 18, 25)
         with pytest.raises(InputError, match="has changed since it was opened"):
             pickle.dumps(engine)
+
+
+def test_the_precision_that_was_asked_for_travels_along(colors_model, monkeypatch):
+    """On a processor with bfloat16; here it is told so, and runs in float32."""
+    hints, compiled = [], OpenVinoEngine._compiled
+    monkeypatch.setattr(
+        OpenVinoEngine, "_compiled", lambda *given: hints.append(given[2]) or compiled(*given[:2], "f32")
+    )
+    engine = OpenVinoEngine(colors_model, threads=1, precision="bfloat16")
+    assert pickle.loads(pickle.dumps(engine)).precision == "bfloat16"
+    assert hints == ["bf16", "bf16"]
 
 
 def _answer(connection, engine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -176,6 +178,68 @@ def test_an_engine_that_fails_its_trial_is_not_let_near_the_file(name, says, tab
     kept.write_text("{")  # what is not what was written counts for nothing
     with pytest.raises(InputError, match=says):
         open_engine(model, name, threads=1)
+
+
+def test_a_trial_is_kept_for_one_file_engine_version_processor_and_precision(table, tmp_path, monkeypatch):
+    table("wrong")
+    tried = []
+    monkeypatch.setattr(trials, "trial", lambda order, reference: tried.append(order) or trials.Trial("ok"))
+    path = write_colors_model(tmp_path / "a.onnx", CARD.replace(name=str(tmp_path)))
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="a.data", size_threshold=0)
+    row = engines.ENGINES["wrong"]
+    monkeypatch.setitem(
+        engines.ENGINES, "wrong", dataclasses.replace(row, precisions=("float32", "bfloat16"))
+    )
+
+    def is_tried(**how):
+        before = len(tried)
+        for _ in range(2):
+            open_engine(path, "wrong", threads=1, **how)
+        return len(tried) - before
+
+    assert is_tried() == 1
+    assert is_tried(precision="bfloat16") == 1
+    (tmp_path / "a.data").write_bytes((tmp_path / "a.data").read_bytes()[::-1])
+    assert is_tried() == 1  # other weights
+    monkeypatch.setattr(trials, "processor", lambda: ("another",))
+    assert is_tried() == 1
+    monkeypatch.setattr(trials, "version_of", lambda package: "2")
+    assert is_tried() == 1
+    assert is_tried() == 0
+
+
+def test_a_race_is_kept_for_one_size_number_of_threads_precision_and_all_versions(
+    table, tmp_path, monkeypatch
+):
+    table("right")
+    for name, row in [*engines.ENGINES.items()]:
+        both = dataclasses.replace(row, precisions=("float32", "bfloat16"))
+        monkeypatch.setitem(engines.ENGINES, name, both)
+    races = []
+
+    def won_by_the_first(candidates, images, *_, **__):
+        races.append(images.shape)
+        first = candidates[0].open()
+        return racing.Race(first.name, images.shape, (racing.Entry(first.name, "ok", 1.0),)), first
+
+    monkeypatch.setattr(racing, "race", won_by_the_first)
+    path = write_colors_model(tmp_path / "a.onnx", CARD.replace(name=str(tmp_path)))
+
+    def is_run(shape=(1, 3, 40, 60), threads=1, **how):
+        before = len(races)
+        for _ in range(2):
+            open_engine(path, "fastest", threads=threads, **how)(np.zeros(shape, np.float32))
+        return len(races) - before
+
+    assert is_run() == 1
+    assert is_run((1, 3, 38, 60)) == 0  # about as large
+    assert is_run((1, 3, 60, 60)) == 1
+    assert is_run((2, 3, 40, 60)) == 1
+    assert is_run(threads=2) == 1
+    assert is_run(precision="bfloat16") == 1
+    monkeypatch.setattr(trials, "version_of", lambda package: f"{package} 2")
+    assert is_run() == 1
+    assert is_run() == 0
 
 
 def test_a_single_picture_takes_what_is_known_or_the_default_and_never_races(
