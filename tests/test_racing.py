@@ -8,6 +8,9 @@ import json
 import os
 import pickle
 import signal
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ import torch
 from pixelwise import Segmenter, engines, open_engine
 from pixelwise.engines import Known, racing, trials
 from pixelwise.engines.racing import Candidate, FastestEngine, race
-from pixelwise.errors import InputError
+from pixelwise.errors import ExportError, InputError
 from test_segmenter import Colors
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
 
@@ -242,6 +245,23 @@ def test_a_race_is_kept_for_one_size_number_of_threads_precision_and_all_version
     assert is_run() == 0
 
 
+def test_what_a_library_prints_is_no_answer(table, tmp_path):
+    table("printing")
+    model = write_colors_model(tmp_path / "a.onnx", CARD.replace(name="printing"))
+    assert open_engine(model, "printing", threads=1).name == "printing"
+
+
+def test_of_a_single_logit_its_sign_is_the_class():
+    clock, images = Clock(), IMAGES[:, :1]
+    fakes = [
+        Candidate(f.name, lambda f=f: f) for f in (Fake("a", clock, 1.0), Fake("b", clock, 1.0, off=0.1))
+    ]
+    found, _ = race(fakes, images, images, 0.2, clock=clock)
+    expected = ((images > 0) != (images + 0.1 * np.ptp(images) > 0)).mean()
+    assert 0 < expected == found.entries[1].changed
+    assert found.entries[0].changed == 0
+
+
 def test_a_single_picture_takes_what_is_known_or_the_default_and_never_races(
     tmp_path, typed, monkeypatch, capsys
 ):
@@ -356,11 +376,14 @@ def test_an_exported_network_that_has_changed_is_exported_again(how, quick_expor
         lambda net: net.sizes.append(3),
         lambda net: net.plain.neg_(),
         lambda net: net.plain.numpy().put(0, 5.0),
+        lambda net: net.plain.numpy().put(2, 5.0),  # the last four bytes
+        lambda net: net.gaps.numpy().put(1, 5.0),
     ],
 )
 def test_a_network_that_has_changed_in_what_is_no_parameter_is_exported_again(change, quick_export):
     network = Colors()
     network.gain, network.sizes, network.plain = 1.0, [1, 2], torch.ones(3)
+    network.gaps = torch.ones(6)[::2]
     ours = Segmenter(network, card=CARD, export=True, threads=1)
     ours(quadrants())
     first = ours.engine._engine
@@ -372,6 +395,36 @@ def test_a_network_that_has_changed_in_what_is_no_parameter_is_exported_again(ch
     change(network)
     ours(quadrants())
     assert ours.engine._engine is not first
+
+
+def test_threads_that_find_a_network_changed_export_it_once(monkeypatch):
+    made = []
+
+    def write(network, card, path):
+        made.append(path)
+        time.sleep(0.05)  # the others come in the meantime
+        write_colors_model(path, card)
+
+    monkeypatch.setattr("pixelwise.in_memory.export_onnx", write)
+    network = Colors()
+    engine = Segmenter(network, card=CARD, export=True, threads=1).engine
+    network.conv.bias.data += 1
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(engine, [IMAGES] * 4))
+    assert len(made) == 2
+
+
+def test_an_export_that_fails_leaves_nothing_behind(monkeypatch, tmp_path):
+    def fails(network, card, path):
+        path.write_bytes(b"a beginning")
+        raise ExportError("it cannot")
+
+    monkeypatch.setattr("pixelwise.in_memory.export_onnx", fails)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ExportError, match="it cannot") as raised:
+        Segmenter(Colors(), card=CARD, export=True)
+    assert list(tmp_path.iterdir()) == []
+    del raised  # with which the engine goes, and whatever it has
 
 
 def test_an_engine_of_files_exports_a_network_and_one_of_networks_does_not():
