@@ -27,7 +27,6 @@ from pixelwise.errors import InputError
 from pixelwise.weights.card import CARD_KEY, Card
 from tiny import write_colors_model
 
-
 HAS_BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
