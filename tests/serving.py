@@ -107,7 +107,14 @@ def gated(model: Path) -> tuple[Segmenter, Gated]:
 def running(app: Any, **config: Any) -> Iterator[int]:
     """The application behind a port of this machine, in a thread, until the block ends and all is answered."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-    how = {"http": Patient, "ws": "none", "log_config": None, "access_log": False, **config}
+    how = {
+        "http": Patient,
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        **config,
+    }
     server = Server(uvicorn.Config(app, **how))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
