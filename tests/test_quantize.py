@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from pixelwise import Card, Segmenter
 from pixelwise.cli.app import app
 from pixelwise.errors import ExportError, InputError
-from pixelwise.export.quantize import Found, fewest_floats, times_as_fast
+from pixelwise.export.quantize import fewest_floats, times_as_fast
 from pixelwise.exporting import export_model, picture, with_card
 from pixelwise.quantizing import quantize_model, read_pictures
 from pixelwise.weights.card import CARD_KEY, Score
@@ -127,8 +127,8 @@ def test_layers_go_back_to_float_until_the_agreement_holds(model, photos, tmp_pa
 
 
 def test_an_agreement_that_is_not_reached_leaves_no_file(model, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("pixelwise.export.quantize.fewest_floats", lambda *_: Found((), 1.0))
-    with pytest.raises(ExportError, match=r"expected were 0\.9996 and .*ask for less agreement"):
+    monkeypatch.setattr("pixelwise.export.quantize.fewest_floats", lambda *_: ())
+    with pytest.raises(ExportError, match=r"expected were 0\.9996 and .*allow for more loss"):
         quantize_model(model, photos, tmp_path / "x.onnx", agreement=0.9996, threads=1, clock=clock(2))
     assert list(tmp_path.iterdir()) == []
 
@@ -197,15 +197,53 @@ def test_the_layers_that_cost_most_go_back_first_and_as_few_as_it_takes():
         asked.append(tuple(floats))
         return 1 - sum(cost for layer, cost in costs.items() if layer not in floats)
 
-    assert fewest_floats(list(costs), agreement, costs.get, 0.9) == Found((), agreement(()))
-    assert fewest_floats(list(costs), agreement, costs.get, 0.96) == Found(("b",), pytest.approx(0.983))
-    assert fewest_floats(list(costs), agreement, costs.get, agreement(["b"])).floats == ("b",)  # no more
-    assert fewest_floats(list(costs), agreement, costs.get, 0.99).floats == ("b", "d")
-    assert fewest_floats(list(costs), agreement, costs.get, 1.0).floats == ("b", "d", "f", "c", "a")
-    never = fewest_floats(list(costs), lambda floats: 0.5, costs.get, 0.9)
-    assert never.agreement == 0.5
-    assert len(never.floats) == 6
-    assert len(asked) < 24
+    def fewest(asked):
+        return fewest_floats(list(costs), lambda floats: agreement(floats) >= asked, costs.get)
+
+    assert fewest(0.9) == ()
+    assert fewest(0.96) == ("b",)
+    assert fewest(0.99) == ("b", "d")
+    assert fewest(1.0) == ("b", "d", "f", "c", "a")
+    assert len(asked) < 20
+    assert len(fewest_floats(list(costs), lambda floats: False, costs.get)) == 6
+
+
+def test_layers_go_back_to_float_until_the_mean_iou_holds(model, photos, tmp_path):
+    segmenter = Segmenter(model, threads=1)
+    for name in ("images", "masks"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    for path in photos.iterdir():
+        shutil.copy(path, tmp_path / "set" / "images")
+        segmenter(path).save(tmp_path / "set" / "masks" / path.name)
+    (tmp_path / "set" / "classes.txt").write_text("\n".join(CARD.labels.names))
+    found = {}
+    for drop in (0.5, 0.1):
+        out = tmp_path / f"{drop}.onnx"
+        told = quantize_model(model, tmp_path / "set", out, mean_iou_drop=drop, threads=1, clock=clock(2))
+        before, after = map(float, re.search(r"mean IoU ([\d.]+) in float32, ([\d.]+) now", told).groups())
+        assert before - after <= drop + 1e-4
+        found[drop] = told, after
+    assert "layers in float32" not in found[0.5][0]
+    assert "layers in float32" in found[0.1][0]
+    assert found[0.5][1] < found[0.1][1]
+    with pytest.raises(
+        ExportError, match=r"expected were 0\.0 of mean IoU at most and 1\.5 times, so no file"
+    ):
+        quantize_model(
+            model, tmp_path / "set", tmp_path / "x.onnx", mean_iou_drop=0.0, threads=1, clock=clock(2)
+        )
+    for words, says in (
+        ({"mean_iou_drop": 0.1, "agreement": 0.9}, "both say how much may be lost"),
+        ({"mean_iou_drop": 1.5}, r"a difference of mean IoU from 0 to 1, such as 0\.005, got 1\.5"),
+        ({"mean_iou_drop": 0.1, "to": "openvino"}, "give --agreement in place of mean IoU"),
+    ):
+        with pytest.raises(InputError, match=says):
+            quantize_model(
+                model, tmp_path / "set", tmp_path / ("x.xml" if "to" in words else "x.onnx"), **words
+            )
+    with pytest.raises(InputError, match=r"wants labels, and .* has none; give --agreement"):
+        quantize_model(model, photos, tmp_path / "x.onnx", mean_iou_drop=0.1)
+    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_speed_is_the_median_of_ratios_taken_alternately():
