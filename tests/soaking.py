@@ -30,9 +30,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from serving import serving
 
 from pixelwise import LabelSet
+from serving import serving
 from tiny import CARD, write_colors_model
 
 FORMATS = (
