@@ -7,6 +7,8 @@ PixelwiseError                something outside the caller's hands failed (comma
 └── InputError                what was passed in cannot be used (also a ValueError; exit code 2)
     ├── ColorError            a colour is not three numbers in range (also a RuntimeError)
     ├── ImageError            a picture is missing, damaged, too large or of an unknown kind
+    │   ├── ImageKindError    it is no picture, or of a kind that is not read
+    │   └── ImageSizeError    it has more pixels than are allowed
     ├── OutputError           a result cannot be written where it was asked for
     ├── ScriptError           TorchScript cannot take that model (also a RuntimeError)
     ├── SizeError             an image has sides that a model does not take (also a RuntimeError)
@@ -56,6 +58,14 @@ class InputError(PixelwiseError, ValueError):
 
 class ImageError(InputError):
     """A picture is missing, empty, truncated, too large, or not a picture."""
+
+
+class ImageKindError(ImageError):
+    """A file is no picture, or of a kind that is not read."""
+
+
+class ImageSizeError(ImageError):
+    """A picture has more pixels than are allowed."""
 
 
 class ColorError(InputError, RuntimeError):

@@ -28,7 +28,7 @@ from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from pixelwise.errors import ImageError, InputError, PixelwiseWarning
+from pixelwise.errors import ImageError, ImageKindError, ImageSizeError, InputError, PixelwiseWarning
 from pixelwise.terminal import without_secrets
 
 if TYPE_CHECKING:
@@ -221,6 +221,27 @@ def read_values(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[
     )
 
 
+def declared_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Height and width of a picture as its bytes declare them, before it is decoded, and before it is turned upright.
+
+    Raises ImageError as `read` does: ImageKindError for what is no picture, ImageSizeError above max_pixels.
+    """
+    name = "the picture"
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes)")
+
+    def of_image(image: Image.Image) -> tuple[int, int]:
+        _check_size(image, name, max_pixels)
+        return image.height, image.width
+
+    def of_array(values: NDArray[Any]) -> tuple[int, int]:
+        if values.ndim >= 2 and values.shape[0] * values.shape[1] > max_pixels:
+            raise _too_large(name, f"{values.shape[0] * values.shape[1]:,}", max_pixels)
+        return (values.shape[0], values.shape[1]) if values.ndim >= 2 else (0, 0)
+
+    return _decoded(io.BytesIO(data), name, max_pixels, of_array, of_image)
+
+
 def shown(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """What people see of a picture (h, w, c): uint8 RGB (h, w, 3), its first three channels, or of fewer the first one
     in grey."""
@@ -264,7 +285,7 @@ def _limited(file: Any, name: str, max_pixels: int) -> Any:
 
 
 def _endless(name: str, limit: int) -> ImageError:
-    return ImageError(
+    return ImageSizeError(
         f"{name} goes on after {limit:,} bytes, more than a picture of the largest size that is allowed can have; "
         "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
     )
@@ -473,13 +494,13 @@ def _image(file: Any, name: str) -> Image.Image:
         if start[4:8] == b"ftyp" and start[8:12] in HEIC:
             return _heic(file, name)
         other = _other_kind(start, name)
-        raise ImageError(
+        raise ImageKindError(
             f"{name} is not a picture, or of a kind that Pillow cannot read"
             if other is None
             else f"{name} is {other.says}, which is not read; {other.advice}"
         ) from None
     if image.format == "TIFF" and _is_camera_raw(image, name):
-        raise ImageError(f"{name} is {CAMERA_RAW.says}, which is not read; {CAMERA_RAW.advice}")
+        raise ImageKindError(f"{name} is {CAMERA_RAW.says}, which is not read; {CAMERA_RAW.advice}")
     return image
 
 
@@ -487,7 +508,7 @@ def _heic(file: Any, name: str) -> Image.Image:
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
-        raise ImageError(
+        raise ImageKindError(
             f"{name} is a HEIC picture, which needs pillow-heif; run: pip install pillow-heif"
         ) from None
     register_heif_opener()
@@ -573,7 +594,7 @@ def _load_npy(file: Any, name: str) -> NDArray[Any]:
 
 
 def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:
-    return ImageError(
+    return ImageSizeError(
         f"{name} has {pixels} pixels, more than the limit of {max_pixels:,}; "
         "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
     )

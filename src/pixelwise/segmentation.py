@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -252,6 +252,30 @@ class Segmentation:
         is not the format's; MissingExtraError where the format needs a library that is not installed.
         """
         path = Path(path)
+        parts = self._parts(path, format, names, simplify_px)
+        with writing(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:
+            file.writelines(parts())
+        return path
+
+    def to_bytes(
+        self,
+        format: str,
+        *,
+        ending: str | None = None,
+        names: str | Sequence[str] = (),
+        simplify_px: float = 0,
+    ) -> bytes:
+        """The content of the file that `save` writes, without a file. ending: of its name, such as ".jpg" for an
+        overlay; by default the format's own. The others, and what is raised, as in `save`."""
+        if format not in FORMATS:
+            raise UnknownNameError("format", format, FORMATS)
+        path = Path(f"x{FORMATS[format].ending if ending is None else ending}")
+        return b"".join(self._parts(path, format, names, simplify_px)())
+
+    def _parts(
+        self, path: Path, format: str | None, names: str | Sequence[str], simplify_px: float
+    ) -> Callable[[], Iterable[bytes | memoryview]]:
+        """What makes the parts of a file; what is refused is refused now."""
         format = format_of(path, format)
         chosen = FORMATS[format]
         kept = (names,) if isinstance(names, str) else names
@@ -260,8 +284,5 @@ class Segmentation:
             if given and option != chosen.option:
                 owner = next(name for name, one in FORMATS.items() if one.option == option)
                 raise InputError(f"{option} is for format {owner!r}, got format {format!r}")
-        with writing(path, overwrite=overwrite) as temporary:
-            chosen.write(
-                self, temporary, **({chosen.option: options[chosen.option]} if chosen.option else {})
-            )
-        return path
+        more = {chosen.option: options[chosen.option]} if chosen.option else {}
+        return partial(chosen.encode, self, path.suffix.lower(), **more)

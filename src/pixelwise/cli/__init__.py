@@ -35,8 +35,9 @@ def main() -> None:
     try:
         from pixelwise.cli.app import app
 
-        # Training has processes that say by themselves what went wrong.
-        with nullcontext() if debug or "train" in sys.argv[1:2] else libraries_silenced():
+        # What has processes of its own says there what went wrong.
+        has_processes = {"train", "serve"} & set(sys.argv[1:2])
+        with nullcontext() if debug or has_processes else libraries_silenced():
             app()
     except PixelwiseError as error:
         if debug:

@@ -271,6 +271,72 @@ def quantize(
 
 
 @app.command()
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"{MODEL} May be given several times, and as NAME=MODEL; the first is the default.",
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; 0.0.0.0: all of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: one that is free.")] = 8000,
+    open: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the token that requests must bear; else PIXELWISE_TOKEN of the environment."
+        ),
+    ] = None,
+    engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
+    precision: Annotated[str | None, typer.Option(help=PRECISION)] = None,
+    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Pictures segmented at a time; default: one a core, at most 4.")
+    ] = None,
+    queue: Annotated[
+        int | None,
+        typer.Option(min=0, help="Requests that may wait, the others get 429; default: 8 a worker."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes, each with its own models, workers and queue.")
+    ] = 1,
+    timeout_s: Annotated[float, typer.Option(help="Seconds from accepting a request to its answer.")] = 60,
+    body_timeout_s: Annotated[float, typer.Option(help="Seconds for a request to arrive.")] = 20,
+    max_mb: Annotated[float, typer.Option(help="Megabytes of a request.")] = 64,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Pixels of the pictures of a request.")
+    ] = 120_000_000,
+    max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of a request.")] = 16,
+    max_memory_mb: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Memory for networks; a picture that takes more is cut into tiles; default: half of what is free.",
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Serve models over HTTP, with a page to drop pictures on. Only to this machine unless told otherwise."""
+    from pixelwise.cli.serve import run
+    from pixelwise.service.limits import Limits
+
+    limits = Limits(
+        max_bytes=round(max_mb * 1_000_000), max_pixels=max_pixels, max_pictures=max_pictures, workers=workers,
+        queue=queue, timeout_s=timeout_s, body_timeout_s=body_timeout_s,
+        max_memory=None if max_memory_mb is None else max_memory_mb * 1_000_000,
+    )  # fmt: skip
+    run(
+        model or ["everyday"], host, port, limits, engine=engine, precision=precision, threads=threads, device=device,
+        token_file=token_file, processes=processes, browser=open,
+    )  # fmt: skip
+
+
+@app.command()
 def bench(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="MODEL...", help=f"{MODEL} Default: everyday.")

@@ -6,11 +6,12 @@ For people: pictures, and csv, a table of areas. Exact, `reading.read_labels` re
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.untrusted import read
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pixelwise.labels import LabelSet
     from pixelwise.segmentation import Segmentation
 
+
+Bytes: TypeAlias = "bytes | memoryview"
 
 MAX_LABELS_BYTES = 2**30
 """Of a file of outlines."""
@@ -35,16 +38,17 @@ MAX_LABELS = 2**28
 class Format:
     """One row of the table.
 
-    ending: what the command line puts behind a picture's name. says: what it is, for people. write: (segmentation,
-    path) -> None, and the keyword `option` where there is one. read: (path, classes) -> label map (h, w), the way back;
-    None where a file does not hold the label map. means_by: endings that mean this format where none is named. only:
-    the endings it may have, where another kind of file would damage it; none: any. option: of `Segmentation.save`, for
-    this format alone. extra: of pixelwise, without which it cannot be written.
+    ending: what the command line puts behind a picture's name. says: what it is, for people. encode: (segmentation,
+    last part of the file's name, such as ".png") -> the parts of the file, one after the other; and the keyword
+    `option` where there is one. read: (path, classes) -> label map (h, w), the way back; None where a file does not
+    hold the label map. means_by: endings that mean this format where none is named. only: the endings it may have,
+    where another kind of file would damage it; none: any. option: of `Segmentation.save`, for this format alone.
+    extra: of pixelwise, without which it cannot be written.
     """
 
     ending: str
     says: str
-    write: Callable[..., None]
+    encode: Callable[..., Iterable[Bytes]]
     read: Callable[[Path, LabelSet], NDArray[Any]] | None = None
     means_by: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -57,40 +61,46 @@ class Format:
         return tuple(dict.fromkeys(Path(f"x{ending}").suffix for ending in (self.ending, *self.means_by)))
 
 
-def _picture(draw: Callable[..., NDArray[np.uint8]]) -> Callable[..., None]:
-    """The writer of a picture (h, w), (h, w, 3) or (h, w, 4) that `draw` makes of a segmentation."""
+def _picture(draw: Callable[..., NDArray[np.uint8]]) -> Callable[..., Iterable[Bytes]]:
+    """The encoder of a picture (h, w), (h, w, 3) or (h, w, 4) that `draw` makes of a segmentation."""
 
-    def write(found: Segmentation, path: Path, **options: Any) -> None:
+    def encode(found: Segmentation, suffix: str, **options: Any) -> Iterable[Bytes]:
         picture = draw(found, **options)
-        if path.suffix.lower() == ".png":
-            write_png(picture, path)
-            return
+        if suffix == ".png":
+            return _png(picture)
         from PIL import Image
 
         # WebP without loss, which keeps holes.
-        how: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {"quality": 92}
+        how: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {"quality": 92}
+        file: Any = io.BytesIO()
+        file.name = f"x{suffix}"  # of which Pillow takes the format
         try:
-            Image.fromarray(picture).save(path, **how)
+            Image.fromarray(picture).save(file, **how)
         except ValueError as error:  # an ending that Pillow does not know
-            raise InputError(f"cannot write a picture as {path.suffix!r} ({error}); use .png") from error
+            raise InputError(f"cannot write a picture as {suffix!r} ({error}); use .png") from error
+        return (file.getbuffer(),)
 
-    return write
+    return encode
+
+
+def _png(picture: NDArray[Any], **how: Any) -> Iterable[Bytes]:
+    from pixelwise.outputs.png import encode
+
+    return encode(picture, **how)
 
 
 def write_png(picture: NDArray[Any], path: Path, **how: Any) -> None:
     """A picture as a PNG file. how: the keywords of `png.encode`."""
-    from pixelwise.outputs.png import encode
-
     with open(path, "wb") as file:
-        file.writelines(encode(picture, **how))
+        file.writelines(_png(picture, **how))
 
 
-def _labels(image: Any, path: Path) -> None:
+def _labels(image: Any) -> Iterable[Bytes]:
     """A label map as PIL's image of ids, with or without a palette."""
     import numpy as np
 
     palette = image.getpalette() if image.mode == "P" else None
-    write_png(np.asarray(image), path, flat=True, palette=None if palette is None else bytes(palette))
+    return _png(np.asarray(image), flat=True, palette=None if palette is None else bytes(palette))
 
 
 def _confidence(found: Segmentation) -> NDArray[np.uint8]:
@@ -101,19 +111,17 @@ def _confidence(found: Segmentation) -> NDArray[np.uint8]:
     return np.round(found.confidence * 255).astype(np.uint8)
 
 
-def _text(say: Callable[..., str]) -> Callable[..., None]:
-    """The writer of what `say` makes of a segmentation."""
-
-    def write(found: Segmentation, path: Path, **options: Any) -> None:
-        path.write_text(say(found, **options), encoding="utf-8", newline="\n")
-
-    return write
+def _text(say: Callable[..., str]) -> Callable[..., Iterable[Bytes]]:
+    """The encoder of what `say` makes of a segmentation."""
+    return lambda found, suffix, **options: (say(found, **options).encode(),)
 
 
-def _array(found: Segmentation, path: Path) -> None:
+def _array(found: Segmentation, suffix: str) -> Iterable[Bytes]:
     import numpy as np
 
-    np.save(path, found.labels)
+    file = io.BytesIO()
+    np.save(file, found.labels)
+    return (file.getbuffer(),)
 
 
 def _areas(found: Segmentation) -> str:
@@ -122,10 +130,10 @@ def _areas(found: Segmentation) -> str:
     return areas_csv(found.labels, found.classes, found.georeference, found.codes)
 
 
-def _geotiff(found: Segmentation, path: Path) -> None:
-    from pixelwise.outputs.geo import write_geotiff
+def _geotiff(found: Segmentation, suffix: str) -> Iterable[Bytes]:
+    from pixelwise.outputs.geo import geotiff
 
-    write_geotiff(path, found.labels, found.classes, found.georeference)
+    return (geotiff(found.labels, found.classes, found.georeference),)
 
 
 def _read_picture(path: Path, classes: LabelSet) -> NDArray[Any]:
@@ -171,48 +179,48 @@ def _read_coco(path: Path, classes: LabelSet) -> NDArray[Any]:
 FORMATS = {
     "labels": Format(
         ".labels.png", "palette PNG of ids: coloured for people, numbers for programs; 16-bit grey above 255",
-        write=lambda found, path: _labels(found.to_pil(), path), read=_read_picture,
+        encode=lambda found, suffix: _labels(found.to_pil()), read=_read_picture,
         means_by=(".png",), only=(".png",)),
     "ids": Format(
         ".ids.png", "grey PNG of ids, 8 or 16 bit",
-        write=lambda found, path: _labels(found.ids_image(), path), read=_read_picture, only=(".png",)),
-    "npy": Format(".npy", "the array", write=_array, read=_read_array, means_by=(".npy",)),
+        encode=lambda found, suffix: _labels(found.ids_image()), read=_read_picture, only=(".png",)),
+    "npy": Format(".npy", "the array", encode=_array, read=_read_array, means_by=(".npy",)),
     "geotiff": Format(
-        ".labels.tif", "ids with palette, CRS, transform, nodata", write=_geotiff, read=_read_geotiff,
+        ".labels.tif", "ids with palette, CRS, transform, nodata", encode=_geotiff, read=_read_geotiff,
         means_by=(".tif", ".tiff"), only=(".tif", ".tiff"), extra="raster"),
     "geojson": Format(
         ".geojson", "polygons with holes, in the picture's CRS; exact unless simplified",
-        write=_text(lambda found, simplify_px: json.dumps(found.to_geojson(simplify_px=simplify_px))),
+        encode=_text(lambda found, simplify_px: json.dumps(found.to_geojson(simplify_px=simplify_px))),
         read=_read_geojson, means_by=(".geojson",), option="simplify_px"),
     "coco": Format(
         ".coco.json", "COCO, compressed run lengths, one annotation for each class",
-        write=_text(lambda found: json.dumps(found.to_coco())), read=_read_coco, means_by=(".coco.json",)),
+        encode=_text(lambda found: json.dumps(found.to_coco())), read=_read_coco, means_by=(".coco.json",)),
     "coco-polygons": Format(
         ".polygons.json", "COCO, polygons, one annotation for each region",
-        write=_text(lambda found: json.dumps(found.to_coco(kind="polygons"))), read=_read_coco,
+        encode=_text(lambda found: json.dumps(found.to_coco(kind="polygons"))), read=_read_coco,
         means_by=(".polygons.json",)),
     "overlay": Format(
         ".overlay.png", "the photo under the classes' colours",
-        write=_picture(lambda found: found.overlay()), means_by=(".jpg", ".jpeg")),
+        encode=_picture(lambda found: found.overlay()), means_by=(".jpg", ".jpeg")),
     "side-by-side": Format(
         ".side-by-side.png", "the photo, and the overlay beside it",
-        write=_picture(lambda found: found.side_by_side())),
+        encode=_picture(lambda found: found.side_by_side())),
     "contours": Format(
         ".contours.png", "the photo with the border of each class in its colour",
-        write=_picture(lambda found: found.contours())),
+        encode=_picture(lambda found: found.contours())),
     "cutout": Format(
         ".cutout.png", "RGBA, transparent (and empty) outside the classes kept",
-        write=_picture(lambda found, names: found.cutout(*names)), only=(".png", ".webp"), option="names"),
+        encode=_picture(lambda found, names: found.cutout(*names)), only=(".png", ".webp"), option="names"),
     "legend": Format(
         ".legend.png", "colours, names and shares of the classes that occur",
-        write=_picture(lambda found: found.legend())),
+        encode=_picture(lambda found: found.legend())),
     "confidence": Format(
         ".confidence.png", "grey, 255 is certain; ask for it: `segmenter(photo, confidence=True)`",
-        write=_picture(_confidence)),
-    "csv": Format(".csv", "a table of areas", write=_text(_areas), means_by=(".csv",)),
+        encode=_picture(_confidence)),
+    "csv": Format(".csv", "a table of areas", encode=_text(_areas), means_by=(".csv",)),
     "json": Format(
         ".json", "size, and of each class id, name, colour, pixels and share",
-        write=_text(lambda found: json.dumps(found.to_dict(), indent=1) + "\n"), means_by=(".json",)),
+        encode=_text(lambda found: json.dumps(found.to_dict(), indent=1) + "\n"), means_by=(".json",)),
 }  # fmt: skip
 """Every format by its name."""
 

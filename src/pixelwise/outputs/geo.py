@@ -70,6 +70,17 @@ def write_geotiff(
             file.write_colormap(1, {id: (*color, 255) for id, color in colors})
 
 
+def geotiff(labels: Rows, classes: LabelSet, georeference: Georeference | None = None) -> bytes:
+    """The bytes of the file that `write_geotiff` writes."""
+    _rasterio("writing a GeoTIFF")
+    from rasterio.io import MemoryFile
+
+    with MemoryFile() as file:
+        write_geotiff(file.name, labels, classes, georeference)
+        content: bytes = file.read()
+    return content
+
+
 def read_raster(path: str | os.PathLike[str]) -> NDArray[Any]:
     """The first band of a raster, (h, w), as large as half of the free memory at most.
 

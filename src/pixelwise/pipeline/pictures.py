@@ -86,7 +86,7 @@ def segment_pictures(
     workers = ThreadPoolExecutor(WRITERS + (at_once if at_once > 1 else 0), thread_name_prefix="write")
     decoding: deque[tuple[Job, Future[NDArray[np.uint8]]]] = deque()
     finishing: deque[Future[Outcome]] = deque()
-    decoded, shown, turn = _Room(MAX_DECODED), _Room(MAX_SHOWN), threading.Semaphore(at_once)
+    decoded, shown, turn = Room(MAX_DECODED), Room(MAX_SHOWN), threading.Semaphore(at_once)
     done = 0
 
     def decode(job: Job) -> NDArray[np.uint8]:
@@ -163,7 +163,7 @@ def segment_pictures(
         workers.shutdown(wait=True, cancel_futures=True)
 
 
-class _Room:
+class Room:
     """Bytes that are in use, and threads that wait until there are fewer. most: how many may be."""
 
     def __init__(self, most: int) -> None:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from numpy.typing import NDArray
 
@@ -132,23 +132,31 @@ GEOGRAPHIC_TAGS = {33550, 33922, 34264, 34735, 42113}
 
 
 def _is_raster_tiff(path: Path, max_pixels: int) -> bool:
-    """From the tags of the first directory alone; whatever cannot be read, and pipes, are left to the picture's
-    decoder."""
+    """Pipes are left to the picture's decoder."""
     try:
         if not path.is_file():
             return False
         with open(path, "rb") as file:
-            order = {b"II": "<", b"MM": ">"}[file.read(2)]
-            (version,) = struct.unpack(order + "H", file.read(2))
-            if version == 43:  # BigTIFF, which Pillow reads only in part
-                return True
-            (place,) = struct.unpack(order + "I", file.read(4))
-            file.seek(place)
-            (count,) = struct.unpack(order + "H", file.read(2))
-            tags: dict[int, int] = {}
-            for _ in range(count):
-                tag, kind, _, value = struct.unpack(order + "HHI4s", file.read(12))
-                tags[tag] = struct.unpack(order + ("H2x" if kind == 3 else "I"), value)[0]
+            return is_raster_tiff(file, max_pixels=max_pixels)
+    except OSError:
+        return False
+
+
+def is_raster_tiff(file: IO[bytes], *, max_pixels: int = images.MAX_PIXELS) -> bool:
+    """Whether a file, open at its beginning, is a TIFF that counts as a raster (see `find`). From the tags of the first
+    directory alone; whatever cannot be read is left to the picture's decoder."""
+    try:
+        order = {b"II": "<", b"MM": ">"}[file.read(2)]
+        (version,) = struct.unpack(order + "H", file.read(2))
+        if version == 43:  # BigTIFF, which Pillow reads only in part
+            return True
+        (place,) = struct.unpack(order + "I", file.read(4))
+        file.seek(place)
+        (count,) = struct.unpack(order + "H", file.read(2))
+        tags: dict[int, int] = {}
+        for _ in range(count):
+            tag, kind, _, value = struct.unpack(order + "HHI4s", file.read(12))
+            tags[tag] = struct.unpack(order + ("H2x" if kind == 3 else "I"), value)[0]
     except (OSError, KeyError, struct.error):
         return False
     if GEOGRAPHIC_TAGS & tags.keys() or tags.get(BANDS, 1) > 4:

@@ -1,0 +1,243 @@
+"""`pixelwise serve`: loaded models behind an address, with a page."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from pixelwise.cli import libraries_silenced
+from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
+from pixelwise.segmenter import Segmenter
+from pixelwise.service import Limits, create_app
+from pixelwise.terminal import note, say
+
+try:
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.supervisors import Multiprocess
+except ModuleNotFoundError as error:
+    raise MissingExtraError("pixelwise serve", "serve") from error
+
+TOKEN = "PIXELWISE_TOKEN"
+"""The variable of the environment that may hold the token."""
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+HEAD_S = 10
+"""Seconds that a connection may keep a server waiting for a request."""
+
+BACKLOG = 512
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What each process serves; called, it makes the application there."""
+
+    models: tuple[tuple[str, str], ...]
+    engine: str
+    precision: Any
+    threads: int | None
+    device: str | None
+    limits: Limits
+    token: str | None
+    hosts: tuple[str, ...] | None
+
+    def __call__(self) -> Any:
+        from pixelwise.service import logs
+
+        _for_good.enter_context(libraries_silenced())
+        logs.to_stderr()
+        return create_app(self.open(), self.limits, token=self.token, hosts=self.hosts)
+
+    def open(self) -> dict[str, Segmenter]:
+        """The models by their names, each having answered once, so that the first picture need not wait."""
+        found = {}
+        for name, model in self.models:
+            segmenter = Segmenter(
+                model, engine=self.engine, precision=self.precision, threads=self.threads, device=self.device
+            )
+            if self.engine != "fastest":  # of which the first picture is the size to race at
+                _warm_up(segmenter)
+            found[name] = segmenter
+        return found
+
+
+_for_good = ExitStack()
+"""Of a process that serves: what holds until it ends."""
+
+
+def _warm_up(segmenter: Segmenter) -> None:
+    from pixelwise import kernels as kernels  # compiled loops, from now on
+
+    grey = np.full((64, 64, len(segmenter.card.preprocess.mean)), 128, np.uint8)
+    try:
+        found = segmenter.segment(grey, confidence=not segmenter.card.baked)
+    except PixelwiseError:  # a size that it does not take
+        return
+    found.overlay()
+
+
+def run(
+    models: list[str], host: str, port: int, limits: Limits, *, engine: str, precision: Any, threads: int | None,
+    device: str | None, token_file: Path | None, processes: int, browser: bool,
+) -> None:  # fmt: skip
+    """Serve until told to end. What can be wrong is refused before anything listens for long."""
+    named = name_models(models)
+    token = _token(token_file)
+    local = _is_local(host)
+    hosts = tuple(dict.fromkeys((*LOCAL, host.lower()))) if local else None
+    serving = Serving(named, engine, precision, threads, device, limits, token, hosts)
+    with _listening(host, port) as listener:
+        # Of several processes each opens them again; what cannot be opened is said here, once
+        app = serving if processes > 1 and serving.open() else serving()
+        port = listener.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        names = ", ".join(name for name, _ in named)
+        say(f"pixelwise serves {names} at http://{shown}:{port}", file=sys.stderr)
+        if not local and token is None:
+            note(
+                f"whoever reaches {host} may send pictures; --token-file FILE asks them for a token, and --host "
+                "127.0.0.1 keeps to this machine"
+            )
+        config = uvicorn.Config(
+            app, factory=processes > 1, workers=processes, http=Patient, ws="none", log_config=None, access_log=False,
+            server_header=False, timeout_keep_alive=HEAD_S, backlog=BACKLOG,
+            timeout_graceful_shutdown=math.ceil(limits.timeout_s) + 1,
+        )  # fmt: skip
+        if browser:
+            where = f"http://{shown if host not in ('0.0.0.0', '::') else '127.0.0.1'}:{port}"
+            threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()
+        if processes > 1:
+            Supervisor(config, [listener]).run()
+        else:
+            Server(config).run([listener])
+    if processes == 1:
+        sys.stderr.flush()
+        sys.stdout.flush()
+        _end(0)
+
+
+def name_models(given: list[str]) -> tuple[tuple[str, str], ...]:
+    """What requests call each model, and what it is: NAME=MODEL, else the file's or folder's name without its ending,
+    or the catalog's. InputError where two have one name."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, is_named, model = text.partition("=")
+        if not is_named or not name or Path(text).exists():
+            model = text
+            path = Path(text).resolve()
+            name = path.name if path.is_dir() else path.stem if path.exists() else text
+        if name in found:
+            raise InputError(
+                f"{found[name]} and {model} would both be called {name!r}; give one of them another name, such as "
+                f"--model {name}2={model}"
+            )
+        found[name] = model
+    return tuple(found.items())
+
+
+def _token(file: Path | None) -> str | None:
+    """The token of the file, else of the environment; it is never typed, as others on the machine could read it."""
+    if file is None:
+        token = os.environ.get(TOKEN)
+        where = TOKEN
+    else:
+        where = str(file)
+        try:
+            token = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"cannot read the token in {file} ({error}); write one line of text there"
+            ) from error
+    if token is not None and not (
+        token.isascii() and token.isprintable() and token.strip() and " " not in token
+    ):
+        raise InputError(f"a token is one word of ASCII letters and digits, and the one in {where} is not")
+    return token
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 is any that is free."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        if isinstance(error, socket.gaierror):
+            raise InputError(
+                f"no such host: {host}; 127.0.0.1 is this machine, 0.0.0.0 all its addresses"
+            ) from error
+        raise InputError(
+            f"cannot listen at port {port} of {host} ({error.strerror or error}); another program may have it: choose "
+            f"another, such as --port {port + 1 if 1023 < port < 65535 else 8001}, or 0 for one that is free"
+        ) from error
+
+
+class Patient(H11Protocol):
+    """uvicorn's own protocol, whose patience with a connection without a request ends: the clock starts with the
+    connection and with the end of each answer, and what is no whole head of a request does not stop it."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self.conn.receive_data(data)
+        self.handle_events()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            super().timeout_keep_alive_handler()
+
+
+class Server(uvicorn.Server):
+    """A first signal has what was accepted finished, a second one ends at once."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            _end(128 + sig)
+        self.should_exit = True
+
+
+class Supervisor(Multiprocess):
+    """The same for several processes; one that dies is started again."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._told = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if self._told:
+            for process in self.processes:
+                process.kill()
+            _end(128 + number)
+        self._told = True
+        self.signal_queue.append(number)
+
+
+def _end(code: int) -> None:
+    """End now, also where a thread is at work for somebody who has gone."""
+    os._exit(code)

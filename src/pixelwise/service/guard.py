@@ -1,0 +1,151 @@
+"""What every request passes before anything looks at it, and every answer on its way out.
+
+A request gets an id. It is refused where its host is not one of ours (a page elsewhere may have a name of its own lead
+to this machine), where it lacks the token, or comes out of another site's page. An answer gets the headers that keep
+browsers from doing with it what nobody meant; a line in the log and the metrics say that it was given. Whatever fails
+further in is answered with one sentence.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pixelwise.service import logs
+from pixelwise.service.metrics import Metrics
+from pixelwise.service.refusals import Refused, refusal
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+OPEN = ("/", "/samples/", "/health", "/ready")
+"""Addresses that ask for no token: the page, which asks its user for it, and what watches over the service."""
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+GONE = 499
+"""The status in logs and metrics where nobody was there any more to be answered."""
+
+
+class Guard:
+    """The outermost layer. hosts: names by which this service may be called, None for any. shown: the address of a
+    request as logs and metrics say it, which is never what somebody made up."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        shown: Callable[[str], str],
+        token: str | None,
+        hosts: Collection[str] | None,
+        policy: str,
+    ) -> None:
+        self._app, self._metrics, self._shown, self._hosts = app, metrics, shown, hosts
+        self._token = None if token is None else token.encode()
+        self._headers = {
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": policy,
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        about: dict[str, Any] = {}
+        scope.setdefault("state", {}).update(request_id=request_id, about=about)
+        status, sent = 0, 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                outgoing = MutableHeaders(scope=message)
+                outgoing.update(self._headers)
+                outgoing["X-Request-ID"] = request_id
+            elif message["type"] == "http.response.body":
+                sent += len(message.get("body", b""))
+            await send(message)
+
+        failed: Exception | None = None
+        try:
+            if (refused := self._refused(scope, headers)) is not None:
+                about["error"] = refused.code
+                await refused.response(request_id)(scope, receive, sending)
+            else:
+                await self._app(scope, receive, sending)
+        except Exception as error:
+            failed = error
+            answer = refusal(error)
+            about["error"] = answer.code
+            if status:
+                raise  # the server closes the connection, which says that the answer is not whole
+            await answer.response(request_id)(scope, receive, sending)
+        finally:
+            path = self._shown(scope["path"])
+            took = time.perf_counter() - began
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            said = about.pop("status", status)
+            self._metrics.requests.labels(path, str(said)).inc()
+            self._metrics.seconds.labels(path).observe(took)
+            logs.request(
+                logging.ERROR if failed is not None else logging.INFO,
+                failed,
+                id=request_id,
+                method=method,
+                path=path,
+                status=said,
+                ms=round(1000 * took, 1),
+                sent_bytes=sent,
+                **about,
+            )
+
+    def _refused(self, scope: Scope, headers: Headers) -> Refused | None:
+        host = headers.get("host", "")
+        if self._hosts is not None and _name(host) not in self._hosts:
+            return Refused(
+                400,
+                "wrong_host",
+                f"this service is called by {' or '.join(sorted(self._hosts))}; use that name, or start it with --host",
+            )
+        path = scope["path"]
+        if self._token is not None and not (path in OPEN or path.startswith("/samples/")):
+            kind, _, given = headers.get("authorization", "").partition(" ")
+            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
+                return Refused(
+                    401,
+                    "unauthorized",
+                    "this service asks for its token, in the header Authorization: Bearer TOKEN",
+                    WWW_Authenticate="Bearer",
+                )
+        if scope["method"] not in ("GET", "HEAD") and headers.get("sec-fetch-site") == "cross-site":
+            return Refused(
+                403,
+                "cross_site",
+                "the request comes from the page of another site, which this service does not answer",
+            )
+        return None
+
+
+def _name(host: str) -> str:
+    """The name in a header Host, without the port."""
+    if host.startswith("["):
+        return host.partition("]")[0][1:].lower()
+    return host.partition(":")[0].lower()
