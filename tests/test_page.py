@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from pixelwise import LabelSet, Segmenter, images
-from pixelwise.errors import ImageKindError
+from pixelwise.errors import ImageKindError, PixelwiseWarning
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.service import app
 from tiny import CARD, COLORS, write_colors_model
@@ -36,11 +36,26 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium o
 HERE = Path(app.__file__).parent
 SAMPLES = HERE / "samples"
 ALBUM = SAMPLES / "album.jpg"
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
-SAFE = {(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)}
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+    "device_scale_factor": 2,
+}
+SAFE = {
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+}
 """Okabe and Ito's."""
 
-FAR = LabelSet.of(["dark", "red", "green", "blue"], colors=COLORS.colors, ids=[0, 300, 70, 1000], ignore_id=65535)
+FAR = LabelSet.of(
+    ["dark", "red", "green", "blue"], colors=COLORS.colors, ids=[0, 300, 70, 1000], ignore_id=65535
+)
 LAYERS = LabelSet.of(["outside", "all", "red", "green", "blue"])
 """For the model of `tiny.py` with regions: `all` is everywhere, a colour where there is any of it."""
 
@@ -118,7 +133,9 @@ class Visit:
         self.asked: list[str] = []
         self.said: list[str] = []
         self.context.on("request", lambda request: self.asked.append(request.url))
-        self.context.on("console", lambda said: said.type in ("error", "warning") and self.said.append(said.text))
+        self.context.on(
+            "console", lambda said: said.type in ("error", "warning") and self.said.append(said.text)
+        )
         self.context.on("weberror", lambda error: self.said.append(str(error.error)))
         self.page = self.context.new_page()
 
@@ -149,13 +166,31 @@ class Visit:
         self.page.wait_for_selector("#legend li")
         box = self.page.locator("#canvas").bounding_box()
         self.left, self.top, self.width, self.height = (box[of] for of in ("x", "y", "width", "height"))
-        self.page.evaluate("() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
+        self.page.evaluate(
+            "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
+        )
 
     def drawn(self) -> np.ndarray:
         """What the canvas shows (h, w, 3), one pixel for one of the screen's."""
-        self.page.evaluate("() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
+        self.page.evaluate(
+            "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
+        )
         data = self.page.evaluate("document.querySelector('#canvas').toDataURL()")
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))).convert("RGB"))
+
+    def colours(self, at: np.ndarray) -> np.ndarray:
+        """The same at some rows and columns (n, 2): (n, 3)."""
+        found = self.page.evaluate(
+            """(at) => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => {
+                const canvas = document.querySelector("#canvas"), copy = new OffscreenCanvas(canvas.width, canvas.height);
+                const context = copy.getContext("2d", { willReadFrequently: true });
+                context.drawImage(canvas, 0, 0);
+                const all = context.getImageData(0, 0, canvas.width, canvas.height).data;
+                go(at.map(([y, x]) => [...all.subarray(4 * (y * canvas.width + x)).subarray(0, 3)]));
+            })))""",
+            at.tolist(),
+        )
+        return np.array(found)
 
     def read(self, x: float, y: float) -> tuple[str, str, int, int]:
         """What the page says of a place of the canvas: class, confidence, column and row."""
@@ -178,7 +213,9 @@ class Visit:
     def refused(self, *statuses: int) -> None:
         """The browser's own lines about refusals are expected."""
         expected = [f"status of {status} " for status in statuses]
-        assert [any(text in line for text in expected) for line in self.said] == [True] * len(statuses), self.said
+        assert [any(text in line for text in expected) for line in self.said] == [True] * len(statuses), (
+            self.said
+        )
         self.said.clear()
 
     def close(self) -> None:
@@ -230,7 +267,9 @@ def test_every_format_can_be_taken_away(visit):
 # From a picture to its mask
 
 
-def test_a_dropped_picture_is_answered_and_what_is_downloaded_is_what_the_command_writes(visit, typed, tmp_path):
+def test_a_dropped_picture_is_answered_and_what_is_downloaded_is_what_the_command_writes(
+    visit, typed, tmp_path
+):
     visit.open().drop(ALBUM)
     visit.done()
     page = visit.page
@@ -276,7 +315,7 @@ def test_opacity_isolation_outline_and_divider_change_the_pixels_that_they_shoul
     assert min(cat.sum(), person.sum(), ground.sum()) > 3
 
     def colours() -> np.ndarray:
-        return visit.drawn()[at[:, 0], at[:, 1]].astype(int)
+        return visit.colours(at)
 
     half = colours()
     page.fill("#opacity", "0")
@@ -435,18 +474,12 @@ def test_it_fits_a_phone(on_phone):
     assert not visit.overflows()
     visit.page.tap("#canvas", position={"x": 190, "y": 190})
     assert visit.page.inner_text("#readout b") == "person"
-    small = [
-        one
-        for one in visit.page.eval_on_selector_all(
-            "button, summary, select, .modes label",
-            "all => all.filter((one) => one.checkVisibility()).map((one) => [one.outerHTML.slice(0, 60), one.getBoundingClientRect().height])",
-        )
-        if one[1] < 32
-    ]
-    assert not small, "too small for a finger"
+    for one in visit.page.locator("button:visible, summary:visible, select:visible, .modes label").all():
+        assert one.bounding_box()["height"] >= 32, "for a finger"
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser, server, scheme):
     axe_core = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     visit = Visit(browser, server.address, color_scheme=scheme, reduced_motion="reduce").open()
@@ -494,7 +527,9 @@ def test_pictures_are_done_one_after_the_other_and_can_be_looked_at_in_any_order
     visit.page.click("#strip li:nth-child(2) button")
     visit.done()
     assert visit.page.inner_text("#title") == "astronaut.jpg"
-    assert visit.page.get_attribute("#strip [aria-current=true]", "aria-label") == "2 of 3: astronaut.jpg, done"
+    assert (
+        visit.page.get_attribute("#strip [aria-current=true]", "aria-label") == "2 of 3: astronaut.jpg, done"
+    )
     name, content = visit.download("[data-format=labels]")
     assert name == "astronaut.labels.png"
     assert Image.open(io.BytesIO(content)).size == (512, 512)
@@ -505,7 +540,7 @@ def test_pictures_are_done_one_after_the_other_and_can_be_looked_at_in_any_order
 def test_what_was_cancelled_is_gone_and_the_rest_goes_on(visit):
     visit.open()
     held = []
-    visit.page.route("**/segment?*", held.append)
+    visit.page.route("**/segment?*", lambda route: held.append(route))
     visit.drop(SAMPLES / "cat.jpg", SAMPLES / "astronaut.jpg")
     expect(visit.page.locator("#progress")).to_be_visible()
     expect(visit.page.locator("#panel")).to_have_attribute("inert", "")
@@ -513,7 +548,7 @@ def test_what_was_cancelled_is_gone_and_the_rest_goes_on(visit):
     visit.page.click("#cancel")
     visit.done()
     assert visit.page.inner_text("#title") == "astronaut.jpg"
-    visit.page.route("**/segment?*", held.append)
+    visit.page.route("**/segment?*", lambda route: held.append(route))
     visit.open().drop(SAMPLES / "cat.jpg")
     visit.page.click("#cancel")
     expect(visit.page.locator("#invite")).to_be_visible()
@@ -534,7 +569,9 @@ def test_ids_of_sixteen_bits_regions_and_two_classes(visit, models, model, tmp_p
     names = dict(zip(found.classes.ids, found.classes.names, strict=True))
     edge = (visit.width - visit.height * found.labels.shape[1] / found.labels.shape[0]) / 2
     for x, y in ((0.2, 0.2), (0.7, 0.2), (0.3, 0.8), (0.8, 0.9), (0.55, 0.45)):
-        name, sure, column, row = visit.read(max(20, edge) + x * (visit.width - 2 * max(20, edge)), 30 + y * (visit.height - 60))
+        name, sure, column, row = visit.read(
+            max(20, edge) + x * (visit.width - 2 * max(20, edge)), 30 + y * (visit.height - 60)
+        )
         assert name == names[found.labels[row, column]]
         assert abs(float(sure.removesuffix(" %")) - 100 * found.confidence[row, column]) <= 0.8
     chosen = list(found.areas())[-1]
@@ -558,14 +595,16 @@ def test_another_model_segments_the_picture_again(visit):
 @pytest.mark.slow
 def test_what_is_ignored_is_said(visit):
     visit.open()
-    visit.page.route("**/segment?*", lambda route: route.continue_(url=route.request.url + "&min_confidence=0.99"))
+    visit.page.route(
+        "**/segment?*", lambda route: route.continue_(url=route.request.url + "&min_confidence=0.9")
+    )
     visit.drop(SAMPLES / "astronaut.jpg")
     visit.done()
     assert visit.page.inner_text("#legend li:last-child .name") == "ignored"
-    found = Segmenter()(SAMPLES / "astronaut.jpg", min_confidence=0.99)
+    found = Segmenter()(SAMPLES / "astronaut.jpg", min_confidence=0.9)
     seen = set()
-    for x in np.linspace(0.35, 0.65, 9):
-        name, sure, column, row = visit.read(x * visit.width, 0.5 * visit.height)
+    for x, y in [(x, y) for x in np.linspace(0.35, 0.65, 5) for y in (0.1, 0.3, 0.8)]:
+        name, sure, column, row = visit.read(x * visit.width, y * visit.height)
         ignored = found.labels[row, column] == 255
         assert (name == "ignored", sure == "") == (ignored, ignored)
         seen.add(ignored)
@@ -588,7 +627,9 @@ def test_turned_pictures_and_kinds_that_a_browser_does_not_know(visit, tmp_path,
         grey = np.full((60, 90), 60000, np.uint16)
         grey[:, 45:] = 200
         Image.fromarray(grey).save(path)
-    expected = Segmenter("everyday")(path).image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PixelwiseWarning)  # which of 16 bits it shows
+        expected = Segmenter("everyday")(path).image
     visit.open(model="colors").drop(path)
     visit.done()
     assert "90 × 60" in visit.page.inner_text("#facts")
@@ -606,7 +647,7 @@ def test_of_a_very_large_picture_every_id_is_read_and_drawn_exactly(visit, model
     picture = np.zeros((4000, 6000, 3), np.uint8)
     picture[:, ::500, 0] = 255
     picture[:, 1::500, 0] = 255  # red lines of two pixels, as fine as the model sees
-    picture[1900:2100, 2900:3100, 1] = 255
+    picture[1980:2020, 2980:3020, 1] = 255
     Image.fromarray(picture).save(tmp_path / "large.png", compress_level=1)
     labels = Segmenter(models["colors"])(tmp_path / "large.png").labels
     visit.open(model="colors").choose(tmp_path / "large.png")
@@ -618,7 +659,7 @@ def test_of_a_very_large_picture_every_id_is_read_and_drawn_exactly(visit, model
     visit.page.fill("#opacity", "100")
     place = (visit.width / 2, visit.height / 2)
     visit.page.mouse.move(visit.left + place[0], visit.top + place[1])
-    for _ in range(20):
+    for _ in range(11):
         visit.page.mouse.wheel(0, -120)
     visit.page.wait_for_timeout(600)  # the part in view is painted when the view rests
     drawn, colours = visit.drawn(), np.array(COLORS.colors)
@@ -686,7 +727,9 @@ def test_a_token_is_asked_for_once_and_what_is_too_large_is_not_sent(browser, tm
     assert not page.is_visible("#token")
     sent = len(visit.asked)
     visit.drop(ALBUM)
-    expect(page.locator("#problem p")).to_have_text(re.compile("^The picture has 0.1 MB, more than the 0.1 MB "))
+    expect(page.locator("#problem p")).to_have_text(
+        re.compile("^The picture has 0.1 MB, more than the 0.1 MB ")
+    )
     assert not [url for url in visit.asked[sent:] if "segment" in url]
     visit.close()
     running.end()
@@ -747,22 +790,23 @@ def test_settings_are_kept_and_motion_is_left_out_where_it_is_not_wanted(browser
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(360, 640), (768, 1024), (844, 390), (1280, 720), (2200, 1200)])
-def test_nothing_sticks_out_at_any_width(browser, server, tmp_path, size):
-    visit = Visit(browser, server.address, viewport={"width": size[0], "height": size[1]}).open()
-    assert not visit.overflows()
+def test_nothing_sticks_out_at_any_width(visit, tmp_path):
+    sizes = [(360, 640), (768, 1024), (844, 390), (1280, 720), (2200, 1200)]
+    visit.open()
+    for width, height in sizes:
+        visit.page.set_viewport_size({"width": width, "height": height})
+        assert not visit.overflows()
     long = tmp_path / ("a_name_without_any_place_to_break_it_" * 4 + ".jpg")
     shutil.copy(ALBUM, long)
     visit.drop(long, SAMPLES / "cat.jpg")
-    visit.done()
-    assert not visit.overflows()
-    stage = visit.page.locator("#stage").bounding_box()
-    assert stage["height"] > 150
-    for selector in ("#zoom", "#title", "[name=mode] >> nth=0", "#theme", "#again"):
-        box = visit.page.locator(selector).bounding_box()
-        assert 0 <= box["x"]
-        assert box["x"] + box["width"] <= size[0]
-    visit.page.click("#more summary")
-    visit.page.locator("[data-format=geotiff]").scroll_into_view_if_needed()
-    assert not visit.overflows()
-    visit.close()
+    for width, height in sizes:
+        visit.page.set_viewport_size({"width": width, "height": height})
+        visit.done()
+        assert visit.height > 150
+        for selector in ("#zoom", "#title", "[name=mode] >> nth=0", "#theme", "#again"):
+            box = visit.page.locator(selector).bounding_box()
+            assert 0 <= box["x"] <= width - box["width"]
+        visit.page.click("#more summary")
+        visit.page.locator("[data-format=geotiff]").scroll_into_view_if_needed()
+        assert not visit.overflows()
+        visit.page.click("#more summary")
