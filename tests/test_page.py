@@ -182,7 +182,8 @@ class Visit:
         """The same at some rows and columns (n, 2): (n, 3)."""
         found = self.page.evaluate(
             """(at) => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => {
-                const canvas = document.querySelector("#canvas"), copy = new OffscreenCanvas(canvas.width, canvas.height);
+                const canvas = document.querySelector("#canvas");
+                const copy = new OffscreenCanvas(canvas.width, canvas.height);
                 const context = copy.getContext("2d", { willReadFrequently: true });
                 context.drawImage(canvas, 0, 0);
                 const all = context.getImageData(0, 0, canvas.width, canvas.height).data;
@@ -527,6 +528,12 @@ def test_pictures_are_done_one_after_the_other_and_can_be_looked_at_in_any_order
     visit.page.click("#strip li:nth-child(2) button")
     visit.done()
     assert visit.page.inner_text("#title") == "astronaut.jpg"
+    visit.page.fill("#opacity", "0")
+    place = (visit.width / 2, visit.height / 2)
+    x, y = visit.read(*place)[2:]
+    photo = np.asarray(Image.open(SAMPLES / "astronaut.jpg")).astype(int)
+    seen = visit.colours(np.array([place[::-1]], int))[0]
+    assert abs(seen - photo[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3)).sum(1).min() <= 24
     assert (
         visit.page.get_attribute("#strip [aria-current=true]", "aria-label") == "2 of 3: astronaut.jpg, done"
     )
