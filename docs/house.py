@@ -22,7 +22,7 @@ LETTER, LEFT_OUT = 5.6, ("__main__", "errors", "files")
 
 INK, GREY, LINE, UP = "#23272f", "#5d6673", "#9aa4b2", "#c2410c"
 FILLS = {
-    "#fde6c4": "cli smp recipes training evaluation report robustness pipeline selftest".split(),
+    "#fde6c4": "cli service smp recipes training evaluation report robustness pipeline selftest".split(),
     "#f4d8e8": "segmenter segmentation outputs draw".split(),
     "#d6eeda": "checkpoints export decoders models encoders layers".split(),
 }

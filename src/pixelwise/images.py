@@ -95,6 +95,12 @@ def _say_once(sentence: str) -> None:
         _said.add(sentence)
 
 
+def say_again() -> None:
+    """What is said once a process may be said once more: to another person, such as the next one whom a service
+    answers."""
+    _said.clear()
+
+
 def _say_of_range(how: _How) -> None:
     if how.value_range is not None:
         _say_once(NOT_DEEP)

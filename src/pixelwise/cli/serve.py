@@ -56,10 +56,11 @@ class Serving:
     hosts: tuple[str, ...] | None
 
     def __call__(self) -> Any:
-        from pixelwise.service import logs
+        from pixelwise.service import logs, notes
 
         _for_good.enter_context(libraries_silenced())
         logs.to_stderr()
+        notes.keep()
         return create_app(self.open(), self.limits, token=self.token, hosts=self.hosts)
 
     def open(self) -> dict[str, Segmenter]:

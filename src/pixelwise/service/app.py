@@ -27,7 +27,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 import pixelwise
-from pixelwise import images
+from pixelwise import images, sources
 from pixelwise.errors import ImageKindError, ImageSizeError, InputError, PixelwiseError, UnknownNameError
 from pixelwise.inference.options import TILE_PX, SegmentOptions
 from pixelwise.inference.plan import BYTES_A_PIXEL
@@ -35,7 +35,7 @@ from pixelwise.limits import free_memory
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.pictures import Room
 from pixelwise.segmenter import Segmenter
-from pixelwise.service import answers, schemas, uploads
+from pixelwise.service import answers, notes, schemas, uploads
 from pixelwise.service.answers import Wanted
 from pixelwise.service.desk import Desk, Place, Stoppable
 from pixelwise.service.guard import GONE, Guard
@@ -43,6 +43,7 @@ from pixelwise.service.limits import DEFAULTS, Limits
 from pixelwise.service.metrics import TYPE, Metrics
 from pixelwise.service.refusals import STATUSES, Refused, refusal
 from pixelwise.service.uploads import Upload
+from pixelwise.terminal import printable
 
 HERE = Path(__file__).parent
 
@@ -197,7 +198,10 @@ def create_app(
         except BaseException:
             place.leave()
             raise
-        return Held(content, headers | {"X-Pixelwise-Model": name}, place, limits.timeout_s)
+        headers["X-Pixelwise-Model"] = name
+        if said := dict.fromkeys(note for one in done if isinstance(one, Done) for note in one.notes):
+            headers["X-Pixelwise-Note"] = printable("; ".join(said)).encode("ascii", "replace").decode()
+        return Held(content, headers, place, limits.timeout_s)
 
     return app
 
@@ -322,10 +326,12 @@ async def _known_parameters(request: Request) -> None:
 
 
 class Done(NamedTuple):
-    """A picture that was segmented. size_hw: as it declares it. files: by the ending of their names."""
+    """A picture that was segmented. size_hw: as it declares it. files: by the ending of their names. notes: what its
+    sender should know."""
 
     size_hw: tuple[int, int]
     files: dict[str, bytes]
+    notes: list[str]
 
 
 class Worker:
@@ -349,15 +355,16 @@ class Worker:
             raise ImageSizeError(
                 f"the pictures of a request have at most {most:,} pixels together; send this one by itself"
             )
-        if pixelwise.sources.is_raster_tiff(io.BytesIO(picture.content), max_pixels=most):
+        if sources.is_raster_tiff(io.BytesIO(picture.content), max_pixels=most):
             raise ImageKindError(
                 "the picture is a raster, a TIFF that lies somewhere on Earth or has more than four bands; `pixelwise "
                 "segment` takes it, and keeps its place"
             )
-        with self._room.held(pixels):  # together no more than the largest picture
+        options = self._fitted(segmenter, asked.options, size_hw)
+        with self._room.held(pixels), notes.collected() as said:  # together no more than the largest picture
             found = segmenter.segment(
                 picture.content,
-                self._fitted(segmenter, asked.options, size_hw),
+                options,
                 confidence=any(one.format == "confidence" for one in wanted),
                 max_pixels=most,
             )
@@ -366,7 +373,11 @@ class Worker:
                 given = {"names": asked.names, "simplify_px": asked.simplify_px}
                 more: dict[str, Any] = {k: v for k, v in given.items() if k == FORMATS[format].option}
                 files[ending] = found.to_bytes(format, ending=ending, **more)
-        return Done(size_hw, files)
+        if options != asked.options:
+            said.append(
+                f"the network was shown tiles of {TILE_PX} pixels, as the whole would take too much memory"
+            )
+        return Done(size_hw, files, said)
 
     def _fitted(
         self, segmenter: Segmenter, options: SegmentOptions, size_hw: tuple[int, int]
@@ -524,6 +535,10 @@ ANSWER: dict[str, Any] = {
     "headers": {
         "X-Request-ID": {"schema": {"type": "string"}, "description": "Also in the log."},
         "X-Pixelwise-Model": {"schema": {"type": "string"}, "description": "The model that answered."},
+        "X-Pixelwise-Note": {
+            "schema": {"type": "string"},
+            "description": "What the sender should know, such as that only the first page was used.",
+        },
         "X-Pixelwise-Failed": {
             "schema": {"type": "integer"},
             "description": "Of several pictures, how many failed.",

@@ -1,7 +1,4 @@
-"""The desk: how many requests are accepted, who waits, and the threads that segment.
-
-All but what the threads do happens on the event loop, so nothing here needs a lock.
-"""
+"""The desk: how many requests are accepted, who waits, and the threads that segment."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -50,6 +46,7 @@ class Desk:
         self.limits = limits
         self.accepted = 0
         self.closing = False
+        self._counting = threading.Lock()
         self.threads = ThreadPoolExecutor(limits.at_once, thread_name_prefix="segment")
 
     @property
@@ -63,8 +60,14 @@ class Desk:
             raise Refused(
                 429, "busy", f"{self.accepted} requests wait already, as many as may; try again in a moment"
             )
-        self.accepted += 1
+        with self._counting:
+            self.accepted += 1
         return Place(self)
+
+    def free(self) -> None:
+        """One place more, also from a thread."""
+        with self._counting:
+            self.accepted -= 1
 
     def check_open(self) -> None:
         """Raise Refused where the service ends."""
@@ -108,13 +111,15 @@ class Place:
         answer: asyncio.Future[T] = asyncio.wrap_future(self._work)
         try:
             left = max(0.0, self._deadline - time.monotonic())
-            await asyncio.wait({answer, self._gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [answer, self._gone]
+            await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
         finally:
             if not answer.done():
                 self._stop.set()
-                answer.cancel()  # and with it the work, if it waits
+                self._work.cancel()  # if it waits
+                answer.cancel()
         if self._gone.done():
             raise ClientDisconnect
         seconds = self._desk.limits.timeout_s
@@ -132,18 +137,9 @@ class Place:
         if self._gone is not None:
             self._gone.cancel()
         if self._work is None or self._work.done():
-            self._free()
+            self._desk.free()
             return
-        loop = asyncio.get_running_loop()
-
-        def free(_: object) -> None:
-            with suppress(RuntimeError):  # the loop has ended before the work
-                loop.call_soon_threadsafe(self._free)
-
-        self._work.add_done_callback(free)
-
-    def _free(self) -> None:
-        self._desk.accepted -= 1
+        self._work.add_done_callback(lambda _: self._desk.free())
 
 
 async def _gone(request: Request) -> None:

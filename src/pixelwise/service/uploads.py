@@ -30,7 +30,13 @@ class Upload(NamedTuple):
 
 
 class _InMemory(MultiPartParser):
+    """Whose parts stay in memory, and which knows whether it has seen the end of the form."""
+
     spool_max_size = 2**62
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
 def check_head(request: Request, limits: Limits) -> None:
@@ -109,21 +115,27 @@ async def _form(request: Request, limits: Limits) -> list[Upload]:
             "bad_form",
             f"the form cannot be read ({error.message.rstrip('.')}); send multipart/form-data",
         ) from None
-    found = []
-    for name, part in form.multi_items():
-        if name != PART or not isinstance(part, UploadFile):
-            raise Refused(
-                422,
-                "bad_form",
-                f"a form holds files in parts named {PART!r}, as curl -F {PART}=@photo.jpg sends them, got "
-                f"{'a value' if name == PART else 'another name'}",
-            )
-        kind = (part.content_type or "").partition(";")[0].strip().lower()
-        found.append(Upload(part.filename or PART, kind, await part.read()))
-    await form.close()
+    try:
+        if not parser.ended:
+            raise Refused(400, "bad_form", "the form is cut short; send it again, to its last boundary")
+        found = [await _upload(name, part) for name, part in form.multi_items()]
+    finally:
+        await form.close()
     if not found:
         raise Refused(422, "bad_form", f"the form holds no picture; send it in a part named {PART!r}")
     return found
+
+
+async def _upload(name: str, part: UploadFile | str) -> Upload:
+    if name != PART or not isinstance(part, UploadFile):
+        raise Refused(
+            422,
+            "bad_form",
+            f"a form holds files in parts named {PART!r}, as curl -F {PART}=@photo.jpg sends them, got "
+            f"{'a value' if name == PART else 'another name'}",
+        )
+    kind = (part.content_type or "").partition(";")[0].strip().lower()
+    return Upload(part.filename or PART, kind, await part.read())
 
 
 def _too_many(size: int, limits: Limits) -> Refused:
