@@ -115,7 +115,7 @@ def create_app(
     async def list_models() -> schemas.Models:
         """The models that are loaded, with their classes."""
         rows = [schemas.Model.of(name, segmenter) for name, segmenter in models.items()]
-        return schemas.Models(default=default, models=rows)
+        return schemas.Models(default=default, max_bytes=limits.max_bytes, models=rows)
 
     @app.get("/labels", responses=_may(401, 422), dependencies=[Depends(_known_parameters)])
     async def list_labels(
