@@ -18,7 +18,17 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from typer.testing import CliRunner
 
-from pixelwise.bench import Benchmark, Measured, _contenders, _measured, _pictures, _use, bench, contender, drawn
+from pixelwise.bench import (
+    Benchmark,
+    Measured,
+    _contenders,
+    _measured,
+    _pictures,
+    _use,
+    bench,
+    contender,
+    drawn,
+)
 from pixelwise.bench.contender import Contender, Running
 from pixelwise.bench.plot import plot
 from pixelwise.cli.app import app
