@@ -132,7 +132,7 @@ def create_app(
     async def list_models() -> Models:
         """The models that are loaded, with their classes."""
         rows = [Model.of(name, segmenter) for name, segmenter in models.items()]
-        return Models(default=default, models=rows)
+        return Models(default=default, max_bytes=limits.max_bytes, models=rows)
 
     @app.get("/labels", responses=_may(401, 422), dependencies=[Depends(_known_parameters)])
     async def list_labels(
