@@ -35,6 +35,7 @@ from torchvision.models import segmentation
 
 from pixelwise import Segmenter, from_checkpoint, models
 from pixelwise.catalog import card_for, entry
+from pixelwise.errors import InputError
 from pixelwise.export.onnx import export_onnx
 from timing import alternately, record
 
@@ -181,8 +182,11 @@ def main() -> None:
         segmenters = {
             "pixelwise": Segmenter(path),
             "pixelwise without rewriting": Segmenter(plain(path)),
-            "pixelwise bfloat16": Segmenter(path, engine="openvino", precision="bfloat16"),
         }
+        try:
+            segmenters["pixelwise bfloat16"] = Segmenter(path, engine="openvino", precision="bfloat16")
+        except InputError as error:  # not on a processor without it
+            print(error)
         if name in INT8 and not asked.without_int8:
             from pixelwise.quantizing import quantize_model
 

@@ -28,6 +28,14 @@ class Crashing(OnnxRuntimeEngine):
         os.abort()
 
 
+class Printing(OnnxRuntimeEngine):
+    name = "printing"
+
+    def load(self, model):
+        os.write(1, b"a library of many words\n")
+        return super().load(model)
+
+
 class Hanging(OnnxRuntimeEngine):
     name = "hanging"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from pixelwise import Card, Segmenter
 from pixelwise.cli.app import app
-from pixelwise.errors import InputError
+from pixelwise.errors import ExportError, InputError
 from pixelwise.export.bake import bake
 from pixelwise.exporting import export_model, picture, with_card
 from pixelwise.weights.card import CARD_KEY
@@ -123,6 +124,8 @@ def test_what_cannot_be_baked_is_said(tmp_path):
     model, card = onnx.load(path), Segmenter(path).card
     with pytest.raises(InputError, match="colors is baked already"):
         bake(bake(model, card), replace(card, baked=True))
+    model.opset_import[0].domain = "ai.onnx"  # as it may be called
+    assert [node.op_type for node in bake(model, card).graph.node].count("Conv") == 1
     model.opset_import[0].version = 11
     with pytest.raises(
         InputError, match="of ONNX opset 11, and a picture and its label map need 13 or later"
@@ -152,14 +155,61 @@ def test_names_in_the_network_may_be_those_of_what_is_added(image, weight, logit
     np.testing.assert_array_equal(baked(shown).labels, Segmenter(plain, threads=1)(shown).labels)
 
 
+def test_nodes_without_names_are_baked(tmp_path):
+    model = onnx.load(write_random_model(tmp_path / "model.onnx", card(size=40)))
+    model.graph.node[0].output[0] = "found"
+    model.graph.node.append(helper.make_node("Neg", ["found"], ["logits"]))
+    onnx.save(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(bake(model, card(size=40)).SerializeToString())
+    shown = picture((61, 40), 3)
+    expected = Segmenter(tmp_path / "model.onnx", threads=1)(shown).labels
+    np.testing.assert_array_equal(session.run(["labels"], {"picture": shown[None]})[0][0], expected)
+
+
 def test_export_says_how_far_the_file_is_from_the_model(tmp_path):
     path = write_random_model(tmp_path / "model.onnx", card(size=48))
     said = export_model(path, tmp_path / "baked.onnx", bake=True)
     assert said.startswith("5 classes, logits to 0.0e+00 of their range, 0.000% of ")
     assert "; from picture to label map 0.000% of 132,261 pixels changed; class 0, class 1" in said
+    assert re.match(
+        r"5 classes, logits to 0.0e\+00 of their range, 0.000% of [1-9][\d,]* pixels changed;", said
+    )
     said = export_model(path, tmp_path / "halves.onnx", precision="float16")
     assert said.startswith("5 classes, logits to 0.0e+00")  # 960 numbers are too few to be worth it
     assert (tmp_path / "halves.onnx").stat().st_size < 1.5 * path.stat().st_size
+    for name in ("baked", "halves"):
+        assert [one.key for one in onnx.load(tmp_path / f"{name}.onnx").metadata_props] == [CARD_KEY]
+
+
+def test_a_baked_file_that_gives_other_label_maps_is_not_written(tmp_path, monkeypatch):
+    path = write_random_model(tmp_path / "model.onnx", card(size=48))
+    monkeypatch.setattr("pixelwise.export.bake.FRACTION_BITS", 4)
+    with pytest.raises(ExportError, match=r"from picture to label map gives .* of the pixels another class"):
+        export_model(path, tmp_path / "baked.onnx", bake=True)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("words", "size_hw"),
+    [
+        ({"size": 40, "side": "longer"}, (2, 200)),  # less than a pixel would be left
+        (
+            {"size": 150, "side": "longer", "multiple": 16, "offset": 1},
+            (5, 120),
+        ),  # less than half of a multiple
+        ({"multiple": 16}, (5, 120)),
+        ({"size": (30, 40)}, (50, 50)),  # the height shrinks by twice as much as the width, and no more
+        ({"size": (30, 40)}, (51, 50)),
+    ],
+    ids=str,
+)
+def test_the_smallest_sides_and_the_order_of_passes_are_those_of_segmenter(words, size_hw, tmp_path):
+    said = Card.of(names(3), stride=1, **words)
+    path = write_random_model(tmp_path / "model.onnx", said, stride=1)
+    session = onnxruntime.InferenceSession(bake(onnx.load(path), said).SerializeToString())
+    shown = picture(size_hw, 3)
+    expected = Segmenter(path, threads=1)(shown).labels
+    np.testing.assert_array_equal(session.run(["labels"], {"picture": shown[None]})[0][0], expected)
 
 
 @pytest.fixture(scope="module", params=["exclusive", "regions"])
@@ -184,6 +234,8 @@ def test_a_baked_file_opens_with_its_card_and_answers_the_same(baked_and_plain):
             assert found.areas() == expected.areas()
     for found, shown in zip(baked.map(pictures, batch=3), pictures, strict=True):
         np.testing.assert_array_equal(found.labels, plain(shown).labels)
+    fastest = Segmenter(baked.engine.path, engine="fastest", threads=1)  # there is nobody to race
+    np.testing.assert_array_equal(fastest(pictures[0]).labels, plain(pictures[0]).labels)
     again = pickle.loads(pickle.dumps(baked))
     np.testing.assert_array_equal(again(pictures[0]).labels, plain(pictures[0]).labels)
 
@@ -240,6 +292,10 @@ def test_a_card_that_lies_about_being_baked_is_refused(baked_and_plain, tmp_path
     onnx.save(model, tmp_path / "liar.onnx")
     with pytest.raises(InputError, match="says that it is baked, and the model does not take pictures"):
         Segmenter(tmp_path / "liar.onnx")
+    four = replace(baked.card, preprocess=replace(baked.card.preprocess, mean=(0,) * 4, std=(1,) * 4))
+    onnx.save(with_card(onnx.load(baked.engine._path), four), tmp_path / "four.onnx")
+    with pytest.raises(InputError, match="the model does not take pictures of 4 channels"):
+        Segmenter(tmp_path / "four.onnx")
     other = replace(baked.card, labels=replace(baked.classes, ids=(3, 1, 2, 9)))
     onnx.save(with_card(onnx.load(baked.engine._path), other), tmp_path / "ids.onnx")
     with pytest.raises(InputError, match="gives ids that are none of its classes'"):

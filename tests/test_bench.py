@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -11,12 +12,23 @@ from xml.etree import ElementTree
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from typer.testing import CliRunner
 
-from pixelwise.bench import Benchmark, Measured, _use, bench, contender, drawn
+from pixelwise.bench import (
+    Benchmark,
+    Measured,
+    _contenders,
+    _measured,
+    _pictures,
+    _use,
+    bench,
+    contender,
+    drawn,
+)
 from pixelwise.bench.contender import Contender, Running
 from pixelwise.bench.plot import plot
 from pixelwise.cli.app import app
@@ -24,6 +36,8 @@ from pixelwise.cli.bench import table
 from pixelwise.errors import InputError
 from pixelwise.weights.card import CARD_KEY, Card
 from tiny import write_colors_model
+
+HAS_BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def pictures(folder: Path, count: int = 3) -> Path:
@@ -43,15 +57,16 @@ def test_every_engine_takes_its_turns_and_the_last_line_works_as_typed(tmp_path,
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     rows = [line.split() for line in lines[1:8] if line and line.split()[0] in ("onnxruntime", "openvino")]
-    assert [row[:3] for row in rows] == [
-        ["onnxruntime", "float32", "1"], ["onnxruntime", "float32", "2"], ["openvino", "float32", "1"],
-        ["openvino", "bfloat16", "1"], ["openvino", "float32", "2"], ["openvino", "bfloat16", "2"],
-    ]  # fmt: skip
+    ours = ["float32", "bfloat16"] if HAS_BFLOAT16 else ["float32"]
+    expected = [["onnxruntime", "float32", batch] for batch in "12"]
+    expected += [["openvino", precision, batch] for batch in "12" for precision in ours]
+    assert [row[:3] for row in rows] == expected
+    assert ("left out: colors.onnx openvino bfloat16" in done.stdout) is not HAS_BFLOAT16
     assert all(row[-1] == "100.00" for row in rows if row[1] == "float32")
     assert max(map(len, lines)) <= 80
     assert "3 pictures of mine" in done.stdout.replace("\n", " ")
     root = ElementTree.parse("plot.svg").getroot()
-    assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 6
+    assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == len(expected)
     command = shlex.split(lines[-1].replace("PICTURES", str(data)))
     assert command[0] == "pixelwise"
     assert CliRunner().invoke(app, [*command[1:], "--out", "masks"]).exit_code == 0
@@ -64,6 +79,8 @@ def test_every_engine_takes_its_turns_and_the_last_line_works_as_typed(tmp_path,
 def test_labels_give_a_mean_iou_and_json_every_figure(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_colors_model(Path("colors.onnx"))
+    options = {"save_as_external_data": True, "location": "weights", "size_threshold": 0}
+    onnx.save(onnx.load("colors.onnx"), "colors.onnx", **options)
     (tmp_path / "set").mkdir()
     images = pictures(tmp_path / "set" / "images")
     masks = tmp_path / "set" / "masks"
@@ -83,10 +100,41 @@ def test_labels_give_a_mean_iou_and_json_every_figure(tmp_path, monkeypatch):
     found = json.loads(done.stdout)
     (row,) = found["rows"]
     assert row["mean_iou"] == pytest.approx(expected)
-    assert row["file_mb"] == pytest.approx(Path("colors.onnx").stat().st_size / 1e6)
+    assert row["file_mb"] == pytest.approx(
+        sum(Path(name).stat().st_size for name in ("colors.onnx", "weights")) / 1e6
+    )
     assert row["peak_mb"] > 20
     assert row["per_second"] == pytest.approx(1e3 / row["median_ms"])
     assert found["pictures"] == "3 labelled pictures of set"
+
+
+def test_pictures_are_drawn_evenly_from_the_whole_folder(tmp_path):
+    folder = pictures(tmp_path / "mine", 20)
+    paths, labelled = _pictures(folder, tmp_path)
+    assert [Path(path).stem for path in paths] == sorted(map(str, range(20)))[::3]
+    assert labelled is None
+
+
+def test_one_in_twenty_is_slower_than_the_95th_percentile(tmp_path):
+    one = Running(Contender("a", "auto", None, 2, 1), tmp_path)
+    one.seconds, one.peak_mb = [i / 1000 for i in range(1, 41)], lambda: 1.0  # type: ignore[method-assign]
+    found = _measured(one)
+    assert (found.median_ms, found.p95_ms, found.per_second) == pytest.approx((20.5, 39, 2 / 0.0205))
+
+
+def test_a_contender_that_dies_in_a_later_round_is_left_out_once(tmp_path, monkeypatch):
+    model, time = str(write_colors_model(tmp_path / "colors.onnx")), Running.time
+
+    def dies(one, number):
+        if one.engine == "openvino" and number == 1:
+            os.kill(one._process.pid, signal.SIGKILL)
+        time(one, number)
+
+    monkeypatch.setattr(Running, "time", dies)
+    data = pictures(tmp_path / "mine")
+    found = bench([model], data, engines=["onnxruntime", "openvino"], precisions=["float32"], rounds=4)
+    assert [row.engine for row in found.rows] == ["onnxruntime"]
+    assert found.left_out == ((f"{model} openvino", "its process died (signal 9)"),)
 
 
 def test_a_contender_that_dies_or_hangs_is_a_sentence(tmp_path, monkeypatch):
@@ -152,6 +200,8 @@ def test_the_table_names_models_and_those_left_out_and_uses_only_what_agrees():
     )
     assert _use(three, 0.99, drawn=True) == "pixelwise segment PICTURES --model 'my a' --engine x"
     assert _use(three[1:2], 0.999, drawn=False) == ""
+    many = dataclasses.replace(three[0], engine="w", batch=8, per_second=1000.0)
+    assert _use((*three, many), 1.0, drawn=False).endswith("--engine x")  # for one picture
 
     rows = (row("a", "onnxruntime", "float32", 30, 1.0), row("b", "openvino", "bfloat16", 10, 0.98))
     lines = table(Benchmark("2 drawn pictures", 2, rows, (("a pytorch", "torch is not here"),), ""), 0.99)
@@ -160,3 +210,17 @@ def test_the_table_names_models_and_those_left_out_and_uses_only_what_agrees():
     assert max(map(len, lines)) <= 100
     assert "agreement" not in lines[-1]
     assert plot(Benchmark("", 2, rows)).count("<circle") == 2
+
+
+def test_the_int8_that_ships_beside_a_model_takes_part():
+    def of(model, precisions=None):
+        return [
+            (one.engine, one.precision)
+            for one in _contenders(model, ["onnxruntime", "pytorch"], precisions, (1,), 1)
+        ]
+
+    assert of("everyday") == [
+        ("auto", None), ("onnxruntime", None), ("onnxruntime", "int8"), ("pytorch", None), ("pytorch", "bfloat16"),
+    ]  # fmt: skip
+    assert of("everyday", ["int8"]) == [("auto", None), ("onnxruntime", "int8")]
+    assert of("nuclei") == [("auto", None), ("onnxruntime", None), ("pytorch", None), ("pytorch", "bfloat16")]

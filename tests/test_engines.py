@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from pixelwise import Segmenter, open_engine
@@ -93,6 +96,12 @@ def test_names_of_engines_and_precisions_are_known(colors_model):
         open_engine(Colors(), "onnxruntime", card=CARD)
 
 
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
+def test_threads_are_a_whole_number_from_one_up(threads, colors_model):
+    with pytest.raises(InputError, match=f"threads must be a whole number from 1 up.*, got {threads!r}"):
+        open_engine(colors_model, threads=threads)
+
+
 def test_a_network_of_half_precision_is_one_and_is_not_called_float32():
     network = Colors().bfloat16()
     assert open_engine(network, card=CARD).precision == "bfloat16"
@@ -164,6 +173,60 @@ def test_engines_of_files_are_pickled_with_their_files(colors_model, colors_xml,
             pickle.dumps(engine)
 
 
+def test_an_engine_whose_weights_were_replaced_is_not_pickled(colors_xml, tmp_path):
+    for path in colors_xml.parent.glob("colors.*"):
+        shutil.copy(path, tmp_path)
+    engine = open_engine(tmp_path / "colors.xml", threads=1)
+    (tmp_path / "colors.bin").write_bytes(bytes(4096))
+    with pytest.raises(InputError, match="has changed since it was opened"):
+        pickle.dumps(engine)
+
+
+def test_weights_in_another_file_are_not_pickled(tmp_path):
+    path = write_colors_model(tmp_path / "a.onnx")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0)
+    with pytest.raises(
+        InputError, match="keeps its weights in another file, and cannot be pickled; export it"
+    ):
+        pickle.dumps(open_engine(path, threads=1))
+
+
+def test_a_file_without_a_card_is_held_to_the_ratio_that_it_gave_at_first(tmp_path):
+    """One whose logits have the same size whatever it is shown."""
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["found"]),
+        helper.make_node("Resize", ["found", "", "", "sizes"], ["logits"], mode="nearest"),
+    ]
+    weights = {"weight": np.eye(4, 3, dtype=np.float32)[..., None, None], "sizes": np.array([1, 4, 128, 160])}
+    graph = helper.make_graph(
+        nodes, "fixed", [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 4, "h2", "w2"])],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "fixed.onnx")
+    segmenter = Segmenter(
+        tmp_path / "fixed.onnx", classes=list("abcd"), mean=[0, 0, 0], std=[1, 1, 1], threads=1
+    )
+    for one in (segmenter, pickle.loads(pickle.dumps(segmenter))):
+        assert one(np.zeros((256, 320, 3), np.uint8)).labels.shape == (256, 320)
+        with pytest.raises(
+            InputError, match="gave logits of 128x160 for 90x110 pixels, and before one for 2 of"
+        ):
+            one(np.zeros((90, 110, 3), np.uint8))
+
+
+def test_the_precision_that_was_asked_for_travels_along(colors_model, monkeypatch):
+    """On a processor with bfloat16; here it is told so, and runs in float32."""
+    hints, compiled = [], OpenVinoEngine._compiled
+    monkeypatch.setattr(
+        OpenVinoEngine, "_compiled", lambda *given: hints.append(given[2]) or compiled(*given[:2], "f32")
+    )
+    engine = OpenVinoEngine(colors_model, threads=1, precision="bfloat16")
+    assert pickle.loads(pickle.dumps(engine)).precision == "bfloat16"
+    assert hints == ["bf16", "bf16"]
+
+
 def _answer(connection, engine):
     connection.send(engine(NOISE))
 
@@ -186,8 +249,6 @@ def test_openvino_answers_in_a_forked_process(colors_model):
 
 
 def test_openvino_says_which_size_a_file_takes(tmp_path):
-    import onnx
-
     model = onnx.load(write_colors_model(tmp_path / "any.onnx"))
     for side, size in ((2, 32), (3, 64)):
         model.graph.input[0].type.tensor_type.shape.dim[side].dim_value = size
@@ -290,6 +351,30 @@ def test_an_interrupted_call_leaves_no_answer_behind_for_the_next_one(colors_mod
     np.testing.assert_allclose(engine(images[1]), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (None, ["CPUExecutionProvider"]),
+        ("cpu", ["CPUExecutionProvider"]),
+        ("auto", [("CUDAExecutionProvider", {"device_id": 0, "use_tf32": "0"}), "CPUExecutionProvider"]),
+        ("cuda", [("CUDAExecutionProvider", {"device_id": 0, "use_tf32": "0"}), "CPUExecutionProvider"]),
+        ("cuda:12", [("CUDAExecutionProvider", {"device_id": 12, "use_tf32": "0"}), "CPUExecutionProvider"]),
+    ],
+)
+def test_onnx_runtime_is_asked_for_that_gpu_and_for_all_bits_of_float32(device, expected, monkeypatch):
+    from pixelwise.engines import onnxruntime as engine
+
+    here = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(engine.onnxruntime, "get_available_providers", lambda: here)
+    assert engine._providers(device) == expected
+    monkeypatch.setattr(engine.onnxruntime, "get_available_providers", lambda: here[1:])
+    if device in (None, "cpu", "auto"):
+        assert engine._providers(device) == ["CPUExecutionProvider"]
+    else:
+        with pytest.raises(InputError, match="ONNX Runtime has no CUDA here"):
+            engine._providers(device)
+
+
 def test_a_network_that_is_training_answers_many_threads_and_goes_on_training():
     network = Colors().train()
     network.conv.eval()  # frozen
@@ -317,3 +402,15 @@ def test_a_network_that_is_training_answers_many_threads_and_goes_on_training():
     assert len(answers) == 2
     assert all((answer == quadrant_labels()).all() for answer in answers)
     assert (network.training, network.noise.training, network.conv.training) == (True, True, False)
+
+
+def test_what_an_engine_or_a_shipped_model_does_not_have_is_said_before_anything_is_tried(monkeypatch):
+    monkeypatch.setattr("pixelwise.engines.trials.trial", lambda *_: pytest.fail("a trial"))
+    with pytest.raises(
+        InputError, match=r"'openvino' runs on the CPU here, got device 'cuda:1'; .*: onnxruntime or pytorch"
+    ):
+        Segmenter("everyday", engine="openvino", device="cuda:1")
+    with pytest.raises(
+        InputError, match=r"nuclei ships in float32, .*: pixelwise quantize nuclei --data DIR --out"
+    ):
+        Segmenter("nuclei", precision="int8")

@@ -23,8 +23,9 @@ from pixelwise.cli.app import app
 from pixelwise.errors import ExportError, InputError, OutputError
 from pixelwise.export import onnx as module
 from pixelwise.export.onnx import export_onnx, trace
-from pixelwise.export.parity import Parity
+from pixelwise.export.parity import Parity, joined, parity_of
 from pixelwise.exporting import copy, export_model
+from pixelwise.weights.beside import beside
 from pixelwise.weights.card import CARD_KEY, Card
 from test_bake import write_random_model
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
@@ -197,6 +198,24 @@ def test_weights_in_halves_take_half_the_bytes_and_are_as_far_as_is_said(tmp_pat
     assert 0 < np.abs(one - other).max() < 1e-2 * np.ptp(one)
 
 
+def test_weights_that_halves_cannot_hold_stay_as_they_are(tmp_path):
+    path = write_random_model(tmp_path / "net.onnx", replace(CARD, stride=32), stride=32)
+    model = onnx.load(path)
+    values = onnx.numpy_helper.to_array(model.graph.initializer[0]) * 1e6
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(values, "weight"))
+    onnx.save(model, path)
+    assert "logits to 0.0e+00 of their range" in export_model(path, tmp_path / "x.onnx", precision="float16")
+
+
+def test_openvinos_files_hold_halves_where_they_are_asked_for(tmp_path):
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    path = write_random_model(tmp_path / "net.onnx", replace(CARD, stride=32), stride=32)
+    for precision in ("float32", "float16"):
+        export_model(path, tmp_path / f"{precision}.xml", precision=precision)
+    sizes = [(tmp_path / f"{precision}.bin").stat().st_size for precision in ("float32", "float16")]
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -242,12 +261,14 @@ def test_weights_outside_of_the_folder_are_refused(place, engine, colors, tmp_pa
         Segmenter(path, engine=engine)
 
 
-def test_weights_in_another_file_are_exported_as_one_file(tmp_path):
+@pytest.mark.parametrize("name", ["weights", "weights" * 30])
+def test_weights_in_another_file_are_exported_as_one_file(name, tmp_path):
     """Where another model has a file of the same name."""
     for folder, seed in (("here", 0), ("there", 1)):
         (tmp_path / folder).mkdir()
         path = write_random_model(tmp_path / folder / "net.onnx", replace(CARD, stride=4), seed=seed)
-        onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0)
+        onnx.save(onnx.load(path), path, save_as_external_data=True, location=name, size_threshold=0)
+        assert beside(path) == [tmp_path / folder / name]
     out = tmp_path / "there" / "out.onnx"
     result = typed("export", tmp_path / "here" / "net.onnx", "--out", out)
     assert "the same model in one file, of 4 classes" in result.output
@@ -255,14 +276,29 @@ def test_weights_in_another_file_are_exported_as_one_file(tmp_path):
     answers = [Segmenter(path, threads=1)(shown).labels for path in (tmp_path / "here" / "net.onnx", out)]
     np.testing.assert_array_equal(*answers)
     assert len(np.unique(answers[0])) > 1
-    shutil.move(tmp_path / "here" / "weights", tmp_path)
+    shutil.move(tmp_path / "here" / name, tmp_path)
     model = onnx.load(tmp_path / "here" / "net.onnx", load_external_data=False)
-    model.graph.initializer[0].external_data[0].value = "../weights"
+    model.graph.initializer[0].external_data[0].value = f"../{name}"
     (tmp_path / "here" / "net.onnx").write_bytes(model.SerializeToString())
     result = typed("export", tmp_path / "here" / "net.onnx", "--out", tmp_path / "x.onnx")
     assert isinstance(result.exception, InputError)
     assert "is not a model that ONNX Runtime can load" in str(result.exception)
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_an_answer_that_is_no_number_is_infinitely_far():
+    """Also among others, though whatever is compared with NaN is false."""
+    expected = np.zeros((1, 2, 3, 3), np.float32)
+    found = expected.copy()
+    found[0, 0, 0, 0] = np.nan
+    told = joined([Parity(0.0, 0.0, 27), parity_of(expected, found, "exclusive")])
+    assert told == Parity(np.inf, 0.25, 36)
+
+
+def test_of_regions_a_pixel_has_changed_where_one_of_them_has():
+    expected = np.array([2.0, 1.0], np.float32).reshape(1, 2, 1, 1)
+    assert parity_of(expected, expected - 1.5, "exclusive").changed == 0
+    assert parity_of(expected, expected - 1.5, "regions").changed == 1
 
 
 @pytest.fixture(scope="module")

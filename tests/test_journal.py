@@ -183,7 +183,8 @@ def test_pictures_are_in_the_network_at_the_same_time_and_come_out_in_order(tmp_
 
 
 @pytest.mark.parametrize(
-    ("at_once", "shown", "most"), [(3, MAX_SHOWN // 3, 3), (3, MAX_SHOWN // 2, 2), (3, MAX_SHOWN, 1)]
+    ("at_once", "shown", "most"),
+    [(3, MAX_SHOWN // 3, 3), (3, MAX_SHOWN // 2, 2), (3, MAX_SHOWN, 1), (3, 2 * MAX_SHOWN, 1)],
 )
 def test_no_more_pictures_are_in_the_network_than_may_be(at_once, shown, most, tmp_path):
     counting, inside, seen = threading.Lock(), 0, []
@@ -270,6 +271,8 @@ def test_an_engine_says_from_how_many_threads_it_can_be_called(tmp_path, monkeyp
     before = engine(images)
     assert engine.share() == 6
     np.testing.assert_array_equal(engine(images), before)
+    taken = engine._loaded.held.get_session_options()  # whoever waits gives up the core
+    assert taken.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert open_engine(model, threads=2).share() == 2
     assert open_engine(model, threads=1).share() == 1
     os.utime(model, ns=(1, 1))

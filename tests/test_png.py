@@ -30,7 +30,7 @@ def opened(content):
 
 
 @pytest.mark.parametrize("flat", [False, True])
-@pytest.mark.parametrize("size_hw", [(1, 1), (1, 9), (7, 1), (5, 13), (700, 200)])
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 9), (7, 1), (5, 13), (700, 200), (2, 300_001)])
 @pytest.mark.parametrize(
     ("dtype", "channels", "mode"),
     [("bool", 0, "1"), ("uint8", 0, "L"), ("uint16", 0, "I;16"), ("uint8", 3, "RGB"), ("uint8", 4, "RGBA")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional as tv
 
+from pixelwise import kernels  # noqa: F401  # numba is there
 from pixelwise.errors import InputError
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, normalize
 
@@ -21,6 +23,17 @@ def test_equal_to_torchvisions_pil_path(size_hw):
     resized = tv.resize(Image.fromarray(image), [520])
     expected = tv.normalize(tv.pil_to_tensor(resized).float().div(255), IMAGENET_MEAN, IMAGENET_STD)
     np.testing.assert_array_equal(Preprocess(size=520)(image)[0], expected.numpy())
+
+
+def test_compiled_and_plain_normalisation_give_the_same_bits(monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (67, 91, 3), dtype=np.uint8)
+    mean, std = (0.3, 0.45, 0.6), (0.2, 0.25, 0.3)
+    assert "numba" in sys.modules
+    compiled = [normalize(one, mean, std) for one in (image, image[::-1, ::2])]
+    monkeypatch.delitem(sys.modules, "numba")
+    for one, found in zip((image, image[::-1, ::2]), compiled, strict=True):
+        np.testing.assert_array_equal(found, normalize(one, mean, std))
+        np.testing.assert_allclose(found[0, 1], (one[..., 1] / 255 - 0.45) / 0.25, rtol=1e-5, atol=1e-6)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000))

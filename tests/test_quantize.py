@@ -17,12 +17,14 @@ from typer.testing import CliRunner
 from pixelwise import Card, Segmenter
 from pixelwise.cli.app import app
 from pixelwise.errors import ExportError, InputError
-from pixelwise.export.quantize import Found, fewest_floats, times_as_fast
+from pixelwise.export.quantize import fewest_floats, times_as_fast
 from pixelwise.exporting import export_model, picture, with_card
-from pixelwise.quantizing import quantize_model
-from pixelwise.weights.card import CARD_KEY
+from pixelwise.quantizing import quantize_model, read_pictures
+from pixelwise.weights.card import CARD_KEY, Score
 
-CARD = Card.of(["dark", "red", "green", "blue"], mean=[0, 0, 0], std=[1, 1, 1], stride=2, name="deep colours")
+CARD = Card.of(
+    ["dark", "red", "green", "blue"], mean=[0, 0, 0], std=[1, 1, 1], stride=2, name="deep colours"
+).replace(scores=(Score("mean IoU", 0.5, "drawn pictures", "as they are", "made up"),))
 
 
 def write_model(path, layers=3):
@@ -95,6 +97,8 @@ def test_what_is_written_is_int8_agrees_and_says_so(model, photos, tmp_path):
     assert (small.card.precision, small.engine.precision) == ("int8", "int8")
     assert small.card.labels == plain.card.labels
     assert small.card.notes[-1].startswith("int8: agreement ")
+    assert len(plain.card.scores) == 1
+    assert small.card.scores == ()  # which were measured of another file
     shown = [picture((60 + 7 * i, 90), 3) for i in range(1, 10, 2)]
     equal = [(small(one).labels == plain(one).labels) for one in shown]
     assert sum(one.sum() for one in equal) / sum(one.size for one in equal) == pytest.approx(
@@ -120,6 +124,32 @@ def test_layers_go_back_to_float_until_the_agreement_holds(model, photos, tmp_pa
     ):
         quantize_model(model, photos, tmp_path / "none.onnx", agreement=1.0, threads=1, clock=clock(2))
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_agreement_that_is_not_reached_leaves_no_file(model, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("pixelwise.export.quantize.fewest_floats", lambda *_: ())
+    with pytest.raises(ExportError, match=r"expected were 0\.9996 and .*allow for more loss"):
+        quantize_model(model, photos, tmp_path / "x.onnx", agreement=0.9996, threads=1, clock=clock(2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_eight_pictures_are_enough_and_are_taken_evenly(model, photos, tmp_path, monkeypatch):
+    for i in range(8):
+        shutil.copy(photos / f"{i}.png", tmp_path)
+    card = Segmenter(model, threads=1).card
+    found = read_pictures(tmp_path, card)
+    assert [len(values) for values in found.ranges] == [60, 74, 88, 102]
+    assert [len(values) for values in found.scored] == [67, 81, 95, 109]
+    for i in range(8, 16):
+        Image.fromarray(picture((60 + 7 * i, 90), 3)).save(tmp_path / f"a{i:02}.png")
+    monkeypatch.setattr("pixelwise.quantizing.PICTURES", 4)
+    assert [len(values) for values in read_pictures(tmp_path, card).ranges] == [60, 88, 116, 144]
+
+
+def test_what_is_baked_is_not_quantised(model, photos, tmp_path):
+    export_model(model, tmp_path / "baked.onnx", bake=True)
+    with pytest.raises(InputError, match=r"baked.onnx is baked already; quantise the model"):
+        quantize_model(tmp_path / "baked.onnx", photos, tmp_path / "x.onnx")
 
 
 def test_int8_that_does_not_pay_leaves_no_file(model, photos, tmp_path):
@@ -167,14 +197,53 @@ def test_the_layers_that_cost_most_go_back_first_and_as_few_as_it_takes():
         asked.append(tuple(floats))
         return 1 - sum(cost for layer, cost in costs.items() if layer not in floats)
 
-    assert fewest_floats(list(costs), agreement, costs.get, 0.9) == Found((), agreement(()))
-    assert fewest_floats(list(costs), agreement, costs.get, 0.96) == Found(("b",), pytest.approx(0.983))
-    assert fewest_floats(list(costs), agreement, costs.get, 0.99).floats == ("b", "d")
-    assert fewest_floats(list(costs), agreement, costs.get, 1.0).floats == ("b", "d", "f", "c", "a")
-    never = fewest_floats(list(costs), lambda floats: 0.5, costs.get, 0.9)
-    assert never.agreement == 0.5
-    assert len(never.floats) == 6
+    def fewest(asked):
+        return fewest_floats(list(costs), lambda floats: agreement(floats) >= asked, costs.get)
+
+    assert fewest(0.9) == ()
+    assert fewest(0.96) == ("b",)
+    assert fewest(0.99) == ("b", "d")
+    assert fewest(1.0) == ("b", "d", "f", "c", "a")
     assert len(asked) < 20
+    assert len(fewest_floats(list(costs), lambda floats: False, costs.get)) == 6
+
+
+def test_layers_go_back_to_float_until_the_mean_iou_holds(model, photos, tmp_path):
+    segmenter = Segmenter(model, threads=1)
+    for name in ("images", "masks"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    for path in photos.iterdir():
+        shutil.copy(path, tmp_path / "set" / "images")
+        segmenter(path).save(tmp_path / "set" / "masks" / path.name)
+    (tmp_path / "set" / "classes.txt").write_text("\n".join(CARD.labels.names))
+    found = {}
+    for drop in (0.5, 0.1):
+        out = tmp_path / f"{drop}.onnx"
+        told = quantize_model(model, tmp_path / "set", out, mean_iou_drop=drop, threads=1, clock=clock(2))
+        before, after = map(float, re.search(r"mean IoU ([\d.]+) in float32, ([\d.]+) now", told).groups())
+        assert before - after <= drop + 1e-4
+        found[drop] = told, after
+    assert "layers in float32" not in found[0.5][0]
+    assert "layers in float32" in found[0.1][0]
+    assert found[0.5][1] < found[0.1][1]
+    with pytest.raises(
+        ExportError, match=r"expected were 0\.0 of mean IoU at most and 1\.5 times, so no file"
+    ):
+        quantize_model(
+            model, tmp_path / "set", tmp_path / "x.onnx", mean_iou_drop=0.0, threads=1, clock=clock(2)
+        )
+    for words, says in (
+        ({"mean_iou_drop": 0.1, "agreement": 0.9}, "both say how much may be lost"),
+        ({"mean_iou_drop": 1.5}, r"a difference of mean IoU from 0 to 1, such as 0\.005, got 1\.5"),
+        ({"mean_iou_drop": 0.1, "to": "openvino"}, "give --agreement in place of mean IoU"),
+    ):
+        with pytest.raises(InputError, match=says):
+            quantize_model(
+                model, tmp_path / "set", tmp_path / ("x.xml" if "to" in words else "x.onnx"), **words
+            )
+    with pytest.raises(InputError, match=r"wants labels, and .* has none; give --agreement"):
+        quantize_model(model, photos, tmp_path / "x.onnx", mean_iou_drop=0.1)
+    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_speed_is_the_median_of_ratios_taken_alternately():
@@ -265,6 +334,9 @@ def test_int8_for_openvino_agrees_opens_and_says_so(model, photos, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["int8.bin", "int8.xml"]
     small, plain = Segmenter(out, threads=1), Segmenter(model, engine="openvino", threads=1)
     assert (small.engine.name, small.engine.precision) == ("openvino", "int8")
+    same = Segmenter(out, threads=1, precision="int8")
+    compiled, _ = same.engine._loaded.held  # what is left in float is float32
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert small.card.notes[-1].startswith("int8: agreement ")
     shown = [picture((60 + 7 * i, 90), 3) for i in range(1, 10, 2)]
     equal = [(small(one).labels == plain(one).labels) for one in shown]

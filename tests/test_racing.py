@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import os
 import pickle
 import signal
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from pixelwise import Segmenter, engines, open_engine
 from pixelwise.engines import Known, racing, trials
 from pixelwise.engines.racing import Candidate, FastestEngine, race
-from pixelwise.errors import InputError
+from pixelwise.errors import ExportError, InputError
 from test_segmenter import Colors
 from tiny import CARD, quadrant_labels, quadrants, write_colors_model
 
@@ -178,6 +183,85 @@ def test_an_engine_that_fails_its_trial_is_not_let_near_the_file(name, says, tab
         open_engine(model, name, threads=1)
 
 
+def test_a_trial_is_kept_for_one_file_engine_version_processor_and_precision(table, tmp_path, monkeypatch):
+    table("wrong")
+    tried = []
+    monkeypatch.setattr(trials, "trial", lambda order, reference: tried.append(order) or trials.Trial("ok"))
+    path = write_colors_model(tmp_path / "a.onnx", CARD.replace(name=str(tmp_path)))
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="a.data", size_threshold=0)
+    row = engines.ENGINES["wrong"]
+    monkeypatch.setitem(
+        engines.ENGINES, "wrong", dataclasses.replace(row, precisions=("float32", "bfloat16"))
+    )
+
+    def is_tried(**how):
+        before = len(tried)
+        for _ in range(2):
+            open_engine(path, "wrong", threads=1, **how)
+        return len(tried) - before
+
+    assert is_tried() == 1
+    assert is_tried(precision="bfloat16") == 1
+    (tmp_path / "a.data").write_bytes((tmp_path / "a.data").read_bytes()[::-1])
+    assert is_tried() == 1  # other weights
+    monkeypatch.setattr(trials, "processor", lambda: ("another",))
+    assert is_tried() == 1
+    monkeypatch.setattr(trials, "version_of", lambda package: "2")
+    assert is_tried() == 1
+    assert is_tried() == 0
+
+
+def test_a_race_is_kept_for_one_size_number_of_threads_precision_and_all_versions(
+    table, tmp_path, monkeypatch
+):
+    table("right")
+    for name, row in [*engines.ENGINES.items()]:
+        both = dataclasses.replace(row, precisions=("float32", "bfloat16"))
+        monkeypatch.setitem(engines.ENGINES, name, both)
+    races = []
+
+    def won_by_the_first(candidates, images, *_, **__):
+        races.append(images.shape)
+        first = candidates[0].open()
+        return racing.Race(first.name, images.shape, (racing.Entry(first.name, "ok", 1.0),)), first
+
+    monkeypatch.setattr(racing, "race", won_by_the_first)
+    path = write_colors_model(tmp_path / "a.onnx", CARD.replace(name=str(tmp_path)))
+
+    def is_run(shape=(1, 3, 40, 60), threads=1, **how):
+        before = len(races)
+        for _ in range(2):
+            open_engine(path, "fastest", threads=threads, **how)(np.zeros(shape, np.float32))
+        return len(races) - before
+
+    assert is_run() == 1
+    assert is_run((1, 3, 38, 60)) == 0  # about as large
+    assert is_run((1, 3, 60, 60)) == 1
+    assert is_run((2, 3, 40, 60)) == 1
+    assert is_run(threads=2) == 1
+    assert is_run(precision="bfloat16") == 1
+    monkeypatch.setattr(trials, "version_of", lambda package: f"{package} 2")
+    assert is_run() == 1
+    assert is_run() == 0
+
+
+def test_what_a_library_prints_is_no_answer(table, tmp_path):
+    table("printing")
+    model = write_colors_model(tmp_path / "a.onnx", CARD.replace(name="printing"))
+    assert open_engine(model, "printing", threads=1).name == "printing"
+
+
+def test_of_a_single_logit_its_sign_is_the_class():
+    clock, images = Clock(), IMAGES[:, :1]
+    fakes = [
+        Candidate(f.name, lambda f=f: f) for f in (Fake("a", clock, 1.0), Fake("b", clock, 1.0, off=0.1))
+    ]
+    found, _ = race(fakes, images, images, 0.2, clock=clock)
+    expected = ((images > 0) != (images + 0.1 * np.ptp(images) > 0)).mean()
+    assert 0 < expected == found.entries[1].changed
+    assert found.entries[0].changed == 0
+
+
 def test_a_single_picture_takes_what_is_known_or_the_default_and_never_races(
     tmp_path, typed, monkeypatch, capsys
 ):
@@ -207,6 +291,13 @@ def test_a_network_in_memory_races_with_its_own_export(quick_export):
     np.testing.assert_array_equal(segmenter(quadrants()).labels, quadrant_labels())
     assert {entry.name for entry in segmenter.engine.race.entries} == {"onnxruntime", "openvino", "pytorch"}
     assert all(entry.outcome == "ok" for entry in segmenter.engine.race.entries)
+
+
+def test_a_network_of_half_precision_races_against_those_that_compute_in_it(quick_export):
+    segmenter = Segmenter(Colors().bfloat16(), card=CARD, engine="fastest", threads=1)
+    found = segmenter(quadrants())
+    assert found.precision == "bfloat16"
+    assert {entry.name for entry in segmenter.engine.race.entries} == {"openvino", "pytorch"}
 
 
 def change(network: torch.nn.Module, how: str) -> None:
@@ -285,11 +376,14 @@ def test_an_exported_network_that_has_changed_is_exported_again(how, quick_expor
         lambda net: net.sizes.append(3),
         lambda net: net.plain.neg_(),
         lambda net: net.plain.numpy().put(0, 5.0),
+        lambda net: net.plain.numpy().put(2, 5.0),  # the last four bytes
+        lambda net: net.gaps.numpy().put(1, 5.0),
     ],
 )
 def test_a_network_that_has_changed_in_what_is_no_parameter_is_exported_again(change, quick_export):
     network = Colors()
     network.gain, network.sizes, network.plain = 1.0, [1, 2], torch.ones(3)
+    network.gaps = torch.ones(6)[::2]
     ours = Segmenter(network, card=CARD, export=True, threads=1)
     ours(quadrants())
     first = ours.engine._engine
@@ -301,6 +395,36 @@ def test_a_network_that_has_changed_in_what_is_no_parameter_is_exported_again(ch
     change(network)
     ours(quadrants())
     assert ours.engine._engine is not first
+
+
+def test_threads_that_find_a_network_changed_export_it_once(monkeypatch):
+    made = []
+
+    def write(network, card, path):
+        made.append(path)
+        time.sleep(0.05)  # the others come in the meantime
+        write_colors_model(path, card)
+
+    monkeypatch.setattr("pixelwise.in_memory.export_onnx", write)
+    network = Colors()
+    engine = Segmenter(network, card=CARD, export=True, threads=1).engine
+    network.conv.bias.data += 1
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(engine, [IMAGES] * 4))
+    assert len(made) == 2
+
+
+def test_an_export_that_fails_leaves_nothing_behind(monkeypatch, tmp_path):
+    def fails(network, card, path):
+        path.write_bytes(b"a beginning")
+        raise ExportError("it cannot")
+
+    monkeypatch.setattr("pixelwise.in_memory.export_onnx", fails)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ExportError, match="it cannot") as raised:
+        Segmenter(Colors(), card=CARD, export=True)
+    assert list(tmp_path.iterdir()) == []
+    del raised  # with which the engine goes, and whatever it has
 
 
 def test_an_engine_of_files_exports_a_network_and_one_of_networks_does_not():

@@ -260,7 +260,8 @@ def test_the_folder_of_a_run_is_served(tmp_path):
     from drawn import draw_folder
 
     draw_folder(tmp_path / "data", count=8)
-    line = "train --data data --out run --model unet --encoder resnet10t --weights none --steps 2 --batch-size 2 --no-check"
+    line = "train --data data --out run --model unet --encoder resnet10t --weights none --steps 2 --batch-size 2"
+    line += " --no-check"
     subprocess.run(
         [sys.executable, "-m", "pixelwise", *line.split()], cwd=tmp_path, check=True, capture_output=True
     )

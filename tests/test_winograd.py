@@ -124,6 +124,26 @@ def test_few_channels_kernels_of_other_sizes_and_weights_that_are_computed_stay(
     )
 
 
+def test_weights_in_half_precision_stay_as_they_are(monkeypatch):
+    plain = model_of(np.ones((4, 4, 3, 3), np.float16))
+    assert changed(plain, monkeypatch) == plain
+
+
+def test_convolutions_without_a_name_are_told_apart(monkeypatch):
+    draw = np.random.default_rng(0)
+    shapes = ((4, 3, 3, 3), (5, 4, 3, 3))
+    plain = model_of(draw.standard_normal(shapes[0]).astype(np.float32))
+    plain.graph.node[0].name = ""
+    weights = draw.standard_normal(shapes[1]).astype(np.float32)
+    plain.graph.initializer.append(numpy_helper.from_array(weights, "more"))
+    plain.graph.node[1].output[0] = "between"
+    plain.graph.node.append(helper.make_node("Conv", ["between", "more"], ["logits"], pads=[1] * 4))
+    other, image = changed(plain, monkeypatch), draw.standard_normal((1, 3, 11, 9)).astype(np.float32)
+    np.testing.assert_allclose(answer(other, image), answer(plain, image), atol=1e-3)
+    assert winograd.restore(other) == 2
+    np.testing.assert_array_equal(answer(other, image), answer(plain, image))
+
+
 def test_weights_in_another_file_are_taken_along(tmp_path, monkeypatch):
     draw = np.random.default_rng(0)
     weights = draw.standard_normal((4, 3, 3, 3)).astype(np.float32)

@@ -25,7 +25,7 @@ from pixelwise.weights.card import CARD_KEY, Card
 if TYPE_CHECKING:
     from pixelwise.export.parity import Parity
 
-KINDS = {"onnx": ".onnx", "openvino": ".xml"}
+KINDS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 """What can be written, and how the names of such files end."""
 
 FAR = {"float32": (1e-4, 1.0), "float16": (2e-2, 0.02)}
@@ -70,7 +70,7 @@ def export_model(
                 return "the file that ships in the package"
         raise InputError(
             "int8 is found with pictures of your own; quantise it: pixelwise quantize "
-            f"{os.fspath(model)} --data DIR --out {os.fspath(out)}"
+            f"{os.fspath(model)} --data DIR --out {Path(out).with_suffix('.onnx') if kind == 'torch-export' else out}"
         )
     if precision not in FAR:
         raise UnknownNameError("precision to export in", precision, (*FAR, "int8"))
@@ -95,10 +95,13 @@ def export_model(
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "torch") from error
     with TemporaryDirectory(prefix="pixelwise-") as folder:
-        source, card, before = as_onnx(model, said, size_hw, Path(folder))
+        if kind == "torch-export":
+            made, card, told = _in_torch(model, said, size_hw, Path(folder), precision)
+        else:
+            source, card, before = as_onnx(model, said, size_hw, Path(folder))
         if kind == "onnx":
             made, told = _in_onnx(source, card, before, Path(folder), bake=bake, precision=precision)
-        else:
+        elif kind == "openvino":
             made, told = _in_openvino(source, card, before, Path(folder), precision=precision)
         copy(made, Path(out), overwrite=overwrite)
     parameters = f"{card.parameters:,} parameters, " if card.parameters else ""
@@ -230,6 +233,22 @@ def _in_openvino(
     )
     refuse_far(card.name, told, gap=FAR[precision][0], changed=FAR[precision][1])
     return made, str(told)
+
+
+def _in_torch(
+    model: str | os.PathLike[str], said: Said, size_hw: tuple[int, int] | None, folder: Path, precision: str
+) -> tuple[Path, Card, str]:
+    """The torch network of a model as a file of torch.export in the folder, its card, and what to say of it."""
+    from pixelwise.export.torch_export import write_program
+
+    if precision != "float32":
+        raise InputError(
+            f"a file of torch.export is written in float32, got precision {precision!r}; leave it out, or export to "
+            "onnx or openvino"
+        )
+    network, card = open_network(model, said)
+    made = folder / "made.pt2"
+    return made, card, str(write_program(network, card, made, size_hw=size_hw))
 
 
 def with_card(model: Any, card: Card) -> Any:

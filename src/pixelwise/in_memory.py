@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelwise.engines import ENGINES, Engine, fastest, open_engine
+from pixelwise.engines.pytorch import precision_of
 from pixelwise.engines.racing import Candidate
 from pixelwise.errors import InputError
 from pixelwise.export.onnx import export_onnx
@@ -282,6 +283,7 @@ def fastest_in_memory(
     precision: Precision | None = None,
 ) -> Engine:
     """The engine that lets those of networks and, with the network exported, those of ONNX files race."""
+    precision = precision or precision_of(network)  # one that computes in another is no rival
     where: dict[str, Any] = {"threads": threads, "precision": precision}
 
     def exported(name: str) -> Candidate:
@@ -290,6 +292,6 @@ def fastest_in_memory(
     more = [
         exported(name)
         for name, row in ENGINES.items()
-        if ".onnx" in row.files and (precision or "float32") in row.precisions and device in (None, "cpu")
+        if ".onnx" in row.files and precision in row.precisions and device in (None, "cpu")
     ]
     return fastest(network, card=card, device=device, more=more, **where)

@@ -951,6 +951,18 @@ def take_neighbours(image: NDArray[np.uint8], offsets: NDArray[np.int8], reach: 
 
 
 @compiled
+def look_up(
+    table: NDArray[np.float32], image: NDArray[np.uint8], out: NDArray[np.float32], first: int, end: int
+) -> None:
+    """out[c, y, x] = table[image[y, x, c], c] for y in [first, end) and three channels. table (256, 3)."""
+    for y in range(first, end):
+        for x in range(image.shape[1]):
+            out[0, y, x] = table[image[y, x, 0], 0]
+            out[1, y, x] = table[image[y, x, 1], 1]
+            out[2, y, x] = table[image[y, x, 2], 2]
+
+
+@compiled
 def blend(
     table: NDArray[np.uint8],
     palette: NDArray[np.intp],

@@ -149,6 +149,11 @@ def open_model(
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
         if found.asset is not None and not _of_networks(engine) and device in (None, "cpu", "auto"):
+            if precision == "int8" and found.int8 is None:
+                raise InputError(
+                    f"{name} ships in float32, got precision 'int8'; quantise it first: pixelwise quantize {name} "
+                    "--data DIR --out FILE"
+                )
             file = found.int8 if precision == "int8" and found.int8 is not None else found.asset
             with resources.as_file(resources.files("pixelwise") / "assets" / file) as asset:
                 return _open_file(asset, engine, said, threads, device, precision)

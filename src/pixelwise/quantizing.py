@@ -37,6 +37,9 @@ LOOKED_AT = 4
 FEWEST = 4
 """Pictures below which nothing can be said."""
 
+AGREEMENT = 0.99
+"""The share of the pixels that must keep their class, unless another is asked for."""
+
 MUST_GAIN = 1.5
 """How many times as fast as float32 int8 must be."""
 
@@ -58,29 +61,42 @@ def quantize_model(
     out: str | os.PathLike[str],
     said: Said = NOTHING,
     *,
-    agreement: float = 0.99,
+    agreement: float | None = None,
+    mean_iou_drop: float | None = None,
     to: str | None = None,
     threads: int | None = None,
     overwrite: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> str:
-    """Write a model with as many of its layers in int8 as leave it `agreement` with itself in float32, if that pays;
-    returns a sentence that says what it was and what it is.
+    """Write a model with as many of its layers in int8 as leave it what is asked for of itself in float32, if that
+    pays; returns a sentence that says what it was and what it is.
 
     model: whatever `Segmenter` opens and `export_model` exports. data: a folder of pictures like those that it is for;
     labelled, in one of the layouts, it also gives the mean IoU. out: a name that ends as KINDS says. said: in place of
     what the model's card says. agreement: the share of the pixels that must keep their class, in pictures that the
-    ranges were not measured on. to: a key of KINDS; None for the one that `out` ends in. clock: seconds, by which the
-    speeds are compared.
+    ranges were not measured on; None for `AGREEMENT`. mean_iou_drop: in its place, for ONNX files and labelled data,
+    how much mean IoU (0 to 1) may be lost in those pictures. to: a key of KINDS; None for the one that `out` ends in.
+    clock: seconds, by which the speeds are compared.
 
     Raises InputError for what cannot be opened, and a folder of which nothing can be learned; ExportError, leaving no
     file, where int8 is not `MUST_GAIN` times as fast as float32 in the same engine.
     """
+    if agreement is not None and mean_iou_drop is not None:
+        raise InputError("agreement and mean_iou_drop both say how much may be lost; give one of them")
+    if mean_iou_drop is not None and not 0 <= mean_iou_drop < 1:
+        raise InputError(
+            f"mean_iou_drop is a difference of mean IoU from 0 to 1, such as 0.005, got {mean_iou_drop}"
+        )
+    agreement = AGREEMENT if agreement is None else agreement
     if not 0 < agreement <= 1:
         raise InputError(
             f"agreement is a share of the pixels above 0 and up to 1, such as 0.99, got {agreement}"
         )
     kind = check_ending(out, to, KINDS)
+    if kind == "openvino" and mean_iou_drop is not None:
+        raise InputError(
+            "for OpenVINO's files layers are chosen by agreement; give --agreement in place of mean IoU"
+        )
     for path in files_of(Path(out)):
         check_writable(path, overwrite=overwrite)
     try:
@@ -101,6 +117,10 @@ def quantize_model(
                 "was made of"
             )
         pictures = read_pictures(Path(data), card)
+        if mean_iou_drop is not None and pictures.samples is None:
+            raise InputError(
+                f"a drop of mean IoU wants labels, and {os.fspath(data)} has none; give --agreement"
+            )
         note(f"measuring what int8 costs {card.name}")
         if kind == "onnx":
             plain, float32 = onnx.load(source), source
@@ -111,6 +131,9 @@ def quantize_model(
             openvino.write_openvino(source, card, float32)
         before = Segmenter(float32, card=card, threads=threads)
         trial = _Trial(before, pictures)
+        if mean_iou_drop is not None:
+            trial.expect_mean_iou(mean_iou_drop)
+            agreement = 0.0
         if kind == "onnx":
             made, kept = _int8_onnx(trial, folder, agreement, threads)
         else:
@@ -123,14 +146,16 @@ def quantize_model(
             f"agreement {reached:.4f} with float32 over {counted(len(pictures.scored), 'picture')}{kept}, {gain:.1f} "
             f"times as fast at {image.shape[2]}x{image.shape[3]}"
         )
-        if gain < MUST_GAIN or reached < agreement or after.card.precision != "int8":
-            less = "ask for less agreement, or " if reached < agreement or kept else ""
+        short = reached < agreement if mean_iou_drop is None else trial.lost(after) > mean_iou_drop
+        if gain < MUST_GAIN or short or after.card.precision != "int8":
+            less = "allow for more loss, or " if short or kept else ""
+            wanted = f"{agreement}" if mean_iou_drop is None else f"{mean_iou_drop} of mean IoU at most"
             raise ExportError(
-                f"int8 does not pay for {card.name} in {after.engine.name} here: {told}; expected were {agreement} and "
+                f"int8 does not pay for {card.name} in {after.engine.name} here: {told}; expected were {wanted} and "
                 f"{MUST_GAIN} times, so no file was written; {less}take bfloat16 where the processor has it (--engine "
                 "openvino --precision bfloat16)"
             )
-        scores = _scores(before, after, pictures.samples)
+        scores = _scores(before, after, pictures)
         noted = after.card.replace(scores=(), notes=(*card.notes, f"int8: {told}"))
         if kind == "onnx":
             onnx.save(with_card(onnx.load(made), noted), made)
@@ -147,6 +172,21 @@ class _Trial:
     def __init__(self, before: Segmenter, pictures: Pictures) -> None:
         self.before, self.pictures, self.card = before, pictures, before.card
         self._expected = [answered(before, values) for values in pictures.scored]
+        self.drop: float | None = None
+        self._mean_iou = float("nan")
+
+    def expect_mean_iou(self, drop: float) -> None:
+        """From now on candidates hold where they lose at most that much mean IoU. InputError where it cannot be
+        scored."""
+        self.drop, self._mean_iou = drop, mean_iou(self.before, self.pictures)
+
+    def lost(self, segmenter: Segmenter) -> float:
+        """Of mean IoU, against float32."""
+        return self._mean_iou - mean_iou(segmenter, self.pictures)
+
+    def holds(self, segmenter: Segmenter, asked: float) -> bool:
+        """Whether a candidate keeps what is asked for."""
+        return self.agreement(segmenter) >= asked if self.drop is None else self.lost(segmenter) <= self.drop
 
     @property
     def ranges(self) -> Iterator[NDArray[np.float32]]:
@@ -183,16 +223,17 @@ def _int8_onnx(trial: _Trial, folder: Path, asked: float, threads: int | None) -
         precision = "int8" if is_quantised(model.SerializeToString(), made.suffix) else "float32"
         onnx.save(with_card(model, trial.card.replace(precision=precision)), made)
 
-    def agrees(floats: Collection[str], looked_at: int | None = None) -> float:
+    def holds(floats: Collection[str]) -> bool:
         write(floats)
-        return trial.agreement(Segmenter(made, threads=threads), looked_at)
+        return trial.holds(Segmenter(made, threads=threads), asked)
 
     def cost(layer: str) -> float:
-        return 1 - agrees([other for other in quantise.layers if other != layer], LOOKED_AT)
+        write([other for other in quantise.layers if other != layer])
+        return 1 - trial.agreement(Segmenter(made, threads=threads), LOOKED_AT)
 
-    found = fewest_floats(quantise.layers, agrees, cost, asked)
-    write(found.floats)
-    kept = f", {len(found.floats)} of {len(quantise.layers)} layers in float32" if found.floats else ""
+    floats = fewest_floats(quantise.layers, holds, cost)
+    write(floats)
+    kept = f", {len(floats)} of {len(quantise.layers)} layers in float32" if floats else ""
     return made, kept
 
 
@@ -316,17 +357,21 @@ def share_of_equals(pairs: Any) -> float:
     return equal / total
 
 
-def _scores(before: Segmenter, after: Segmenter, samples: PairSamples | None) -> list[str]:
-    """The mean IoU of both over the labelled pictures; why there is none, where they are labelled otherwise."""
+def mean_iou(segmenter: Segmenter, pictures: Pictures) -> float:
+    """Over the labelled pictures, in [0, 1]. Raises InputError where they are labelled otherwise."""
     from pixelwise.evaluation import evaluate
 
-    if samples is None:
+    assert pictures.samples is not None
+    classes = pictures.samples.classes or segmenter.classes
+    return float(evaluate(segmenter, pictures.samples, classes=classes).confusion.mean_iou())
+
+
+def _scores(before: Segmenter, after: Segmenter, pictures: Pictures) -> list[str]:
+    """The mean IoU of both over the labelled pictures; why there is none, where they are labelled otherwise."""
+    if pictures.samples is None:
         return []
     try:
-        values = [
-            evaluate(segmenter, samples, classes=samples.classes or segmenter.classes).confusion.mean_iou()
-            for segmenter in (before, after)
-        ]
+        values = [mean_iou(segmenter, pictures) for segmenter in (before, after)]
     except PixelwiseError as error:
         return [f"no mean IoU ({error})"]
     return [f"mean IoU {values[0]:.4f} in float32, {values[1]:.4f} now"]

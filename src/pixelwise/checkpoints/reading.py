@@ -13,7 +13,7 @@ from pixelwise import untrusted
 from pixelwise.checkpoints.writing import TORCH_FILES
 from pixelwise.errors import WeightsError
 from pixelwise.untrusted import Sizes
-from pixelwise.weights import store
+from pixelwise.weights import programs, store
 from pixelwise.weights.card import CARD_KEY, Card
 from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Tensors
@@ -128,6 +128,9 @@ def _own(source: Source, key: str) -> str | None:
         ):  # reading it will say what is wrong
             said: str | None = (file.metadata() or {}).get(key)
             return said
+    if path.suffix in (programs.ENDING, *TORCH_FILES) and programs.is_program(path):
+        with suppress(WeightsError):
+            return programs.header(path).get(key)
     if path.suffix in TORCH_FILES and path.is_file():
         with suppress(WeightsError):
             beside = store.load_content(path)

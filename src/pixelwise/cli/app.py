@@ -228,7 +228,10 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.onnx.")],
     to: Annotated[
-        str | None, typer.Option(help="onnx, or openvino (.xml with .bin); default: what OUT ends in.")
+        str | None,
+        typer.Option(
+            help="onnx, openvino (.xml with .bin) or torch-export (.pt2); default: what OUT ends in."
+        ),
     ] = None,
     bake: Annotated[
         bool,
@@ -255,8 +258,12 @@ def quantize(
     data: Annotated[Path, typer.Option(help="A folder of pictures like those it is for, labelled or not.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as model.int8.onnx.")],
     agreement: Annotated[
-        float, typer.Option(help="The share of the pixels that must keep their class.")
-    ] = 0.99,
+        float | None, typer.Option(help="The share of the pixels that must keep their class; default: 0.99.")
+    ] = None,
+    mean_iou_drop: Annotated[
+        float | None,
+        typer.Option(help="In its place, of labelled data: how much mean IoU may be lost, such as 0.005."),
+    ] = None,
     to: Annotated[
         str | None, typer.Option(help="onnx, or openvino (.xml); default: what OUT ends in.")
     ] = None,
@@ -267,7 +274,7 @@ def quantize(
     """Write a model in int8, if it is then 1.5 times as fast. Says what it loses."""
     from pixelwise.cli.quantize import run
 
-    run(model, data, out, agreement, to, threads, overwrite)
+    run(model, data, out, agreement, mean_iou_drop, to, threads, overwrite)
 
 
 @app.command()

@@ -57,7 +57,7 @@ class PyTorchEngine:
         self.card, self._process = card, os.getpid()
         self.network: Network = network
         self._module: nn.Module = network
-        own = _precision_of(network)
+        own = precision_of(network)
         if precision is not None and own != "float32" and precision != own:
             raise InputError(
                 f"this network's parameters are {own}, got precision {precision!r}; call its .float() first, or leave "
@@ -120,7 +120,7 @@ class CompiledEngine(PyTorchEngine):
         return {name: value for name, value in vars(self).items() if name != "_compiled"}
 
 
-def _precision_of(network: nn.Module) -> Precision:
+def precision_of(network: nn.Module) -> Precision:
     """What a network's parameters are."""
     first = next(network.parameters(), None)
     dtype = torch.float32 if first is None else first.dtype

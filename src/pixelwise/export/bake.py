@@ -188,7 +188,7 @@ def _rename(graph: Any) -> None:
     """Begin every name of a graph, and of those inside its nodes, with NETWORK. ONNX's own `compose.add_prefix` leaves
     out weights that inner graphs take from outside."""
     for node in graph.node:
-        node.name = f"{NETWORK}{node.name}"
+        node.name = f"{NETWORK}{node.name}" if node.name else ""
         for names in (node.input, node.output):
             names[:] = [f"{NETWORK}{name}" if name else "" for name in names]  # without a name: left out
         for attribute in node.attribute:

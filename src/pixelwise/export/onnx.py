@@ -33,7 +33,7 @@ CHECKED_AT = ((97, 130), (129, 529), (530, 97))
 larger than what is traced, also where an encoder pads to multiples of up to 512."""
 
 
-class _Coarse(nn.Module):
+class Coarse(nn.Module):
     """The part of a network that is exported: the last enlargement is `decide`'s."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -131,7 +131,7 @@ def trace(network: nn.Module, example: Tensor, *, dynamic: bool = True) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns about itself
         return torch.onnx.export(
-            _Coarse(network),
+            Coarse(network),
             (example,),
             input_names=["image"],
             output_names=["logits"],

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import onnx
 from numpy.typing import NDArray
@@ -114,39 +114,23 @@ def _quietly() -> Iterator[None]:
         logging.disable(before)
 
 
-class Found(NamedTuple):
-    """The end of a search: layers that stay in float, and the agreement that is then reached."""
-
-    floats: tuple[str, ...]
-    agreement: float
-
-
 def fewest_floats(
-    layers: Sequence[str],
-    agreement: Callable[[Collection[str]], float],
-    cost: Callable[[str], float],
-    asked: float,
-) -> Found:
-    """Put as few layers back to float as it takes.
+    layers: Sequence[str], holds: Callable[[Collection[str]], bool], cost: Callable[[str], float]
+) -> tuple[str, ...]:
+    """As few layers as it takes, to be put back to float.
 
-    agreement: of the model in which those layers are float, with the model in float, in [0, 1]. cost: what a layer
-    loses when it alone is in int8. The layers that cost most go back first; how many is found by halving. If the
-    agreement is never reached, all of them go.
+    holds: whether the model in which those layers are float keeps what is asked for. cost: what a layer loses when it
+    alone is in int8. The layers that cost most go back first; how many is found by halving. If it never holds, all of
+    them go.
     """
-    everything = agreement(())
-    if everything >= asked:
-        return Found((), everything)
+    if holds(()):
+        return ()
     ranked = sorted(layers, key=cost, reverse=True)
     few, many = 0, len(ranked)  # that are not enough, and that are
-    best = Found(tuple(ranked), agreement(ranked))
     while many - few > 1:
         half = (few + many) // 2
-        reached = agreement(ranked[:half])
-        if reached >= asked:
-            many, best = half, Found(tuple(ranked[:half]), reached)
-        else:
-            few = half
-    return best
+        few, many = (few, half) if holds(ranked[:half]) else (half, many)
+    return tuple(ranked[:many])
 
 
 def times_as_fast(

@@ -6,6 +6,7 @@ may have other numbers of channels, and float32 in [0, 1].
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
@@ -156,9 +157,16 @@ def normalize(image: NDArray[Any], mean: Sequence[float], std: Sequence[float]) 
     divided by 255 first. mean, std: one a channel.
 
     uint8 has only 256 possible values a channel, so each is computed once, in float32 and in torchvision's
-    order of operations (same bits), and looked up.
+    order of operations (same bits), and looked up: by a compiled loop where numba is there already, else by NumPy.
     """
     out = np.empty((1, len(mean), *image.shape[:2]), np.float32)
+    if image.dtype == np.uint8 and len(mean) == 3 and "numba" in sys.modules:
+        from pixelwise import kernels
+
+        shades = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+        table = (shades - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)  # (256, 3)
+        kernels.in_bands(kernels.look_up, image.shape[0], table, image, out[0])
+        return out
     values = np.arange(256, dtype=np.float32) / np.float32(255)
     for channel in range(len(mean)):
         shift, scale = np.float32(mean[channel]), np.float32(std[channel])

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pixelwise.caches import cache_dir
 from pixelwise.errors import DownloadError, MissingExtraError, WeightsError, first_line
 from pixelwise.terminal import without_secrets
+from pixelwise.weights import programs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -339,6 +340,9 @@ def load_content(path: str | os.PathLike[str], *, allow_pickle: bool = False) ->
         import torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError("reading weights", "torch") from error
+    if kind == "torch" and programs.is_program(path):
+        refuse_inflated(path)
+        return programs.tensors(path)
     return _read_safetensors(path) if kind == "safetensors" else _read_torch(path, allow_pickle)
 
 
