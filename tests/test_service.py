@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from PIL import Image
 from pixelwise import LabelSet, Segmenter, images
 from pixelwise.errors import InputError
 from pixelwise.outputs.formats import FORMATS
-from pixelwise.service import Limits, answers, create_app, logs, notes
+from pixelwise.service import Limits, answers, create_app, logs
+from pixelwise.service.notes import keep_notes
 from pixelwise.service.refusals import Refused
-from serving import ask, client, encoded, error_of, gated, png, until, unzipped
+from serving import ask, client, encoded, error_of, gated, limits, png, until, unzipped
 from tiny import CARD, write_colors_model
 
-ONE = Limits(workers=1, queue=1)
+ONE = limits(workers=1, queue=1)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def app(model):
-    return create_app(Segmenter(model), Limits(workers=2))
+    return create_app(Segmenter(model), limits(workers=2))
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -194,7 +196,7 @@ def test_an_archive_is_stored_and_the_same_each_time(app):
 
 
 def test_models_and_labels_are_listed(model):
-    app = create_app({"first": Segmenter(model), "everyday": Segmenter()}, Limits(workers=1))
+    app = create_app({"first": Segmenter(model), "everyday": Segmenter()}, limits(workers=1))
     listed = ask(app, "GET", "/models").json()
     assert listed["default"] == "first"
     assert [one["name"] for one in listed["models"]] == ["first", "everyday"]
@@ -219,7 +221,7 @@ def test_models_and_labels_are_listed(model):
 
 def test_a_picture_too_large_for_the_memory_is_tiled_and_that_is_said(model):
     segmenter, content = Segmenter(model), png(noise(700, 900, 3))
-    app = create_app(segmenter, Limits(workers=1, max_memory=600 * 600 * 4096))
+    app = create_app(segmenter, limits(workers=1, max_memory=600 * 600 * 4096))
     found = ask(app, "POST", "/segment", content=content)
     assert found.headers["x-pixelwise-note"].startswith("the network was shown tiles of 512 pixels")
     assert found.content == segmenter(content, tile=512).to_bytes("labels")
@@ -231,13 +233,13 @@ def test_a_picture_too_large_for_the_memory_is_tiled_and_that_is_said(model):
 
 def test_what_is_said_of_a_picture_goes_to_its_sender(model, monkeypatch):
     monkeypatch.setattr("warnings.showwarning", lambda *_: pytest.fail("said to nobody"))
-    app = create_app(Segmenter(model), Limits(workers=2))
+    app = create_app(Segmenter(model), limits(workers=2))
     deep = encoded((noise(20, 30).astype(np.uint16) << 8), "PNG")
     moving = encoded(
         noise(20, 30, 3), "GIF", save_all=True, append_images=[Image.fromarray(noise(20, 30, 3) // 2)]
     )
     with warnings.catch_warnings():
-        notes.keep()
+        keep_notes()
         for _ in range(2):
             said = [
                 ask(app, "POST", "/segment", content=one).headers.get("x-pixelwise-note", "")
@@ -353,7 +355,7 @@ def counted(content: bytes, read: list[int], step: int = 1000):
 
 
 def test_bytes_are_counted_and_what_declares_too_many_is_not_read(model):
-    app = create_app(Segmenter(model), Limits(workers=1, max_bytes=5000))
+    app = create_app(Segmenter(model), limits(workers=1, max_bytes=5000))
     read: list[int] = []
     head = {"Content-Length": "5001"}
     found = ask(app, "POST", "/segment", content=counted(b"x" * 5001, read), headers=head)
@@ -369,7 +371,7 @@ def test_bytes_are_counted_and_what_declares_too_many_is_not_read(model):
 
 
 def test_pixels_are_counted_before_they_are_decoded(model, monkeypatch):
-    app = create_app(Segmenter(model), Limits(workers=1, max_pixels=10_000))
+    app = create_app(Segmenter(model), limits(workers=1, max_pixels=10_000))
     assert ask(app, "POST", "/segment", content=png(noise(100, 100, 3))).status_code == 200
     large, bomb = png(noise(100, 101, 3)), bytearray(png())
     bomb[16:24] = (50_000).to_bytes(4, "big") * 2
@@ -391,7 +393,7 @@ def test_pixels_are_counted_before_they_are_decoded(model, monkeypatch):
 
 
 def test_pictures_are_counted(model):
-    app = create_app(Segmenter(model), Limits(workers=1, max_pictures=2))
+    app = create_app(Segmenter(model), limits(workers=1, max_pictures=2))
     files = [("picture", ("a.png", png()))]
     assert ask(app, "POST", "/segment", files=files * 2).status_code == 200
     assert "at most 2 pictures" in error_of(ask(app, "POST", "/segment", files=files * 3), 413, "too_many")
@@ -402,7 +404,7 @@ def test_pictures_are_counted(model):
 
 def test_nothing_is_written_to_disk(model, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "there is no such folder"))
-    app = create_app(Segmenter(model), Limits(workers=1))
+    app = create_app(Segmenter(model), limits(workers=1))
     content = png(noise(650, 700, 3) // 2 + np.array([128, 0, 0], np.uint8))  # red all over
     assert len(content) > 2**20
     formats = ",".join(FORMATS)
@@ -459,8 +461,8 @@ def raw(app, path: str, body: bytes, gone: asyncio.Event):
 
 def test_who_goes_while_waiting_leaves_the_queue_and_is_never_segmented(model, caplog):
     segmenter, gate = gated(model)
-    app = create_app(segmenter, Limits(workers=1, queue=2))
-    caplog.set_level(logging.INFO, "pixelwise.service")
+    app = create_app(segmenter, limits(workers=1, queue=2))
+    caplog.set_level(logging.INFO, "pixelwise.requests")
 
     async def talk():
         gone, never = asyncio.Event(), asyncio.Event()
@@ -490,7 +492,7 @@ def test_who_goes_while_waiting_leaves_the_queue_and_is_never_segmented(model, c
 
 def test_who_goes_while_being_segmented_keeps_the_place_until_that_ends(model):
     segmenter, gate = gated(model)
-    app = create_app(segmenter, Limits(workers=1, queue=0))
+    app = create_app(segmenter, limits(workers=1, queue=0))
 
     async def talk():
         gone = asyncio.Event()
@@ -510,9 +512,10 @@ def test_who_goes_while_being_segmented_keeps_the_place_until_that_ends(model):
 
 def test_tiles_of_somebody_who_has_gone_are_left(model):
     segmenter, gate = gated(model)
-    app = create_app(segmenter, Limits(workers=1, queue=0, timeout_s=0.2))
-    found = ask(app, "POST", "/segment?tile=64", content=png(noise(300, 300, 3)))
-    assert error_of(found, 503, "too_late").startswith("there was no answer within 0.2 seconds")
+    app = create_app(segmenter, limits(workers=1, queue=0, timeout_s=0.2))
+    while gate.came == 0:
+        found = ask(app, "POST", "/segment?tile=64", content=png(noise(300, 300, 3)))
+        assert error_of(found, 503, "too_late").startswith("there was no answer within 0.2 seconds")
     gate.gate.set()
     until(lambda: ask(app, "GET", "/ready").status_code == 200)
     assert gate.came == 1
@@ -520,8 +523,9 @@ def test_tiles_of_somebody_who_has_gone_are_left(model):
 
 def test_what_takes_too_long_is_answered_in_time_and_its_answer_dropped(model):
     segmenter, gate = gated(model)
-    app = create_app(segmenter, Limits(workers=1, queue=0, timeout_s=0.2))
-    assert error_of(ask(app, "POST", "/segment", content=png()), 503, "too_late")
+    app = create_app(segmenter, limits(workers=1, queue=0, timeout_s=0.2))
+    while gate.came == 0:
+        assert error_of(ask(app, "POST", "/segment", content=png()), 503, "too_late")
     assert ask(app, "POST", "/segment", content=png()).status_code == 429  # it is still at it
     gate.gate.set()
     until(lambda: ask(app, "GET", "/ready").status_code == 200)
@@ -636,7 +640,7 @@ def test_a_request_keeps_its_id_and_gets_one_where_it_has_none(app):
 
 
 def test_the_log_says_what_it_was_and_nothing_of_what_was_in_it(app, caplog):
-    caplog.set_level(logging.INFO, "pixelwise.service")
+    caplog.set_level(logging.INFO, "pixelwise.requests")
     files = {"picture": ("aunt-emma.png", png())}
     ask(app, "POST", "/segment?format=ids,json&names=", files=files, headers={"X-Request-ID": "r1"})
     ask(app, "POST", "/segment?aunt=emma", files=files)
@@ -691,6 +695,59 @@ def test_the_openapi_has_every_address_format_and_refusal(app):
     assert segment["responses"]["200"]["content"]["application/json"]["example"]["classes"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_whatever_the_openapi_allows_or_forbids_is_answered_as_it_says(mode, model):
+    """Requests drawn from it, those that it allows with a picture for a body; statuses, types and shapes are in it."""
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(Segmenter(model), limits(workers=2)))
+    statuses: Counter[int] = Counter()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if mode == "negative" and operation.label not in ("POST /segment", "GET /labels"):
+            continue  # which take nothing that could be wrong
+        strategy = operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode))
+
+        @given(case=strategy)
+        @settings(
+            max_examples=40,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            suppress_health_check=[*HealthCheck],
+        )
+        def holds(case) -> None:
+            if mode == "positive" and case.method == "POST":
+                case.body, case.media_type = png(), "application/octet-stream"
+                for name in (
+                    "model",
+                    "names",
+                    "fill_holes",
+                    "largest_only",
+                    "simplify_px",
+                ):  # of which it knows less
+                    case.query.pop(name, None)
+            response = case.call()
+            statuses[response.status_code] += 1
+            case.validate_response(
+                response,
+                checks=[
+                    not_a_server_error,
+                    checks.status_code_conformance,
+                    checks.content_type_conformance,
+                    checks.response_schema_conformance,
+                    checks.response_headers_conformance,
+                ],
+            )
+
+        holds()
+    assert statuses[200 if mode == "positive" else 422] >= 20, statuses
+
+
 def test_what_makes_no_service_is_refused(model):
     with pytest.raises(InputError, match="at least one model"):
         create_app({})
@@ -705,8 +762,8 @@ def test_what_makes_no_service_is_refused(model):
     ):
         with pytest.raises(InputError, match=next(iter(wrong))):
             Limits(**wrong)
-    assert Limits(workers=3).places == 27
-    assert Limits(workers=3, queue=0).places == 3
+    assert limits(workers=3).places == 27
+    assert limits(workers=3, queue=0).places == 3
 
 
 def test_refusals_name_their_headers():
