@@ -129,7 +129,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, typed):
 def load(command: Command, count: int) -> tuple[list[threading.Thread], list[object]]:
     """So many requests at once, each in a thread; what came of them."""
     found: list[object] = []
-    content = encoded(np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), np.uint8), "PNG")
+    content = encoded(np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8), "PNG")
 
     def ask() -> None:
         try:
@@ -260,10 +260,9 @@ def test_the_folder_of_a_run_is_served(tmp_path):
     from drawn import draw_folder
 
     draw_folder(tmp_path / "data", count=8)
-    line = "train --data data --out run --model unet --encoder resnet10t --weights none --steps 2 --batch-size 2 --no-check"
-    subprocess.run(
-        [sys.executable, "-m", "pixelwise", *line.split()], cwd=tmp_path, check=True, capture_output=True
-    )
+    line = "train --data data --out run --model unet --encoder resnet10t --weights none --steps 2 --no-check"
+    command = [sys.executable, "-m", "pixelwise", *line.split(), "--batch-size", "2"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     with serving(tmp_path, "--model", "run") as command:
         content = png(np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8))
         assert command.said().startswith("pixelwise serves run at ")

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -689,6 +690,59 @@ def test_the_openapi_has_every_address_format_and_refusal(app):
     (format,) = (one for one in segment["parameters"] if one["name"] == "format")
     assert all(name in format["description"] for name in FORMATS)
     assert segment["responses"]["200"]["content"]["application/json"]["example"]["classes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_whatever_the_openapi_allows_or_forbids_is_answered_as_it_says(mode, model):
+    """Requests drawn from it, those that it allows with a picture for a body; statuses, types and shapes are in it."""
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(Segmenter(model), Limits(workers=2)))
+    statuses: Counter[int] = Counter()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if mode == "negative" and operation.label not in ("POST /segment", "GET /labels"):
+            continue  # which take nothing that could be wrong
+        strategy = operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode))
+
+        @given(case=strategy)
+        @settings(
+            max_examples=40,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            suppress_health_check=[*HealthCheck],
+        )
+        def holds(case) -> None:
+            if mode == "positive" and case.method == "POST":
+                case.body, case.media_type = png(), "application/octet-stream"
+                for name in (
+                    "model",
+                    "names",
+                    "fill_holes",
+                    "largest_only",
+                    "simplify_px",
+                ):  # of which it knows less
+                    case.query.pop(name, None)
+            response = case.call()
+            statuses[response.status_code] += 1
+            case.validate_response(
+                response,
+                checks=[
+                    not_a_server_error,
+                    checks.status_code_conformance,
+                    checks.content_type_conformance,
+                    checks.response_schema_conformance,
+                    checks.response_headers_conformance,
+                ],
+            )
+
+        holds()
+    assert statuses[200 if mode == "positive" else 422] >= 20, statuses
 
 
 def test_what_makes_no_service_is_refused(model):

@@ -135,6 +135,7 @@ def test_who_leaves_in_the_middle_takes_nobodys_place(colors_model, right):
         assert gate.came == 2
 
 
+@pytest.mark.slow
 def test_who_does_not_read_the_answer_is_left(colors_model):
     """Nothing of a large answer piles up, and the place is free once the time for reading is over."""
     content = png(np.full((3000, 4000, 3), 200, np.uint8))

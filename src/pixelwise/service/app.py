@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import copy
+import ctypes
 import hashlib
 import io
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +56,10 @@ MAX_CRF_PIXELS = 4_000_000
 """Of a picture that the CRF refines here: seconds a megapixel, in which nothing can stop it."""
 
 
+LARGE = 4_000_000
+"""Pixels of a picture after which memory is given back."""
+
+
 def create_app(
     segmenters: Segmenter | Mapping[str, Segmenter],
     limits: Limits = DEFAULTS,
@@ -85,6 +91,7 @@ def create_app(
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        desk.open()
         yield
         desk.close()
 
@@ -247,6 +254,12 @@ class Asked(NamedTuple):
 Text = str | None
 
 
+def _several(names: Iterable[str]) -> dict[str, Any]:
+    """Says in the OpenAPI which names a parameter takes, comma separated; what is refused is refused in our words."""
+    one = f"({'|'.join(names)})"
+    return {"pattern": f"^{one}(,{one})*$"}
+
+
 def _asked(
     model: Annotated[Text, Query(description="One of /models; default: the first.")] = None,
     format: Annotated[
@@ -255,6 +268,7 @@ def _asked(
             description=f"What to answer, comma separated: {', '.join(FORMATS)}. Default: what Accept asks for, else "
             "labels.",
             examples=["labels", "ids,confidence,json"],
+            json_schema_extra=_several(FORMATS),
         ),
     ] = None,
     names: Annotated[
@@ -279,7 +293,10 @@ def _asked(
     ] = None,
     flips: Annotated[
         Text,
-        Query(description="Average with the mirrored picture: horizontal, vertical, or both with a comma."),
+        Query(
+            description="Average with the mirrored picture: horizontal, vertical, or both with a comma.",
+            json_schema_extra=_several(("horizontal", "vertical")),
+        ),
     ] = None,
     crf: Annotated[
         Literal["vgg", "resnet"] | None,
@@ -362,22 +379,37 @@ class Worker:
             )
         options = self._fitted(segmenter, asked.options, size_hw)
         with self._room.held(pixels), notes.collected() as said:  # together no more than the largest picture
-            found = segmenter.segment(
-                picture.content,
-                options,
-                confidence=any(one.format == "confidence" for one in wanted),
-                max_pixels=most,
-            )
-            files = {}
-            for format, ending in wanted:
-                given = {"names": asked.names, "simplify_px": asked.simplify_px}
-                more: dict[str, Any] = {k: v for k, v in given.items() if k == FORMATS[format].option}
-                files[ending] = found.to_bytes(format, ending=ending, **more)
+            try:
+                files = self._files(segmenter, picture, options, asked, wanted)
+            finally:
+                if pixels >= LARGE:
+                    _give_back()
         if options != asked.options:
             said.append(
                 f"the network was shown tiles of {TILE_PX} pixels, as the whole would take too much memory"
             )
         return Done(size_hw, files, said)
+
+    def _files(
+        self,
+        segmenter: Segmenter,
+        picture: Upload,
+        options: SegmentOptions,
+        asked: Asked,
+        wanted: list[Wanted],
+    ) -> dict[str, bytes]:
+        found = segmenter.segment(
+            picture.content,
+            options,
+            confidence=any(one.format == "confidence" for one in wanted),
+            max_pixels=self._limits.max_pixels,
+        )
+        files = {}
+        for format, ending in wanted:
+            given = {"names": asked.names, "simplify_px": asked.simplify_px}
+            more: dict[str, Any] = {k: v for k, v in given.items() if k == FORMATS[format].option}
+            files[ending] = found.to_bytes(format, ending=ending, **more)
+        return files
 
     def _fitted(
         self, segmenter: Segmenter, options: SegmentOptions, size_hw: tuple[int, int]
@@ -400,6 +432,13 @@ class Worker:
                 f"gives it; send {'a smaller tile' if options.tile is not None else 'a smaller picture'}"
             )
         return replace(options, tile=TILE_PX)
+
+
+def _give_back() -> None:
+    """Have the system get back what a large picture took: glibc keeps it for the thread that had it."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 # What is answered ---------------------------------------------------------------------------------------------------

@@ -45,9 +45,8 @@ class Desk:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.accepted = 0
-        self.closing = False
         self._counting = threading.Lock()
-        self.threads = ThreadPoolExecutor(limits.at_once, thread_name_prefix="segment")
+        self.open()
 
     @property
     def full(self) -> bool:
@@ -73,6 +72,11 @@ class Desk:
         """Raise Refused where the service ends."""
         if self.closing:
             raise Refused(503, "closing", "the service is ending; try again in a moment")
+
+    def open(self) -> None:
+        """Take on requests, again where it was closed."""
+        self.closing = False
+        self.threads = ThreadPoolExecutor(self.limits.at_once, thread_name_prefix="segment")
 
     def close(self) -> None:
         """Take on nothing more; what has not begun never does."""
