@@ -18,7 +18,17 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from typer.testing import CliRunner
 
-from pixelwise.bench import Benchmark, Measured, _measured, _pictures, _use, bench, contender, drawn
+from pixelwise.bench import (
+    Benchmark,
+    Measured,
+    _contenders,
+    _measured,
+    _pictures,
+    _use,
+    bench,
+    contender,
+    drawn,
+)
 from pixelwise.bench.contender import Contender, Running
 from pixelwise.bench.plot import plot
 from pixelwise.cli.app import app
@@ -200,3 +210,17 @@ def test_the_table_names_models_and_those_left_out_and_uses_only_what_agrees():
     assert max(map(len, lines)) <= 100
     assert "agreement" not in lines[-1]
     assert plot(Benchmark("", 2, rows)).count("<circle") == 2
+
+
+def test_the_int8_that_ships_beside_a_model_takes_part():
+    def of(model, precisions=None):
+        return [
+            (one.engine, one.precision)
+            for one in _contenders(model, ["onnxruntime", "pytorch"], precisions, (1,), 1)
+        ]
+
+    assert of("everyday") == [
+        ("auto", None), ("onnxruntime", None), ("onnxruntime", "int8"), ("pytorch", None), ("pytorch", "bfloat16"),
+    ]  # fmt: skip
+    assert of("everyday", ["int8"]) == [("auto", None), ("onnxruntime", "int8")]
+    assert of("nuclei") == [("auto", None), ("onnxruntime", None), ("pytorch", None), ("pytorch", "bfloat16")]

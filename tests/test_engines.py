@@ -402,3 +402,15 @@ def test_a_network_that_is_training_answers_many_threads_and_goes_on_training():
     assert len(answers) == 2
     assert all((answer == quadrant_labels()).all() for answer in answers)
     assert (network.training, network.noise.training, network.conv.training) == (True, True, False)
+
+
+def test_what_an_engine_or_a_shipped_model_does_not_have_is_said_before_anything_is_tried(monkeypatch):
+    monkeypatch.setattr("pixelwise.engines.trials.trial", lambda *_: pytest.fail("a trial"))
+    with pytest.raises(
+        InputError, match=r"'openvino' runs on the CPU here, got device 'cuda:1'; .*: onnxruntime or pytorch"
+    ):
+        Segmenter("everyday", engine="openvino", device="cuda:1")
+    with pytest.raises(
+        InputError, match=r"nuclei ships in float32, .*: pixelwise quantize nuclei --data DIR --out"
+    ):
+        Segmenter("nuclei", precision="int8")

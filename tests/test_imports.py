@@ -62,6 +62,7 @@ INFERENCE_PATH = (
     "outputs",
     "georeference",
     "cli",
+    "service",
 )
 
 

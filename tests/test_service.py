@@ -24,7 +24,8 @@ from PIL import Image
 from pixelwise import LabelSet, Segmenter, images
 from pixelwise.errors import InputError
 from pixelwise.outputs.formats import FORMATS
-from pixelwise.service import Limits, answers, create_app, logs, notes
+from pixelwise.service import Limits, answers, create_app, logs
+from pixelwise.service.notes import keep_notes
 from pixelwise.service.refusals import Refused
 from serving import ask, client, encoded, error_of, gated, png, until, unzipped
 from tiny import CARD, write_colors_model
@@ -238,7 +239,7 @@ def test_what_is_said_of_a_picture_goes_to_its_sender(model, monkeypatch):
         noise(20, 30, 3), "GIF", save_all=True, append_images=[Image.fromarray(noise(20, 30, 3) // 2)]
     )
     with warnings.catch_warnings():
-        notes.keep()
+        keep_notes()
         for _ in range(2):
             said = [
                 ask(app, "POST", "/segment", content=one).headers.get("x-pixelwise-note", "")
@@ -461,7 +462,7 @@ def raw(app, path: str, body: bytes, gone: asyncio.Event):
 def test_who_goes_while_waiting_leaves_the_queue_and_is_never_segmented(model, caplog):
     segmenter, gate = gated(model)
     app = create_app(segmenter, Limits(workers=1, queue=2))
-    caplog.set_level(logging.INFO, "pixelwise.service")
+    caplog.set_level(logging.INFO, "pixelwise.requests")
 
     async def talk():
         gone, never = asyncio.Event(), asyncio.Event()
@@ -637,7 +638,7 @@ def test_a_request_keeps_its_id_and_gets_one_where_it_has_none(app):
 
 
 def test_the_log_says_what_it_was_and_nothing_of_what_was_in_it(app, caplog):
-    caplog.set_level(logging.INFO, "pixelwise.service")
+    caplog.set_level(logging.INFO, "pixelwise.requests")
     files = {"picture": ("aunt-emma.png", png())}
     ask(app, "POST", "/segment?format=ids,json&names=", files=files, headers={"X-Request-ID": "r1"})
     ask(app, "POST", "/segment?aunt=emma", files=files)

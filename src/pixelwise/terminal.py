@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import sys
-from typing import TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\udc80-\udc9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
@@ -54,3 +57,29 @@ def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
         return codecs.lookup_error("backslashreplace")(error)
+
+
+@contextmanager
+def libraries_silenced() -> Iterator[None]:
+    """Python's standard error goes on; what libraries in C write there beside it, such as libtiff of a damaged file,
+    goes nowhere."""
+    ours: Any = sys.stderr  # None where there is no console
+    try:
+        if ours is None or id(ours) != id(sys.__stderr__) or ours.fileno() != 2:
+            raise ValueError
+        ours.flush()
+        kept = os.dup(2)
+    except (OSError, ValueError):  # closed, or not the process's own
+        yield
+        return
+    with open(kept, "w", buffering=1, encoding=ours.encoding, errors=ours.errors) as stream:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        sys.stderr = stream
+        try:
+            yield
+        finally:
+            sys.stderr = ours
+            stream.flush()
+            os.dup2(kept, 2)

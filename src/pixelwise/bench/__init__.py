@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelwise import catalog
 from pixelwise.bench.contender import Contender, Running
 from pixelwise.engines import ENGINES
 from pixelwise.errors import InputError, PixelwiseError, UnknownNameError
@@ -167,9 +168,19 @@ def _contenders(
     for engine, batch in itertools.product(engines or usual, batches):
         # What the model is comes first, as a quantised one is neither float32 nor bfloat16
         wanted = [p for p in ENGINES[engine].precisions if p not in ("int8", "float16")]
+        ships = catalog.CATALOG[model].int8 if model in catalog.CATALOG else None
+        if ships is not None and "int8" in ENGINES[engine].precisions:
+            wanted.append("int8")
         wanted = [p for p in ENGINES[engine].precisions if p in precisions] if precisions else wanted
         found += [
-            Contender(model, engine, None if p in ("float32", "int8") else p, batch, threads) for p in wanted
+            Contender(
+                model,
+                engine,
+                None if p == "float32" or (p == "int8" and ships is None) else p,
+                batch,
+                threads,
+            )
+            for p in wanted
         ]
     return list(dict.fromkeys(found))
 

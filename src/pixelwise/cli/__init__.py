@@ -6,15 +6,13 @@ Exit codes: 0 done, 1 failure, 2 bad input. `--debug` shows the traceback instea
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 from pixelwise.errors import PixelwiseError, PixelwiseWarning
-from pixelwise.terminal import note, print_any_name
+from pixelwise.terminal import libraries_silenced, note, print_any_name
 
 
 def main() -> None:
@@ -58,32 +56,6 @@ def main() -> None:
         fail(f"{type(error).__name__}: {error} (this is a bug or an unforeseen case; --debug shows where)", 1)
     finally:
         gc.enable()
-
-
-@contextmanager
-def libraries_silenced() -> Iterator[None]:
-    """Python's standard error goes on; what libraries in C write there beside it, such as libtiff of a damaged file,
-    goes nowhere."""
-    ours: Any = sys.stderr  # None where there is no console
-    try:
-        if ours is None or id(ours) != id(sys.__stderr__) or ours.fileno() != 2:
-            raise ValueError
-        ours.flush()
-        kept = os.dup(2)
-    except (OSError, ValueError):  # closed, or not the process's own
-        yield
-        return
-    with open(kept, "w", buffering=1, encoding=ours.encoding, errors=ours.errors) as stream:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-        sys.stderr = stream
-        try:
-            yield
-        finally:
-            sys.stderr = ours
-            stream.flush()
-            os.dup2(kept, 2)
 
 
 def fail(sentence: str, exit_code: int) -> None:

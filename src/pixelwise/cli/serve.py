@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.cli import libraries_silenced
 from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
 from pixelwise.segmenter import Segmenter
 from pixelwise.service import Limits, create_app
-from pixelwise.terminal import note, say
+from pixelwise.service.logs import log_to_stderr
+from pixelwise.service.notes import keep_notes
+from pixelwise.terminal import libraries_silenced, note, say
 
 try:
     import uvicorn
@@ -56,11 +57,9 @@ class Serving:
     hosts: tuple[str, ...] | None
 
     def __call__(self) -> Any:
-        from pixelwise.service import logs, notes
-
         _for_good.enter_context(libraries_silenced())
-        logs.to_stderr()
-        notes.keep()
+        log_to_stderr()
+        keep_notes()
         return create_app(self.open(), self.limits, token=self.token, hosts=self.hosts)
 
     def open(self) -> dict[str, Segmenter]:

@@ -40,8 +40,8 @@ class Known:
     """One row of ENGINES. opens: "module:class", called with (path or network, card=, threads=, device=, precision=).
     says: what it runs. files: endings of the files that it runs; none: it runs networks in memory. extra: of pixelwise,
     that brings it. precisions: that it can be asked for; int8 is for files that were quantised. package: whose version
-    counts. tried: it loads a file in a process of its own first, for it may crash. compiles: it takes minutes before
-    the first answer, so it races on a GPU only, where it may pay."""
+    counts. cpu_only: it runs nowhere else. tried: it loads a file in a process of its own first, for it may crash.
+    compiles: it takes minutes before the first answer, so it races on a GPU only, where it may pay."""
 
     opens: str
     says: str
@@ -50,6 +50,7 @@ class Known:
     precisions: tuple[Precision, ...] = ("float32", "int8")
     package: str = "pixelwise"
     tried: bool = False
+    cpu_only: bool = False
     compiles: bool = False
 
     def fits(self, model: Any) -> bool:
@@ -72,6 +73,7 @@ ENGINES = {
         precisions=("float32", "bfloat16", "int8"),
         package="openvino",
         tried=True,
+        cpu_only=True,
     ),
     "pytorch": Known(
         opens="pixelwise.engines.pytorch:PyTorchEngine",
@@ -146,6 +148,11 @@ def open_engine(
         raise InputError(
             f"engine {name!r} computes in {', '.join(row.precisions)}, got precision {precision!r}; "
             + (f"take engine {others[0]}" if others else "leave it out")
+        )
+    if row.cpu_only and device not in (None, "cpu", "auto"):
+        raise InputError(
+            f"engine {name!r} runs on the CPU here, got device {device!r}; leave it out, or take another engine: "
+            + " or ".join(other for other, known in ENGINES.items() if not (known.cpu_only or known.compiles))
         )
     module, _, kind = row.opens.partition(":")
     try:

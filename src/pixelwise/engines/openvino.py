@@ -43,7 +43,6 @@ class OpenVinoEngine(FileEngine):
         return weights if path.suffix.lower() == ".xml" and weights.is_file() else None
 
     def load(self, model: Path | Content) -> Loaded:
-        _check_device(self._device)
         if any(process != os.getpid() for process in _cores):
             return self._apart(model)
         try:
@@ -160,14 +159,6 @@ def _core() -> Any:
     if os.getpid() not in _cores:
         _cores[os.getpid()] = openvino.Core()
     return _cores[os.getpid()]
-
-
-def _check_device(device: str | None) -> None:
-    if device not in (None, "cpu", "auto"):
-        raise InputError(
-            f"engine 'openvino' runs on the CPU here, got device {device!r}; leave the device out, or take engine "
-            "onnxruntime or pytorch"
-        )
 
 
 def _card(network: Any) -> str | None:

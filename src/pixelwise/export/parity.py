@@ -21,9 +21,7 @@ class Parity(NamedTuple):
     pixels: int
 
     def __str__(self) -> str:
-        return (
-            f"logits to {self.gap:.1e} of their range, {self.changed:.3%} of {self.pixels:,} pixels changed"
-        )
+        return f"logits to {self.gap:.1e} of their range, {self.changed:.3%} of {self.pixels:,} cells of another class"
 
 
 def parity_of(expected: NDArray[Any], got: NDArray[Any], outputs: Outputs) -> Parity:

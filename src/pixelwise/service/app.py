@@ -37,14 +37,24 @@ from pixelwise.limits import free_memory
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.pictures import Room
 from pixelwise.segmenter import Segmenter
-from pixelwise.service import answers, notes, schemas, uploads
-from pixelwise.service.answers import Wanted
+from pixelwise.service.answers import (
+    TYPES,
+    Wanted,
+    archive,
+    by_accept,
+    by_name,
+    disposition,
+    stems,
+    type_of,
+)  # fmt: skip
 from pixelwise.service.desk import Desk, Place, Stoppable
 from pixelwise.service.guard import GONE, Guard
 from pixelwise.service.limits import DEFAULTS, Limits
 from pixelwise.service.metrics import TYPE, Metrics
+from pixelwise.service.notes import collected
 from pixelwise.service.refusals import STATUSES, Refused, refusal
-from pixelwise.service.uploads import Upload
+from pixelwise.service.schemas import Failure, Labels, Model, Models, Status, classes_of
+from pixelwise.service.uploads import Upload, check_head, check_kind, read_uploads
 from pixelwise.terminal import printable
 
 HERE = Path(__file__).parent
@@ -119,34 +129,32 @@ def create_app(
         return Response(samples[name], media_type="image/jpeg")
 
     @app.get("/models", responses=_may(401))
-    async def list_models() -> schemas.Models:
+    async def list_models() -> Models:
         """The models that are loaded, with their classes."""
-        rows = [schemas.Model.of(name, segmenter) for name, segmenter in models.items()]
-        return schemas.Models(default=default, models=rows)
+        rows = [Model.of(name, segmenter) for name, segmenter in models.items()]
+        return Models(default=default, max_bytes=limits.max_bytes, models=rows)
 
     @app.get("/labels", responses=_may(401, 422), dependencies=[Depends(_known_parameters)])
     async def list_labels(
         model: Annotated[str | None, Query(description="Of this model; default: the first.")] = None,
-    ) -> schemas.Labels:
+    ) -> Labels:
         """The classes of a model."""
         name = model_named(model)
         segmenter = models[name]
-        return schemas.Labels(
-            model=name, classes=schemas.classes_of(segmenter), ignore_id=segmenter.classes.ignore_id
-        )
+        return Labels(model=name, classes=classes_of(segmenter), ignore_id=segmenter.classes.ignore_id)
 
     @app.get("/health")
-    async def health() -> schemas.Status:
+    async def health() -> Status:
         """Answers as long as the process lives."""
-        return schemas.Status(status="ok")
+        return Status(status="ok")
 
     @app.get("/ready", responses=_may(503))
-    async def ready() -> schemas.Status:
+    async def ready() -> Status:
         """Whether a picture would be taken now."""
         desk.check_open()
         if desk.full:
             raise Refused(503, "busy", "as many requests wait as may; try again in a moment")
-        return schemas.Status(status="ready")
+        return Status(status="ready")
 
     @app.get(
         "/metrics", response_class=Response, responses={**_may(401), 200: {"content": {"text/plain": {}}}}
@@ -173,10 +181,10 @@ def create_app(
         name = model_named(asked.model)
         wanted, zipped = asked.wanted(request.headers.get("accept", ""))
         about.update(model=name, formats=[one.format for one in wanted])
-        uploads.check_head(request, limits)
+        check_head(request, limits)
         place = desk.accept()
         try:
-            pictures = await uploads.read(request, limits)
+            pictures = await read_uploads(request, limits)
             about["pictures"] = sizes = []
             done: list[Done | Refused] = []
             left = limits.max_pixels
@@ -196,8 +204,8 @@ def create_app(
                 metrics.pictures.inc()
                 metrics.pixels.inc(height * width)
                 done.append(one)
-            stems = answers.stems(picture.name for picture in pictures)
-            content, headers = _answer(stems, done, wanted, zipped, request.state.request_id)
+            names = stems(picture.name for picture in pictures)
+            content, headers = _answer(names, done, wanted, zipped, request.state.request_id)
         except ClientDisconnect:
             place.leave()
             about["status"] = GONE
@@ -239,10 +247,10 @@ class Asked(NamedTuple):
     def wanted(self, accept: str) -> tuple[list[Wanted], bool]:
         """The files of each picture, and whether in an archive even if it is one."""
         if self.formats is None:
-            one, zipped = answers.by_accept(accept)
+            one, zipped = by_accept(accept)
             wanted = [one]
         else:
-            wanted, zipped = answers.by_name(self.formats), False
+            wanted, zipped = by_name(self.formats), False
         for option, given in (("names", self.names), ("simplify_px", self.simplify_px)):
             owner = next(name for name, one in FORMATS.items() if one.option == option)
             if given and owner not in (one.format for one in wanted):
@@ -364,7 +372,7 @@ class Worker:
         self, segmenter: Segmenter, picture: Upload, asked: Asked, wanted: list[Wanted], max_pixels: int
     ) -> Done:
         """The files of a picture. max_pixels: how many are left to it of the request's."""
-        uploads.check_kind(picture.kind)
+        check_kind(picture.kind)
         most = self._limits.max_pixels
         size_hw = images.declared_size(picture.content, max_pixels=most)
         pixels = size_hw[0] * size_hw[1]
@@ -378,7 +386,7 @@ class Worker:
                 "segment` takes it, and keeps its place"
             )
         options = self._fitted(segmenter, asked.options, size_hw)
-        with self._room.held(pixels), notes.collected() as said:  # together no more than the largest picture
+        with self._room.held(pixels), collected() as said:  # together no more than the largest picture
             try:
                 files = self._files(segmenter, picture, options, asked, wanted)
             finally:
@@ -445,24 +453,24 @@ def _give_back() -> None:
 
 
 def _answer(
-    stems: list[str], done: list[Done | Refused], wanted: list[Wanted], zipped: bool, request_id: str
+    names: list[str], done: list[Done | Refused], wanted: list[Wanted], zipped: bool, request_id: str
 ) -> tuple[bytes, dict[str, str]]:
     """The body and its headers."""
     if len(done) == 1 and len(wanted) == 1 and not zipped:
         (one,), ((_, ending),) = done, wanted
         assert isinstance(one, Done)
-        name, kind = f"{stems[0]}{ending}", answers.type_of(ending)
-        return one.files[ending], {"Content-Disposition": answers.disposition(name), "Content-Type": kind}
+        name, kind = f"{names[0]}{ending}", type_of(ending)
+        return one.files[ending], {"Content-Disposition": disposition(name), "Content-Type": kind}
     files, failed = [], 0
-    for stem, one in zip(stems, done, strict=True):
+    for stem, one in zip(names, done, strict=True):
         if isinstance(one, Refused):
             failed += 1
             files.append((f"{stem}.error.json", bytes(JSONResponse(one.body(request_id)).body)))
         else:
             files += [(f"{stem}{ending}", content) for ending, content in one.files.items()]
-    name = f"{stems[0] if len(stems) == 1 else 'pictures'}.zip"
-    headers = {"Content-Disposition": answers.disposition(name), "Content-Type": answers.TYPES[".zip"]}
-    return answers.archive(files), headers | ({"X-Pixelwise-Failed": str(failed)} if failed else {})
+    name = f"{names[0] if len(names) == 1 else 'pictures'}.zip"
+    headers = {"Content-Disposition": disposition(name), "Content-Type": TYPES[".zip"]}
+    return archive(files), headers | ({"X-Pixelwise-Failed": str(failed)} if failed else {})
 
 
 class Held(Response):
@@ -542,7 +550,7 @@ def policy(page: str) -> str:
 
 def _may(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of an address."""
-    return {status: {"model": schemas.Failure, "description": STATUSES[status]} for status in statuses}
+    return {status: {"model": Failure, "description": STATUSES[status]} for status in statuses}
 
 
 _FILE = {"schema": {"type": "string", "format": "binary"}}

@@ -20,7 +20,7 @@ import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pixelwise.service import logs
+from pixelwise.service.logs import log_request
 from pixelwise.service.metrics import Metrics
 from pixelwise.service.refusals import Refused, refusal
 
@@ -119,7 +119,7 @@ class Guard:
             said = about.pop("status", status)
             self._metrics.requests.labels(path, str(said)).inc()
             self._metrics.seconds.labels(path).observe(took)
-            logs.request(
+            log_request(
                 logging.ERROR if failed is not None else logging.INFO,
                 failed,
                 id=request_id,

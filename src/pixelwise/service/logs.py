@@ -8,10 +8,10 @@ import sys
 from datetime import datetime, timezone
 from typing import Any
 
-LOGGER = logging.getLogger("pixelwise.service")
+LOGGER = logging.getLogger("pixelwise.requests")
 
 
-def request(level: int, error: Exception | None, /, **about: Any) -> None:
+def log_request(level: int, error: Exception | None, /, **about: Any) -> None:
     """A line about a request. error: what nobody foresaw, of which it says where."""
     LOGGER.log(level, "request", extra={"about": about}, exc_info=error)
 
@@ -28,12 +28,12 @@ class Lines(logging.Formatter):
         return json.dumps(line)
 
 
-def to_stderr() -> None:
+def log_to_stderr() -> None:
     """Have the service and its server write such lines to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     for name, level in (
-        ("pixelwise.service", logging.INFO),
+        ("pixelwise.requests", logging.INFO),
         ("uvicorn", logging.WARNING),
         ("asyncio", logging.ERROR),
     ):

@@ -17,7 +17,7 @@ from pixelwise.errors import PixelwiseWarning
 _mine = threading.local()
 
 
-def keep() -> None:
+def keep_notes() -> None:
     """From now on a PixelwiseWarning goes to who collects in its thread; without one, to where it went."""
     before = warnings.showwarning
 
@@ -34,9 +34,10 @@ def keep() -> None:
 
 @contextmanager
 def collected() -> Iterator[list[str]]:
-    """What is said in this thread while the block runs, where `keep` was called."""
+    """What is said in this thread while the block runs, where `keep_notes` was called."""
     images.say_again()
-    _mine.notes = found = []
+    found: list[str] = []
+    _mine.notes = found
     try:
         yield found
     finally:

@@ -44,9 +44,10 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The models that are loaded. default: the one that answers where none is named."""
+    """The models that are loaded. default: the one that answers where none is named. max_bytes: of a request's body."""
 
     default: str
+    max_bytes: int
     models: list[Model]
 
 

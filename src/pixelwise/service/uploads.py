@@ -65,7 +65,7 @@ def check_kind(kind: str) -> None:
         )
 
 
-async def read(request: Request, limits: Limits) -> list[Upload]:
+async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     """The pictures of a request, at least one. Raises Refused, and ClientDisconnect where the other side goes."""
     try:
         with anyio.fail_after(limits.body_timeout_s):

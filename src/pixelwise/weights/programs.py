@@ -29,7 +29,7 @@ HEADER = "pixelwise.json"
 NETWORK = "network."
 """Before the names of the tensors, for the graph is that of `network.coarse`."""
 
-KINDS = {7: np.dtype("<f4"), 5: np.dtype("<i8")}
+KINDS: dict[int, np.dtype[Any]] = {7: np.dtype("<f4"), 5: np.dtype("<i8")}
 """Numbers that torch.export has for the kinds of tensors that we write."""
 
 
