@@ -129,6 +129,14 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def cpu_s(process: subprocess.Popen[bytes]) -> float:
+    """Seconds that all cores together have worked for a process."""
+    if not os.path.exists("/proc"):
+        return float("nan")
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def peak_mib(process: subprocess.Popen[bytes]) -> float:
     text = Path(f"/proc/{process.pid}/status").read_text() if os.path.exists("/proc") else ""
     found = re.search(r"VmHWM:\s+(\d+)", text)
@@ -232,7 +240,9 @@ def main() -> None:
         for number in range(options.rounds):
             for clients in options.clients:
                 for name in sorted(ports, reverse=bool(number % 2)):
+                    before = cpu_s(processes[name])
                     one = asked(ports[name], folder / "photos", clients, options.seconds)
+                    one["cpu_ms"] = 1000 * (cpu_s(processes[name]) - before) / len(one["took"])
                     assert {status for status, _ in one["took"]} == {200}, name
                     found.setdefault((name, clients), []).append(one)
         peaks = {name: peak_mib(process) for name, process in processes.items()}
@@ -255,6 +265,10 @@ def main() -> None:
                 },
                 answer_ms={
                     name: milliseconds([seconds for one in some for _, seconds in one["took"]])
+                    for name, some in runs.items()
+                },
+                cpu_ms={
+                    name: round(statistics.median(one["cpu_ms"] for one in some), 1)
                     for name, some in runs.items()
                 },
                 peak_mib=peaks,

@@ -25,6 +25,7 @@ from pixelwise.export import onnx as module
 from pixelwise.export.onnx import export_onnx, trace
 from pixelwise.export.parity import Parity, joined, parity_of
 from pixelwise.exporting import copy, export_model
+from pixelwise.opening import Said
 from pixelwise.weights.beside import beside
 from pixelwise.weights.card import CARD_KEY, Card
 from test_bake import write_random_model
@@ -377,3 +378,9 @@ def test_of_two_exports_to_one_name_the_second_waits(pairs, tmp_path, monkeypatc
     others[0].join()
     np.testing.assert_array_equal(Segmenter(tmp_path / "x.xml", threads=1)(quadrants()).labels, pairs[two])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.bin", "x.xml"]
+
+
+def test_a_file_of_which_something_is_said_is_not_copied_as_it_is(colors, tmp_path):
+    said = Said(classes=["night", "brick", "grass", "sky"])
+    assert "night, brick, grass, sky" in export_model(colors, tmp_path / "x.onnx", said)
+    assert Segmenter(tmp_path / "x.onnx", threads=1).classes.names == ("night", "brick", "grass", "sky")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -274,9 +275,29 @@ def test_an_engine_says_from_how_many_threads_it_can_be_called(tmp_path, monkeyp
     taken = engine._loaded.held.get_session_options()  # whoever waits gives up the core
     assert taken.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert open_engine(model, threads=2).share() == 2
+    assert open_engine(model).share(4) == 4
+    assert open_engine(model, threads=2).share(4) == 2
     assert open_engine(model, threads=1).share() == 1
     os.utime(model, ns=(1, 1))
     assert engine.share() == 1  # the file may be another's by now
+
+
+def test_calls_beside_others_have_a_part_of_the_threads_and_one_alone_has_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
+    ran, session = [], onnxruntime.InferenceSession
+    images = np.random.default_rng(0).normal(size=(1, 3, 20, 30)).astype(np.float32)
+
+    class Noted(session):
+        def run(self, names, given):
+            ran.append(self.get_session_options().intra_op_num_threads)
+            return super().run(names, given)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Noted)
+    engine = open_engine(write_colors_model(tmp_path / "model.onnx"), threads=4)
+    assert engine.share(2, lambda: len(ran) != 1) == 2
+    answers = [engine(images) for _ in range(3)]
+    assert ran == [4, 2, 4]
+    assert all(np.array_equal(answer, answers[0]) for answer in answers)
 
 
 def segment(folder: Path, model: Path, *more: str) -> subprocess.CompletedProcess[str]:

@@ -16,11 +16,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
 from pixelwise import Segmenter
 from pixelwise.service import create_app
-from serving import PATIENCE_S, encoded, gated, limits, png, running, until
+from serving import PATIENCE_S, ask, encoded, gated, limits, png, running, until
 from tiny import quadrants
 
 HEAD = b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
@@ -339,3 +340,24 @@ def test_files_of_a_form_are_counted_as_they_come(colors_model, tmp_path: Path):
             headers={"Content-Type": "multipart/form-data; boundary=x"},
         )  # fmt: skip
         assert (found.status_code, found.json()["error"]["code"]) == (413, "too_many")
+
+
+@pytest.mark.parametrize("more", ["Connection: close", "Connection: keep-alive"])
+def test_who_sends_a_large_body_reads_why_it_is_refused(more, colors_model):
+    """Closed with something unread, a connection is reset, and the answer is lost on its way."""
+    with running(create_app(Segmenter(colors_model))) as port, closing(connected(port)) as connection:
+        connection.sendall(HEAD.replace(b"/segment", b"/segment?formt=x") + f"{more}\r\n".encode())
+        connection.sendall(b"Content-Length: 30000000\r\n\r\n")
+        for _ in range(30):
+            connection.sendall(bytes(1_000_000))
+        status, found = answer(connection)
+    assert (status, found["error"]["code"]) == (422, "invalid")
+
+
+def test_below_the_path_of_another_application_the_same_is_open(colors_model):
+    outer = FastAPI()
+    outer.mount("/below", create_app(Segmenter(colors_model), token="secret"))
+    found = {
+        path: ask(outer, "GET", f"/below{path}").status_code for path in ("/", "/health", "/ready", "/models")
+    }
+    assert found == {"/": 200, "/health": 200, "/ready": 200, "/models": 401}

@@ -798,6 +798,10 @@ def test_a_picture_comes_through_a_pipe(colors_model, tmp_path):
     Image.fromarray(quadrants()).save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     run = ["segment", "-", "--model", colors_model, "--format", "npy"]
+    both = pixelwise(*run, "a.png", cwd=tmp_path, input=data)  # of the other there is a journal
+    assert both.returncode == 0, both.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), quadrant_labels())
+    (tmp_path / "stdin.npy").unlink()
     result = pixelwise(*run, cwd=tmp_path, input=data)
     assert result.returncode == 0, result.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "stdin.npy"), quadrant_labels())

@@ -280,7 +280,7 @@ def _leave_loaded() -> None:
     down, for that would wait for the threads."""
     for engine in list(_engines):
         if "_loaded" in vars(engine):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._loaded.held))
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._loaded))
         engine._forked = True
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,9 +27,12 @@ class OnnxRuntimeEngine(FileEngine):
     _spins = True
 
     def load(self, model: Path | Content) -> Loaded:
+        return self._load(model, self._threads)
+
+    def _load(self, model: Path | Content, threads: int | None) -> Loaded:
         providers = _providers(self._device)
         given = str(model) if isinstance(model, Path) else model[0]
-        session = _session(given, self._threads, providers, str(self._path), spins=self._spins)
+        session = _session(given, threads, providers, str(self._path), spins=self._spins)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if not inputs or not outputs:
             raise InputError(f"the model in {self._path} has no input or no output; it is no network")
@@ -46,15 +50,28 @@ class OnnxRuntimeEngine(FileEngine):
 
         return Loaded(run, takes, gives, text, held=session)
 
-    def share(self) -> int:
+    def share(self, at_once: int | None = None, is_alone: Callable[[], bool] = lambda: True) -> int:
         """Make ready for calls from several threads at a time; from how many. On a GPU that is one. Threads of its own
-        that wait for a part of the work give up their core, which for a single picture they keep."""
+        that wait for a part of the work give up their core, which for a single picture they keep.
+
+        at_once: how many calls there will be at a time, at most. Then each has its part of the threads, as all of them
+        on every picture take an eighth more of the processor, and one that comes when `is_alone` says so has all. For
+        that the model is held twice.
+        """
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        callers = min(self._threads or cores, cores)
+        threads = min(self._threads or cores, cores)
+        callers = min(at_once or threads, threads)
         if _providers(self._device) != [CPU] or callers < 2 or self._marks() != self._written:
             return 1
         self._spins = False
         self._loaded = self.load(self._path)
+        if at_once is not None:
+            all_of_them, part = self._loaded.run, self._load(self._path, threads // callers).run
+
+            def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+                return (all_of_them if is_alone() else part)(images)
+
+            self._loaded = replace(self._loaded, run=run)
         return callers
 
     def _check_baked(self) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import io
 import re
 import sys
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -95,7 +95,7 @@ def create_app(
     metrics = Metrics(desk)
     default = next(iter(models))
     for name, segmenter in models.items():
-        models[name] = _shared(segmenter, limits.at_once)
+        models[name] = _shared(segmenter, limits.at_once, lambda: desk.accepted < 2)
     page = (HERE / "page.html").read_text(encoding="utf-8")
     samples = {path.name: path.read_bytes() for path in sorted((HERE / "samples").glob("*.jpg"))}
 
@@ -221,12 +221,12 @@ def create_app(
     return app
 
 
-def _shared(segmenter: Segmenter, threads: int) -> Segmenter:
+def _shared(segmenter: Segmenter, threads: int, is_alone: Callable[[], bool]) -> Segmenter:
     """The same model, for several threads at a time, and for people who may go."""
     from pixelwise.engines.onnxruntime import OnnxRuntimeEngine
 
     if threads > 1 and isinstance(segmenter.engine, OnnxRuntimeEngine):
-        segmenter.engine.share()
+        segmenter.engine.share(threads, is_alone)
     ours = copy.copy(segmenter)
     ours.engine = Stoppable(segmenter.engine)
     return ours

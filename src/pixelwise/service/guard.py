@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +30,9 @@ OPEN = ("/", "/samples/", "/health", "/ready")
 """Addresses that ask for no token: the page, which asks its user for it, and what watches over the service."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+DROPPED_BYTES, DROPPED_S = 64_000_000, 2.0
+"""How much is read of the body of a request that was refused, so that its sender comes to reading why."""
 
 GONE = 499
 """The status in logs and metrics where nobody was there any more to be answered."""
@@ -71,12 +75,22 @@ class Guard:
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         about: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, about=about)
-        status, sent = 0, 0
+        status, sent, is_read = 0, 0, False
+        # Otherwise what is left of the body would have the connection reset before the answer is read
+        is_closed = headers.get("connection", "").lower() == "close" and "expect" not in headers
+
+        async def receiving() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = is_read or not message.get("more_body", False)
+            return message
 
         async def sending(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status >= 400 and is_closed and not is_read:
+                    await _drop(receiving)
                 outgoing = MutableHeaders(scope=message)
                 outgoing.update(self._headers)
                 outgoing["X-Request-ID"] = request_id
@@ -88,18 +102,18 @@ class Guard:
         try:
             if (refused := self._refused(scope, headers)) is not None:
                 about["error"] = refused.code
-                await refused.response(request_id)(scope, receive, sending)
+                await refused.response(request_id)(scope, receiving, sending)
             else:
-                await self._app(scope, receive, sending)
+                await self._app(scope, receiving, sending)
         except Exception as error:
             failed = error
             answer = refusal(error)
             about["error"] = answer.code
             if status:
                 raise  # the server closes the connection, which says that the answer is not whole
-            await answer.response(request_id)(scope, receive, sending)
+            await answer.response(request_id)(scope, receiving, sending)
         finally:
-            path = self._shown(scope["path"])
+            path = self._shown(_path(scope))
             took = time.perf_counter() - began
             method = scope["method"] if scope["method"] in METHODS else "other"
             said = about.pop("status", status)
@@ -125,7 +139,7 @@ class Guard:
                 "wrong_host",
                 f"this service is called by {' or '.join(sorted(self._hosts))}; use that name, or start it with --host",
             )
-        path = scope["path"]
+        path = _path(scope)
         if self._token is not None and not (path in OPEN or path.startswith("/samples/")):
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
@@ -142,6 +156,20 @@ class Guard:
                 "the request comes from the page of another site, which this service does not answer",
             )
         return None
+
+
+def _path(scope: Scope) -> str:
+    """Of a request, below the place of the service where it is mounted in another application."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", "")) or "/"
+
+
+async def _drop(receive: Receive) -> None:
+    """Read what comes of a body, and keep nothing of it."""
+    size, more = 0, True
+    with anyio.move_on_after(DROPPED_S):
+        while more and size < DROPPED_BYTES:
+            message = await receive()
+            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
 
 
 def _name(host: str) -> str:
