@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import io
 import json
+import logging
 import socket
 import struct
 import threading
@@ -20,6 +21,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from pixelwise import Segmenter
+from pixelwise.cli.serve import patient
 from pixelwise.service import create_app
 from serving import PATIENCE_S, ask, encoded, gated, limits, png, running, until
 from tiny import quadrants
@@ -150,6 +152,39 @@ def test_who_does_not_read_the_answer_is_left(colors_model):
         until(lambda: accepted(port) == 1)
         until(lambda: accepted(port) == 0)
         deaf.close()
+
+
+def test_who_does_not_read_holds_neither_a_connection_nor_the_end(colors_model, caplog):
+    """Neither one that asks for small answers without end, nor one whose only answer waits here when it is closed, nor
+    one who is still being answered."""
+    content = png(np.full((300, 400, 3), 200, np.uint8))
+    few = limits(workers=1, timeout_s=0.5)
+    asked = [
+        b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000,
+        HEAD.replace(b"/segment", b"/segment?format=npy")
+        + f"Connection: close\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+        + content,
+    ]
+    caplog.set_level(logging.INFO)
+    with (
+        running(create_app(Segmenter(colors_model), few), http=patient(few)) as port,
+        ExitStack() as together,
+    ):
+        for lines in asked:
+            deaf = together.enter_context(socket.socket())
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", port))
+            deaf.settimeout(0.2)
+            with suppress(OSError):
+                deaf.sendall(lines)
+        until(lambda: connections(port) == 0)
+    assert "Traceback" not in caplog.text
+
+
+def connections(port: int) -> int:
+    """How many there are to that port of this machine which the server has not closed."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
 def test_sixty_four_at_once_are_answered_rightly_or_refused(colors_model, right):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import math
 import os
@@ -12,6 +13,7 @@ import threading
 import webbrowser
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,6 +41,12 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 HEAD_S = 10
 """Seconds that a connection may keep a server waiting for a request."""
+
+READING_S = 60.0
+"""Seconds in which the rest of an answer is to be read, where nothing else is said."""
+
+LAST_READING_S = 5.0
+"""The same once the server ends."""
 
 BACKLOG = 512
 
@@ -113,8 +121,8 @@ def run(
                 "127.0.0.1 keeps to this machine"
             )
         config = uvicorn.Config(
-            app, factory=processes > 1, workers=processes, http=Patient, ws="none", log_config=None, access_log=False,
-            server_header=False, timeout_keep_alive=HEAD_S, backlog=BACKLOG,
+            app, factory=processes > 1, workers=processes, http=patient(limits), ws="none", log_config=None,
+            access_log=False, server_header=False, timeout_keep_alive=HEAD_S, backlog=BACKLOG,
             timeout_graceful_shutdown=math.ceil(limits.timeout_s) + 1,
         )  # fmt: skip
         if browser:
@@ -193,11 +201,18 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 class Patient(H11Protocol):
-    """uvicorn's own protocol, whose patience with a connection without a request ends: the clock starts with the
-    connection and with the end of each answer, and what is no whole head of a request does not stop it."""
+    """uvicorn's own protocol, whose patience with a connection ends.
+
+    Without a request: the clock starts with the connection and with the end of each answer, and what is no whole head
+    of a request does not stop it. With an answer that is not read: it starts when something of it has to wait here, and
+    stops when all of that has been taken. Closing alone would wait for the reader."""
+
+    reading_s = READING_S
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)
+        self._unread: asyncio.TimerHandle | None = None
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
@@ -209,6 +224,39 @@ class Patient(H11Protocol):
     def timeout_keep_alive_handler(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             super().timeout_keep_alive_handler()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader(self.reading_s)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._await_reader(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._await_reader(None)
+        super().connection_lost(error)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._unread is not None and self.cycle.response_complete:
+            self._await_reader(min(self.reading_s, LAST_READING_S))
+
+    def _await_reader(self, seconds: float | None) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+        self._unread = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+
+
+def patient(limits: Limits) -> Any:
+    """The protocol that gives who reads an answer as long as the service has for it."""
+    return partial(_patient, reading_s=limits.timeout_s)
+
+
+def _patient(*, reading_s: float, **given: Any) -> Patient:
+    protocol = Patient(**given)
+    protocol.reading_s = reading_s
+    return protocol
 
 
 class Server(uvicorn.Server):

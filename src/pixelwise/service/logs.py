@@ -10,10 +10,18 @@ from typing import Any
 
 LOGGER = logging.getLogger("pixelwise.requests")
 
+SPARING_S = 60.0
+"""Seconds until the same trouble of the machine is said again."""
+
 
 def log_request(level: int, error: Exception | None, /, **about: Any) -> None:
     """A line about a request. error: what nobody foresaw, of which it says where."""
     LOGGER.log(level, "request", extra={"about": about}, exc_info=error)
+
+
+def log_failure(error: Exception, id: str) -> None:
+    """A line about one of several pictures of a request, and where nobody foresaw it."""
+    log_request(logging.ERROR, error, id=id, error="failed")
 
 
 class Lines(logging.Formatter):
@@ -28,10 +36,30 @@ class Lines(logging.Formatter):
         return json.dumps(line)
 
 
+class Sparing(logging.Filter):
+    """Lets through what is news: that there are no file descriptors once a minute, without a traceback, where asyncio
+    says it hundreds of times a second; that an answer was not read to its end never, as the request's own line does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if record.name == "asyncio" and message.startswith("socket.accept() out of system resource"):
+            record.exc_info = None
+            is_news = record.created >= self._next
+            if is_news:
+                self._next = record.created + SPARING_S
+            return is_news
+        return not message.startswith("ASGI callable returned without completing response")
+
+
 def log_to_stderr() -> None:
     """Have the service and its server write such lines to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
+    handler.addFilter(Sparing())
     for name, level in (
         ("pixelwise.requests", logging.INFO),
         ("uvicorn", logging.WARNING),
