@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import io
 import json
 import logging
 import re
+import struct
 import sys
 import tempfile
+import threading
 import warnings
+import zipfile
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise import LabelSet, Segmenter, images
+from pixelwise import LabelSet, Segmentation, Segmenter, images
 from pixelwise.errors import InputError
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.service import Limits, answers, create_app, logs
@@ -44,6 +50,11 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def app(model):
     return create_app(Segmenter(model), limits(workers=2))
+
+
+@cache
+def everyday() -> Segmenter:
+    return Segmenter()
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -187,6 +198,62 @@ def test_several_pictures_come_in_an_archive_and_one_that_fails_does_not_stop_th
     assert ask(app, "POST", "/segment?format=ids,json", files=files).content != b""
 
 
+@pytest.mark.parametrize(
+    ("names", "formats", "expected"),
+    [
+        (("x.png", "x.coco.png"), "json,coco", "x.json x.coco.json x.coco-2.json x.coco-2.coco.json"),
+        (("x.polygons.png", "x.png"), "json,coco-polygons",
+         "x.polygons.json x.polygons.polygons.json x-2.json x-2.polygons.json"),
+        (("x.png", "X.error.png"), "json", "x.error.json X.error-2.json"),
+    ],
+)  # fmt: skip
+def test_no_two_results_in_an_archive_have_one_name(names, formats, expected, app):
+    contents = [b"no picture" if "x.error.json" in expected else png(), png()]
+    files = [("picture", one) for one in zip(names, contents, strict=True)]
+    found = ask(app, "POST", f"/segment?format={formats}", files=files)
+    with zipfile.ZipFile(io.BytesIO(found.content)) as archive:
+        assert sorted(archive.namelist()) == sorted(expected.split())
+
+
+@pytest.mark.parametrize("name", ["模型", "line\nbreak", "a b%", "owner/name-1.0_x"])
+def test_a_model_may_have_any_name_and_a_failing_answer_keeps_no_place(name, model, monkeypatch):
+    app = create_app({name: Segmenter(model)}, ONE)
+    for _ in range(3):
+        found = ask(app, "POST", "/segment", content=png(), params={"model": name})
+        assert found.status_code == 200
+        assert unquote(found.headers["x-pixelwise-model"]) == name
+    assert name != "owner/name-1.0_x" or found.headers["x-pixelwise-model"] == name
+    monkeypatch.setattr("pixelwise.service.app.printable", lambda text: 1 / 0)
+    monkeypatch.setattr("pixelwise.service.app.quote", lambda text: 1 / 0)
+    for _ in range(3):
+        assert error_of(ask(app, "POST", "/segment", content=png()), 500, "failed")
+
+
+@pytest.mark.parametrize("charset", ["undefined", "idna", "punycode", "utf-16", "rot13", "base64", "none"])
+def test_a_form_may_say_that_its_names_are_in_any_charset(charset, app):
+    body = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="\xff.png"\r\n\r\n'
+    head = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    found = ask(app, "POST", "/segment", content=body + png() + b"\r\n--x--\r\n", headers=head)
+    assert found.status_code in (200, 400, 422), found.text
+
+
+def test_what_nobody_foresaw_of_one_picture_is_its_entry_alone(model, monkeypatch, caplog):
+    app = create_app(Segmenter(model), ONE)
+    whole = Segmentation.to_bytes
+    monkeypatch.setattr(
+        "pixelwise.segmentation.Segmentation.to_bytes",
+        lambda self, *given, **more: whole(self, *given, **more) if self.labels.shape[0] > 30 else 1 / 0,
+    )
+    files = [("picture", (name, png(noise(h, 50, 3)))) for name, h in (("a.png", 40), ("b.png", 30))]
+    found = ask(app, "POST", "/segment?format=ids", files=files)
+    inside = unzipped(found.content)
+    assert (found.status_code, sorted(inside)) == (200, ["a.ids.png", "b.error.json"])
+    assert json.loads(inside["b.error.json"])["error"]["code"] == "failed"
+    failed = [json.loads(logs.Lines().format(one)) for one in caplog.records if one.levelname == "ERROR"]
+    assert [one["id"] for one in failed] == [found.headers["x-request-id"]]
+    assert "ZeroDivisionError" in failed[0]["traceback"]
+
+
 def test_an_archive_is_stored_and_the_same_each_time(app):
     first, second = (ask(app, "POST", "/segment?format=ids,csv", content=png()).content for _ in range(2))
     assert first == second
@@ -248,6 +315,31 @@ def test_what_is_said_of_a_picture_goes_to_its_sender(model, monkeypatch):
             assert images.UNSTATED in said[0]
             assert "holds more than one picture; the first is used" in said[1]
             assert said[2] == ""
+
+
+def test_each_of_many_at_a_time_is_said_what_is_to_be_said(model):
+    app = create_app(Segmenter(model), limits(workers=4))
+    deep = encoded((noise(20, 30).astype(np.uint16) << 8), "PNG")
+    at_once = threading.Barrier(4)
+
+    async def talk():
+        async with client(app) as asking:
+            return await asyncio.gather(*(asking.post("/segment", content=deep) for _ in range(24)))
+
+    before = images._say_once
+
+    def say(sentence):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            at_once.wait(0.2)
+        before(sentence)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            at_once.wait(0.2)
+
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patched:
+        keep_notes()
+        patched.setattr("pixelwise.images._say_once", say)
+        found = asyncio.run(talk())
+    assert [images.UNSTATED in one.headers.get("x-pixelwise-note", "") for one in found] == [True] * 24
 
 
 # Refusals -----------------------------------------------------------------------------------------------------------
@@ -368,6 +460,34 @@ def test_bytes_are_counted_and_what_declares_too_many_is_not_read(model):
     assert error_of(big, 413, "too_large")
     assert ask(app, "POST", "/segment", content=png()).status_code == 200
     assert ask(app, "GET", "/ready").status_code == 200
+
+
+def test_no_kind_of_picture_is_decoded_to_learn_its_size(app, monkeypatch):
+    """An icon would be: it says 16 x 16 and holds a picture of any size."""
+    picture = png(noise(1000, 1000, 3))
+    icon = struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
+    small = create_app(
+        Segmenter(write_colors_model(Path("colors.onnx"))), limits(workers=1, max_pixels=10_000)
+    )
+    files = {"ICO": icon}
+    for kind in images.DECODERS:
+        with contextlib.suppress(OSError, KeyError, ValueError):  # kinds that Pillow only reads
+            files[kind] = encoded(noise(300, 300, 3), kind)
+    assert len(files) > 10
+    for name in ("PIL.Image.Image.load", "PIL.ImageFile.ImageFile.load"):
+        monkeypatch.setattr(name, lambda self: pytest.fail("decoded"))
+    for kind, content in files.items():
+        found = ask(small, "POST", "/segment", content=content)
+        assert found.status_code == (415 if kind == "ICO" else 413), (kind, found.text)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (0, 5, 3), (5, 0, 3)])
+def test_an_array_without_a_height_and_a_width_is_refused(shape):
+    app = create_app({"everyday": everyday()}, ONE)
+    file = io.BytesIO()
+    np.save(file, np.zeros(shape, np.uint8))
+    sentence = error_of(ask(app, "POST", "/segment", content=file.getvalue()), 422, "bad_picture")
+    assert f"got {shape}" in sentence
 
 
 def test_pixels_are_counted_before_they_are_decoded(model, monkeypatch):

@@ -19,6 +19,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -55,8 +56,9 @@ SUFFIXES = frozenset(
 )
 """What counts as a picture when a folder is searched."""
 
-DECODERS = tuple("AVIF BMP DDS DIB GIF ICO JPEG JPEG2000 PCX PNG PPM QOI SGI TGA TIFF WEBP".split())
-"""The kinds that Pillow is asked to try. Left out: what starts other programs (EPS), and what nobody photographs."""
+DECODERS = tuple("AVIF BMP DDS DIB GIF JPEG JPEG2000 PCX PNG PPM QOI SGI TGA TIFF WEBP".split())
+"""The kinds that Pillow is asked to try. Left out: what starts other programs (EPS), what it decodes before it says how
+large that is (ICO), and what nobody photographs."""
 
 USUAL = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
 """First bytes of what most pictures are to the kind that they can only be: for any other Pillow imports all decoders
@@ -86,19 +88,24 @@ NOT_DEEP = (
 
 _said: set[str] = set()
 
+_said_here: ContextVar[set[str] | None] = ContextVar("said_here", default=None)
+"""Of a thread that has called `say_again`."""
+
 
 def _say_once(sentence: str) -> None:
     """A warning, once a process. Python would say it for each picture again, as every `catch_warnings` makes it forget
     what it has said."""
-    if sentence not in _said:
+    here = _said_here.get()
+    said = _said if here is None else here
+    if sentence not in said:
         warnings.warn(sentence, PixelwiseWarning, stacklevel=2)
-        _said.add(sentence)
+        said.add(sentence)
 
 
 def say_again() -> None:
-    """What is said once a process may be said once more: to another person, such as the next one whom a service
-    answers."""
-    _said.clear()
+    """What is said once a process may be said once more in this thread: to another person, such as the next one whom a
+    service answers."""
+    _said_here.set(set())
 
 
 def _say_of_range(how: _How) -> None:
@@ -241,9 +248,13 @@ def declared_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
         return image.height, image.width
 
     def of_array(values: NDArray[Any]) -> tuple[int, int]:
-        if values.ndim >= 2 and values.shape[0] * values.shape[1] > max_pixels:
+        if values.ndim < 2 or values.shape[0] * values.shape[1] == 0:
+            raise ImageError(
+                f"{name} has no height and width, expected an array (h, w, c), got {values.shape}"
+            )
+        if values.shape[0] * values.shape[1] > max_pixels:
             raise _too_large(name, f"{values.shape[0] * values.shape[1]:,}", max_pixels)
-        return (values.shape[0], values.shape[1]) if values.ndim >= 2 else (0, 0)
+        return values.shape[0], values.shape[1]
 
     return _decoded(io.BytesIO(data), name, max_pixels, of_array, of_image)
 
@@ -558,6 +569,7 @@ OTHERS = (
            ((0, b"<svg"), (0, b"%!PS"), (0, b"\xc5\xd0\xd3\xc6"))),
     _Other("a JPEG XL picture", "save it as PNG, as djxl does", ".jxl",
            ((0, b"\xff\x0a"), (0, b"\0\0\0\x0cJXL "))),
+    _Other("an icon", "save it as PNG, as ImageMagick does", ".ico", ((0, b"\0\0\1\0"),)),
     _Other("an HDF5 or MATLAB file", "save the array in it as .npy or TIFF", ".h5 .hdf5 .mat",
            ((0, b"\x89HDF"), (0, b"MATLAB"))),
     ARCHIVE,

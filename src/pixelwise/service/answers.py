@@ -93,17 +93,23 @@ def type_of(ending: str) -> str:
     return TYPES[Path(f"x{ending}").suffix]
 
 
-def stems(names: Iterable[str]) -> list[str]:
-    """What the results of uploads are called, by the names of those: in no folder, of harmless letters, none twice."""
+FAILED = ".error.json"
+"""Ending of what stands in an archive for a picture that failed."""
+
+
+def stems(names: Iterable[str], endings: Iterable[str]) -> list[str]:
+    """What the results of uploads are called, by the names of those: in no folder, of harmless letters, and with any
+    of these endings none like another: `a.coco` and `a` would both have an `a.coco.json`."""
+    ends = [*endings, FAILED]
     found: list[str] = []
     taken: set[str] = set()
     for name in names:
         stem = Path(plain_name(name.replace("\\", "/").rpartition("/")[2])).stem or "picture"
         unique, number = stem, 1
-        while unique.casefold() in taken:
+        while taken.intersection(files := [f"{unique}{end}".casefold() for end in ends]):
             number += 1
             unique = f"{stem}-{number}"
-        taken.add(unique.casefold())
+        taken.update(files)
         found.append(unique)
     return found
 

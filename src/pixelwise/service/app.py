@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import quote
 
 import anyio
 from fastapi import Depends, FastAPI, Query, Request
@@ -38,6 +39,7 @@ from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.pictures import Room
 from pixelwise.segmenter import Segmenter
 from pixelwise.service.answers import (
+    FAILED,
     TYPES,
     Wanted,
     archive,
@@ -50,6 +52,7 @@ from pixelwise.service.answers import (
 from pixelwise.service.desk import Desk, Place, Stoppable
 from pixelwise.service.guard import GONE, Guard
 from pixelwise.service.limits import DEFAULTS, Limits
+from pixelwise.service.logs import log_failure
 from pixelwise.service.metrics import TYPE, Metrics
 from pixelwise.service.notes import collected
 from pixelwise.service.refusals import STATUSES, Refused, refusal
@@ -192,10 +195,14 @@ def create_app(
                 work = partial(worker.segment, models[name], picture, asked, wanted, left)
                 try:
                     one = await place.do(request, work)
-                except (PixelwiseError, Refused, MemoryError) as error:
+                except ClientDisconnect:
+                    raise
+                except Exception as error:
                     refused = refusal(error)
                     if len(pictures) == 1 or refused.status in (501, 503):
-                        raise refused from error
+                        raise
+                    if refused.status >= 500:
+                        log_failure(error, request.state.request_id)
                     done.append(refused)
                     continue
                 height, width = one.size_hw
@@ -204,8 +211,12 @@ def create_app(
                 metrics.pictures.inc()
                 metrics.pixels.inc(height * width)
                 done.append(one)
-            names = stems(picture.name for picture in pictures)
+            names = stems((picture.name for picture in pictures), (one.ending for one in wanted))
             content, headers = _answer(names, done, wanted, zipped, request.state.request_id)
+            headers["X-Pixelwise-Model"] = quote(name)
+            if said := dict.fromkeys(note for one in done if isinstance(one, Done) for note in one.notes):
+                headers["X-Pixelwise-Note"] = printable("; ".join(said)).encode("ascii", "replace").decode()
+            return Held(content, headers, place, limits.timeout_s)
         except ClientDisconnect:
             place.leave()
             about["status"] = GONE
@@ -213,10 +224,6 @@ def create_app(
         except BaseException:
             place.leave()
             raise
-        headers["X-Pixelwise-Model"] = name
-        if said := dict.fromkeys(note for one in done if isinstance(one, Done) for note in one.notes):
-            headers["X-Pixelwise-Note"] = printable("; ".join(said)).encode("ascii", "replace").decode()
-        return Held(content, headers, place, limits.timeout_s)
 
     return app
 
@@ -465,7 +472,7 @@ def _answer(
     for stem, one in zip(names, done, strict=True):
         if isinstance(one, Refused):
             failed += 1
-            files.append((f"{stem}.error.json", bytes(JSONResponse(one.body(request_id)).body)))
+            files.append((f"{stem}{FAILED}", bytes(JSONResponse(one.body(request_id)).body)))
         else:
             files += [(f"{stem}{ending}", content) for ending, content in one.files.items()]
     name = f"{names[0] if len(names) == 1 else 'pictures'}.zip"
@@ -489,6 +496,8 @@ class Held(Response):
                     part = bytes(body[start : start + STEP])
                     await send({"type": "http.response.body", "body": part, "more_body": True})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:  # the server closes the connection, which says that the answer is not whole
+            scope["state"]["about"].update(status=GONE, error="not_read")
         finally:
             self._place.leave()
 
@@ -581,7 +590,10 @@ ANSWER: dict[str, Any] = {
     },
     "headers": {
         "X-Request-ID": {"schema": {"type": "string"}, "description": "Also in the log."},
-        "X-Pixelwise-Model": {"schema": {"type": "string"}, "description": "The model that answered."},
+        "X-Pixelwise-Model": {
+            "schema": {"type": "string"},
+            "description": "The model that answered, percent-encoded but for ASCII letters, digits and _.-~/",
+        },
         "X-Pixelwise-Note": {
             "schema": {"type": "string"},
             "description": "What the sender should know, such as that only the first page was used.",

@@ -103,6 +103,12 @@ async def _form(request: Request, limits: Limits) -> list[Upload]:
     )
     try:
         form = await parser.parse()
+    except UnicodeError:  # in the charset of the sender, which may be any that Python has
+        raise Refused(
+            400,
+            "bad_form",
+            "the names in the form cannot be read in its charset; send multipart/form-data in UTF-8",
+        ) from None
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise Refused(
