@@ -31,6 +31,7 @@ from pixelwise import LabelSet, Segmentation, Segmenter, images
 from pixelwise.errors import InputError
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.service import Limits, answers, create_app, logs
+from pixelwise.service.app import _asked
 from pixelwise.service.notes import keep_notes
 from pixelwise.service.refusals import Refused
 from serving import ask, client, encoded, error_of, gated, limits, png, until, unzipped
@@ -126,7 +127,8 @@ def test_how_to_segment_is_as_typed(app, model):
         ("min_area=40", {"min_area": 40}),
         ("min_confidence=0.3", {"min_confidence": 0.3}),
         ("fill_holes=red,blue&largest_only=green", {"fill_holes": ["red", "blue"], "largest_only": "green"}),
-        ("flips=horizontal,vertical", {"flips": ["horizontal", "vertical"]}),
+        ("flip=horizontal,vertical", {"flips": ["horizontal", "vertical"]}),
+        ("fill_holes=red&fill_holes=blue,red&crf=off", {"fill_holes": ["red", "blue"]}),
         ("crf=vgg", {"crf": "vgg"}),
     ):
         found = ask(app, "POST", f"/segment?{query}", content=content)
@@ -160,6 +162,7 @@ def test_a_segmenter_gives_equal_answers_from_several_threads():
         ("text/html, application/json;q=0.4, image/jpeg;q=0.6, */*;q=0.1", "image/jpeg"),
         ("*/*, application/json", "application/json"),
         ("image/png;q=0, application/*", "application/json"),
+        ("image/png;q=0, */*", "application/json"),
         ("image/png;q=x, text/csv;q=0.1", "text/csv; charset=utf-8"),
     ],
 )
@@ -348,7 +351,8 @@ def test_each_of_many_at_a_time_is_said_what_is_to_be_said(model):
 def test_addresses_and_methods_that_there_are_not_are_refused_in_our_shape(app):
     assert error_of(ask(app, "GET", "/segmnt"), 404, "not_found").startswith("there is no such address")
     assert error_of(ask(app, "GET", "/samples/..%2fapp.py"), 404, "not_found")
-    assert error_of(ask(app, "GET", "/docs"), 404, "not_found")
+    for path in ("/docs", "/segment/", "/models/"):
+        assert error_of(ask(app, "GET", path), 404, "not_found")
     found = ask(app, "GET", "/segment")
     assert error_of(found, 405, "wrong_method") == "this address takes POST"
     assert found.headers["allow"] == "POST"
@@ -363,12 +367,17 @@ def test_addresses_and_methods_that_there_are_not_are_refused_in_our_shape(app):
         ("format=ids&format=json", "parameter format is given twice; join its values with commas"),
         ("tile=x", "tile: input should be a valid integer"),
         ("tile=1", "tile: input should be greater than or equal to 64, got '1'"),
-        ("overlap=0.75", "overlap is at most half of a tile, got 0.75"),
+        ("tile=64&overlap=0.75", "overlap is at most half of a tile, got 0.75"),
         ("tile=64&overlap=40", "overlap is at most half of a tile, got 40"),
-        ("overlap=nan", "overlap: input should be a finite number"),
+        ("tile=64&overlap=nan", "overlap: input should be a finite number"),
         ("simplify_px=inf&format=geojson", "simplify_px: input should be a finite number"),
-        ("crf=x", "crf: input should be 'vgg' or 'resnet', got 'x'"),
-        ("flips=diagonal", "diagonal"),
+        ("crf=x", "crf: input should be 'off', 'vgg' or 'resnet', got 'x'"),
+        ("flip=diagonal", "diagonal"),
+        ("flips=horizontal", "Unknown parameter 'flips'; did you mean 'flip'?"),
+        ("tile=auto", "what takes too much memory is tiled also without it, got auto"),
+        ("overlap=0.25", "overlap is of tiles; ask for them as well, such as tile=512"),
+        ("tile=64&overlap=20.5", "overlap is a whole number of pixels, or a share up to 0.5, got 20.5"),
+        ("model=colors&model=colors", "parameter model is given twice; give it once"),
         ("min_confidence=2", "min_confidence: input should be less than or equal to 1"),
         ("fill_holes=rde", "Unknown class 'rde'; did you mean 'red'?"),
         ("format=cutout&names=rde", "Unknown class 'rde'; did you mean 'red'?"),
@@ -400,6 +409,89 @@ def test_what_is_no_picture_is_refused_by_what_is_in_it(app):
         assert repr(kind) in error_of(found, 415, "not_a_picture")
     found = ask(app, "POST", "/segment", content=png(), headers={"Content-Encoding": "gzip"})
     assert "without Content-Encoding" in error_of(found, 415, "encoded")
+
+
+def test_what_curl_sends_with_d_is_told_from_a_file(app):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    spoilt = png().replace(b"\r", b"").replace(b"\n", b"")
+    for content, is_spoilt in ((spoilt, True), (png(), False)):
+        found = ask(app, "POST", "/segment", content=content, headers=form)
+        if is_spoilt:
+            assert "--data-binary @FILE" in error_of(found, 415, "not_a_picture")
+        else:
+            assert found.status_code == 200
+    assert "curl" not in error_of(ask(app, "POST", "/segment", content=spoilt), 415, "not_a_picture")
+
+
+def test_a_picture_of_a_phone_that_cannot_be_read_here_is_no_fault_of_its_sender(app, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500)
+    sentence = error_of(ask(app, "POST", "/segment", content=heic), 501, "not_installed")
+    assert sentence.endswith("send it as JPEG or PNG")
+    assert "pip" not in sentence
+
+
+def test_where_all_of_several_pictures_fail_that_is_no_success(app):
+    files = [("picture", (name, b"no picture")) for name in ("a.png", "b.png")]
+    found = ask(app, "POST", "/segment", files=files)
+    assert (found.status_code, found.headers["x-pixelwise-failed"]) == (422, "2")
+    assert sorted(unzipped(found.content)) == ["a.error.json", "b.error.json"]
+
+
+def slow_pictures() -> dict[str, bytes]:
+    """Of 1,200,000 pixels, and decoded by Pillow in Python."""
+    grey = noise(1000, 1200)
+    lines = b"\0\0" * 1000  # each ends at once
+    head = struct.pack("<IiiHHIIiiII", 40, 1200, 1000, 1, 8, 1, len(lines), 0, 0, 256, 0) + bytes(1024)
+    bitmap = b"BM" + struct.pack("<IHHI", 14 + len(head) + len(lines), 0, 0, 14 + len(head)) + head + lines
+    return {
+        "of 100 greys": b"P5 1200 1000 99\n" + (grey // 3).tobytes(),
+        "in letters": b"P2 1200 1000 255\n" + b"7 " * grey.size,
+        "run lengths": bitmap,
+        "QOI": b"qoif" + struct.pack(">IIBB", 1200, 1000, 3, 0) + b"\xfd" * 20_000,
+    }
+
+
+@pytest.mark.parametrize("kind", slow_pictures())
+def test_large_pictures_that_are_decoded_slowly_are_not_decoded(kind, app, monkeypatch):
+    for name in ("PIL.Image.Image.load", "PIL.ImageFile.ImageFile.load"):
+        monkeypatch.setattr(name, lambda self: pytest.fail("decoded"))
+    sentence = error_of(ask(app, "POST", "/segment", content=slow_pictures()[kind]), 413, "too_large")
+    assert "decoded slowly, of which at most 1,000,000 pixels are taken, got 1,200,000" in sentence
+
+
+def test_small_pictures_that_are_decoded_slowly_are_answered(app):
+    content = b"P5 60 40 99\n" + (noise(40, 60) // 3).tobytes()
+    assert ask(app, "POST", "/segment", content=content).status_code == 200
+
+
+def test_borders_without_end_are_not_outlined(app, monkeypatch):
+    monkeypatch.setattr("pixelwise.service.app.MAX_OUTLINE_PX", 200)
+    noisy = png(noise(60, 60, 3) // 200 * 255)
+    for format in ("geojson", "labels,coco-polygons"):
+        found = ask(app, "POST", f"/segment?format={format}", content=noisy)
+        assert "pixels long, and at most 200 are outlined here" in error_of(found, 413, "too_large")
+        assert ask(app, "POST", f"/segment?format={format}", content=png()).status_code == 200
+    assert ask(app, "POST", "/segment", content=noisy).status_code == 200
+
+
+def test_classes_may_have_commas_in_their_names(tmp_path):
+    labels = LabelSet.of(["background", "red", "green", "b,lue"], colors=CARD.labels.colors)
+    segmenter = Segmenter(write_colors_model(tmp_path / "commas.onnx", CARD.replace(labels=labels)))
+    app, found = create_app(segmenter, ONE), segmenter(png())
+    for query, names in (
+        ("names=b,lue", ["b,lue"]),
+        ("names=b,lue&names=red,green&names=red", labels.names[1:]),
+    ):
+        answer = ask(app, "POST", f"/segment?format=cutout&{query}", content=png())
+        assert answer.content == found.to_bytes("cutout", names=[*names])
+    answer = ask(app, "POST", "/segment?fill_holes=b,lue&largest_only=b,lue", content=png())
+    assert answer.content == segmenter(png(), fill_holes="b,lue", largest_only="b,lue").to_bytes("labels")
+
+
+def test_a_name_many_times_is_a_name_once():
+    asked = _asked(fill_holes=["b,b", *["b"] * 1000], largest_only=["a,a", "b"]).of(("a", "b"))
+    assert (asked.options.fill_holes, asked.options.largest_only) == (("b",), ("a", "b"))
 
 
 def test_a_raster_is_refused_with_who_takes_it(app, tmp_path):

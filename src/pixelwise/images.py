@@ -234,10 +234,14 @@ def read_values(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[
     )
 
 
-def declared_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def declared_size(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, max_slow_pixels: int | None = None
+) -> tuple[int, int]:
     """Height and width of a picture as its bytes declare them, before it is decoded, and before it is turned upright.
 
-    Raises ImageError as `read` does: ImageKindError for what is no picture, ImageSizeError above max_pixels.
+    max_slow_pixels: of what Pillow decodes in Python, at some microseconds a pixel, whatever the size of the file; None
+    for no other limit. Raises ImageError as `read` does: ImageKindError for what is no picture, ImageSizeError above a
+    limit.
     """
     name = "the picture"
     if not data:
@@ -245,6 +249,12 @@ def declared_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
 
     def of_image(image: Image.Image) -> tuple[int, int]:
         _check_size(image, name, max_pixels)
+        pixels, decoders = image.width * image.height, [tile[0] for tile in getattr(image, "tile", ())]
+        if max_slow_pixels is not None and pixels > max_slow_pixels and {*decoders} & {*Image.DECODERS}:
+            raise ImageSizeError(
+                f"{name} is a {image.format} of a kind that is decoded slowly, of which at most {max_slow_pixels:,} "
+                f"pixels are taken, got {pixels:,}; save it as PNG"
+            )
         return image.height, image.width
 
     def of_array(values: NDArray[Any]) -> tuple[int, int]:
@@ -524,10 +534,10 @@ def _image(file: Any, name: str) -> Image.Image:
 def _heic(file: Any, name: str) -> Image.Image:
     try:
         from pillow_heif import register_heif_opener
-    except ImportError:
+    except ImportError as error:
         raise ImageKindError(
             f"{name} is a HEIC picture, which needs pillow-heif; run: pip install pillow-heif"
-        ) from None
+        ) from error
     register_heif_opener()
     file.seek(0)
     return Image.open(file, formats=("HEIF",))

@@ -30,7 +30,7 @@ STATUSES = {
     422: "A parameter or the picture cannot be used.",
     429: "As many requests wait as may.",
     500: "The service failed.",
-    501: "The format needs a part of pixelwise that is not installed.",
+    501: "The format, or the kind of picture, needs something that is not installed.",
     503: "The service ends, or the answer would have come too late.",
 }
 """What `POST /segment` may refuse with, and when."""
@@ -59,6 +59,12 @@ def refusal(error: Exception) -> Refused:
         return error
     if isinstance(error, MissingExtraError):
         return Refused(501, "not_installed", str(error))
+    if isinstance(error, ImageKindError) and isinstance(error.__cause__, ImportError):
+        return Refused(
+            501,
+            "not_installed",
+            "the picture is HEIC, for which pillow-heif is not installed where this runs; send it as JPEG or PNG",
+        )
     for kind, status, code in (
         (ImageSizeError, 413, "too_large"),
         (ImageKindError, 415, "not_a_picture"),
