@@ -55,14 +55,16 @@ class Sparing(logging.Filter):
         return not message.startswith("ASGI callable returned without completing response")
 
 
-def log_to_stderr() -> None:
-    """Have the service and its server write such lines to standard error."""
+def log_to_stderr(of_server: int = logging.WARNING) -> None:
+    """Have the service, its server and whatever else logs write such lines to standard error. of_server: from
+    which level its own are written."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     handler.addFilter(Sparing())
     for name, level in (
+        ("", logging.WARNING),
         ("pixelwise.requests", logging.INFO),
-        ("uvicorn", logging.WARNING),
+        ("uvicorn", of_server),
         ("asyncio", logging.ERROR),
     ):
         logger = logging.getLogger(name)
