@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from pixelwise import Segmenter
-from pixelwise.cli.serve import patient
+from pixelwise.cli.serve import Patient, patient
 from pixelwise.service import create_app
 from serving import PATIENCE_S, ask, encoded, gated, limits, png, running, until
 from tiny import quadrants
@@ -179,6 +179,21 @@ def test_who_does_not_read_holds_neither_a_connection_nor_the_end(colors_model, 
                 deaf.sendall(lines)
         until(lambda: connections(port) == 0)
     assert "Traceback" not in caplog.text
+
+
+def test_of_a_connection_little_is_read_at_a_time(colors_model, right, monkeypatch):
+    """So that one who sends chunks of a byte does not keep the others waiting for long."""
+    sizes: list[int] = []
+    before = Patient.data_received
+    monkeypatch.setattr(
+        Patient, "data_received", lambda self, data: (sizes.append(len(data)), before(self, data))[1]
+    )
+    with running(create_app(Segmenter(colors_model), limits())) as port, closing(connected(port)) as other:
+        chunks = b"1\r\na\r\n" * 50_000
+        other.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert answer(other)[0] == 415
+        assert posted(port, png()).content == right
+    assert max(sizes) <= 16_384
 
 
 def connections(port: int) -> int:
@@ -377,7 +392,7 @@ def test_files_of_a_form_are_counted_as_they_come(colors_model, tmp_path: Path):
         assert (found.status_code, found.json()["error"]["code"]) == (413, "too_many")
 
 
-@pytest.mark.parametrize("more", ["Connection: close", "Connection: keep-alive"])
+@pytest.mark.parametrize("more", ["Connection: close", "Connection: keep-alive", "Connection: close, TE"])
 def test_who_sends_a_large_body_reads_why_it_is_refused(more, colors_model):
     """Closed with something unread, a connection is reset, and the answer is lost on its way."""
     with running(create_app(Segmenter(colors_model))) as port, closing(connected(port)) as connection:

@@ -496,8 +496,8 @@ def _decoded(
                 return of_image(image)
     except Image.DecompressionBombError:
         raise _too_large(name, "far more", max_pixels) from None
-    except MemoryError:
-        raise ImageError(f"{name} needs more memory than there is") from None
+    except MemoryError as error:
+        raise ImageError(f"{name} needs more memory than there is") from error
     except (ImageError, PixelwiseWarning):  # which somebody may have made an error
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged files

@@ -25,7 +25,7 @@ import numpy as np
 from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
 from pixelwise.segmenter import Segmenter
 from pixelwise.service import Limits, create_app
-from pixelwise.service.logs import log_to_stderr
+from pixelwise.service.logs import end_log, log_to_stderr
 from pixelwise.service.notes import keep_notes
 from pixelwise.terminal import libraries_silenced, note, say
 
@@ -128,15 +128,17 @@ def _warm_up(segmenter: Segmenter) -> None:
 def _warm_up_the_rest(segmenter: Segmenter) -> None:
     """What is asked for more seldom, while requests are answered already: loops that nobody has run on this machine are
     compiled for seconds each. They are kept for the next start."""
+    from pixelwise.inference.options import SegmentOptions
+
     noise, classes = _noise(segmenter), segmenter.classes.names[-1]
     given: dict[str, Any]
     for given in (
-        {"min_area": 9, "fill_holes": classes, "largest_only": classes},
+        {"min_area": 9, "fill_holes": (classes,), "largest_only": (classes,)},
         {"tile": 64},
         {"crf": "vgg"},
     ):
         with suppress(PixelwiseError):
-            found = segmenter(noise, **given)
+            found = segmenter.segment(noise, SegmentOptions(**given))
             for format in ("cutout", "geojson", "coco", "coco-polygons"):
                 found.to_bytes(format)
 
@@ -182,6 +184,7 @@ def run(
         else:
             Server(config).run([listener])
     if processes == 1:
+        end_log()
         sys.stderr.flush()
         sys.stdout.flush()
         _end(0)

@@ -36,6 +36,7 @@ from pixelwise import images, sources
 from pixelwise.errors import ImageKindError, ImageSizeError, InputError, PixelwiseError, UnknownNameError
 from pixelwise.inference.options import TILE_PX, SegmentOptions
 from pixelwise.inference.plan import BYTES_A_PIXEL
+from pixelwise.labels import LabelSet
 from pixelwise.limits import free_memory
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.pictures import Room
@@ -54,7 +55,6 @@ from pixelwise.service.answers import (
 from pixelwise.service.desk import Desk, Place, Stoppable
 from pixelwise.service.guard import GONE, Guard
 from pixelwise.service.limits import DEFAULTS, Limits
-from pixelwise.service.logs import log_failure
 from pixelwise.service.metrics import TYPE, Metrics
 from pixelwise.service.notes import collected
 from pixelwise.service.refusals import STATUSES, Refused, refusal
@@ -193,7 +193,7 @@ def create_app(
         """
         about = request.state.about
         name = model_named(asked.model)
-        asked = asked.of(models[name].classes.names)
+        asked = asked.of(models[name].classes)
         wanted, zipped = asked.wanted(request.headers.get("accept", ""))
         about.update(model=name, formats=[one.format for one in wanted])
         check_head(request, limits)
@@ -205,26 +205,12 @@ def create_app(
             left = limits.max_pixels
             for picture in pictures:
                 work = partial(worker.segment, models[name], picture, asked, wanted, left)
-                try:
-                    one = await place.do(request, work)
-                except ClientDisconnect:
-                    raise
-                except Exception as error:
-                    refused = refusal(error)
-                    if (
-                        len(pictures) == 1
-                        and picture.kind == CURL
-                        and refused.code in ("not_a_picture", "bad_picture")
-                    ):
-                        refused.sentence += (
-                            "; curl sends a file as it is with --data-binary @FILE, with -d it does not"
-                        )
-                        raise refused from error
-                    if len(pictures) == 1 or refused.status in (501, 503):
-                        raise
-                    if refused.status >= 500:
-                        log_failure(error, request.state.request_id)
-                    done.append(refused)
+                one = await place.do(request, work)
+                if isinstance(one, Refused):
+                    if len(pictures) == 1 or one.status in (501, 503):
+                        place.leave()
+                        return _answered(request, one, picture.kind)
+                    done.append(one)
                     continue
                 height, width = one.size_hw
                 left -= height * width
@@ -273,12 +259,16 @@ class Asked(NamedTuple):
     simplify_px: float
     options: SegmentOptions
 
-    def of(self, classes: tuple[str, ...]) -> Asked:
-        """The same with classes by their names: a value that is none may be several, comma separated."""
+    def of(self, classes: LabelSet) -> Asked:
+        """The same with these classes by their names: a value that is none may be several, comma separated.
+        UnknownNameError for what is none of them."""
 
         def named(values: tuple[str, ...]) -> tuple[str, ...]:
-            found = (part for value in values for part in ((value,) if value in classes else _split(value)))
-            return tuple(dict.fromkeys(found))
+            parts = ((value,) if value in classes.names else _split(value) for value in values)
+            found = tuple(dict.fromkeys(name for part in parts for name in part))
+            for name in found:
+                classes.index(name)
+            return found
 
         options = self.options
         options = replace(
@@ -588,7 +578,14 @@ async def _refuse(request: Request, error: Exception) -> Response:
         error = Refused(422, "invalid", _sentence(error))
     elif isinstance(error, HTTPException):
         error = _http(request, error)
-    refused = refusal(error)
+    return _answered(request, refusal(error))
+
+
+def _answered(request: Request, refused: Refused, kind: str = "") -> Response:
+    """The answer that is a refusal. kind: the type that was declared of a picture."""
+    if kind == CURL and refused.code in ("not_a_picture", "bad_picture"):
+        advice = "curl sends a file as it is with --data-binary @FILE, and not with -d"
+        refused = Refused(refused.status, refused.code, f"{refused.sentence}; {advice}")
     request.state.about["error"] = refused.code
     return refused.response(request.state.request_id)
 
