@@ -11,6 +11,7 @@ decoder ends as one ImageError.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import select
@@ -609,6 +610,7 @@ def _is_camera_raw(image: Any, name: str) -> bool:
 
 
 def _load_npy(file: Any, name: str) -> NDArray[Any]:
+    _check_npy(file, name)
     try:
         values: NDArray[Any] = np.load(file, allow_pickle=False)
     except ValueError as error:
@@ -619,6 +621,20 @@ def _load_npy(file: Any, name: str) -> NDArray[Any]:
             "of numbers"
         ) from None
     return values
+
+
+def _check_npy(file: Any, name: str) -> None:
+    """Raise ImageError where the header of an array says more than the file holds, for which memory would be taken."""
+    heads = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if (head := heads.get(np.lib.format.read_magic(file))) is not None:
+        shape, _, kind = head(file)
+        begin, said = file.tell(), math.prod(shape) * kind.itemsize
+        holds = file.seek(0, io.SEEK_END) - begin
+        if said > holds and not kind.hasobject:
+            raise ImageError(
+                f"{name} is cut short: its header says {said:,} bytes {shape}, and it holds {holds:,}"
+            )
+    file.seek(0)
 
 
 def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -115,6 +116,7 @@ class Place:
                 refused = refusal(error)
                 if refused.is_unforeseen:
                     log_failure(error, request.state.request_id)
+                    traceback.clear_frames(error.__traceback__)  # also where a handler keeps it
                 return refused
             finally:
                 _asked.stop = None
