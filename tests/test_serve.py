@@ -117,6 +117,7 @@ def test_models_are_called_by_their_files_unless_they_are_named(tmp_path, colors
         name_models(["everyday", "everyday"])
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_what_to_install(tmp_path, typed):
     code = (
         "import sys; sys.modules['fastapi'] = None; sys.argv = ['pixelwise', 'serve'];"
@@ -154,7 +155,8 @@ def accepted(command: Command) -> int:
     return int(float(text.partition("\npixelwise_accepted ")[2].partition("\n")[0]))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_has_what_was_accepted_finished(number, tmp_path, colors_model):
     with serving(tmp_path, "-m", colors_model, "--workers", 1, "--queue", 8) as command:
         threads, found = load(command, 6)

@@ -94,7 +94,7 @@ def test_every_format_is_what_the_command_writes_byte_for_byte(app, model, typed
         assert len(files) == len(FORMATS)
         for file in files:
             assert files[file] == written[file], file
-        for format in FORMATS:
+        for format in FORMATS if name == "photo.jpg" else ("labels", "geojson"):
             alone = ask(app, "POST", f"/segment?format={format}", content=content)
             assert alone.status_code == 200
             assert alone.content == files[f"{Path(name).stem}{FORMATS[format].ending}"]
@@ -137,6 +137,7 @@ def test_how_to_segment_is_as_typed(app, model):
         assert found.content == Segmenter(model)(content, **how).to_bytes("labels"), query
 
 
+@pytest.mark.slow
 def test_a_segmenter_gives_equal_answers_from_several_threads():
     segmenter = Segmenter()
     given = [noise(120 + 10 * i, 160, 3) for i in range(6)]
@@ -566,7 +567,7 @@ def test_no_kind_of_picture_is_decoded_to_learn_its_size(app, monkeypatch):
     files = {"ICO": icon}
     for kind in images.DECODERS:
         with contextlib.suppress(OSError, KeyError, ValueError):  # kinds that Pillow only reads
-            files[kind] = encoded(noise(300, 300, 3), kind)
+            files[kind] = encoded(noise(110, 110, 3), kind)
     assert len(files) > 10
     for name in ("PIL.Image.Image.load", "PIL.ImageFile.ImageFile.load"):
         monkeypatch.setattr(name, lambda self: pytest.fail("decoded"))
