@@ -24,10 +24,16 @@ from PIL import Image
 
 from pixelwise import Segmenter
 from pixelwise.cli.serve import Patient, Server
+from pixelwise.service import Limits
 from tiny import quadrants
 
 PATIENCE_S = 60.0
 """Until what must happen is taken for something that never will."""
+
+
+def limits(**given: Any) -> Limits:
+    """As given; where nothing is said of time there is plenty, also on a machine that stands still for a while."""
+    return Limits(**{"timeout_s": 3600, "body_timeout_s": 3600, **given})
 
 
 def png(picture: np.ndarray | None = None) -> bytes:
@@ -132,7 +138,8 @@ class Command:
 
     def __init__(self, folder: Path, *arguments: object, **environment: str) -> None:
         self._log = folder / f"stderr-{len(list(folder.glob('stderr-*')))}"
-        line = [sys.executable, "-m", "pixelwise", "serve", "--port", "0", *map(str, arguments)]
+        line = [sys.executable, "-m", "pixelwise", "serve", "--port", "0", "--timeout-s", "3600"]
+        line += ["--body-timeout-s", "3600", *map(str, arguments)]
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
                 line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, cwd=folder,

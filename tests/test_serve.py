@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from pixelwise import Segmenter
 from pixelwise.cli.serve import name_models
@@ -269,3 +270,25 @@ def test_the_folder_of_a_run_is_served(tmp_path):
         assert post(command, content=content).content == Segmenter(tmp_path / "run")(content).to_bytes(
             "labels"
         )
+
+
+@pytest.mark.exhaustive
+def test_twelve_thousand_by_nine_thousand_pixels_take_a_stated_memory(tmp_path):
+    """24 bytes a pixel beyond what the service takes by itself, with the formats that the page asks for; and it is
+    given back."""
+    draw = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8))
+    content = encoded(np.asarray(draw.resize((12_000, 9_000), Image.Resampling.BICUBIC)), "JPEG")
+    pixels = 12_000 * 9_000
+    with serving(tmp_path, "--workers", 2) as command:
+        post(command)
+        before = memory(command, "VmRSS")
+        found = post(command, "/segment?format=ids,confidence,json", content)
+        assert found.status_code == 200, found.text
+        assert memory(command, "VmHWM") - before < 24 * pixels
+        until(lambda: memory(command, "VmRSS") - before < 3 * pixels)
+
+
+def memory(command: Command, which: str) -> int:
+    """Bytes that the process holds (VmRSS), or has held at most (VmHWM)."""
+    status = Path(f"/proc/{command.process.pid}/status").read_text()
+    return 1024 * int(status.partition(f"{which}:")[2].split()[0])

@@ -20,8 +20,8 @@ from fastapi import FastAPI
 from PIL import Image
 
 from pixelwise import Segmenter
-from pixelwise.service import Limits, create_app
-from serving import PATIENCE_S, ask, encoded, gated, png, running, until
+from pixelwise.service import create_app
+from serving import PATIENCE_S, ask, encoded, gated, limits, png, running, until
 from tiny import quadrants
 
 HEAD = b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
@@ -55,7 +55,7 @@ def right(colors_model) -> bytes:
 
 
 def test_the_same_over_a_socket_and_a_connection_serves_many(colors_model, right):
-    with running(create_app(Segmenter(colors_model))) as port:
+    with running(create_app(Segmenter(colors_model), limits())) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         with closing(connection):
             for _ in range(3):
@@ -72,8 +72,8 @@ def test_the_same_over_a_socket_and_a_connection_serves_many(colors_model, right
 
 
 def test_an_upload_that_does_not_come_is_ended_and_its_place_is_free(colors_model, right):
-    limits = Limits(workers=1, queue=1, body_timeout_s=0.3)
-    with running(create_app(Segmenter(colors_model), limits)) as port:
+    few = limits(workers=1, queue=1, body_timeout_s=0.3)
+    with running(create_app(Segmenter(colors_model), few)) as port:
         slow = [connected(port) for _ in range(2)]
         for connection in slow:
             connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n12")
@@ -91,7 +91,7 @@ def test_an_upload_that_does_not_come_is_ended_and_its_place_is_free(colors_mode
 
 def test_a_connection_that_asks_nothing_is_closed(colors_model):
     """Also one that goes on to send a header now and then, or more of a body that was refused."""
-    app = create_app(Segmenter(colors_model))
+    app = create_app(Segmenter(colors_model), limits())
     with running(app, timeout_keep_alive=0.5) as port, ExitStack() as together:
         silent, slow, refused = (together.enter_context(connected(port)) for _ in range(3))
         slow.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
@@ -113,7 +113,7 @@ def test_a_connection_that_asks_nothing_is_closed(colors_model):
 
 def test_who_leaves_in_the_middle_takes_nobodys_place(colors_model, right):
     segmenter, gate = gated(colors_model)
-    with running(create_app(segmenter, Limits(workers=1, queue=3))) as port:
+    with running(create_app(segmenter, limits(workers=1, queue=3))) as port:
         halfway = [connected(port) for _ in range(2)]
         for connection in halfway:
             connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 50_000)
@@ -140,8 +140,8 @@ def test_who_leaves_in_the_middle_takes_nobodys_place(colors_model, right):
 def test_who_does_not_read_the_answer_is_left(colors_model):
     """Nothing of a large answer piles up, and the place is free once the time for reading is over."""
     content = png(np.full((3000, 4000, 3), 200, np.uint8))
-    limits = Limits(workers=1, queue=0, timeout_s=3)
-    with running(create_app(Segmenter(colors_model), limits)) as port:
+    few = limits(workers=1, queue=0, timeout_s=3)
+    with running(create_app(Segmenter(colors_model), few)) as port:
         deaf = socket.socket()
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect(("127.0.0.1", port))
@@ -153,12 +153,12 @@ def test_who_does_not_read_the_answer_is_left(colors_model):
 
 
 def test_sixty_four_at_once_are_answered_rightly_or_refused(colors_model, right):
-    app = create_app(Segmenter(colors_model), Limits(workers=2, queue=6))
+    app = create_app(Segmenter(colors_model), limits(workers=2, queue=6))
 
     async def all_at_once(port: int) -> list[httpx.Response]:
-        limits = httpx.Limits(max_connections=64)
+        many = httpx.Limits(max_connections=64)
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, limits=limits
+            base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, limits=many
         ) as asking:
             return await asyncio.gather(*(asking.post("/segment", content=png()) for _ in range(64)))
 
@@ -179,7 +179,7 @@ def test_sixty_four_at_once_are_answered_rightly_or_refused(colors_model, right)
 
 def test_when_many_come_at_a_closed_gate_exactly_those_with_places_get_in(colors_model, right):
     segmenter, gate = gated(colors_model)
-    with running(create_app(segmenter, Limits(workers=2, queue=3))) as port:
+    with running(create_app(segmenter, limits(workers=2, queue=3))) as port:
         found: list[httpx.Response] = []
         threads = [threading.Thread(target=lambda: found.append(posted(port, png()))) for _ in range(20)]
         for thread in threads:
@@ -195,7 +195,7 @@ def test_when_many_come_at_a_closed_gate_exactly_those_with_places_get_in(colors
 def test_what_was_accepted_is_answered_when_the_server_ends(colors_model, right):
     segmenter, gate = gated(colors_model)
     found: list[httpx.Response] = []
-    with running(create_app(segmenter, Limits(workers=1, queue=4))) as port:
+    with running(create_app(segmenter, limits(workers=1, queue=4))) as port:
         threads = [threading.Thread(target=lambda: found.append(posted(port, png()))) for _ in range(3)]
         for thread in threads:
             thread.start()
@@ -233,7 +233,7 @@ def bombs() -> dict[str, bytes]:
 def test_bombs_do_not_go_off(colors_model, right):
     import resource
 
-    with running(create_app(Segmenter(colors_model), Limits(workers=2))) as port:
+    with running(create_app(Segmenter(colors_model), limits(workers=2))) as port:
         all_of_them = bombs()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for name, content in all_of_them.items():
@@ -247,7 +247,7 @@ def test_bombs_do_not_go_off(colors_model, right):
 def test_ten_thousand_pixels_a_side_are_a_picture_like_any_other(colors_model, tmp_path):
     for shape in ((32, 10_000, 3), (10_000, 32, 3)):
         content = encoded(np.full(shape, 200, np.uint8), "PNG")
-        with running(create_app(Segmenter(colors_model), Limits(workers=1))) as port:
+        with running(create_app(Segmenter(colors_model), limits(workers=1))) as port:
             found = posted(port, content, "/segment?format=npy")
         assert found.status_code == 200, found.text
         np.testing.assert_array_equal(
@@ -282,7 +282,7 @@ def hostile() -> list[bytes]:
 
 
 def test_what_is_no_request_gets_no_answer_that_matters(colors_model, right):
-    with running(create_app(Segmenter(colors_model), Limits(workers=1)), timeout_keep_alive=1) as port:
+    with running(create_app(Segmenter(colors_model), limits(workers=1)), timeout_keep_alive=1) as port:
         for line in hostile():
             got = b""
             with connected(port) as connection, suppress(OSError):  # closed before all of it was sent
@@ -302,7 +302,7 @@ def test_hundreds_of_requests_a_tenth_of_them_hostile_leave_everything_as_it_was
     draw = np.random.default_rng(0)
     bad = [b"", b"hello", png()[:100], *bombs().values()]
     with running(
-        create_app(Segmenter(colors_model), Limits(workers=2, queue=64)), timeout_keep_alive=1
+        create_app(Segmenter(colors_model), limits(workers=2, queue=64)), timeout_keep_alive=1
     ) as port:
         plan = [draw.integers(10) == 0 for _ in range(600)]
         wrong: list[object] = []
@@ -334,7 +334,7 @@ def test_hundreds_of_requests_a_tenth_of_them_hostile_leave_everything_as_it_was
 def test_files_of_a_form_are_counted_as_they_come(colors_model, tmp_path: Path):
     """A form of a hundred thousand parts is refused at the seventeenth."""
     part = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n\r\n'
-    with running(create_app(Segmenter(colors_model), Limits(workers=1))) as port:
+    with running(create_app(Segmenter(colors_model), limits(workers=1))) as port:
         found = httpx.post(
             f"http://127.0.0.1:{port}/segment", content=part * 100_000 + b"--x--\r\n", timeout=PATIENCE_S,
             headers={"Content-Type": "multipart/form-data; boundary=x"},
