@@ -287,15 +287,14 @@ def overload(port: int, folder: Path, options: argparse.Namespace) -> None:
         "answer_ms": {str(status): milliseconds(took) for status, took in sorted(by.items())},
     }
     print(f"{options.overload} clients at once: {line}")
-    everything = [seconds for _, seconds in one["took"]]
     record(
         "service",
-        f"{options.overload} clients, more than may wait: accepted beside refused",
-        "refused",
+        f"{options.overload} clients, more than may wait",
+        "the stated time-out",
         "accepted",
-        {"accepted": [1000 * s for s in by[200]], "refused": [1000 * s for s in by.get(429, [0.0])]},
+        {"the stated time-out": [60_000.0], "accepted": [1000 * s for s in by[200]]},
         clients=options.overload,
-        all_ms=milliseconds(everything),
+        all_ms=milliseconds([seconds for _, seconds in one["took"]]),
         **line,
     )
 

@@ -13,6 +13,7 @@ import hashlib
 import io
 import re
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -449,6 +450,12 @@ class Worker:
         with self._room.held(pixels), collected() as said:  # together no more than the largest picture
             try:
                 files = self._files(segmenter, picture, options, asked, wanted)
+            except Exception as error:
+                cause: BaseException | None = error
+                while cause is not None:  # whose frames hold what there is of the picture
+                    traceback.clear_frames(cause.__traceback__)
+                    cause = cause.__cause__ or cause.__context__
+                raise
             finally:
                 if pixels >= LARGE:
                     _give_back()
