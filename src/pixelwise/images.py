@@ -47,6 +47,9 @@ MAX_PIXELS = 89_478_485
 FILE_BYTES = 8
 """Bytes for each of max_pixels that are read from what has no size, such as a pipe: RGBA of 16 bits, as it is."""
 
+RAISE_IT = "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
+"""What the owner of a picture above the limit is told."""
+
 PIPE_WAIT_S = 60.0
 """How long a named pipe may keep silent."""
 
@@ -315,7 +318,7 @@ def _limited(file: Any, name: str, max_pixels: int) -> Any:
 def _endless(name: str, limit: int) -> ImageError:
     return ImageSizeError(
         f"{name} goes on after {limit:,} bytes, more than a picture of the largest size that is allowed can have; "
-        "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
+        f"{RAISE_IT}"
     )
 
 
@@ -638,10 +641,7 @@ def _check_npy(file: Any, name: str) -> None:
 
 
 def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:
-    return ImageSizeError(
-        f"{name} has {pixels} pixels, more than the limit of {max_pixels:,}; "
-        "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
-    )
+    return ImageSizeError(f"{name} has {pixels} pixels, more than the limit of {max_pixels:,}; {RAISE_IT}")
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

@@ -435,7 +435,10 @@ class Worker:
         """The files of a picture. max_pixels: how many are left to it of the request's."""
         check_kind(picture.kind)
         most = self._limits.max_pixels
-        size_hw = images.declared_size(picture.content, max_pixels=most, max_slow_pixels=MAX_SLOW_PIXELS)
+        try:
+            size_hw = images.declared_size(picture.content, max_pixels=most, max_slow_pixels=MAX_SLOW_PIXELS)
+        except ImageSizeError as error:  # its limit is not the sender's to raise
+            raise ImageSizeError(str(error).replace(images.RAISE_IT, "send a smaller one")) from None
         pixels = size_hw[0] * size_hw[1]
         if pixels > max_pixels:
             raise ImageSizeError(

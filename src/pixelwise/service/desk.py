@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -61,7 +60,9 @@ class Desk:
         self.check_open()
         if self.full:
             raise Refused(
-                429, "busy", f"{self.accepted} requests wait already, as many as may; try again in a moment"
+                429,
+                "busy",
+                f"{self.accepted} requests wait or are at work, as many as may; try again in a moment",
             )
         with self._counting:
             self.accepted += 1
@@ -116,7 +117,6 @@ class Place:
                 refused = refusal(error)
                 if refused.is_unforeseen:
                     log_failure(error, request.state.request_id)
-                    traceback.clear_frames(error.__traceback__)  # also where a handler keeps it
                 return refused
             finally:
                 _asked.stop = None
