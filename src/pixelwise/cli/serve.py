@@ -336,6 +336,11 @@ class Supervisor(Multiprocess):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signalled)
 
+    def keep_subprocess_alive(self) -> None:
+        for process in self.processes:
+            process.child_conn.close()  # so that one that dies is not waited for as one that is slow
+        super().keep_subprocess_alive()
+
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._told:
             for process in self.processes:
