@@ -243,7 +243,7 @@ def test_after_the_start_nothing_is_left_to_be_compiled(tmp_path, colors_model):
         for query in (
             "min_area=20",
             "fill_holes=red&format=geojson",
-            "tile=64&format=coco-polygons,cutout",
+            "tile=64&format=coco-polygons,coco",
             "crf=vgg",
         ):
             assert post(command, f"/segment?{query}").status_code == 200

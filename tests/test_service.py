@@ -557,7 +557,7 @@ def test_bytes_are_counted_and_what_declares_too_many_is_not_read(model):
     assert ask(app, "GET", "/ready").status_code == 200
 
 
-def test_no_kind_of_picture_is_decoded_to_learn_its_size(app, monkeypatch):
+def test_no_kind_of_picture_is_decoded_to_learn_its_size(model, monkeypatch):
     """An icon would be: it says 16 x 16 and holds a picture of any size."""
     picture = png(noise(1000, 1000, 3))
     icon = struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture

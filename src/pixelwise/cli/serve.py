@@ -139,7 +139,7 @@ def _warm_up_the_rest(segmenter: Segmenter) -> None:
     ):
         with suppress(PixelwiseError):
             found = segmenter.segment(noise, SegmentOptions(**given))
-            for format in ("cutout", "geojson", "coco", "coco-polygons"):
+            for format in ("geojson", "coco", "coco-polygons"):
                 found.to_bytes(format)
 
 
