@@ -95,6 +95,7 @@ class Serving:
             segmenter = Segmenter(
                 model, engine=self.engine, precision=self.precision, threads=self.threads, device=self.device
             )
+            segmenter.card.refuse_volumes("the service")
             if self.engine != "fastest":  # of which the first picture is the size to race at
                 _warm_up(segmenter)
             found[name] = segmenter
