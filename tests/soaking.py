@@ -97,7 +97,7 @@ def pictures(folder: Path, count: int) -> list[Path]:
 OPTIONS = (
     ("", ()),
     ("&min_area=30", ("--min-area", "30")),
-    ("&flips=horizontal", ("--flip", "horizontal")),
+    ("&flip=horizontal", ("--flip", "horizontal")),
     ("&tile=64&overlap=16", ("--tile", "64", "--overlap", "16")),
 )
 """How the service is asked, and the command."""

@@ -10,11 +10,14 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -66,10 +69,15 @@ def models(tmp_path_factory) -> dict[str, Path | str]:
     weight = np.zeros((4, 3, 2, 2), np.float32)
     for channel in range(3):
         weight[channel + 1, channel] = 0.25
+    commas = LabelSet.of(["dark", "red, or so", "green", "blue"], colors=COLORS.colors)
     return {
         "everyday": "everyday",
         "nuclei": "nuclei",
         "colors": write_colors_model(folder / "colors.onnx"),
+        "twin": folder / "colors.onnx",
+        "commas": write_colors_model(
+            folder / "commas.onnx", CARD.replace(name="commas", labels=commas, scores=())
+        ),
         "far": write_colors_model(folder / "far.onnx", CARD.replace(name="far", labels=FAR, scores=())),
         "layers": write_colors_model(
             folder / "layers.onnx",
@@ -240,6 +248,11 @@ def on_phone(browser, server) -> Iterator[Visit]:
     visiting.close()
 
 
+def white(content: bytes) -> np.ndarray:
+    """A mask as it looks, 0 or 255."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+
+
 def ids_of(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
@@ -276,7 +289,8 @@ def test_a_dropped_picture_is_answered_and_what_is_downloaded_is_what_the_comman
     page = visit.page
     assert page.inner_text("#title") == "album.jpg"
     assert "960 × 640" in page.inner_text("#facts")
-    assert typed(f"segment {ALBUM} --out out --format labels,overlay,geojson,json,ids,confidence").code == 0
+    formats = "labels,overlay,geojson,json,ids,confidence"
+    assert typed(f"segment {ALBUM} --out out --format {formats} --mask person").code == 0
     found = json.loads((tmp_path / "out/album.json").read_text())["classes"]
     assert page.locator("#legend .name").all_inner_texts() == [one["name"] for one in found]
     shares = page.locator("#legend .share").all_inner_texts()
@@ -286,7 +300,12 @@ def test_a_dropped_picture_is_answered_and_what_is_downloaded_is_what_the_comman
         assert name == f"album{FORMATS[format].ending}"
         assert content == (tmp_path / "out" / name).read_bytes()
     page.click("#legend [data-id='15'] .class")
-    assert page.inner_text("#kept") == "The cut-out keeps person."
+    assert page.inner_text("#kept") == "The cut-out keeps person; the mask of that is white on black."
+    assert page.inner_text("#only") == "Mask of person"
+    name, content = visit.download("#only")
+    assert name == "album.person.png"
+    assert Image.open(io.BytesIO(content)).mode == "L"
+    np.testing.assert_array_equal(white(content), white((tmp_path / "out" / name).read_bytes()))
     name, content = visit.download("[data-format=cutout]")
     cut = Segmenter()(ALBUM).cutout("person")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), cut)
@@ -298,7 +317,7 @@ def test_a_dropped_picture_is_answered_and_what_is_downloaded_is_what_the_comman
         for down in (0.2, 0.45, 0.7):
             name, confidence, x, y = visit.read(across * visit.width, down * visit.height)
             assert name == names[ids[y, x]]
-            assert abs(float(confidence.removesuffix(" %")) - 100 * sure[y, x]) <= 0.5
+            assert abs(float(confidence.removesuffix(" % sure")) - 100 * sure[y, x]) <= 0.5
             assert page.get_attribute("#legend .here", "data-id") == str(ids[y, x])
             seen.add(name)
     assert seen >= {"cat", "person", "background"}
@@ -308,6 +327,7 @@ def test_opacity_isolation_outline_and_divider_change_the_pixels_that_they_shoul
     visit.open().drop(ALBUM)
     visit.done()
     page = visit.page
+    page.uncheck("#safe")  # the model's own colours
     places = [(x, y) for x in np.linspace(0.1, 0.9, 7) for y in np.linspace(0.15, 0.85, 6)]
     at = np.array([(round(y * visit.height), round(x * visit.width)) for x, y in places])
     names = np.array([visit.read(x, y)[0] for y, x in at.tolist()])
@@ -341,7 +361,7 @@ def test_opacity_isolation_outline_and_divider_change_the_pixels_that_they_shoul
     page.click("#all")
     assert (colours() == full).all()
 
-    page.check("#safe")
+    page.check("#safe")  # as it is at first
     safe = colours()
     assert (safe[ground] == photo[ground]).all()
     one, other = ({tuple(map(int, color)) for color in safe[of]} for of in (cat, person))
@@ -370,6 +390,16 @@ def test_opacity_isolation_outline_and_divider_change_the_pixels_that_they_shoul
     assert page.get_attribute("#divider", "aria-valuenow") == "0"
     right = at[:, 1] > 40
     assert (colours()[right] == full[right]).all()
+
+    page.check("[name=mode][value=cutout]")
+    all_but_the_background = colours()
+    assert (all_but_the_background[cat | person] == photo[cat | person]).all()
+    page.click("#legend [data-id='15'] .class")
+    cut = colours()
+    assert (cut[person] == photo[person]).all()
+    assert (np.ptp(cut[~person], axis=1) == 0).all(), "grey, as a checkerboard"
+    assert set(cut[~person].flat) >= {246, 210}
+    assert cut[~person].min() >= 210
 
 
 @pytest.mark.slow
@@ -414,6 +444,11 @@ def test_with_the_keyboard_alone(visit, typed, tmp_path):
     page.keyboard.press("Enter")
     visit.done()
     assert page.evaluate("document.activeElement.id") == "canvas"
+    frame = "getComputedStyle(document.querySelector('#canvas')).outlineStyle"
+    assert page.evaluate(frame) == "solid"
+    page.mouse.click(5, 400)
+    page.focus("#canvas")
+    assert page.evaluate(frame) == "none", "without the keyboard it is but a green frame"
     live = page.locator("#live")
     expect(live).to_have_text(re.compile("^Done. cat 55 %, background 31 %, person 14 %"))
     page.keyboard.press("ArrowRight")
@@ -450,6 +485,83 @@ def test_with_the_keyboard_alone(visit, typed, tmp_path):
     assert waiting.value.suggested_filename == "album.cutout.png"
 
 
+def test_models_are_called_as_requests_call_them_and_samples_fit_them(visit, models):
+    page = visit.open().page
+    names = page.eval_on_selector_all("#model option", "all => all.map((one) => one.value)")
+    assert names == list(models)
+    shown = page.eval_on_selector_all("#model option", "all => all.map((one) => one.textContent)")
+    assert [one.split(" ")[0] for one in shown] == names
+    assert len(set(shown)) == len(shown)
+    assert shown[names.index("twin")] == "twin (colors)", "what its card calls it helps to know it again"
+    samples = page.locator("#samples .name")
+    assert samples.all_inner_texts() == ["A cat", "An astronaut", "A photographer", "A page of an album"]
+    page.select_option("#model", "nuclei")
+    assert samples.all_inner_texts() == ["Nuclei"]
+    page.select_option("#model", "colors")
+    assert samples.count() == 0
+    assert page.inner_text("#none").startswith(
+        "There is no sample picture here that shows a class of the model"
+    )
+
+
+def test_several_pictures_are_taken_away_together_and_one_is_removed(visit, models, typed, tmp_path):
+    paths = [tmp_path / name for name in ("one/p.png", "two/p.png", "q.x.png")]
+    picture = np.zeros((40, 60, 3), np.uint8)
+    for i, path in enumerate(paths):
+        picture[4 * i :, 30:, i] = 255
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(path)
+        assert (
+            typed(f"segment {path} --model {models['colors']} --out out/{i} --mask red --format labels").code
+            == 0
+        )
+    visit.open(model="colors").drop(*paths)
+    page = visit.page
+    expect(page.locator("#strip [data-state=done]")).to_have_count(3)
+    visit.done()
+    page.check("#every")
+    assert page.is_disabled("#as-shown")
+    name, content = visit.download("[data-format=labels]")
+    assert name == "labels.zip"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["p.labels.png", "p-2.labels.png", "q.x.labels.png"]
+        for i, entry in enumerate(archive.namelist()):
+            written = tmp_path / "out" / str(i) / entry.replace("-2", "")
+            assert archive.read(entry) == written.read_bytes()
+    page.click("#legend [data-id='1'] .class")
+    with zipfile.ZipFile(io.BytesIO(visit.download("#only")[1])) as archive:
+        assert archive.namelist() == ["p.red.png", "p-2.red.png", "q.x.red.png"]
+        for i, entry in enumerate(archive.namelist()):
+            written = tmp_path / "out" / str(i) / entry.replace("-2", "")
+            np.testing.assert_array_equal(white(archive.read(entry)), white(written.read_bytes()))
+    # What is around a thumbnail is seen too
+    strip, current = (page.locator(of).bounding_box() for of in ("#strip", "#strip [aria-current=true]"))
+    assert current["y"] + current["height"] + 4 <= strip["y"] + strip["height"] <= 800
+    page.click("#strip li:nth-child(1) .remove")
+    assert page.inner_text("#title") == "p.png"
+    assert page.locator("#strip li").count() == 2
+    page.focus("#strip li:nth-child(2) .look")
+    page.keyboard.press("Enter")
+    expect(page.locator("#title")).to_have_text("q.x.png")
+    assert page.evaluate("document.activeElement.matches('#strip li:nth-child(2) .look')"), "it stays there"
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#title")).to_have_text("p.png")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Delete")
+    expect(page.locator("#title")).to_have_text("p.png")
+    assert not page.is_visible("#strip")
+    assert not page.is_visible("#every")
+    assert page.evaluate("document.activeElement.id") == "canvas"
+    # The logo leads to the start, but not without asking
+    page.click(".brand")
+    page.click("#leave button >> text=Keep it")
+    assert page.is_visible("#work")
+    page.click(".brand")
+    page.click("#leave button >> text=Start again")
+    expect(page.locator("#invite")).to_be_visible()
+
+
 def test_what_is_no_picture_is_answered_with_the_services_sentence(visit, tmp_path):
     (tmp_path / "notes.txt").write_text("no picture at all")
     visit.open().drop(tmp_path / "notes.txt")
@@ -475,6 +587,9 @@ def test_it_fits_a_phone(on_phone):
     assert not visit.overflows()
     visit.page.tap("#canvas", position={"x": 190, "y": 190})
     assert visit.page.inner_text("#readout b") == "person"
+    visit.page.tap("#more summary")
+    ends = [visit.page.locator(of).bounding_box() for of in ("#stage", "#more ul")]
+    assert ends[0]["y"] + ends[0]["height"] <= ends[1]["y"] <= 844 - 100, "what was opened is in view"
     for one in visit.page.locator("button:visible, summary:visible, select:visible, .modes label").all():
         assert one.bounding_box()["height"] >= 32, "for a finger"
 
@@ -486,12 +601,18 @@ def test_axe_finds_nothing_serious(browser, server, scheme):
     visit = Visit(browser, server.address, color_scheme=scheme, reduced_motion="reduce").open()
     visit.page.click("#classes summary")
     states = {"first": axe_core.Axe().run(visit.page)}
-    visit.drop(ALBUM)
+    visit.drop(ALBUM, SAMPLES / "cat.jpg")
     visit.done()
+    expect(visit.page.locator("#strip [data-state=done]")).to_have_count(2)
     visit.page.check("[name=mode][value=compare]")
     visit.page.click("#legend .class")
     visit.page.click("#more summary")
     states["result"] = axe_core.Axe().run(visit.page)
+    visit.page.check("[name=mode][value=cutout]")
+    visit.page.check("#every")
+    visit.page.hover("#strip li:nth-child(2)")
+    visit.page.click(".brand")
+    states["leaving"] = axe_core.Axe().run(visit.page)
     visit.close()
     found = [
         (state, one["id"], one["impact"], one["nodes"][0]["html"])
@@ -525,7 +646,7 @@ def test_pictures_are_done_one_after_the_other_and_can_be_looked_at_in_any_order
     expect(visit.page.locator("#strip [data-state=done]")).to_have_count(3)
     assert max(together) == 1
     assert visit.page.inner_text("#title") == "cat.jpg"
-    visit.page.click("#strip li:nth-child(2) button")
+    visit.page.click("#strip li:nth-child(2) .look")
     visit.done()
     assert visit.page.inner_text("#title") == "astronaut.jpg"
     visit.page.fill("#opacity", "0")
@@ -567,8 +688,12 @@ def test_what_was_cancelled_is_gone_and_the_rest_goes_on(visit):
     assert visit.page.evaluate("document.activeElement.id") == "choose"
 
 
+def page_has_cutouts(visit: Visit) -> bool:
+    return visit.page.locator(".modes label:has([value=cutout])").is_visible()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["far", "layers", "nuclei", "colors"])
+@pytest.mark.parametrize("model", ["far", "layers", "nuclei", "colors", "commas"])
 def test_ids_of_sixteen_bits_regions_and_two_classes(visit, models, model, tmp_path):
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[:20, 30:, 0], picture[20:, :30, 1], picture[20:, 30:] = 255, 255, (255, 0, 200)
@@ -585,21 +710,35 @@ def test_ids_of_sixteen_bits_regions_and_two_classes(visit, models, model, tmp_p
             max(20, edge) + x * (visit.width - 2 * max(20, edge)), 30 + y * (visit.height - 60)
         )
         assert name == names[found.labels[row, column]]
-        assert abs(float(sure.removesuffix(" %")) - 100 * found.confidence[row, column]) <= 0.8
+        assert abs(float(sure.removesuffix(" % sure")) - 100 * found.confidence[row, column]) <= 0.8
     chosen = list(found.areas())[-1]
     visit.page.click("#legend li:last-child .class")
     _, content = visit.download("[data-format=cutout]")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), found.cutout(chosen))
+    _, content = visit.download("#only")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), 255 * found.mask(chosen))
+    assert page_has_cutouts(visit) == (model != "layers"), (
+        "which the ids alone do not show where regions overlap"
+    )
+    if model == "commas":
+        visit.page.click("#legend li:first-child .add")
+        _, content = visit.download("[data-format=cutout]")
+        both = found.cutout(chosen, next(iter(found.areas())))
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), both)
 
 
 @pytest.mark.slow
 def test_another_model_segments_the_picture_again(visit):
-    visit.open(model="colors").drop(SAMPLES / "cat.jpg")
+    visit.open(model="colors").drop(SAMPLES / "cat.jpg", ALBUM)
     visit.done()
+    expect(visit.page.locator("#strip [data-state=done]")).to_have_count(2)
     visit.page.click("#legend .class")
     visit.page.select_option("#model", "everyday")
+    assert not visit.page.is_visible("#every"), "none is of that model yet"
     expect(visit.page.locator("#facts")).to_contain_text("everyday")
     visit.done()
+    expect(visit.page.locator("#strip [data-state=done]")).to_have_count(2)
+    assert visit.page.inner_text("#every + span") == "All 2 pictures, as a zip"
     assert visit.page.locator("#legend .name").all_inner_texts() == ["cat", "background"]
     assert visit.page.locator("#legend [aria-pressed=true]").count() == 0
 
@@ -654,6 +793,22 @@ def test_turned_pictures_and_kinds_that_a_browser_does_not_know(visit, tmp_path,
 
 
 @pytest.mark.slow
+def test_what_the_service_notes_of_a_picture_is_said(visit, tmp_path):
+    pages = [Image.fromarray(np.full((40, 60, 3), value, np.uint8)) for value in (90, 200)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    visit.open(model="colors").drop(tmp_path / "stack.tif", SAMPLES / "cat.jpg")
+    visit.done()
+    with pytest.warns(PixelwiseWarning) as said:
+        images.read((tmp_path / "stack.tif").read_bytes())
+    note = visit.page.inner_text("#note").removesuffix(".").casefold()
+    assert note == str(said[0].message).casefold()
+    expect(visit.page.locator("#strip li:first-child .look > canvas")).to_be_visible()  # no mere "TIF"
+    visit.page.click("#strip li:nth-child(2) .look")
+    visit.done()
+    assert not visit.page.is_visible("#note")
+
+
+@pytest.mark.slow
 def test_of_a_very_large_picture_every_id_is_read_and_drawn_exactly(visit, models, tmp_path):
     """24 megapixels, which the page draws at every second pixel, and exactly where it is looked at closely."""
     picture = np.zeros((4000, 6000, 3), np.uint8)
@@ -669,6 +824,7 @@ def test_of_a_very_large_picture_every_id_is_read_and_drawn_exactly(visit, model
         name, _, column, row = visit.read(x * visit.width, y * visit.height)
         assert name == COLORS.names[labels[row, column]]
     visit.page.fill("#opacity", "100")
+    visit.page.uncheck("#safe")
     place = (visit.width / 2, visit.height / 2)
     visit.page.mouse.move(visit.left + place[0], visit.top + place[1])
     for _ in range(11):
@@ -705,15 +861,80 @@ def test_a_busy_service_is_asked_again_and_a_silent_one_is_named(visit):
     visit.context.set_offline(True)
     visit.drop(SAMPLES / "astronaut.jpg")
     expect(visit.page.locator("#problem p")).to_contain_text("does not answer")
-    visit.page.click("#strip li:first-child button")
+    visit.page.click("#strip li:first-child .look")
     visit.page.click("[data-format=labels]")
     expect(visit.page.locator("#toast")).to_contain_text("does not answer")
     visit.context.set_offline(False)
-    visit.page.click("#strip li:nth-child(2) button")
+    visit.page.click("#strip li:nth-child(2) .look")
     visit.page.click("#retry")
     visit.done()
     assert all("ERR_INTERNET_DISCONNECTED" in line for line in visit.said)
     visit.said.clear()
+
+
+@pytest.mark.slow
+def test_what_takes_long_is_said_to_and_the_first_picture_to_take_longest(visit):
+    visit.page.add_init_script("""{
+        const { send } = XMLHttpRequest.prototype; // sent, and the answer held back
+        window.held = [];
+        XMLHttpRequest.prototype.send = function (body) {
+            this.upload.dispatchEvent(new Event("load"));
+            held.push(() => send.call(this, body));
+        };
+    }""")
+    visit.page.clock.install()
+    visit.open(model="colors")
+    doing = visit.page.locator("#doing")
+    visit.drop(SAMPLES / "cat.jpg")
+    expect(doing).to_have_text("Finding the classes")
+    visit.page.clock.fast_forward(20_000)
+    longest = ". The first picture of a model takes longest."
+    expect(doing).to_have_text(re.compile(rf"^Still at work, \d+ s{re.escape(longest)}$"))
+    visit.page.evaluate("held.pop()()")
+    visit.done()
+    visit.drop(SAMPLES / "astronaut.jpg")
+    expect(doing).to_have_text("Finding the classes")
+    visit.page.clock.fast_forward(20_000)
+    expect(doing).to_have_text(re.compile(r"^Still at work, \d+ s$"))
+    visit.page.evaluate("held.pop()()")
+    expect(visit.page.locator("#strip [data-state=done]")).to_have_count(2)
+
+
+@pytest.mark.slow
+def test_what_is_removed_while_it_is_segmented_stays_away(visit):
+    visit.open(model="colors")
+    held = []
+    visit.page.route("**/segment?*", lambda route: route.continue_() if held else held.append(route))
+    visit.drop(SAMPLES / "cat.jpg", SAMPLES / "astronaut.jpg", SAMPLES / "photographer.jpg")
+    expect(visit.page.locator("#strip [data-state=working]")).to_have_count(1)
+    visit.page.hover("#strip li:nth-child(3)")
+    visit.page.click("#strip li:nth-child(3) .remove")  # it waits
+    visit.page.click("#strip li:nth-child(1) .remove")  # it is at work
+    visit.done()
+    assert visit.page.inner_text("#title") == "astronaut.jpg"
+    assert not visit.page.is_visible("#strip")
+
+
+@pytest.mark.slow
+def test_a_picture_that_fails_is_missing_in_the_archive_and_named(visit):
+    visit.open(model="colors").drop(SAMPLES / "cat.jpg", SAMPLES / "astronaut.jpg")
+    expect(visit.page.locator("#strip [data-state=done]")).to_have_count(2)
+    answers = iter([422])
+
+    def once(route):
+        if status := next(answers, None):
+            body = {"error": {"code": "x", "message": "it went wrong", "request_id": "x"}}
+            route.fulfill(status=status, json=body)
+        else:
+            route.continue_()
+
+    visit.page.route("**/segment?*", once)
+    visit.page.check("#every")
+    _, content = visit.download("[data-format=labels]")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == ["astronaut.labels.png"]
+    assert visit.page.inner_text("#toast") == "cat.jpg: It went wrong."
+    visit.refused(422)
 
 
 @pytest.mark.slow
@@ -724,13 +945,19 @@ def test_a_token_is_asked_for_once_and_what_is_too_large_is_not_sent(browser, tm
     page = visit.page
     page.goto(running.address)
     expect(page.locator("#token")).to_be_visible()
+    page.click("#token button >> text=Not now")
+    expect(page.locator("#trouble")).to_contain_text("those who have its token")
+    page.click("#trouble button")
     page.fill("#secret", "guess")
     page.keyboard.press("Enter")
     expect(page.locator("#token-why")).to_contain_text("not accepted")
     page.fill("#secret", "open-sesame")
     page.keyboard.press("Enter")
     page.wait_for_selector("#samples img")
-    visit.refused(401, 401)
+    visit.refused(401, 401, 401)
+    page.click("#programs summary")
+    assert "Bearer TOKEN" in page.inner_text("#programs pre")
+    assert json.loads(visit.download("#api")[1])["openapi"]
     visit.drop(SAMPLES / "cat.jpg")
     visit.done()
     assert visit.download("[data-format=labels]")[0] == "cat.labels.png"
@@ -791,14 +1018,53 @@ def test_settings_are_kept_and_motion_is_left_out_where_it_is_not_wanted(browser
     assert light != dark
     visit.drop(SAMPLES / "cat.jpg")
     visit.done()
-    page.check("#safe")
+    page.uncheck("#safe")
     assert page.evaluate("document.getAnimations().filter((one) => one.playState === 'running').length") == 0
     visit.open()
     assert page.evaluate(paper) == dark
-    assert page.is_checked("#safe")
+    assert not page.is_checked("#safe")
     page.click("#theme")
     assert page.evaluate(paper) == light
     visit.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+def test_the_commands_that_the_page_shows_work_as_they_are_typed(visit, tmp_path):
+    shutil.copy(SAMPLES / "cat.jpg", tmp_path / "photo.jpg")
+    visit.open(model="colors")
+    visit.page.click("#programs summary")
+    lines = visit.page.inner_text("#programs pre").splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        subprocess.run(shlex.split(line) + ["-sS", "--fail"], cwd=tmp_path, check=True)
+    assert ids_of(tmp_path / "photo.labels.png").shape == ids_of(SAMPLES / "cat.jpg").shape[:2]
+    names = {one["name"] for one in json.loads((tmp_path / "photo.json").read_text())["classes"]}
+    assert names <= set(COLORS.names)
+
+
+@pytest.mark.slow
+def test_it_holds_with_letters_of_twice_the_size(browser, server, tmp_path):
+    (tmp_path / "Default").mkdir()
+    preferences = {"webkit": {"webprefs": {"default_font_size": 32}}}
+    (tmp_path / "Default/Preferences").write_text(json.dumps(preferences))
+    window = {"width": 768, "height": 1024}
+    context = browser.browser_type.launch_persistent_context(
+        tmp_path, executable_path=CHROMIUM, args=["--no-sandbox"], viewport=window
+    )
+    page = context.new_page()
+    page.goto(server.address)
+    page.wait_for_selector("#samples img")
+    assert page.evaluate("getComputedStyle(document.documentElement).fontSize") == "32px"
+    page.set_input_files("#files", ALBUM)
+    page.wait_for_selector("#legend li")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 768
+    boxes = [page.locator(of).bounding_box() for of in (".brand", "#model", "#again", "#theme")]
+    for left, right in pairwise(boxes):
+        assert left["x"] + left["width"] <= right["x"], "nothing lies over anything"
+    last = page.locator(".modes label:has([value=cutout])").bounding_box()
+    assert last["x"] + last["width"] <= 768
+    context.close()
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +78,7 @@ def test_a_port_that_is_taken_is_one_sentence(command, typed):
     result = typed(f"serve --port {command.port}")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith(
-        f"pixelwise: cannot listen at port {command.port} of 127.0.0.1 (Address already in use"
+        f"pixelwise: cannot listen at port {command.port} of 127.0.0.1 (Address already in use); "
     )
     assert f"--port {command.port + 1 if command.port < 65535 else 8001}, or 0" in result.err
     assert len(result.err.splitlines()) == 1
@@ -89,7 +91,10 @@ def test_what_cannot_be_served_is_one_sentence(typed, tmp_path, monkeypatch):
         ("serve -m evryday --port 0", "did you mean 'everyday'?"),
         ("serve --host no.such.host.invalid --port 0", "no such host: no.such.host.invalid"),
         ("serve --token-file missing --port 0", "cannot read the token in missing"),
-        ("serve --token-file empty --port 0", "the one in empty is not"),
+        ("serve --token-file empty --port 0", "the token in empty is empty"),
+        ("serve --timeout-s inf --port 0", "timeout_s takes a number"),
+        ("serve --max-mb inf --port 0", "--max-mb takes megabytes"),
+        ("serve --max-mb nan --port 0", "--max-mb takes megabytes"),
         ("serve --timeout-s 0 --port 0", "timeout_s takes a number"),
         ("serve -m everyday -m everyday --port 0", "both be called 'everyday'"),
     ):
@@ -112,6 +117,7 @@ def test_models_are_called_by_their_files_unless_they_are_named(tmp_path, colors
         name_models(["everyday", "everyday"])
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_what_to_install(tmp_path, typed):
     code = (
         "import sys; sys.modules['fastapi'] = None; sys.argv = ['pixelwise', 'serve'];"
@@ -149,7 +155,8 @@ def accepted(command: Command) -> int:
     return int(float(text.partition("\npixelwise_accepted ")[2].partition("\n")[0]))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_has_what_was_accepted_finished(number, tmp_path, colors_model):
     with serving(tmp_path, "-m", colors_model, "--workers", 1, "--queue", 8) as command:
         threads, found = load(command, 6)
@@ -211,6 +218,38 @@ def test_a_killed_process_is_started_again_and_all_end_together(tmp_path, colors
         assert children(command) == []
 
 
+@pytest.mark.slow
+def test_processes_end_when_the_one_that_watches_over_them_is_killed(tmp_path, colors_model):
+    with serving(tmp_path, "-m", colors_model, "--processes", 2) as command:
+        until(lambda: len(children(command)) == 2 and post(command).status_code == 200)
+        mine = children(command)
+        command.signal(signal.SIGKILL)
+        command.ended()
+        until(lambda: not any(Path(f"/proc/{one}").exists() for one in mine))
+        assert closed(command)
+
+
+@pytest.mark.slow
+def test_after_the_start_nothing_is_left_to_be_compiled(tmp_path, colors_model):
+    kernels = tmp_path / "cache" / "kernels"
+    with serving(tmp_path, "-m", colors_model, PIXELWISE_CACHE=str(tmp_path / "cache")) as command:
+        rest = subprocess.run(
+            [sys.executable, "-c", "import sys; from pixelwise import Segmenter; from pixelwise.cli.serve import "
+             "_warm_up_the_rest; _warm_up_the_rest(Segmenter(sys.argv[1]))", str(colors_model)],
+            env={**os.environ, "PIXELWISE_CACHE": str(tmp_path / "cache")}, check=True,
+        )  # fmt: skip
+        assert rest.returncode == 0
+        before = {path.name for path in kernels.iterdir()}
+        for query in (
+            "min_area=20",
+            "fill_holes=red&format=geojson",
+            "tile=64&format=coco-polygons,cutout",
+            "crf=vgg",
+        ):
+            assert post(command, f"/segment?{query}").status_code == 200
+        assert {path.name for path in kernels.iterdir()} == before
+
+
 def children(command: Command) -> list[int]:
     """The processes that serve: of those that the command has started the ones that hold its port."""
     found = []
@@ -255,9 +294,6 @@ def test_the_page_opens_in_the_browser(tmp_path, colors_model):
 
 @pytest.mark.slow
 def test_the_folder_of_a_run_is_served(tmp_path):
-    import subprocess
-    import sys
-
     from drawn import draw_folder
 
     draw_folder(tmp_path / "data", count=8)

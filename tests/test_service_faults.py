@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import io
 import json
+import logging
 import socket
 import struct
 import threading
@@ -20,6 +21,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from pixelwise import Segmenter
+from pixelwise.cli.serve import Patient, patient
 from pixelwise.service import create_app
 from serving import PATIENCE_S, ask, encoded, gated, limits, png, running, until
 from tiny import quadrants
@@ -152,6 +154,55 @@ def test_who_does_not_read_the_answer_is_left(colors_model):
         deaf.close()
 
 
+def test_who_does_not_read_holds_neither_a_connection_nor_the_end(colors_model, caplog):
+    """Neither one that asks for small answers without end, nor one whose only answer waits here when it is closed, nor
+    one who is still being answered."""
+    content = png(np.full((300, 400, 3), 200, np.uint8))
+    few = limits(workers=1, timeout_s=0.5)
+    asked = [
+        b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000,
+        HEAD.replace(b"/segment", b"/segment?format=npy")
+        + f"Connection: close\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+        + content,
+    ]
+    caplog.set_level(logging.INFO)
+    with (
+        running(create_app(Segmenter(colors_model), few), http=patient(few)) as port,
+        ExitStack() as together,
+    ):
+        for lines in asked:
+            deaf = together.enter_context(socket.socket())
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", port))
+            deaf.settimeout(0.2)
+            with suppress(OSError):
+                deaf.sendall(lines)
+        until(lambda: connections(port) == 0)
+    assert "Traceback" not in caplog.text
+
+
+def test_of_a_connection_little_is_read_at_a_time(colors_model, right, monkeypatch):
+    """So that one who sends chunks of a byte does not keep the others waiting for long."""
+    sizes: list[int] = []
+    before = Patient.data_received
+    monkeypatch.setattr(
+        Patient, "data_received", lambda self, data: (sizes.append(len(data)), before(self, data))[1]
+    )
+    with running(create_app(Segmenter(colors_model), limits())) as port, closing(connected(port)) as other:
+        chunks = b"1\r\na\r\n" * 20_000
+        other.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert answer(other)[0] == 415
+        assert posted(port, png()).content == right
+    assert max(sizes) <= 16_384
+
+
+def connections(port: int) -> int:
+    """How many there are to that port of this machine which the server has not closed."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+
+
+@pytest.mark.slow
 def test_sixty_four_at_once_are_answered_rightly_or_refused(colors_model, right):
     app = create_app(Segmenter(colors_model), limits(workers=2, queue=6))
 
@@ -222,7 +273,7 @@ def bombs() -> dict[str, bytes]:
     gif[6:10] = struct.pack("<HH", 65_000, 65_000)
     found["gif"] = bytes(gif)
     file = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(file, "PNG")  # whole, and zeros all over
+    Image.new("1", (12_000, 12_000)).save(file, "PNG")  # whole, and zeros all over
     found["png"] = file.getvalue()
     found["npy"] = b"\x93NUMPY\x01\x00v\x00" + (
         b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000, 3)}".ljust(117) + b"\n"
@@ -342,7 +393,7 @@ def test_files_of_a_form_are_counted_as_they_come(colors_model, tmp_path: Path):
         assert (found.status_code, found.json()["error"]["code"]) == (413, "too_many")
 
 
-@pytest.mark.parametrize("more", ["Connection: close", "Connection: keep-alive"])
+@pytest.mark.parametrize("more", ["Connection: close", "Connection: keep-alive", "Connection: close, TE"])
 def test_who_sends_a_large_body_reads_why_it_is_refused(more, colors_model):
     """Closed with something unread, a connection is reset, and the answer is lost on its way."""
     with running(create_app(Segmenter(colors_model))) as port, closing(connected(port)) as connection:

@@ -11,6 +11,7 @@ decoder ends as one ImageError.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import select
@@ -19,6 +20,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -45,6 +47,9 @@ MAX_PIXELS = 89_478_485
 FILE_BYTES = 8
 """Bytes for each of max_pixels that are read from what has no size, such as a pipe: RGBA of 16 bits, as it is."""
 
+RAISE_IT = "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
+"""What the owner of a picture above the limit is told."""
+
 PIPE_WAIT_S = 60.0
 """How long a named pipe may keep silent."""
 
@@ -55,8 +60,9 @@ SUFFIXES = frozenset(
 )
 """What counts as a picture when a folder is searched."""
 
-DECODERS = tuple("AVIF BMP DDS DIB GIF ICO JPEG JPEG2000 PCX PNG PPM QOI SGI TGA TIFF WEBP".split())
-"""The kinds that Pillow is asked to try. Left out: what starts other programs (EPS), and what nobody photographs."""
+DECODERS = tuple("AVIF BMP DDS DIB GIF JPEG JPEG2000 PCX PNG PPM QOI SGI TGA TIFF WEBP".split())
+"""The kinds that Pillow is asked to try. Left out: what starts other programs (EPS), what it decodes before it says how
+large that is (ICO), and what nobody photographs."""
 
 USUAL = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
 """First bytes of what most pictures are to the kind that they can only be: for any other Pillow imports all decoders
@@ -86,19 +92,24 @@ NOT_DEEP = (
 
 _said: set[str] = set()
 
+_said_here: ContextVar[set[str] | None] = ContextVar("said_here", default=None)
+"""Of a thread that has called `say_again`."""
+
 
 def _say_once(sentence: str) -> None:
     """A warning, once a process. Python would say it for each picture again, as every `catch_warnings` makes it forget
     what it has said."""
-    if sentence not in _said:
+    here = _said_here.get()
+    said = _said if here is None else here
+    if sentence not in said:
         warnings.warn(sentence, PixelwiseWarning, stacklevel=2)
-        _said.add(sentence)
+        said.add(sentence)
 
 
 def say_again() -> None:
-    """What is said once a process may be said once more: to another person, such as the next one whom a service
-    answers."""
-    _said.clear()
+    """What is said once a process may be said once more in this thread: to another person, such as the next one whom a
+    service answers."""
+    _said_here.set(set())
 
 
 def _say_of_range(how: _How) -> None:
@@ -227,10 +238,14 @@ def read_values(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[
     )
 
 
-def declared_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def declared_size(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, max_slow_pixels: int | None = None
+) -> tuple[int, int]:
     """Height and width of a picture as its bytes declare them, before it is decoded, and before it is turned upright.
 
-    Raises ImageError as `read` does: ImageKindError for what is no picture, ImageSizeError above max_pixels.
+    max_slow_pixels: of what Pillow decodes in Python, at some microseconds a pixel, whatever the size of the file; None
+    for no other limit. Raises ImageError as `read` does: ImageKindError for what is no picture, ImageSizeError above a
+    limit.
     """
     name = "the picture"
     if not data:
@@ -238,12 +253,22 @@ def declared_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
 
     def of_image(image: Image.Image) -> tuple[int, int]:
         _check_size(image, name, max_pixels)
+        pixels, decoders = image.width * image.height, [tile[0] for tile in getattr(image, "tile", ())]
+        if max_slow_pixels is not None and pixels > max_slow_pixels and {*decoders} & {*Image.DECODERS}:
+            raise ImageSizeError(
+                f"{name} is a {image.format} of a kind that is decoded slowly, of which at most {max_slow_pixels:,} "
+                f"pixels are taken, got {pixels:,}; save it as PNG"
+            )
         return image.height, image.width
 
     def of_array(values: NDArray[Any]) -> tuple[int, int]:
-        if values.ndim >= 2 and values.shape[0] * values.shape[1] > max_pixels:
+        if values.ndim < 2 or values.shape[0] * values.shape[1] == 0:
+            raise ImageError(
+                f"{name} has no height and width, expected an array (h, w, c), got {values.shape}"
+            )
+        if values.shape[0] * values.shape[1] > max_pixels:
             raise _too_large(name, f"{values.shape[0] * values.shape[1]:,}", max_pixels)
-        return (values.shape[0], values.shape[1]) if values.ndim >= 2 else (0, 0)
+        return values.shape[0], values.shape[1]
 
     return _decoded(io.BytesIO(data), name, max_pixels, of_array, of_image)
 
@@ -293,7 +318,7 @@ def _limited(file: Any, name: str, max_pixels: int) -> Any:
 def _endless(name: str, limit: int) -> ImageError:
     return ImageSizeError(
         f"{name} goes on after {limit:,} bytes, more than a picture of the largest size that is allowed can have; "
-        "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
+        f"{RAISE_IT}"
     )
 
 
@@ -475,8 +500,8 @@ def _decoded(
                 return of_image(image)
     except Image.DecompressionBombError:
         raise _too_large(name, "far more", max_pixels) from None
-    except MemoryError:
-        raise ImageError(f"{name} needs more memory than there is") from None
+    except MemoryError as error:
+        raise ImageError(f"{name} needs more memory than there is") from error
     except (ImageError, PixelwiseWarning):  # which somebody may have made an error
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
@@ -513,10 +538,10 @@ def _image(file: Any, name: str) -> Image.Image:
 def _heic(file: Any, name: str) -> Image.Image:
     try:
         from pillow_heif import register_heif_opener
-    except ImportError:
+    except ImportError as error:
         raise ImageKindError(
             f"{name} is a HEIC picture, which needs pillow-heif; run: pip install pillow-heif"
-        ) from None
+        ) from error
     register_heif_opener()
     file.seek(0)
     return Image.open(file, formats=("HEIF",))
@@ -558,6 +583,7 @@ OTHERS = (
            ((0, b"<svg"), (0, b"%!PS"), (0, b"\xc5\xd0\xd3\xc6"))),
     _Other("a JPEG XL picture", "save it as PNG, as djxl does", ".jxl",
            ((0, b"\xff\x0a"), (0, b"\0\0\0\x0cJXL "))),
+    _Other("an icon", "save it as PNG, as ImageMagick does", ".ico", ((0, b"\0\0\1\0"),)),
     _Other("an HDF5 or MATLAB file", "save the array in it as .npy or TIFF", ".h5 .hdf5 .mat",
            ((0, b"\x89HDF"), (0, b"MATLAB"))),
     ARCHIVE,
@@ -587,6 +613,7 @@ def _is_camera_raw(image: Any, name: str) -> bool:
 
 
 def _load_npy(file: Any, name: str) -> NDArray[Any]:
+    _check_npy(file, name)
     try:
         values: NDArray[Any] = np.load(file, allow_pickle=False)
     except ValueError as error:
@@ -599,11 +626,22 @@ def _load_npy(file: Any, name: str) -> NDArray[Any]:
     return values
 
 
+def _check_npy(file: Any, name: str) -> None:
+    """Raise ImageError where the header of an array says more than the file holds, for which memory would be taken."""
+    heads = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if (head := heads.get(np.lib.format.read_magic(file))) is not None:
+        shape, _, kind = head(file)
+        begin, said = file.tell(), math.prod(shape) * kind.itemsize
+        holds = file.seek(0, io.SEEK_END) - begin
+        if said > holds and not kind.hasobject:
+            raise ImageError(
+                f"{name} is cut short: its header says {said:,} bytes {shape}, and it holds {holds:,}"
+            )
+    file.seek(0)
+
+
 def _too_large(name: str, pixels: object, max_pixels: int) -> ImageError:
-    return ImageSizeError(
-        f"{name} has {pixels} pixels, more than the limit of {max_pixels:,}; "
-        "if it is to be trusted, raise the limit (max_pixels, --max-pixels)"
-    )
+    return ImageSizeError(f"{name} has {pixels} pixels, more than the limit of {max_pixels:,}; {RAISE_IT}")
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

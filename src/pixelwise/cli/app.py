@@ -332,6 +332,8 @@ def serve(
     from pixelwise.cli.serve import run
     from pixelwise.service.limits import Limits
 
+    if not 0 < max_mb < 10**9:
+        raise InputError(f"--max-mb takes megabytes, such as 64, got {max_mb:g}")
     limits = Limits(
         max_bytes=round(max_mb * 1_000_000), max_pixels=max_pixels, max_pictures=max_pictures, workers=workers,
         queue=queue, timeout_s=timeout_s, body_timeout_s=body_timeout_s,

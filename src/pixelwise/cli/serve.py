@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import math
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 import threading
 import webbrowser
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +25,7 @@ import numpy as np
 from pixelwise.errors import InputError, MissingExtraError, PixelwiseError
 from pixelwise.segmenter import Segmenter
 from pixelwise.service import Limits, create_app
-from pixelwise.service.logs import log_to_stderr
+from pixelwise.service.logs import end_log, log_to_stderr
 from pixelwise.service.notes import keep_notes
 from pixelwise.terminal import libraries_silenced, note, say
 
@@ -40,7 +44,20 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 HEAD_S = 10
 """Seconds that a connection may keep a server waiting for a request."""
 
+READING_S = 60.0
+"""Seconds in which the rest of an answer is to be read, where nothing else is said."""
+
+LAST_READING_S = 5.0
+"""The same once the server ends."""
+
 BACKLOG = 512
+
+HEALTH_S = 60
+"""Seconds in which one of several processes must show that it lives, of which the start takes some."""
+
+READ_BYTES = 16_384
+"""That are taken from a connection at a time: of bodies in chunks of a byte they take some 30 ms, in which no other
+connection is heard."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,16 @@ class Serving:
         _for_good.enter_context(libraries_silenced())
         log_to_stderr()
         keep_notes()
-        return create_app(self.open(), self.limits, token=self.token, hosts=self.hosts)
+        if (parent := multiprocessing.parent_process()) is None:
+            segmenters = self.open()
+        else:
+            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+            try:
+                segmenters = self.open()
+            except PixelwiseError as error:  # a file that was there when the first ones started
+                logging.getLogger("uvicorn.error").error("a process of the service cannot start: %s", error)
+                sys.exit(error.exit_code)
+        return create_app(segmenters, self.limits, token=self.token, hosts=self.hosts)
 
     def open(self) -> dict[str, Segmenter]:
         """The models by their names, each having answered once, so that the first picture need not wait."""
@@ -72,7 +98,17 @@ class Serving:
             if self.engine != "fastest":  # of which the first picture is the size to race at
                 _warm_up(segmenter)
             found[name] = segmenter
+        if self.engine != "fastest":
+            threading.Thread(
+                target=_warm_up_the_rest, args=(next(iter(found.values())),), daemon=True
+            ).start()
         return found
+
+
+def _end_with(parent: Any) -> None:
+    """End when the process that watches over this one is gone, also where it was killed."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 _for_good = ExitStack()
@@ -80,14 +116,36 @@ _for_good = ExitStack()
 
 
 def _warm_up(segmenter: Segmenter) -> None:
+    """What the page asks for, before anybody does."""
     from pixelwise import kernels as kernels  # compiled loops, from now on
 
-    grey = np.full((64, 64, len(segmenter.card.preprocess.mean)), 128, np.uint8)
-    try:
-        found = segmenter.segment(grey, confidence=not segmenter.card.baked)
-    except PixelwiseError:  # a size that it does not take
-        return
-    found.overlay()
+    with suppress(PixelwiseError):  # a size that it does not take
+        found = segmenter.segment(_noise(segmenter), confidence=not segmenter.card.baked)
+        for format in ("labels", "ids", "json", "overlay"):
+            found.to_bytes(format)
+
+
+def _warm_up_the_rest(segmenter: Segmenter) -> None:
+    """What is asked for more seldom, while requests are answered already: loops that nobody has run on this machine are
+    compiled for seconds each. They are kept for the next start."""
+    from pixelwise.inference.options import SegmentOptions
+
+    noise, classes = _noise(segmenter), segmenter.classes.names[-1]
+    given: dict[str, Any]
+    for given in (
+        {"min_area": 9, "fill_holes": (classes,), "largest_only": (classes,)},
+        {"tile": 64},
+        {"crf": "vgg"},
+    ):
+        with suppress(PixelwiseError):
+            found = segmenter.segment(noise, SegmentOptions(**given))
+            for format in ("cutout", "geojson", "coco", "coco-polygons"):
+                found.to_bytes(format)
+
+
+def _noise(segmenter: Segmenter) -> Any:
+    channels = len(segmenter.card.preprocess.mean)
+    return np.random.default_rng(0).integers(0, 256, (96, 96, channels), np.uint8)
 
 
 def run(
@@ -113,18 +171,20 @@ def run(
                 "127.0.0.1 keeps to this machine"
             )
         config = uvicorn.Config(
-            app, factory=processes > 1, workers=processes, http=Patient, ws="none", log_config=None, access_log=False,
-            server_header=False, timeout_keep_alive=HEAD_S, backlog=BACKLOG,
-            timeout_graceful_shutdown=math.ceil(limits.timeout_s) + 1,
+            app, factory=processes > 1, workers=processes, http=patient(limits), ws="none", log_config=None,
+            access_log=False, server_header=False, timeout_keep_alive=HEAD_S, backlog=BACKLOG,
+            timeout_graceful_shutdown=math.ceil(limits.timeout_s) + 1, timeout_worker_healthcheck=HEALTH_S,
         )  # fmt: skip
         if browser:
             where = f"http://{shown if host not in ('0.0.0.0', '::') else '127.0.0.1'}:{port}"
             threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()
         if processes > 1:
+            log_to_stderr(logging.INFO)  # of processes that die and are started again
             Supervisor(config, [listener]).run()
         else:
             Server(config).run([listener])
     if processes == 1:
+        end_log()
         sys.stderr.flush()
         sys.stdout.flush()
         _end(0)
@@ -162,9 +222,9 @@ def _token(file: Path | None) -> str | None:
             raise InputError(
                 f"cannot read the token in {file} ({error}); write one line of text there"
             ) from error
-    if token is not None and not (
-        token.isascii() and token.isprintable() and token.strip() and " " not in token
-    ):
+    if token is not None and not token.strip():
+        raise InputError(f"the token in {where} is empty; write one word of ASCII letters and digits there")
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise InputError(f"a token is one word of ASCII letters and digits, and the one in {where} is not")
     return token
 
@@ -187,17 +247,31 @@ def _listening(host: str, port: int) -> socket.socket:
                 f"no such host: {host}; 127.0.0.1 is this machine, 0.0.0.0 all its addresses"
             ) from error
         raise InputError(
-            f"cannot listen at port {port} of {host} ({error.strerror or error}); another program may have it: choose "
+            f"cannot listen at port {port} of {host} ({_reason(error)}); another program may have it: choose "
             f"another, such as --port {port + 1 if 1023 < port < 65535 else 8001}, or 0 for one that is free"
         ) from error
 
 
+def _reason(error: OSError) -> str:
+    """In the system's words, to which Python adds the address."""
+    return str(error) if error.errno is None else os.strerror(error.errno)
+
+
 class Patient(H11Protocol):
-    """uvicorn's own protocol, whose patience with a connection without a request ends: the clock starts with the
-    connection and with the end of each answer, and what is no whole head of a request does not stop it."""
+    """uvicorn's own protocol, whose patience with a connection ends.
+
+    Without a request: the clock starts with the connection and with the end of each answer, and what is no whole head
+    of a request does not stop it. With an answer that is not read: it starts when something of it has to wait here, and
+    stops when all of that has been taken. Closing alone would wait for the reader."""
+
+    reading_s = READING_S
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)
+        with suppress(AttributeError):  # of another event loop than Python's
+            transport.max_size = READ_BYTES
+        self._unread: asyncio.TimerHandle | None = None
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
@@ -209,6 +283,39 @@ class Patient(H11Protocol):
     def timeout_keep_alive_handler(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             super().timeout_keep_alive_handler()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader(self.reading_s)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._await_reader(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._await_reader(None)
+        super().connection_lost(error)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._unread is not None and self.cycle.response_complete:
+            self._await_reader(min(self.reading_s, LAST_READING_S))
+
+    def _await_reader(self, seconds: float | None) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+        self._unread = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+
+
+def patient(limits: Limits) -> Any:
+    """The protocol that gives who reads an answer as long as the service has for it."""
+    return partial(_patient, reading_s=limits.timeout_s)
+
+
+def _patient(*, reading_s: float, **given: Any) -> Patient:
+    protocol = Patient(**given)
+    protocol.reading_s = reading_s
+    return protocol
 
 
 class Server(uvicorn.Server):

@@ -64,6 +64,7 @@ def by_name(formats: str) -> list[Wanted]:
 def by_accept(header: str) -> tuple[Wanted, bool]:
     """What a header Accept asks for most, and whether in an archive; Refused (406) where there is nothing of it."""
     asked: list[tuple[float, int, str]] = []
+    unwanted: set[str] = set()
     for part in header.split(","):
         kind, *parameters = (word.strip().lower() for word in part.split(";"))
         weight = 1.0
@@ -73,11 +74,13 @@ def by_accept(header: str) -> tuple[Wanted, bool]:
                     weight = float(word[2:])
                 except ValueError:
                     weight = 0.0
-        if kind and weight > 0:
+        if weight > 0:
             asked.append((-weight, kind.count("*"), kind))
+        else:
+            unwanted.add(kind)
     for _, _, kind in sorted(asked, key=lambda one: one[:2]):
         for known, wanted in BY_TYPE.items():
-            if kind in (known, "*/*", f"{known.partition('/')[0]}/*"):
+            if known not in unwanted and kind in (known, "*/*", f"{known.partition('/')[0]}/*"):
                 return wanted, known == "application/zip"
     if not header.strip():
         return BY_TYPE["image/png"], False
@@ -93,17 +96,23 @@ def type_of(ending: str) -> str:
     return TYPES[Path(f"x{ending}").suffix]
 
 
-def stems(names: Iterable[str]) -> list[str]:
-    """What the results of uploads are called, by the names of those: in no folder, of harmless letters, none twice."""
+FAILED = ".error.json"
+"""Ending of what stands in an archive for a picture that failed."""
+
+
+def stems(names: Iterable[str], endings: Iterable[str]) -> list[str]:
+    """What the results of uploads are called, by the names of those: in no folder, of harmless letters, and with any
+    of these endings none like another: `a.coco` and `a` would both have an `a.coco.json`."""
+    ends = [*endings, FAILED]
     found: list[str] = []
     taken: set[str] = set()
     for name in names:
         stem = Path(plain_name(name.replace("\\", "/").rpartition("/")[2])).stem or "picture"
         unique, number = stem, 1
-        while unique.casefold() in taken:
+        while taken.intersection(files := [f"{unique}{end}".casefold() for end in ends]):
             number += 1
             unique = f"{stem}-{number}"
-        taken.add(unique.casefold())
+        taken.update(files)
         found.append(unique)
     return found
 

@@ -20,10 +20,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import quote
 
 import anyio
+import numpy as np
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
+from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -34,11 +37,13 @@ from pixelwise import images, sources
 from pixelwise.errors import ImageKindError, ImageSizeError, InputError, PixelwiseError, UnknownNameError
 from pixelwise.inference.options import TILE_PX, SegmentOptions
 from pixelwise.inference.plan import BYTES_A_PIXEL
+from pixelwise.labels import LabelSet
 from pixelwise.limits import free_memory
 from pixelwise.outputs.formats import FORMATS
 from pixelwise.pipeline.pictures import Room
 from pixelwise.segmenter import Segmenter
 from pixelwise.service.answers import (
+    FAILED,
     TYPES,
     Wanted,
     archive,
@@ -55,7 +60,7 @@ from pixelwise.service.metrics import TYPE, Metrics
 from pixelwise.service.notes import collected
 from pixelwise.service.refusals import STATUSES, Refused, refusal
 from pixelwise.service.schemas import Failure, Labels, Model, Models, Status, classes_of
-from pixelwise.service.uploads import Upload, check_head, check_kind, read_uploads
+from pixelwise.service.uploads import CURL, Upload, check_head, check_kind, read_uploads
 from pixelwise.terminal import printable
 
 HERE = Path(__file__).parent
@@ -69,6 +74,15 @@ MAX_CRF_PIXELS = 4_000_000
 
 LARGE = 4_000_000
 """Pixels of a picture after which memory is given back."""
+
+MAX_SLOW_PIXELS = 1_000_000
+"""Of a picture that Pillow decodes in Python: up to four seconds a megapixel, in which nothing can stop it."""
+
+OUTLINES = ("geojson", "coco-polygons")
+
+MAX_OUTLINE_PX = 500_000
+"""How long the borders between regions may be that are answered as outlines: of a million pixels of noise they are two
+million long, and take 20 seconds and more than a gigabyte."""
 
 
 def create_app(
@@ -108,7 +122,7 @@ def create_app(
 
     app = FastAPI(
         title="pixelwise", version=pixelwise.__version__, docs_url=None, redoc_url=None, lifespan=life,
-        summary="Semantic segmentation: a class for every pixel.",
+        redirect_slashes=False, summary="Semantic segmentation: a class for every pixel.",
     )  # fmt: skip
     app.add_middleware(Guard, metrics=metrics, shown=_shown, token=token, hosts=hosts, policy=policy(page))
     for kind in (Refused, PixelwiseError, HTTPException, RequestValidationError):
@@ -167,7 +181,7 @@ def create_app(
     @app.post(
         "/segment",
         response_class=Response,
-        responses={**_may(*STATUSES), 200: ANSWER},
+        responses={**_may(*STATUSES), 200: ANSWER, 422: ALL_FAILED},
         openapi_extra={"requestBody": BODY},
         dependencies=[Depends(_known_parameters)],
     )
@@ -176,10 +190,11 @@ def create_app(
 
         The body is a picture's file, or a form (multipart/form-data) with one or more parts named `picture`. One
         picture in one format is answered with that file, as `pixelwise segment` writes it; anything else with a zip
-        archive, in which a picture that failed has an entry `NAME.error.json`.
+        archive, in which a picture that failed has an entry `NAME.error.json`. Where all failed it comes as 422.
         """
         about = request.state.about
         name = model_named(asked.model)
+        asked = asked.of(models[name].classes)
         wanted, zipped = asked.wanted(request.headers.get("accept", ""))
         about.update(model=name, formats=[one.format for one in wanted])
         check_head(request, limits)
@@ -191,13 +206,12 @@ def create_app(
             left = limits.max_pixels
             for picture in pictures:
                 work = partial(worker.segment, models[name], picture, asked, wanted, left)
-                try:
-                    one = await place.do(request, work)
-                except (PixelwiseError, Refused, MemoryError) as error:
-                    refused = refusal(error)
-                    if len(pictures) == 1 or refused.status in (501, 503):
-                        raise refused from error
-                    done.append(refused)
+                one = await place.do(request, work)
+                if isinstance(one, Refused):
+                    if len(pictures) == 1 or one.status in (501, 503):
+                        place.leave()
+                        return _answered(request, one, picture.kind)
+                    done.append(one)
                     continue
                 height, width = one.size_hw
                 left -= height * width
@@ -205,8 +219,13 @@ def create_app(
                 metrics.pictures.inc()
                 metrics.pixels.inc(height * width)
                 done.append(one)
-            names = stems(picture.name for picture in pictures)
+            names = stems((picture.name for picture in pictures), (one.ending for one in wanted))
             content, headers = _answer(names, done, wanted, zipped, request.state.request_id)
+            headers["X-Pixelwise-Model"] = quote(name)
+            if said := dict.fromkeys(note for one in done if isinstance(one, Done) for note in one.notes):
+                headers["X-Pixelwise-Note"] = printable("; ".join(said)).encode("ascii", "replace").decode()
+            status = 422 if all(isinstance(one, Refused) for one in done) else 200
+            return Held(status, content, headers, place, limits.timeout_s)
         except ClientDisconnect:
             place.leave()
             about["status"] = GONE
@@ -214,10 +233,6 @@ def create_app(
         except BaseException:
             place.leave()
             raise
-        headers["X-Pixelwise-Model"] = name
-        if said := dict.fromkeys(note for one in done if isinstance(one, Done) for note in one.notes):
-            headers["X-Pixelwise-Note"] = printable("; ".join(said)).encode("ascii", "replace").decode()
-        return Held(content, headers, place, limits.timeout_s)
 
     return app
 
@@ -245,6 +260,23 @@ class Asked(NamedTuple):
     simplify_px: float
     options: SegmentOptions
 
+    def of(self, classes: LabelSet) -> Asked:
+        """The same with these classes by their names: a value that is none may be several, comma separated.
+        UnknownNameError for what is none of them."""
+
+        def named(values: tuple[str, ...]) -> tuple[str, ...]:
+            parts = ((value,) if value in classes.names else _split(value) for value in values)
+            found = tuple(dict.fromkeys(name for part in parts for name in part))
+            for name in found:
+                classes.index(name)
+            return found
+
+        options = self.options
+        options = replace(
+            options, fill_holes=named(options.fill_holes), largest_only=named(options.largest_only)
+        )
+        return self._replace(names=named(self.names), options=options)
+
     def wanted(self, accept: str) -> tuple[list[Wanted], bool]:
         """The files of each picture, and whether in an archive even if it is one."""
         if self.formats is None:
@@ -261,6 +293,12 @@ class Asked(NamedTuple):
 
 
 Text = str | None
+
+CLASSES = ("names", "fill_holes", "largest_only")
+LISTS = ("format", "flip")
+"""Parameters that take several values: the former may be repeated, the latter not."""
+
+EACH = "Comma separated, or the parameter once for each, as a name with a comma in it needs."
 
 
 def _several(names: Iterable[str]) -> dict[str, Any]:
@@ -281,8 +319,9 @@ def _asked(
         ),
     ] = None,
     names: Annotated[
-        Text, Query(description="Classes that a cutout keeps, comma separated.", examples=["cat,dog"])
-    ] = None,
+        list[str],
+        Query(description=f"Classes that a cutout keeps. {EACH}", examples=[["cat,dog"], ["cat", "dog"]]),
+    ] = [],  # noqa: B006  # FastAPI copies it
     simplify_px: Annotated[
         float,
         Query(
@@ -294,13 +333,20 @@ def _asked(
     ] = 0,
     tile: Annotated[
         int | None,
-        Query(ge=64, le=8192, description="Cut into tiles of so many pixels. Default: as the model has it."),
+        Query(
+            ge=64,
+            le=8192,
+            description="Cut into tiles of so many pixels. Default: as the model has it, and in tiles of "
+            f"{TILE_PX} what takes too much memory.",
+        ),
     ] = None,
     overlap: Annotated[
         float | None,
-        Query(ge=0, le=4096, allow_inf_nan=False, description="Of tiles: pixels, or a share up to 0.5."),
+        Query(
+            ge=0, le=4096, allow_inf_nan=False, description="Of tiles: whole pixels, or a share up to 0.5."
+        ),
     ] = None,
-    flips: Annotated[
+    flip: Annotated[
         Text,
         Query(
             description="Average with the mirrored picture: horizontal, vertical, or both with a comma.",
@@ -308,43 +354,57 @@ def _asked(
         ),
     ] = None,
     crf: Annotated[
-        Literal["vgg", "resnet"] | None,
+        Literal["off", "vgg", "resnet"],
         Query(description=f"Refine borders with a dense CRF, of pictures up to {MAX_CRF_PIXELS:,} pixels."),
-    ] = None,
+    ] = "off",
     min_confidence: Annotated[
         float, Query(ge=0, le=1, description="Ignore pixels whose class is less probable than this.")
     ] = 0,
     min_area: Annotated[
         int, Query(ge=0, le=10**9, description="Give regions of fewer pixels than this to a neighbour.")
     ] = 0,
-    fill_holes: Annotated[Text, Query(description="Fill holes in these classes, comma separated.")] = None,
-    largest_only: Annotated[Text, Query(description="Keep only the largest region of these classes.")] = None,
+    fill_holes: Annotated[list[str], Query(description=f"Fill holes in these classes. {EACH}")] = [],  # noqa: B006
+    largest_only: Annotated[
+        list[str], Query(description=f"Keep only the largest region of these classes. {EACH}")
+    ] = [],  # noqa: B006
 ) -> Asked:
     """The parameters in our words."""
+    if overlap is not None and tile is None:
+        raise InputError(f"overlap is of tiles; ask for them as well, such as tile={TILE_PX}")
+    if overlap is not None and overlap >= 1 and overlap % 1:
+        raise InputError(f"overlap is a whole number of pixels, or a share up to 0.5, got {overlap:g}")
     shared = None if overlap is None else int(overlap) if overlap >= 1 else overlap
     if shared is not None and shared > (0.5 if isinstance(shared, float) else (tile or TILE_PX) // 2):
         raise InputError(f"overlap is at most half of a tile, got {overlap:g}")
     options = SegmentOptions(
-        tile=tile, overlap=shared, flips=_split(flips), crf=crf, min_confidence=min_confidence,  # type: ignore[arg-type]
-        min_area=min_area, fill_holes=_split(fill_holes), largest_only=_split(largest_only),
+        tile=tile, overlap=shared, flips=_split(flip), crf=None if crf == "off" else crf,  # type: ignore[arg-type]
+        min_confidence=min_confidence, min_area=min_area, fill_holes=tuple(fill_holes),
+        largest_only=tuple(largest_only),
     )  # fmt: skip
-    return Asked(model, format, _split(names), simplify_px, options)
+    return Asked(model, format, tuple(names), simplify_px, options)
 
 
 def _split(text: str | None) -> tuple[str, ...]:
-    return tuple(name for part in (text or "").split(",") if (name := part.strip()))
+    """What stands between the commas, each once."""
+    return tuple(dict.fromkeys(name for part in (text or "").split(",") if (name := part.strip())))
 
 
 async def _known_parameters(request: Request) -> None:
-    """Raise for a parameter that the address does not have, or that is given twice."""
+    """Raise for a parameter that the address does not have, for one that is given twice, and for what only the command
+    takes."""
     route = request.scope["route"].dependant
     known = [one.alias for part in (route, *route.dependencies) for one in part.query_params]
     seen = set()
-    for name, _ in request.query_params.multi_items():
+    for name, value in request.query_params.multi_items():
         if name not in known:
             raise UnknownNameError("parameter", name, known)
-        if name in seen:
-            raise InputError(f"parameter {name} is given twice; join its values with commas")
+        if name in seen and name not in CLASSES:
+            how = "join its values with commas" if name in LISTS else "give it once"
+            raise InputError(f"parameter {name} is given twice; {how}")
+        if (name, value) == ("tile", "auto"):
+            raise InputError(
+                "tile takes a number of pixels here, and what takes too much memory is tiled also without it, got auto"
+            )
         seen.add(name)
 
 
@@ -375,7 +435,10 @@ class Worker:
         """The files of a picture. max_pixels: how many are left to it of the request's."""
         check_kind(picture.kind)
         most = self._limits.max_pixels
-        size_hw = images.declared_size(picture.content, max_pixels=most)
+        try:
+            size_hw = images.declared_size(picture.content, max_pixels=most, max_slow_pixels=MAX_SLOW_PIXELS)
+        except ImageSizeError as error:  # its limit is not the sender's to raise
+            raise ImageSizeError(str(error).replace(images.RAISE_IT, "send a smaller one")) from None
         pixels = size_hw[0] * size_hw[1]
         if pixels > max_pixels:
             raise ImageSizeError(
@@ -419,6 +482,8 @@ class Worker:
             confidence=any(one.format == "confidence" for one in wanted),
             max_pixels=self._limits.max_pixels,
         )
+        if any(one.format in OUTLINES for one in wanted):
+            _check_outlines(found.labels if found.codes is None else found.codes)
         files = {}
         for format, ending in wanted:
             given = {"names": asked.names, "simplify_px": asked.simplify_px}
@@ -449,6 +514,18 @@ class Worker:
         return replace(options, tile=TILE_PX)
 
 
+def _check_outlines(regions: NDArray[Any]) -> None:
+    """Raise ImageSizeError where the borders in a map (h, w) are too long to be outlined."""
+    length = sum(
+        np.count_nonzero(a != b) for a, b in ((regions[1:], regions[:-1]), (regions[:, 1:], regions[:, :-1]))
+    )
+    if length > MAX_OUTLINE_PX:
+        raise ImageSizeError(
+            f"the borders between regions are {length:,} pixels long, and at most {MAX_OUTLINE_PX:,} are outlined "
+            "here; give small regions to their neighbours (min_area), or ask for a label map"
+        )
+
+
 def _give_back() -> None:
     """Have the system get back what a large picture took: glibc keeps it for the thread that had it."""
     if sys.platform == "linux":
@@ -472,7 +549,7 @@ def _answer(
     for stem, one in zip(names, done, strict=True):
         if isinstance(one, Refused):
             failed += 1
-            files.append((f"{stem}.error.json", bytes(JSONResponse(one.body(request_id)).body)))
+            files.append((f"{stem}{FAILED}", bytes(JSONResponse(one.body(request_id)).body)))
         else:
             files += [(f"{stem}{ending}", content) for ending, content in one.files.items()]
     name = f"{names[0] if len(names) == 1 else 'pictures'}.zip"
@@ -483,19 +560,24 @@ def _answer(
 class Held(Response):
     """An answer whose place is free when it was sent; who does not read it in time gets no more of it."""
 
-    def __init__(self, content: bytes, headers: dict[str, str], place: Place, seconds: float) -> None:
-        super().__init__(content, headers=headers)
+    def __init__(
+        self, status: int, content: bytes, headers: dict[str, str], place: Place, seconds: float
+    ) -> None:
+        super().__init__(content, status, headers)
         self._place, self._seconds = place, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = memoryview(self.body)
         try:
             with anyio.fail_after(self._seconds):
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                head = {"status": self.status_code, "headers": self.raw_headers}
+                await send({"type": "http.response.start", **head})
                 for start in range(0, len(body), STEP):
                     part = bytes(body[start : start + STEP])
                     await send({"type": "http.response.body", "body": part, "more_body": True})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:  # the server closes the connection, which says that the answer is not whole
+            scope["state"]["about"].update(status=GONE, error="not_read")
         finally:
             self._place.leave()
 
@@ -506,7 +588,14 @@ async def _refuse(request: Request, error: Exception) -> Response:
         error = Refused(422, "invalid", _sentence(error))
     elif isinstance(error, HTTPException):
         error = _http(request, error)
-    refused = refusal(error)
+    return _answered(request, refusal(error))
+
+
+def _answered(request: Request, refused: Refused, kind: str = "") -> Response:
+    """The answer that is a refusal. kind: the type that was declared of a picture."""
+    if kind == CURL and refused.code in ("not_a_picture", "bad_picture"):
+        advice = "curl sends a file as it is with --data-binary @FILE, and not with -d"
+        refused = Refused(refused.status, refused.code, f"{refused.sentence}; {advice}")
     request.state.about["error"] = refused.code
     return refused.response(request.state.request_id)
 
@@ -588,7 +677,10 @@ ANSWER: dict[str, Any] = {
     },
     "headers": {
         "X-Request-ID": {"schema": {"type": "string"}, "description": "Also in the log."},
-        "X-Pixelwise-Model": {"schema": {"type": "string"}, "description": "The model that answered."},
+        "X-Pixelwise-Model": {
+            "schema": {"type": "string"},
+            "description": "The model that answered, percent-encoded but for ASCII letters, digits and _.-~/",
+        },
         "X-Pixelwise-Note": {
             "schema": {"type": "string"},
             "description": "What the sender should know, such as that only the first page was used.",
@@ -598,6 +690,12 @@ ANSWER: dict[str, Any] = {
             "description": "Of several pictures, how many failed.",
         },
     },
+}
+
+ALL_FAILED: dict[str, Any] = {
+    **_may(422)[422],
+    "description": f"{STATUSES[422]} Of several pictures none: the archive says why of each.",
+    "content": {"application/zip": _FILE},
 }
 
 BODY: dict[str, Any] = {

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from pixelwise.service.limits import Limits
-from pixelwise.service.refusals import Refused
+from pixelwise.service.logs import log_failure
+from pixelwise.service.refusals import Refused, refusal
 
 T = TypeVar("T")
 
@@ -20,6 +21,8 @@ T = TypeVar("T")
 class Stopped(Exception):
     """Nobody waits for the answer any more."""
 
+
+NOBODY = Refused(503, "too_late", "nobody waits for the answer any more")
 
 _asked = threading.local()
 
@@ -57,7 +60,9 @@ class Desk:
         self.check_open()
         if self.full:
             raise Refused(
-                429, "busy", f"{self.accepted} requests wait already, as many as may; try again in a moment"
+                429,
+                "busy",
+                f"{self.accepted} requests wait or are at work, as many as may; try again in a moment",
             )
         with self._counting:
             self.accepted += 1
@@ -95,16 +100,24 @@ class Place:
         self._gone: asyncio.Task[None] | None = None
         self._left = False
 
-    async def do(self, request: Request, work: Callable[[], T]) -> T:
-        """What `work` gives, in one of the threads. Raises Refused when the time is up, ClientDisconnect when the other
-        side has gone; what has not begun by then never does."""
+    async def do(self, request: Request, work: Callable[[], T]) -> T | Refused:
+        """What `work` gives, in one of the threads, or why it gives nothing. Raises Refused when the time is up,
+        ClientDisconnect when the other side has gone; what has not begun by then never does."""
 
-        def begin() -> T:
+        def begin() -> T | Refused:
+            # No exception leaves the thread: its traceback holds pictures, and is held by what it goes through
             _asked.stop = self._stop
             try:
                 if self._stop.is_set():
                     raise Stopped
                 return work()
+            except Stopped:
+                return NOBODY
+            except BaseException as error:
+                refused = refusal(error)
+                if refused.is_unforeseen:
+                    log_failure(error, request.state.request_id)
+                return refused
             finally:
                 _asked.stop = None
 
@@ -112,7 +125,7 @@ class Place:
         if self._gone is None:
             self._gone = asyncio.create_task(_gone(request))
         self._work = self._desk.threads.submit(begin)
-        answer: asyncio.Future[T] = asyncio.wrap_future(self._work)
+        answer: asyncio.Future[T | Refused] = asyncio.wrap_future(self._work)
         try:
             left = max(0.0, self._deadline - time.monotonic())
             either: list[asyncio.Future[Any]] = [answer, self._gone]

@@ -77,7 +77,10 @@ class Guard:
         scope.setdefault("state", {}).update(request_id=request_id, about=about)
         status, sent, is_read = 0, 0, False
         # Otherwise what is left of the body would have the connection reset before the answer is read
-        is_closed = headers.get("connection", "").lower() == "close" and "expect" not in headers
+        is_closed = "expect" not in headers and (
+            scope.get("http_version") == "1.0" or "close" in headers.get("connection", "").lower()
+        )
+        is_head = scope["method"] == "HEAD"
 
         async def receiving() -> Message:
             nonlocal is_read
@@ -95,6 +98,8 @@ class Guard:
                 outgoing.update(self._headers)
                 outgoing["X-Request-ID"] = request_id
             elif message["type"] == "http.response.body":
+                if is_head:
+                    message = {**message, "body": b""}
                 sent += len(message.get("body", b""))
             await send(message)
 
@@ -104,7 +109,8 @@ class Guard:
                 about["error"] = refused.code
                 await refused.response(request_id)(scope, receiving, sending)
             else:
-                await self._app(scope, receiving, sending)
+                inner = {**scope, "method": "GET"} if is_head else scope  # the same but for the body
+                await self._app(inner, receiving, sending)
         except Exception as error:
             failed = error
             answer = refusal(error)
@@ -149,7 +155,7 @@ class Guard:
                     "this service asks for its token, in the header Authorization: Bearer TOKEN",
                     WWW_Authenticate="Bearer",
                 )
-        if scope["method"] not in ("GET", "HEAD") and headers.get("sec-fetch-site") == "cross-site":
+        if scope["method"] not in ("GET", "HEAD") and not _is_own(headers):
             return Refused(
                 403,
                 "cross_site",
@@ -172,8 +178,22 @@ async def _drop(receive: Receive) -> None:
             size, more = size + len(message.get("body", b"")), message.get("more_body", False)
 
 
+def _is_own(headers: Headers) -> bool:
+    """Whether a request comes from our page, or from none. Browsers say which of the two to addresses that they trust
+    (Sec-Fetch-Site), to others only by what host the page was (Origin), which is then ours, or that of our proxy."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site in ("same-origin", "none")
+    if origin is None:
+        return True
+    ours = (headers.get(name, "").lower() for name in ("host", "x-forwarded-host"))
+    return origin.lower().partition("://")[2] in {one for one in ours if one}
+
+
+HOST = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*?)\.?)(?::[0-9]*)?")
+
+
 def _name(host: str) -> str:
-    """The name in a header Host, without the port."""
-    if host.startswith("["):
-        return host.partition("]")[0][1:].lower()
-    return host.partition(":")[0].lower()
+    """The name in a header Host, without the port; "" where there is none."""
+    found = HOST.fullmatch(host.lower())
+    return "" if found is None else found[1] or found[2] or ""

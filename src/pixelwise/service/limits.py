@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, fields
 
@@ -39,8 +40,8 @@ class Limits:
             value, least = getattr(self, one.name), 0 if one.name == "queue" else 1
             if (
                 value is not None
-                and not (isinstance(value, (int, float)) and value >= least)
-                and not (one.name.endswith("_s") and value > 0)
+                and not (isinstance(value, (int, float)) and least <= value < math.inf)
+                and not (one.name.endswith("_s") and 0 < value < math.inf)
             ):
                 raise InputError(f"{one.name} takes a number from {least} up, got {value!r}")
 

@@ -30,7 +30,7 @@ STATUSES = {
     422: "A parameter or the picture cannot be used.",
     429: "As many requests wait as may.",
     500: "The service failed.",
-    501: "The format needs a part of pixelwise that is not installed.",
+    501: "The format, or the kind of picture, needs something that is not installed.",
     503: "The service ends, or the answer would have come too late.",
 }
 """What `POST /segment` may refuse with, and when."""
@@ -42,6 +42,7 @@ class Refused(Exception):
     def __init__(self, status: int, code: str, sentence: str, **headers: str) -> None:
         super().__init__(sentence)
         self.status, self.code, self.sentence = status, code, sentence
+        self.is_unforeseen = False
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if status in (429, 503):
             self.headers.setdefault("Retry-After", RETRY_AFTER_S)
@@ -53,12 +54,22 @@ class Refused(Exception):
         return JSONResponse(self.body(request_id), self.status, self.headers)
 
 
-def refusal(error: Exception) -> Refused:
+def refusal(error: BaseException) -> Refused:
     """What an error is answered with; what nobody foresaw is named by its class alone."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, MissingExtraError):
         return Refused(501, "not_installed", str(error))
+    if isinstance(error, ImageKindError) and isinstance(error.__cause__, ImportError):
+        return Refused(
+            501,
+            "not_installed",
+            "the picture is HEIC, for which pillow-heif is not installed where this runs; send it as JPEG or PNG",
+        )
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return Refused(
+            503, "out_of_memory", "the picture needs more memory than there is; send a smaller one"
+        )
     for kind, status, code in (
         (ImageSizeError, 413, "too_large"),
         (ImageKindError, 415, "not_a_picture"),
@@ -69,13 +80,11 @@ def refusal(error: Exception) -> Refused:
             return Refused(status, code, str(error))
     if isinstance(error, PixelwiseError):
         return Refused(500, "failed", str(error))
-    if isinstance(error, MemoryError):
-        return Refused(
-            503, "out_of_memory", "the picture needs more memory than there is; send a smaller one"
-        )
-    return Refused(
+    refused = Refused(
         500,
         "failed",
         f"the service failed ({type(error).__name__}), which is a bug or an unforeseen case; its log says where, under "
         "this request id",
     )
+    refused.is_unforeseen = True
+    return refused

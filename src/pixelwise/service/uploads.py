@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 import anyio
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -16,9 +17,14 @@ from pixelwise.service.refusals import Refused
 PART = "picture"
 """The name of the parts of a form that are pictures."""
 
-RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+CURL = "application/x-www-form-urlencoded"
+
+RAW = ("", "application/octet-stream", CURL)
 """Types besides those of pictures whose content is looked at: none, none in particular, and the one that curl names
 where nobody said any."""
+
+
+CHARSET = re.compile(r""";\s*charset[^=;]*=\s*("[^"]*"|[^;]*)""", re.IGNORECASE)
 
 
 class Upload(NamedTuple):
@@ -95,8 +101,10 @@ async def _counted(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
 
 
 async def _form(request: Request, limits: Limits) -> list[Upload]:
+    # Names are in UTF-8 whatever the sender says, who could have any codec of Python tried
+    declared = CHARSET.sub("", request.headers["content-type"])
     parser = _InMemory(
-        request.headers,
+        Headers({"content-type": declared}),
         _counted(request, limits),
         max_files=limits.max_pictures,
         max_fields=limits.max_pictures,
