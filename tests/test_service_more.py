@@ -67,9 +67,9 @@ def test_a_limit_is_what_may_just_be(colors_model):
 
 
 def test_tiles_overlap_by_half_at_most(app):
-    for query in ("tile=64&overlap=32", "tile=64&overlap=0.5", "tile=64&overlap=1", "overlap=256"):
+    for query in ("tile=64&overlap=32", "tile=64&overlap=0.5", "tile=64&overlap=1"):
         assert ask(app, "POST", f"/segment?{query}", content=png()).status_code == 200, query
-    for query in ("tile=64&overlap=33", "overlap=257", "overlap=0.51"):
+    for query in ("tile=64&overlap=33", "tile=64&overlap=0.51"):
         found = ask(app, "POST", f"/segment?{query}", content=png())
         assert "at most half of a tile" in error_of(found, 422, "invalid")
 
@@ -369,7 +369,8 @@ def test_another_name_of_this_machine_is_one_of_its_names(colors_model, monkeypa
     for host, status in (("127.0.0.2:80", 200), ("localhost", 200), ("127.0.0.3", 400)):
         assert ask(config.app, "GET", "/health", headers={"Host": host}).status_code == status
     assert config.timeout_graceful_shutdown > 90
-    assert (config.http, config.timeout_keep_alive) == (serve.Patient, serve.HEAD_S)
+    assert config.http.keywords == {"reading_s": 90}
+    assert config.timeout_keep_alive == serve.HEAD_S
     assert config.server_header is False
 
 
