@@ -37,7 +37,7 @@ from pixelwise.errors import PixelwiseError
 from pixelwise.losses import LOSSES
 from pixelwise.models import builder_of
 from pixelwise.opening import card_of
-from pixelwise.outputs.formats import BY_ENDING, FORMATS
+from pixelwise.outputs.formats import BY_ENDING, FORMATS, VOLUME_FORMATS, by_ending
 from pixelwise.weights.card import Card, Score
 from pixelwise.weights.origin import Origin
 from pixelwise.weights.renames import Tensors
@@ -430,12 +430,12 @@ def _help(*command: str) -> str:
 
 # Tables in pages that are written by hand ------------------------------------------------------------------------
 
-WITH_TABLES = ("outputs.md", "train_your_own.md")
+WITH_TABLES = ("outputs.md", "train_your_own.md", "volumes.md")
 
 
 def with_tables(page: str) -> str:
     """The page with what stands between `<!-- NAME: written by docs/build.py -->` and `<!-- end -->` made anew."""
-    tables = {"formats": formats, "layouts": layouts, "losses": losses}
+    tables = {"formats": formats, "volume_formats": volume_formats, "layouts": layouts, "losses": losses}
     return re.sub(
         r"(<!-- (\w+): written by docs/build\.py -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}\n{tables[found[2]]()}\n\n{found[3]}",
@@ -445,11 +445,19 @@ def with_tables(page: str) -> str:
 
 
 def formats() -> str:
+    return _formats(FORMATS, BY_ENDING)
+
+
+def volume_formats() -> str:
+    return _formats(VOLUME_FORMATS, by_ending(VOLUME_FORMATS))
+
+
+def _formats(formats: dict, means: dict) -> str:
     rows = ["| `format` | ending on the command line | what it is | reads back |", "|---|---|---|---|"]
-    for name, row in FORMATS.items():
+    for name, row in formats.items():
         needs = f"; needs `pixelwise[{row.extra}]`" if row.extra else ""
         rows.append(f"| `{name}` | `{row.ending}` | {row.says}{needs} | {'yes' if row.read else ''} |")
-    meant = ", ".join(f"`{ending}` {name}" for ending, name in BY_ENDING.items())
+    meant = ", ".join(f"`{ending}` {name}" for ending, name in means.items())
     return "\n".join([*rows, "", f"Where no format is given, the ending says it: {meant}."])
 
 

@@ -61,6 +61,10 @@ def test_the_exported_file_of_a_network_of_the_catalog_opens_to_the_same_label_m
 
 
 @pytest.mark.parametrize("name", VOLUMES)
-def test_a_network_for_volumes_is_refused_by_what_it_takes(name):
-    with pytest.raises(InputError, match=r"takes volumes \(n, c, d, h, w\), and a Segmenter pictures"):
-        Segmenter(build(name))
+def test_a_network_for_volumes_is_opened_with_how_its_release_prepares_them(name):
+    with pytest.warns(PixelwiseWarning, match="has no card: its classes are named by number"):
+        segmenter = Segmenter(build(name))
+    assert segmenter.card.volume == CATALOG[name].card.volume
+    assert len(segmenter.card.volume.channels) == 4
+    with pytest.raises(InputError, match="takes volumes: a path"):
+        segmenter(b"")

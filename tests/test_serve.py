@@ -231,15 +231,15 @@ def test_processes_end_when_the_one_that_watches_over_them_is_killed(tmp_path, c
 
 @pytest.mark.slow
 def test_after_the_start_nothing_is_left_to_be_compiled(tmp_path, colors_model):
-    kernels = tmp_path / "cache" / "kernels"
-    with serving(tmp_path, "-m", colors_model, PIXELWISE_CACHE=str(tmp_path / "cache")) as command:
+    kernels = tmp_path / "kernels"
+    with serving(tmp_path, "-m", colors_model, NUMBA_CACHE_DIR=str(kernels)) as command:
         rest = subprocess.run(
             [sys.executable, "-c", "import sys; from pixelwise import Segmenter; from pixelwise.cli.serve import "
              "_warm_up_the_rest; _warm_up_the_rest(Segmenter(sys.argv[1]))", str(colors_model)],
-            env={**os.environ, "PIXELWISE_CACHE": str(tmp_path / "cache")}, check=True,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(kernels)}, check=True,
         )  # fmt: skip
         assert rest.returncode == 0
-        before = {path.name for path in kernels.iterdir()}
+        before = {path.name for path in kernels.rglob("*.nbc")}
         for query in (
             "min_area=20",
             "fill_holes=red&format=geojson",
@@ -247,7 +247,7 @@ def test_after_the_start_nothing_is_left_to_be_compiled(tmp_path, colors_model):
             "crf=vgg",
         ):
             assert post(command, f"/segment?{query}").status_code == 200
-        assert {path.name for path in kernels.iterdir()} == before
+        assert {path.name for path in kernels.rglob("*.nbc")} == before
 
 
 def children(command: Command) -> list[int]:

@@ -1056,7 +1056,7 @@ def test_whatever_the_openapi_allows_or_forbids_is_answered_as_it_says(mode, mod
                     "simplify_px",
                 ):  # of which it knows less
                     case.query.pop(name, None)
-            response = case.call()
+            response = case.call(timeout=PATIENCE_S)
             statuses[response.status_code] += 1
             case.validate_response(
                 response,

@@ -22,10 +22,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _PUBLIC = {
     "Card": "pixelwise.weights.card",
     "LabelSet": "pixelwise.labels",
+    "Normalise": "pixelwise.inference.volume_preprocess",
     "Preprocess": "pixelwise.inference.preprocess",
     "SegmentOptions": "pixelwise.inference.options",
     "Segmentation": "pixelwise.segmentation",
     "Segmenter": "pixelwise.segmenter",
+    "Volume": "pixelwise.sources.volume",
+    "VolumePreprocess": "pixelwise.inference.volume_preprocess",
     "create_encoder": "pixelwise.encoders",
     "create_model": "pixelwise.checkpoints.making",
     "decide": "pixelwise.inference.decide",
@@ -83,9 +86,12 @@ if TYPE_CHECKING:
     from pixelwise.inference.decide import decide as decide
     from pixelwise.inference.options import SegmentOptions as SegmentOptions
     from pixelwise.inference.preprocess import Preprocess as Preprocess
+    from pixelwise.inference.volume_preprocess import Normalise as Normalise
+    from pixelwise.inference.volume_preprocess import VolumePreprocess as VolumePreprocess
     from pixelwise.labels import LabelSet as LabelSet
     from pixelwise.segmentation import Segmentation as Segmentation
     from pixelwise.segmenter import Segmenter as Segmenter
+    from pixelwise.sources.volume import Volume as Volume
     from pixelwise.training.start import train as train
     from pixelwise.weights.card import Card as Card
 

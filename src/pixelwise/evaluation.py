@@ -246,6 +246,7 @@ def evaluate(
         options.refuse_auto("an evaluation", "pictures")
         rule = rule.changed(options)
     wanted = corruptions.parse(corrupt) if corrupt else ()
+    segmenter.card.refuse_volumes("evaluation")
     classes = classes or segmenter.classes
     order = _order(segmenter, classes, by_place)
     mean_over = tuple(mean_over)

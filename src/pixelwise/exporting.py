@@ -95,6 +95,9 @@ def export_model(
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "torch") from error
     with TemporaryDirectory(prefix="pixelwise-") as folder:
+        plain = kind == "onnx" and not bake and precision == "float32"
+        if not plain:
+            _refuse_volumes(model, said)
         if kind == "torch-export":
             made, card, told = _in_torch(model, said, size_hw, Path(folder), precision)
         else:
@@ -106,6 +109,18 @@ def export_model(
         copy(made, Path(out), overwrite=overwrite)
     parameters = f"{card.parameters:,} parameters, " if card.parameters else ""
     return f"{card.labels.num_classes} classes, {parameters}{told}{described(card)}"
+
+
+def _refuse_volumes(model: str | os.PathLike[str], said: Said) -> None:
+    """Raise InputError for a model of volumes, which is written as plain ONNX."""
+    where = located(model)
+    if isinstance(where, Path) and where.suffix.lower() in KINDS.values():
+        card = open_model(where, said=said, threads=1).card
+    elif isinstance(where, Path):
+        card = open_network(where, said)[1]
+    else:
+        return
+    card.refuse_volumes("any other file than plain ONNX in float32 (--out model.onnx)")
 
 
 def check_ending(out: str | os.PathLike[str], to: str | None, kinds: Mapping[str, str]) -> str:

@@ -184,6 +184,22 @@ def check_range(given: Any) -> ValueRange:
     return low, high
 
 
+def range_of(values: NDArray[Any], name: str) -> ValueRange:
+    """The 0.5th and the 99.5th percentile of real values of any shape, over at most a million of them, evenly
+    spread; of a single value that and one more. Raises ImageError, with the name, where there are no finite ones."""
+    flat = values.reshape(-1)
+    sample = flat[:: max(1, flat.size // SAMPLE)]
+    if not np.isfinite(sample).all():
+        raise ImageError(
+            f"{name} holds NaN or infinite values; replace them first, such as by numpy.nan_to_num"
+        )
+    low, high = (float(value) for value in np.percentile(sample, (DARKEST, BRIGHTEST)))
+    if low < high:
+        return low, high
+    low, high = float(flat.min()), float(flat.max())
+    return (low, high) if low < high else (low, low + 1)
+
+
 def stretched(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
     """Values of any real type to uint8: 255 (value - low)/(high - low), rounded, and cut off below 0 and above 255."""
     low, high = value_range
@@ -390,22 +406,22 @@ def check_regular(path: Path) -> None:
         )
 
 
-def find(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Path]]:
+def find(inputs: Iterable[str | os.PathLike[str]], *, also: tuple[str, ...] = ()) -> list[tuple[Path, Path]]:
     """The pictures that `inputs` name: (path, its name below the input), sorted within each folder.
 
     An input is a file (taken whatever its suffix), a folder (searched through, hidden files left out) or a
     pattern such as `photos/**/*.jpg`. Links to folders are not followed, so there is no endless search; links that
-    lead nowhere and folders that may not be searched are returned like pictures, for `read` to name them. Raises
-    ImageError when an input names nothing.
+    lead nowhere and folders that may not be searched are returned like pictures, for `read` to name them. also: what
+    else names in folders may end in, in small letters. Raises ImageError when an input names nothing.
     """
     found: dict[Path, Path] = {}
     for given in inputs:
         refuse_address(given)
         path = Path(given)
         if path.is_dir():
-            inside = sorted(_inside(path))
+            inside = sorted(_inside(path, also))
             if not inside:
-                raise ImageError(f"no pictures in {path}; looked for {', '.join(sorted(SUFFIXES))}")
+                raise ImageError(f"no pictures in {path}; looked for {', '.join([*sorted(SUFFIXES), *also])}")
             for p in inside:
                 found.setdefault(p, p.relative_to(path))
         elif any(c in str(given) for c in "*?[") and not path.exists():
@@ -421,13 +437,14 @@ def find(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Path]]:
     return list(found.items())
 
 
-def _inside(folder: Path) -> Iterator[Path]:
+def _inside(folder: Path, also: tuple[str, ...]) -> Iterator[Path]:
     closed: list[Path] = []
     for here, folders, files in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(here, name)
-            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
+            known = path.suffix.lower() in SUFFIXES or (also and name.lower().endswith(also))
+            if not known or name.startswith("."):
                 continue
             if path.is_file() or (path.is_symlink() and not path.exists()):
                 yield path

@@ -33,6 +33,7 @@ from pixelwise.files import writing
 from pixelwise.images import check_range
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
+from pixelwise.inference.volume_preprocess import Normalise, VolumePreprocess
 from pixelwise.labels import LabelSet
 from pixelwise.precision import Precision
 from pixelwise.terminal import without_secrets
@@ -205,12 +206,8 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
 
     said = _as_smp_means(found, said)
     aligned = said.card is not None and said.card.align_corners
+    of_volumes = _takes_volumes(found)
     network = as_network(found, said.preprocess(Preprocess()), align_corners=aligned, single=said.single)
-    if any(type(layer).__name__ == "Conv3d" for layer in network.modules()):
-        raise InputError(
-            f"this {type(network).__name__} takes volumes (n, c, d, h, w), and a Segmenter pictures; "
-            "`inference.tiling.stitch` goes over a volume"
-        )
     channels = int(network.num_classes)  # type: ignore[arg-type]
     if isinstance(network, Foreign):
         card = catalog.unnamed(type(network.module).__name__, channels)
@@ -221,8 +218,11 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
     else:
         card = catalog.card_for(network)
         if vars(network).get("card") is None:
-            _warn_of_numbers(f"this {type(network).__name__}", said, said.preprocess(card.preprocess))
+            shown = None if of_volumes else said.preprocess(card.preprocess)
+            _warn_of_numbers(f"this {type(network).__name__}", said, shown)
     card = catalog.of_network(said.about(card, channels), network)
+    if of_volumes:
+        card = _of_volumes(card, f"this {type(network).__name__}")
     inputs = catalog.inputs_of(network)
     if inputs not in (None, len(card.preprocess.mean)):
         raise InputError(
@@ -230,6 +230,39 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
             "give mean and std with a number a channel"
         )
     return network, card
+
+
+def _takes_volumes(module: Any) -> bool:
+    """Whether a network is one of ours that takes volumes (n, c, d, h, w). InputError for anyone else's that does."""
+    from pixelwise.layers import Network, behind
+
+    layers = module.modules() if hasattr(module, "modules") else ()
+    if not any(type(layer).__name__ == "Conv3d" for layer in layers):
+        return False
+    if not isinstance(behind(module), Network):
+        raise InputError(
+            f"this {type(module).__name__} takes volumes (n, c, d, h, w), which is opened of networks of pixelwise "
+            f"and of "
+            "ONNX files; export it with torch.onnx and open the file with card=pixelwise.Card.of(classes, volume=...)"
+        )
+    return True
+
+
+def _of_volumes(card: Card, what: str) -> Card:
+    """The card of a model that takes volumes; where it does not say how, with what is usual, and a warning that says
+    it."""
+    if card.volume is not None:
+        return card
+    usual = VolumePreprocess((Normalise(),) * len(card.preprocess.mean))
+    warnings.warn(
+        f"the card of {what} does not say how volumes are prepared: each channel is brought to mean 0 and deviation 1, "
+        f"spacing and orientation stay as they are stored, and {' x '.join(map(str, usual.patch))} voxels are seen "
+        f"at a "
+        "time; say how it was trained: card=pixelwise.Card.of(classes, volume=pixelwise.VolumePreprocess(...))",
+        PixelwiseWarning,
+        stacklevel=5,
+    )
+    return card.replace(volume=usual)
 
 
 def _as_smp_means(model: Any, said: Said) -> Said:
@@ -337,7 +370,15 @@ def _open_file(
                 )
             if own.outputs == "exclusive" and own.labels.num_classes == 2 and opened.channels == 1:
                 own = own.replace(outputs="binary")  # written before cards said what outputs mean
-            return said.about(own, own.channels)
+            about = said.about(own, own.channels)
+            return _of_volumes(about, f"the model in {path}") if opened.dimensions == 3 else about
+        if opened.dimensions == 3:
+            if said.card is None or said.card.volume is None:
+                raise InputError(
+                    f"{path} takes volumes and has no card; say what it was made with: "
+                    "card=pixelwise.Card.of(classes, volume=pixelwise.VolumePreprocess(...))"
+                )
+            return catalog.agreed(said.card, opened.channels or said.card.channels)
         aligned = said.card is not None and said.card.align_corners
         what = f"the model in {path}"
         found = measure(
@@ -368,8 +409,17 @@ def _names_of_transformers(module: nn.Module) -> LabelSet | None:
     return labels_of(Values(config, Path("the network's own configuration")))[0]
 
 
-def _warn_of_numbers(what: str, said: Said, preprocess: Preprocess) -> None:
-    if said.card is None and said.classes is None:
+def _warn_of_numbers(what: str, said: Said, preprocess: Preprocess | None) -> None:
+    """preprocess: None of a model of volumes."""
+    if said.card is None and said.classes is None and preprocess is None:
+        warnings.warn(
+            f"{what} has no card: its classes are named by number; say what they are: classes=[...] or "
+            "card=pixelwise.Card.of(classes, volume=pixelwise.VolumePreprocess(...))",
+            PixelwiseWarning,
+            stacklevel=5,
+        )
+    elif said.card is None and said.classes is None:
+        assert preprocess is not None
         mean, std = (
             ", ".join(f"{number:.3g}" for number in some) for some in (preprocess.mean, preprocess.std)
         )

@@ -111,6 +111,7 @@ def quantize_model(
     with TemporaryDirectory(prefix="pixelwise-") as place:
         folder = Path(place)
         source, card, _ = as_onnx(model, said, None, folder)
+        card.refuse_volumes("int8")
         if card.baked or card.precision == "int8":
             raise InputError(
                 f"{os.fspath(model)} is {'baked' if card.baked else 'quantised'} already; quantise the model that it "

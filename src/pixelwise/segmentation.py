@@ -18,10 +18,11 @@ from PIL import Image
 
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.files import writing
+from pixelwise.geometry import Geometry
 from pixelwise.georeference import Georeference
 from pixelwise.labels import LabelSet, ranges
 from pixelwise.outputs.areas import mask_of, summary
-from pixelwise.outputs.formats import FORMATS, format_of
+from pixelwise.outputs.formats import FORMATS, format_of, formats_for
 
 if TYPE_CHECKING:
     from pixelwise.outputs.polygons import Polygon
@@ -49,6 +50,12 @@ class Segmentation:
     probabilities, logits: float32 (k, h, w) if asked for, see `Segmenter.__call__`. engine, precision: that made it,
     None where that is not known.
 
+    Of a volume labels, confidence and codes are (d, h, w), probabilities and logits (k, d, h, w), on the scan's own
+    grid, in the order and orientation in which it is stored. geometry: where the voxels lie, with their spacing, None
+    where nobody said it. image is then a picture of three planes through the scan, and what is drawn (`overlay`,
+    `contours`, `side_by_side`) is drawn on it; planes_at: which ones, see `planes`. Cut-outs, polygons and whatever
+    is a flat picture of ids are for pictures.
+
     `np.asarray(segmentation)` is the label map, and a notebook shows the overlay with its legend.
     """
 
@@ -62,6 +69,8 @@ class Segmentation:
     logits: NDArray[np.float32] | None = None
     engine: str | None = None
     precision: str | None = None
+    geometry: Geometry | None = None
+    planes_at: tuple[int, int, int] | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The label map, as NumPy asks for it."""
@@ -76,21 +85,20 @@ class Segmentation:
         found = [f"{name} {share:.1%}" for name, share in areas[:SHOWN_CLASSES]]
         if len(areas) > SHOWN_CLASSES:
             found.append(f"and {len(areas) - SHOWN_CLASSES} more")
-        return (
-            f"Segmentation({self.labels.shape[0]} x {self.labels.shape[1]}: {', '.join(found) or 'no class'})"
-        )
+        return f"Segmentation({' x '.join(map(str, self.labels.shape))}: {', '.join(found) or 'no class'})"
 
     def _repr_html_(self) -> str:
         """The overlay, at most SHOWN_PX pixels a side, and the classes that occur; nothing comes from elsewhere."""
-        height, width = self.labels.shape
+        flat = self._drawn()
+        height, width = flat.labels.shape
         step = max(1, -(-max(height, width) // SHOWN_PX))
         from pixelwise.outputs.png import encode
 
         small = replace(
-            self,
-            labels=self.labels[::step, ::step],
-            image=np.ascontiguousarray(self.image[::step, ::step]),
-            codes=None if self.codes is None else self.codes[::step, ::step],
+            flat,
+            labels=flat.labels[::step, ::step],
+            image=np.ascontiguousarray(flat.image[::step, ::step]),
+            codes=None if flat.codes is None else flat.codes[::step, ::step],
         )
         file = io.BytesIO()
         file.writelines(encode(small.overlay()))
@@ -107,8 +115,42 @@ class Segmentation:
             f'<div style="font:13px/1.6 system-ui,sans-serif">{legend}</div></div>'
         )
 
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Of a volume, millimetres from voxel to voxel (slices, rows, columns), None where that is not known."""
+        return None if self.geometry is None else self.geometry.spacing
+
+    def planes(self) -> Segmentation:
+        """Three planes through a volume, as a segmentation of a picture: across, from the front and from the side, in
+        the scale of millimetres; the ones that hold most of what is no background. Between them is the ignore id, the
+        first class where there is none."""
+        if self.labels.ndim != 3 or self.planes_at is None:
+            raise InputError("planes are of volumes, and this is the segmentation of a picture")
+        from pixelwise.outputs.volume import labels_on_planes
+
+        gap = self.classes.ids[0] if self.classes.ignore_id is None else self.classes.ignore_id
+        return replace(
+            self,
+            labels=labels_on_planes(self.labels, self.planes_at, self.geometry, gap),
+            codes=None if self.codes is None else labels_on_planes(self.codes, self.planes_at, self.geometry, 0),
+            confidence=None, probabilities=None, logits=None, geometry=None, planes_at=None,
+        )  # fmt: skip
+
+    def _drawn(self) -> Segmentation:
+        """What is drawn of it."""
+        return self.planes() if self.labels.ndim == 3 else self
+
+    def _refuse_volume(self, what: str) -> None:
+        if self.labels.ndim == 3:
+            raise InputError(
+                f"{what} are of pictures, and this is the segmentation of a volume; take one of its planes(), or "
+                f"save it "
+                f"as {', '.join(formats_for(3))}"
+            )
+
     def mask(self, which: str | int) -> NDArray[np.bool_]:
-        """Where a class is, by its name or its id: (h, w) boolean. An unknown name is answered with the nearest ones.
+        """Where a class is, by its name or its id: boolean, as the label map. An unknown name is answered with the
+        nearest ones.
 
         Of overlapping regions each has its own mask, whatever lies over it in the label map; that of the first class is
         where no region is.
@@ -134,7 +176,7 @@ class Segmentation:
         from pixelwise import draw
 
         outside = True if self.codes is None else self.classes.names[0]
-        return draw.overlay(self.image, self.labels, self.classes, alpha=alpha, background=outside)
+        return draw.overlay(self.image, self._drawn().labels, self.classes, alpha=alpha, background=outside)
 
     def legend(self) -> NDArray[np.uint8]:
         """Colours, names and shares of the classes that occur, as a picture uint8 (h', w', 3)."""
@@ -146,7 +188,7 @@ class Segmentation:
         """The picture with the borders of its classes in their colours, uint8 (h, w, 3); see `draw.outline`."""
         from pixelwise import draw
 
-        return draw.outline(self.image, self.labels, self.classes, width_px=width_px)
+        return draw.outline(self.image, self._drawn().labels, self.classes, width_px=width_px)
 
     def side_by_side(self, *, right: Literal["overlay", "labels"] = "overlay") -> NDArray[np.uint8]:
         """The picture, and right of it the overlay or the label map in its colours, uint8 (h, 2 w + gap, 3)."""
@@ -154,7 +196,7 @@ class Segmentation:
 
         if right not in ("overlay", "labels"):
             raise UnknownNameError("picture for the right side", right, ("overlay", "labels"))
-        other = self.overlay() if right == "overlay" else draw.colorize(self.labels, self.classes)
+        other = self.overlay() if right == "overlay" else draw.colorize(self._drawn().labels, self.classes)
         return draw.side_by_side(self.image, other)
 
     def cutout(self, *names: str | int) -> NDArray[np.uint8]:
@@ -165,6 +207,7 @@ class Segmentation:
         """
         from pixelwise import draw
 
+        self._refuse_volume("cut-outs")
         outside = "background" if self.codes is None else self.classes.names[0]
         if not names and outside not in self.classes.names:
             raise InputError(
@@ -186,6 +229,7 @@ class Segmentation:
         """
         from pixelwise.outputs import polygons
 
+        self._refuse_volume("polygons")
         rule = partial(polygons.simplify, tolerance_px=simplify_px) if simplify_px else polygons.trace
         return polygons.of_each(rule, self.labels, self.classes, self.codes)
 
@@ -195,6 +239,7 @@ class Segmentation:
         """COCO's JSON of this picture, as plain values; see `outputs.coco.to_coco`."""
         from pixelwise.outputs import coco
 
+        self._refuse_volume("COCO's annotations")
         return coco.to_coco(
             self.labels, self.classes, kind=kind, image_id=image_id, file_name=file_name, codes=self.codes
         )
@@ -203,6 +248,7 @@ class Segmentation:
         """Polygons in the picture's CRS (columns and rows without one), plain values; see `outputs.geo.to_geojson`."""
         from pixelwise.outputs import geo
 
+        self._refuse_volume("polygons")
         return geo.to_geojson(
             self.labels, self.classes, self.georeference, simplify_px=simplify_px, codes=self.codes
         )
@@ -223,6 +269,7 @@ class Segmentation:
 
     def ids_image(self) -> Image.Image:
         """The label map as a grey image of ids, 8 or 16 bit. Raises InputError for ids above 65535."""
+        self._refuse_volume("PNGs of ids")
         if self.labels.dtype.itemsize > 2:
             raise InputError(
                 f"a PNG holds ids up to 65535, these are {self.labels.dtype}; save as geotiff or npy"
@@ -230,10 +277,15 @@ class Segmentation:
         return Image.fromarray(self.labels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Size, and of every class that occurs id, name, colour, pixels and share; with engine and precision where they
-        are known. Plain values for JSON."""
+        """Size, and of every class that occurs id, name, colour, pixels and share; of a volume also its spacing, and
+        voxels and mm3 of each class in place of pixels; with engine and precision where they are known. Plain values
+        for JSON."""
         made_by = {"engine": self.engine, "precision": self.precision}
         known = {name: value for name, value in made_by.items() if value is not None}
+        if self.labels.ndim == 3:
+            from pixelwise.outputs.volume import volume_summary
+
+            return volume_summary(self.labels, self.classes, self.geometry, self.codes) | known
         return summary(self.labels, self.classes, self.codes) | known
 
     def save(
@@ -245,7 +297,8 @@ class Segmentation:
         simplify_px: float = 0,
         overwrite: bool = True,
     ) -> Path:
-        """Write one of `outputs.formats.FORMATS` to `path`; by default the format follows the ending (.png: labels).
+        """Write one of `outputs.formats.FORMATS`, of a volume of `VOLUME_FORMATS`, to `path`; by default the format
+        follows the ending (.png: labels).
 
         names: the classes that a cutout keeps. simplify_px: for geojson, see `to_geojson`. The file appears whole
         or not at all. Returns the path. Raises InputError where the format cannot hold what there is, or the ending
@@ -267,22 +320,24 @@ class Segmentation:
     ) -> bytes:
         """The content of the file that `save` writes, without a file. ending: of its name, such as ".jpg" for an
         overlay; by default the format's own. The others, and what is raised, as in `save`."""
-        if format not in FORMATS:
-            raise UnknownNameError("format", format, FORMATS)
-        path = Path(f"x{FORMATS[format].ending if ending is None else ending}")
+        formats = formats_for(self.labels.ndim)
+        if format not in formats:
+            raise UnknownNameError("format", format, formats)
+        path = Path(f"x{formats[format].ending if ending is None else ending}")
         return b"".join(self._parts(path, format, names, simplify_px)())
 
     def _parts(
         self, path: Path, format: str | None, names: str | Sequence[str], simplify_px: float
     ) -> Callable[[], Iterable[bytes | memoryview]]:
         """What makes the parts of a file; what is refused is refused now."""
-        format = format_of(path, format)
-        chosen = FORMATS[format]
+        formats = formats_for(self.labels.ndim)
+        format = format_of(path, format, formats)
+        chosen = formats[format]
         kept = (names,) if isinstance(names, str) else names
         options = {"names": kept, "simplify_px": simplify_px}
         for option, given in options.items():
             if given and option != chosen.option:
-                owner = next(name for name, one in FORMATS.items() if one.option == option)
+                owner = next(name for name, one in FORMATS.items() if one.option == option)  # of pictures
                 raise InputError(f"{option} is for format {owner!r}, got format {format!r}")
         more = {chosen.option: options[chosen.option]} if chosen.option else {}
         return partial(chosen.encode, self, path.suffix.lower(), **more)

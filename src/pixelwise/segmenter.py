@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, overload
 
@@ -29,11 +30,16 @@ from pixelwise.inference.regions import cleaned, decide_regions, refuse_for_regi
 from pixelwise.inference.terms import CRF, preset
 from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, stitch, whole
 from pixelwise.inference.tta import Average, Flip, augmented
+from pixelwise.inference.volume_preprocess import VolumePreprocess
+from pixelwise.inference.volumes import OVERLAP, Fitting, fitting, segment_volume, working_bytes
 from pixelwise.labels import LabelSet
+from pixelwise.limits import check_memory
 from pixelwise.opening import Said, open_model
+from pixelwise.outputs.volume import planes_of
 from pixelwise.precision import Precision
 from pixelwise.segmentation import Segmentation
-from pixelwise.terminal import note
+from pixelwise.sources.volume import Volume, is_volume, read_volume
+from pixelwise.terminal import counted, note
 from pixelwise.weights.card import Card, Outputs
 
 if TYPE_CHECKING:
@@ -62,6 +68,9 @@ class Segmenter:
     Hugging Face or of SMP, "owner/name[@revision]" of the Hugging Face Hub, or a torch network: of ours, or anyone's
     from pictures (n, c, h, w) to logits. A named torch model is fetched, exported once, kept as ONNX in the cache, and
     from then on runs without torch.
+
+    A model that takes volumes segments scans: a path, a `Volume`, or an array (d, h, w) or (c, d, h, w), see
+    `__call__`.
 
     card: in place of the model's own, or for one that has none; or some of its words, classes (their names, or a
     LabelSet), outputs, mean, std, size and value_range (see `Card.of`), in place of what the card says about them.
@@ -103,7 +112,7 @@ class Segmenter:
     @overload
     def __call__(
         self,
-        image: ImageLike,
+        image: ImageLike | Volume,
         *,
         confidence: bool = ...,
         probabilities: bool = ...,
@@ -128,7 +137,7 @@ class Segmenter:
 
     def __call__(  # type: ignore[misc]  # a list takes the same keywords
         self,
-        image: ImageLike | list[Any] | tuple[Any, ...],
+        image: ImageLike | Volume | list[Any] | tuple[Any, ...],
         *,
         confidence: bool = False,
         probabilities: bool = False,
@@ -157,7 +166,14 @@ class Segmenter:
         network's logits (averaged, blended) in bilinear interpolation, and their softmax; of a binary model one logit
         and two probabilities, of regions a sigmoid each. With the CRF probabilities are its own, logits are refused.
         They take 4 k h w bytes each (21 classes of a 12-megapixel photo: 1 GB), and InputError refuses more than 4 GiB.
-        max_pixels: refuse larger pictures. The others say how to segment and are the fields of
+        max_pixels: refuse larger pictures.
+
+        A model of volumes takes a scan: its path, a `Volume`, or an array (d, h, w) or (c, d, h, w), which says neither
+        spacing nor orientation and goes only where the model needs neither. What comes out lies on the scan's own grid,
+        stored as the scan is. It is seen in windows of the card's patch, which overlap by half unless `overlap` says
+        otherwise; tile is one number, for another patch.
+
+        The others say how to segment and are the fields of
         `pixelwise.SegmentOptions`, which explains them and which `segment` takes in their place.
         """
         options = SegmentOptions(
@@ -171,7 +187,7 @@ class Segmenter:
 
     def segment(
         self,
-        image: ImageLike,
+        image: ImageLike | Volume,
         options: SegmentOptions = DEFAULTS,
         *,
         confidence: bool = False,
@@ -259,7 +275,7 @@ class Segmenter:
         if self.card.baked:  # which takes them one by one
             return {}
         for i, values in enumerate(read):
-            if isinstance(values, PixelwiseError):
+            if isinstance(values, (PixelwiseError, Volume)):
                 continue
             shown = _tried(self.card.preprocess, values)
             if not isinstance(shown, PixelwiseError):  # else `answer` will say so
@@ -271,7 +287,22 @@ class Segmenter:
                 found |= {i: answers[place : place + 1] for place, (i, _) in enumerate(those)}
         return found
 
-    def _read(self, image: ImageLike, max_pixels: int) -> NDArray[Any]:
+    def _read(self, image: ImageLike | Volume, max_pixels: int) -> Any:
+        """A picture, or for a model of volumes a Volume."""
+        if isinstance(image, Volume):
+            return image
+        is_path = isinstance(image, (str, os.PathLike))
+        if self.card.volume is not None:
+            if is_path:
+                return read_volume(cast("str", image))
+            if isinstance(image, np.ndarray):
+                return Volume(image)
+            raise InputError(
+                f"{self.card.name} takes volumes: a path, a pixelwise.Volume or an array (d, h, w), got "
+                f"{type(image).__name__}"
+            )
+        if is_path and is_volume(Path(cast("str", image))):
+            raise InputError(SLICES.format(what=image, name=self.card.name))
         preprocess = self.card.preprocess
         return sources.read(
             image, channels=len(preprocess.mean), max_pixels=max_pixels, value_range=preprocess.value_range
@@ -279,7 +310,7 @@ class Segmenter:
 
     def answer(
         self,
-        values: NDArray[Any],
+        values: NDArray[Any] | Volume,
         options: SegmentOptions = DEFAULTS,
         wanted: Wanted = NOTHING_MORE,
         coarse: Any = None,
@@ -288,6 +319,9 @@ class Segmenter:
 
         coarse: the network's logits for it, (1, k, h', w'), where they are there already.
         """
+        if isinstance(values, Volume):
+            return self.volume(values, options, wanted)
+        self.card.refuse_volumes("a picture")
         cleanup = options.cleanup(self.classes)
         if self._overlapping:
             refuse_for_regions(options, self.classes, streamed=False)
@@ -326,6 +360,122 @@ class Segmenter:
             logits=found.logits if wanted.logits else None,
             **self.made_by(),
         )
+
+    def volume(
+        self,
+        volume: Volume,
+        options: SegmentOptions = DEFAULTS,
+        wanted: Wanted = NOTHING_MORE,
+        *,
+        progress: Callable[[float], None] = lambda share: None,
+        max_memory: int | None = None,
+    ) -> Segmentation:
+        """The answer for a volume, slab by slab. progress: called with the share that is done. max_memory: bytes that
+        slabs and label map may take, None for half of what is free.
+
+        Raises InputError for a model of pictures, for options that are not for volumes, for a volume that does not say
+        what the model needs to know, and where more memory is needed than there may be.
+        """
+        card = self.card
+        if card.volume is None:
+            raise InputError(SLICES.format(what=volume.name, name=card.name))
+        _refuse_for_volumes(options)
+        options.cleanup(self.classes)
+        channels = volume.channels
+        if len(channels) != len(card.volume.channels):
+            raise InputError(
+                f"{card.name} takes volumes of {counted(len(card.volume.channels), 'channel')}, and {volume.name} has "
+                f"{len(channels)}" + ("; of a series over time give one volume" if len(channels) > 1 else "")
+            )
+        fit = fitting(volume.size, volume.geometry, card.volume, volume.name)
+        tiling = self._windows(card.volume, options)
+        asked, planes = wanted.confidence or options.min_confidence > 0, wanted.probabilities or wanted.logits
+        depth, height, width = volume.size
+        if planes:
+            many = self.classes.num_classes if not self._overlapping else card.channels
+            flat = (depth * height, width)
+            check_planes(
+                flat, many * wanted.probabilities + card.channels * wanted.logits, options, logits=True
+            )
+        needed = working_bytes(fit, len(channels), max(2, card.channels), tiling)
+        needed += depth * height * width * (self.classes.dtype.itemsize + 4 * asked + 8 * self._overlapping)
+        advice = "crop it, or take a smaller patch (tile, --tile) or more memory (--max-memory-mb)"
+        check_memory(f"segmenting {volume.name}", needed, max_memory, advice)
+        bands = segment_volume(
+            channels, fit, card.volume, self._checked(self.engine), tiling=tiling, align_corners=card.align_corners,
+            confidence=asked, regions=self._overlapping, logits=planes, name=volume.name,
+        )  # fmt: skip
+        found = _gathered(
+            (self._in_ids(band, options, wanted.confidence) for band in bands), volume.size, fit, progress
+        )
+        shares = None
+        if wanted.probabilities:
+            assert found.logits is not None
+            flat_logits = found.logits.reshape(len(found.logits), -1, width)
+            shares = probabilities_of(flat_logits, regions=self._overlapping, keep_logits=wanted.logits)
+            shares = shares.reshape(-1, depth, height, width)
+        shown = planes_of(found.labels, self.classes, channels[0], volume.geometry)
+        return Segmentation(
+            found.labels, self.classes, shown.picture, found.confidence, codes=found.codes, probabilities=shares,
+            logits=found.logits if wanted.logits else None, geometry=volume.geometry, planes_at=shown.at,
+            **self.made_by(),
+        )  # fmt: skip
+
+    def slices(
+        self,
+        volume: Volume | str | os.PathLike[str],
+        options: SegmentOptions = DEFAULTS,
+        *,
+        value_range: tuple[float, float] | None = None,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> Segmentation:
+        """A volume by a model of pictures, slice by slice across the axis of the coarsest spacing (of two alike the
+        first), each as a grey picture, as it is stored.
+
+        value_range: (low, high), shown as black and white, the same for all slices; None for the model's own, else from
+        the 0.5th to the 99.5th percentile of the volume. What comes out is as of `volume`. Raises InputError for a
+        model of volumes, one of other than grey or RGB pictures, and for volumes of several channels.
+        """
+        volume = volume if isinstance(volume, Volume) else read_volume(volume)
+        card = self.card
+        if card.volume is not None:
+            raise InputError(f"{card.name} takes volumes whole; leave out --slices (slices)")
+        count = len(card.preprocess.mean)
+        if len(volume.channels) != 1 or count not in (1, 3):
+            raise InputError(
+                "slices are of volumes of one channel, for models of grey or RGB pictures; "
+                f"{volume.name} has {counted(len(volume.channels), 'channel')}, and {card.name} takes {count}"
+            )
+        values = volume.channels[0]
+        shown = value_range or card.preprocess.value_range or images.range_of(values, volume.name)
+        axis = 0 if volume.spacing is None else int(np.argmax(np.round(volume.spacing, 4)))
+        found: dict[str, NDArray[Any]] = {}
+        for i in range(values.shape[axis]):
+            grey = images.stretched(np.ascontiguousarray(np.moveaxis(values, axis, 0)[i]), shown)
+            picture = np.repeat(grey[..., None], count, axis=2)
+            one = self.answer(picture, options)
+            for name, plane in (("labels", one.labels), ("codes", one.codes)):
+                if plane is not None:
+                    if name not in found:
+                        found[name] = np.empty(volume.size, plane.dtype)
+                    np.moveaxis(found[name], axis, 0)[i] = plane
+            progress((i + 1) / values.shape[axis])
+        planes = planes_of(found["labels"], self.classes, values, volume.geometry)
+        return Segmentation(
+            found["labels"], self.classes, planes.picture, codes=found.get("codes"), geometry=volume.geometry,
+            planes_at=planes.at, **self.made_by(),
+        )  # fmt: skip
+
+    def _windows(self, wanted: VolumePreprocess, options: SegmentOptions) -> Tiling:
+        """The windows in which a volume is seen."""
+        patch = wanted.patch
+        if isinstance(options.tile, int):
+            multiple = self.card.preprocess.multiple
+            side = multiple * max(1, round(options.tile / multiple))
+            patch = (side, side, side)
+        overlap = OVERLAP if options.overlap is None else options.overlap
+        assert not isinstance(overlap, str)
+        return Tiling(patch, overlap, options.window)
 
     def made_by(self) -> dict[str, Any]:
         """Name and precision of the engine, as they stand in results: {"engine": "onnxruntime", ...}; "" where a
@@ -391,6 +541,7 @@ class Segmenter:
         resuming. Cleaning up takes two passes, the second over a file in the system's folder for temporary ones: then
         bands come after the last row was read, none of them can be gone on from, and `resume` is refused (InputError).
         """
+        self.card.refuse_volumes("what comes in rows")
         cleanup = options.cleanup(self.classes)
         asked = confidence or options.min_confidence > 0
         if self.card.baked:
@@ -593,6 +744,45 @@ def _cleaned(bands: Iterator[Band], size_hw: tuple[int, int], cleanup: Cleanup) 
         raise OutputError(f"cannot make a folder for temporary files ({error}); set TMPDIR to one") from error
     with folder as scratch:
         yield from clean_bands(bands, size_hw, cleanup, scratch)
+
+
+SLICES = (
+    "{what} is a volume, and {name} takes pictures; give a model of volumes, or have it segmented slice by slice: "
+    "--slices, in Python segmenter.slices(volume)"
+)
+
+
+def _refuse_for_volumes(options: SegmentOptions) -> None:
+    """Raise InputError for what is only for pictures."""
+    asked = {
+        "a tile of one number (tile=64)": options.tile is not None and not isinstance(options.tile, int),
+        "an overlap in voxels or a share": options.overlap == "auto",
+        "no flips, rotations or scales": options.augments,
+        "no CRF": options.crf is not None,
+        "no min_area, fill_holes or largest_only": options.as_decided()
+        != replace(options, min_confidence=0.0),
+    }
+    for what, there in asked.items():
+        if there:
+            raise InputError(f"volumes are segmented with {what}; leave the other out")
+
+
+def _gathered(
+    bands: Iterator[Band], size: tuple[int, int, int], fit: Fitting, progress: Callable[[float], None]
+) -> Band:
+    """The bands, which come in the network's orientation, as one that is stored as the volume is."""
+    found: dict[str, NDArray[Any]] = {}
+    for band in bands:
+        slices = slice(band.top, band.top + len(band.labels))
+        for name in ("labels", "confidence", "codes", "logits"):
+            values = getattr(band, name)
+            if values is None:
+                continue
+            if name not in found:
+                found[name] = np.empty((*values.shape[: values.ndim - 3], *size), values.dtype)
+            fit.turn(found[name])[..., slices, :, :] = values
+        progress((band.top + len(band.labels)) / fit.size[0])
+    return Band(0, found["labels"], found.get("confidence"), None, found.get("codes"), found.get("logits"))
 
 
 def _as_uint8(picture: NDArray[Any]) -> NDArray[np.uint8]:

@@ -167,6 +167,7 @@ def _open(
     from pixelwise.segmenter import Segmenter
 
     segmenter = Segmenter(model, engine=engine, precision=precision, threads=threads)
+    segmenter.card.refuse_volumes("the benchmark")
     given: dict[str, Any] = {}
     shown: list[Any] = []
     mean_iou = None

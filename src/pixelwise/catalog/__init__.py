@@ -9,6 +9,7 @@ the builders. That is also why the networks may take their weights' facts from h
 from __future__ import annotations
 
 import pkgutil
+from dataclasses import replace
 from fnmatch import fnmatch
 from importlib import import_module
 from typing import Any
@@ -82,7 +83,10 @@ def card_for(network: Any) -> Card:
     if (inputs := inputs_of(network)) is not None:
         preprocess = preprocess.with_channels(inputs)
     architecture = str(origin or type(network).__name__)
-    return of_network(bare.replace(architecture=architecture, preprocess=preprocess), network)
+    volume = None if row is None else row.volume
+    if volume is not None and len(volume.channels) != len(preprocess.mean):
+        volume = replace(volume, channels=(volume.channels[0],) * len(preprocess.mean))
+    return of_network(bare.replace(architecture=architecture, preprocess=preprocess, volume=volume), network)
 
 
 def inputs_of(network: Any) -> int | None:

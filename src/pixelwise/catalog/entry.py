@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from pixelwise.inference.preprocess import Preprocess
+from pixelwise.inference.volume_preprocess import VolumePreprocess
 from pixelwise.labels import VOC, LabelSet
 from pixelwise.weights.card import Card, Outputs, Score
 
@@ -107,7 +108,7 @@ def mean_iou(percent: float, data: str, protocol: str, source: str) -> Score:
 def row(
     builder: str, *, labels: LabelSet, preprocess: Preprocess, stride: int, align_corners: bool = False,
     parameters: int, multiply_adds: int | None = None, multiply_adds_hw: tuple[int, int] | None = None,
-    outputs: Outputs = "exclusive",
+    outputs: Outputs = "exclusive", volume: VolumePreprocess | None = None,
     base_url: str | None = None, file: str | None = None, file_bytes: int | None = None, sha256: str | None = None,
     licence: str = "unknown", origin: str, scores: tuple[Score, ...] = (), notes: tuple[str, ...] = (),
 ) -> Entry:  # fmt: skip
@@ -117,7 +118,7 @@ def row(
         name=name, architecture=name, labels=labels, preprocess=preprocess, stride=stride, align_corners=align_corners,
         parameters=parameters, multiply_adds=multiply_adds, multiply_adds_hw=multiply_adds_hw, file=file,
         file_bytes=file_bytes, sha256=sha256, licence=licence, origin=origin, scores=scores, notes=notes,
-        outputs=outputs,
+        outputs=outputs, volume=volume,
     )  # fmt: skip
     return Entry(builder=builder, card=card, base_url=base_url)
 

@@ -16,7 +16,7 @@ from pixelwise.cli.options import Change, with_segment_options
 from pixelwise.datasets import layouts
 from pixelwise.engines import ENGINES, NAMES
 from pixelwise.errors import InputError, UnknownNameError
-from pixelwise.outputs.formats import FORMATS
+from pixelwise.outputs.formats import FORMATS, VOLUME_FORMATS
 from pixelwise.precision import PRECISIONS
 
 CORRUPTIONS = (
@@ -91,8 +91,8 @@ def segment(
         list[str],
         typer.Argument(
             metavar="PICTURES...",
-            help="Pictures, rasters, videos, folders (searched through), quoted patterns, - for standard input, "
-            "camera:0.",
+            help="Pictures, rasters, videos, volumes, folders (searched through), quoted patterns, - for standard "
+            "input, camera:0.",
         ),
     ],
     model: Annotated[str, typer.Option("--model", "-m", help=MODEL)] = "everyday",
@@ -102,14 +102,15 @@ def segment(
             "--out",
             "-o",
             help="Folder for the results, made if missing. Of one source also a file: .png its label map, .jpg the "
-            "overlay, .tif, .npy, .csv, .json and so on, or any one --format.",
+            "overlay, .tif, .nii.gz, .npy, .csv, .json and so on, or any one --format.",
         ),
     ] = Path(),
     format: Annotated[
         str | None,
         typer.Option(
             help=f"What to write, comma separated: {', '.join(FORMATS)}. Default: labels,overlay; of a raster "
-            "geotiff; of a video overlay (or json, a line a frame)."
+            "geotiff; of a video overlay (or json, a line a frame); of a volume nifti,contours (of "
+            f"{', '.join(VOLUME_FORMATS)})."
         ),
     ] = None,
     mask: Annotated[
@@ -152,7 +153,8 @@ def segment(
     max_memory_mb: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Refuse rasters that need more to be read and joined; default: half of what is free."
+            min=1,
+            help="Refuse rasters and volumes that need more to be read and joined; default: half of what is free.",
         ),
     ] = None,
     allow_remote: Annotated[
@@ -162,6 +164,16 @@ def segment(
             help="Read what files name elsewhere, on this machine or the network, such as the parts of a VRT.",
         ),
     ] = False,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Segment volumes slice by slice, with a model of pictures.")
+    ] = False,
+    assume_orientation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<letters>",
+            help="Of volumes that do not say it: where columns, rows and slices grow towards, such as RAS.",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -179,7 +191,16 @@ def segment(
         threads,
         device,
         change,
-        reading(bands, scale, max_pixels, max_raster_pixels, max_memory_mb, allow_remote),
+        reading(
+            bands,
+            scale,
+            max_pixels,
+            max_raster_pixels,
+            max_memory_mb,
+            allow_remote,
+            slices,
+            assume_orientation,
+        ),
         smooth=smooth,
         seams=seams,
         json=json,

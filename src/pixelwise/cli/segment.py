@@ -15,16 +15,18 @@ from pixelwise import images, sources
 from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
 from pixelwise.files import check_writable, claimed, refuse_claimed
+from pixelwise.geometry import check_orientation
 from pixelwise.inference.options import SegmentOptions
 from pixelwise.limits import MAX_RASTER_PIXELS
 from pixelwise.opening import weights_file
-from pixelwise.outputs.formats import FORMATS, format_of
+from pixelwise.outputs.formats import FORMATS, VOLUME_FORMATS, format_of
 from pixelwise.pipeline.journal import Journal
 from pixelwise.pipeline.options import ReadOptions, RunOptions
 from pixelwise.pipeline.pictures import Job, Outcome
 from pixelwise.pipeline.run import segment_all, settings
 from pixelwise.segmenter import Segmenter
 from pixelwise.sources import Source
+from pixelwise.sources.volume import stem_of
 from pixelwise.terminal import note, say
 from pixelwise.weights.beside import beside
 
@@ -57,14 +59,15 @@ def run(
     options = change(SegmentOptions())
     formats = None if format is None else list(names(format))
     for name in formats or []:
-        if name not in FORMATS:
-            raise UnknownNameError("format", name, FORMATS)
+        if name not in FORMATS and name not in VOLUME_FORMATS:
+            raise UnknownNameError("format", name, {**FORMATS, **VOLUME_FORMATS})
     found = sources.find(inputs, max_pixels=reading.max_pixels)
     kinds = {source.kind for source in found}
     no_tile = options.tile == "auto" or (options.tile is None and "picture" in kinds)
-    if seams and (no_tile or "video" in kinds):
+    if seams and (no_tile or kinds & {"video", "volume"}):
         raise InputError(
-            "--seams compares the tiles of pictures and rasters; give their size, such as --tile 512, and no videos"
+            "--seams compares the tiles of pictures and rasters; give their size, such as --tile 512, and no videos or "
+            "volumes"
         )
     if reading.as_rasters:
         found = [Source(s.path, s.name, "raster" if s.kind == "picture" else s.kind) for s in found]
@@ -150,6 +153,8 @@ def reading(
     max_raster_pixels: int | None,
     max_memory_mb: int | None,
     allow_remote: bool,
+    slices: bool = False,
+    assume_orientation: str | None = None,
 ) -> ReadOptions:
     """How sources are read; what is no number is answered with the form that is expected."""
     low_high = numbers("--scale", scale, float, "two numbers, such as 0,3000")
@@ -162,11 +167,18 @@ def reading(
         allow_remote=allow_remote,
         max_raster_pixels=MAX_RASTER_PIXELS if max_raster_pixels is None else max_raster_pixels,
         max_memory=None if max_memory_mb is None else max_memory_mb * 1_000_000,
+        slices=slices,
+        assume_orientation=None if assume_orientation is None else check_orientation(assume_orientation),
     )
 
 
 VIDEO_ENDINGS = {"overlay": ".overlay.mp4", "json": ".frames.jsonl"}
-DEFAULT_FORMATS = {"picture": ["labels", "overlay"], "raster": ["geotiff"], "video": ["overlay"]}
+DEFAULT_FORMATS = {
+    "picture": ["labels", "overlay"],
+    "raster": ["geotiff"],
+    "video": ["overlay"],
+    "volume": ["nifti", "contours"],
+}
 
 
 def _targets(out: Path, source: Source, formats: list[str] | None, masks: list[str]) -> dict[str, Path]:
@@ -174,6 +186,12 @@ def _targets(out: Path, source: Source, formats: list[str] | None, masks: list[s
     stem = (out / source.name).with_suffix("")
     endings = VIDEO_ENDINGS if source.kind == "video" else {n: f.ending for n, f in FORMATS.items()}
     chosen = DEFAULT_FORMATS[source.kind] if formats is None else formats
+    if source.kind == "volume":
+        stem, endings = _of_volume(out, source, chosen, masks)
+    elif others := [name for name in chosen if source.kind != "video" and name not in FORMATS]:
+        raise InputError(
+            f"{', '.join(others)} is for volumes, and {source.path} is none; of it {', '.join(FORMATS)} can be written"
+        )
     if source.kind == "video" and (masks or not set(chosen) <= endings.keys()):
         wanted = [name for name in chosen if name not in endings] + [f"mask of {name}" for name in masks]
         raise InputError(
@@ -184,7 +202,24 @@ def _targets(out: Path, source: Source, formats: list[str] | None, masks: list[s
     return targets | {f"mask of {name}": stem.with_name(f"{stem.name}.{name}.png") for name in masks}
 
 
-ENDINGS = {end for f in FORMATS.values() for end in (*f.suffixes, *f.only)} | {
+def _of_volume(out: Path, source: Source, chosen: list[str], masks: list[str]) -> tuple[Path, dict[str, str]]:
+    """Where the results of a volume begin, and their endings; one that is not compressed has a label volume that is not
+    either."""
+    if masks or not set(chosen) <= VOLUME_FORMATS.keys():
+        wanted = [name for name in chosen if name not in VOLUME_FORMATS] + [
+            f"mask of {name}" for name in masks
+        ]
+        raise InputError(
+            f"of a volume, {', '.join(VOLUME_FORMATS)} can be written, got {', '.join(wanted)}; the label volume holds "
+            "all classes"
+        )
+    endings = {name: format.ending for name, format in VOLUME_FORMATS.items()}
+    if source.name.suffix.lower() == ".nii":
+        endings["nifti"] = ".labels.nii"
+    return (out / source.name).with_name(stem_of(source.name)), endings
+
+
+ENDINGS = {end for f in (*FORMATS.values(), *VOLUME_FORMATS.values()) for end in (*f.suffixes, *f.only)} | {
     Path(ending).suffix for ending in VIDEO_ENDINGS.values()
 }
 """Last parts of names that are files, where --out names one."""
@@ -211,7 +246,7 @@ def _into_one(out: Path, found: list[Source], formats: list[str] | None, masks: 
             known = " and ".join(f"{name} ({ending})" for ending, name in of.items())
             raise InputError(f"of a video {known} can be written, got {format or ''} --out {out}")
         return Job(source, {name: out})
-    return Job(source, {format_of(out, format): out})
+    return Job(source, {format_of(out, format, VOLUME_FORMATS if source.kind == "volume" else FORMATS): out})
 
 
 def _files(jobs: list[Job]) -> list[Path]:

@@ -95,6 +95,7 @@ class Serving:
             segmenter = Segmenter(
                 model, engine=self.engine, precision=self.precision, threads=self.threads, device=self.device
             )
+            segmenter.card.refuse_volumes("the service")
             if self.engine != "fastest":  # of which the first picture is the size to race at
                 _warm_up(segmenter)
             found[name] = segmenter
@@ -335,6 +336,11 @@ class Supervisor(Multiprocess):
         self._told = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signalled)
+
+    def keep_subprocess_alive(self) -> None:
+        for process in self.processes:
+            process.child_conn.close()  # so that one that dies is not waited for as one that is slow
+        super().keep_subprocess_alive()
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._told:

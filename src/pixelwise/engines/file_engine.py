@@ -129,12 +129,14 @@ class FileEngine:
 
     def _look(self) -> None:
         """Note what the file says of itself. channels: logits of a pixel, None where it does not say. size_hw: the only
-        size of pictures that it takes, None for any."""
+        size of pictures that it takes, None for any. dimensions: 3 where it takes volumes, else 2."""
         takes, gives = self._loaded.takes, self._loaded.gives
+        self.dimensions = 3 if len(takes) == 5 else 2
         self.channels: int | None = gives[1] if len(gives) > 1 else None
         if takes and len(takes) not in (4, 5):
             raise InputError(
-                f"{self._path} takes arrays of {len(takes)} dimensions; expected pictures (n, c, h, w)"
+                f"{self._path} takes arrays of {len(takes)} dimensions; expected pictures (n, c, h, w), or volumes "
+                f"(n, c, d, h, w)"
             )
         self.size_hw: tuple[int, int] | None = None
         if len(takes) == 4 and (height := takes[2]) is not None and (width := takes[3]) is not None:
@@ -160,6 +162,13 @@ class FileEngine:
             logits = self._loaded.run(images)
         except self._loaded.fails as error:
             takes = self._loaded.takes[2:]
+            if images.ndim == 5:
+                sides = " x ".join(map(str, images.shape[2:]))
+                raise InputError(
+                    f"{self._path} fails at {sides} voxels ({first_line(error)}); take another patch, such as one "
+                    f"whose "
+                    "sides are multiples of 32"
+                ) from error
             if takes and None not in takes and takes != images.shape[2:]:
                 raise InputError(
                     f"{self._path} takes pictures of {'x'.join(map(str, takes))} pixels and no others, got "

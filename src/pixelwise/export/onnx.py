@@ -33,6 +33,11 @@ CHECKED_AT = ((97, 130), (129, 529), (530, 97))
 larger than what is traced, also where an encoder pads to multiples of up to 512."""
 
 
+VOLUME_TRACED_AT = (32, 48, 64)
+VOLUME_CHECKED_AT = ((48, 32, 32), (32, 64, 48))
+"""The same of volumes (d, h, w), whose sides most networks halve four or five times."""
+
+
 class Coarse(nn.Module):
     """The part of a network that is exported: the last enlargement is `decide`'s."""
 
@@ -61,9 +66,9 @@ def export_onnx(
     network: ours, or anyone's that `Segmenter` takes; it is not changed. Batch and sides are dynamic, in 2-D (h, w)
     and 3-D (d, h, w); with dynamic=False the batch alone is, and the file takes images of the size `traced_at`. It is
     checked against the network, with ONNX Runtime, at batches of three and one and at the sizes `checked_at`: None for
-    `CHECKED_AT`, or for `traced_at` with dynamic=False. in_channels: None for as many as the card has means. Sizes that
-    are not given are multiples as the card wants them. rewrite: large convolutions in a form that takes ONNX Runtime
-    less time (`export.winograd`); False leaves them as they are.
+    `CHECKED_AT` (of a card with `volume`, `VOLUME_CHECKED_AT`), or for `traced_at` with dynamic=False. in_channels:
+    None for as many as the card has means. Sizes that are not given are multiples as the card wants them. rewrite:
+    large convolutions in a form that takes ONNX Runtime less time (`export.winograd`); False leaves them as they are.
 
     Raises InputError for a card that does not agree with the network; ExportError, leaving no file, when it fails or
     differs by more than TOLERANCE of the logits' range anywhere, or cannot be traced.
@@ -97,9 +102,13 @@ def write_onnx(
     card = of_network(card, network)
     in_channels = in_channels or len(card.preprocess.mean)
     fit = dataclasses.replace(card.preprocess, size=None).size_hw
-    traced_at = traced_at or fit(*TRACED_AT)
-    if checked_at is None:
-        checked_at = tuple(fit(*size_hw) for size_hw in CHECKED_AT) if dynamic else (traced_at,)
+    usual: tuple[int, ...] = VOLUME_TRACED_AT if card.volume is not None else fit(*TRACED_AT)
+    traced_at = traced_at or usual
+    if checked_at is None and not dynamic:
+        checked_at = (traced_at,)
+    elif checked_at is None:
+        of_pictures = tuple(fit(*size_hw) for size_hw in CHECKED_AT)
+        checked_at = of_pictures if card.volume is None else VOLUME_CHECKED_AT
     source = copy.deepcopy(network).cpu().float().eval()
     with writing(path, overwrite=overwrite) as temporary:
         try:

@@ -168,11 +168,11 @@ def areas_csv(
     table.writerow(["class", "id", "pixels", "percent", "square_metres"])
     for id, pixels in counts.items():
         area = "unknown" if metres is None else repr(pixels * metres)
-        table.writerow([_cell(names[id]), id, pixels, f"{100 * pixels / size:.6g}", area])
+        table.writerow([cell(names[id]), id, pixels, f"{100 * pixels / size:.6g}", area])
     return text.getvalue()
 
 
-def _cell(name: str) -> str:
+def cell(name: str) -> str:
     """A name that no spreadsheet takes for a formula: behind an apostrophe where it begins like one."""
     name = printable(name)
     return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name

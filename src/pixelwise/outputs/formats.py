@@ -2,13 +2,14 @@
 is imported when it is used, so that `--help` answers at once.
 
 For people: pictures, and csv, a table of areas. Exact, `reading.read_labels` reads them back: those with a `read`.
+Of volumes there are fewer: `VOLUME_FORMATS`.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -127,6 +128,10 @@ def _array(found: Segmentation, suffix: str) -> Iterable[Bytes]:
 def _areas(found: Segmentation) -> str:
     from pixelwise.outputs.areas import areas_csv
 
+    if found.labels.ndim == 3:
+        from pixelwise.outputs.volume import volumes_csv
+
+        return volumes_csv(found.labels, found.classes, found.geometry, found.codes)
     return areas_csv(found.labels, found.classes, found.georeference, found.codes)
 
 
@@ -224,29 +229,31 @@ FORMATS = {
 }  # fmt: skip
 """Every format by its name."""
 
-BY_ENDING = dict(
-    sorted(
-        ((ending, name) for name, format in FORMATS.items() for ending in format.means_by),
-        key=lambda row: -row[0].count("."),
-    )
-)
-"""What an ending means where no format is named, longer endings first."""
+
+def by_ending(formats: Mapping[str, Format]) -> dict[str, str]:
+    """What an ending means where no format is named, longer endings first."""
+    rows = ((ending, name) for name, format in formats.items() for ending in format.means_by)
+    return dict(sorted(rows, key=lambda row: -row[0].count(".")))
 
 
-def format_of(path: Path, format: str | None) -> str:
-    """The format that a file is to be written in: the one that is named, else what its ending means.
+BY_ENDING = by_ending(FORMATS)
+
+
+def format_of(path: Path, format: str | None, formats: Mapping[str, Format] = FORMATS) -> str:
+    """The format of those that a file is to be written in: the one that is named, else what its ending means.
 
     Raises InputError for an ending that means none, or is not the format's; UnknownNameError for another name.
     """
     if format is None:
-        format = next((name for end, name in BY_ENDING.items() if path.name.lower().endswith(end)), None)
+        means = by_ending(formats)
+        format = next((name for end, name in means.items() if path.name.lower().endswith(end)), None)
         if format is None:
             raise InputError(
-                f"cannot tell a format from {path.name!r}; use {', '.join(BY_ENDING)}, or name the format"
+                f"cannot tell a format from {path.name!r}; use {', '.join(means)}, or name the format"
             )
-    if format not in FORMATS:
-        raise UnknownNameError("format", format, FORMATS)
-    only = FORMATS[format].only
+    if format not in formats:
+        raise UnknownNameError("format", format, formats)
+    only = formats[format].only
     if only and path.suffix.lower() not in only:
         raise InputError(
             f"format {format!r} is written as {' or '.join(end[1:].upper() for end in only)}, which keeps it exact; "
@@ -255,5 +262,36 @@ def format_of(path: Path, format: str | None) -> str:
     return format
 
 
-READERS = {suffix: format.read for format in FORMATS.values() if format.read for suffix in format.suffixes}
+def _nifti(found: Segmentation, suffix: str) -> Iterable[Bytes]:
+    from pixelwise.outputs.volume import nifti
+
+    return (nifti(found.labels, found.geometry, zipped=suffix != ".nii"),)
+
+
+def _read_nifti(path: Path, classes: LabelSet) -> NDArray[Any]:
+    from pixelwise.outputs.volume import read_label_volume
+
+    return read_label_volume(path)
+
+
+VOLUME_FORMATS = {
+    "nifti": Format(
+        ".labels.nii.gz", "ids, in the geometry of the scan", encode=_nifti, read=_read_nifti,
+        means_by=(".nii.gz", ".nii"), only=(".gz", ".nii"), extra="volume"),
+    **{name: FORMATS[name] for name in ("npy", "overlay", "side-by-side", "contours", "legend", "csv", "json")},
+}  # fmt: skip
+"""What a label volume can be written as; pictures are of three planes through it."""
+
+
+def formats_for(dimensions: int) -> dict[str, Format]:
+    """The table for label maps of two dimensions, or for volumes."""
+    return VOLUME_FORMATS if dimensions == 3 else FORMATS
+
+
+READERS = {
+    suffix: format.read
+    for format in (*FORMATS.values(), *VOLUME_FORMATS.values())
+    if format.read
+    for suffix in format.suffixes
+}
 """Last part of a name to what reads such a file."""

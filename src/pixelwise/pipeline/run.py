@@ -23,7 +23,9 @@ def settings(options: SegmentOptions, reading: ReadOptions, smooth: float) -> di
     if options.window == SegmentOptions.window:
         values["window"] = None
     bands, scale = (None if v is None else list(v) for v in (reading.bands, reading.scale))
-    return {**values, "bands": bands, "scale": scale, "smooth": smooth}
+    of_volumes = {"slices": reading.slices, "assume_orientation": reading.assume_orientation}
+    said = {name: value for name, value in of_volumes.items() if value}
+    return {**values, "bands": bands, "scale": scale, "smooth": smooth, **said}
 
 
 def segment_all(
@@ -119,11 +121,15 @@ def _one(
     segmenter: Segmenter, job: Job, options: SegmentOptions, reading: ReadOptions, run: RunOptions,
     smooth: float, seams: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    """A raster or a video; what reads them is loaded here, because a picture needs neither."""
+    """A raster, a volume or a video; what reads them is loaded here, because a picture needs neither."""
     if job.source.kind == "raster":
         from pixelwise.pipeline.raster import segment_raster
 
         about = segment_raster(segmenter, job.source.path, job.files, options, reading, run, seams=seams)
+    elif job.source.kind == "volume":
+        from pixelwise.pipeline.volume import segment_volume_file
+
+        about = segment_volume_file(segmenter, job.source.path, job.files, options, reading, run)
     else:
         from pixelwise.pipeline.video import segment_video
 

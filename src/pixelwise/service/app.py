@@ -110,6 +110,7 @@ def create_app(
     metrics = Metrics(desk)
     default = next(iter(models))
     for name, segmenter in models.items():
+        segmenter.card.refuse_volumes("the service")
         models[name] = _shared(segmenter, limits.at_once, lambda: desk.accepted < 2)
     page = (HERE / "page.html").read_text(encoding="utf-8")
     samples = {path.name: path.read_bytes() for path in sorted((HERE / "samples").glob("*.jpg"))}

@@ -1,5 +1,5 @@
-"""Where pixels come from besides single pictures: rasters (`raster.py`) and videos (`video.py`); `find`, which tells
-them apart, and `read`, one picture for a network of any number of channels."""
+"""Where pixels come from besides single pictures: rasters (`raster.py`), videos (`video.py`) and volumes (`volume.py`);
+`find`, which tells them apart, and `read`, one picture for a network of any number of channels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from pixelwise import images
 from pixelwise.errors import ImageError, MissingExtraError
+from pixelwise.sources.volume import ENDINGS, is_volume
 from pixelwise.terminal import note
 
-Kind = Literal["picture", "raster", "video"]
+Kind = Literal["picture", "raster", "video", "volume"]
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .mts .3gp .ogv".split())
 RASTER_SUFFIXES = frozenset(".vrt .zarr .img .ntf .nc .bil .bip .bsq .ecw .asc .dem".split())
@@ -39,7 +40,7 @@ class Source:
 
 def find(inputs: Iterable[str | os.PathLike[str]], *, max_pixels: int = images.MAX_PIXELS) -> list[Source]:
     """What `inputs` name: pictures, folders and patterns as in `images.find`, "-" for standard input, videos and
-    "camera:0", rasters and Zarr folders.
+    "camera:0", rasters and Zarr folders, and volumes, also in folders.
 
     A TIFF counts as a raster when it says where on Earth it lies, marks pixels without data, has more than 4
     bands, or more than `max_pixels`. Raises ImageError when an input names nothing.
@@ -54,7 +55,7 @@ def find(inputs: Iterable[str | os.PathLike[str]], *, max_pixels: int = images.M
         elif path.suffix.lower() == ".zarr":
             found.setdefault(path, Source(path, Path(path.name), "raster"))
         else:
-            for one, name in images.find([given]):
+            for one, name in images.find([given], also=ENDINGS):
                 found.setdefault(one, Source(one, name, kind_of(one, max_pixels=max_pixels)))
     return list(found.values())
 
@@ -62,6 +63,8 @@ def find(inputs: Iterable[str | os.PathLike[str]], *, max_pixels: int = images.M
 def kind_of(path: Path, *, max_pixels: int = images.MAX_PIXELS) -> Kind:
     """What a file is to be treated as; by its suffix, a TIFF by its first directory."""
     suffix = path.suffix.lower()
+    if is_volume(path):
+        return "volume"
     if suffix in VIDEO_SUFFIXES:
         return "video"
     if suffix in RASTER_SUFFIXES or path.name.lower().endswith((".ome.tif", ".ome.tiff")):

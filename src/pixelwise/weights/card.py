@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.images import check_range
 from pixelwise.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, LONGEST_SIDE, Preprocess
+from pixelwise.inference.volume_preprocess import VolumePreprocess
 from pixelwise.labels import Color, LabelSet
 from pixelwise.untrusted import Between, fit, read
 
@@ -61,7 +62,8 @@ class Card:
     full SHA-256 (or its official first eight digits), where there is a file. notes: what a user should know. outputs:
     what the logits mean (`Outputs`), of which there are `channels`. split_at: where the run that made it divided
     its pictures, see `border`. precision: of the arithmetic that the file is made for. baked: whether it takes a
-    picture and gives its label map, not logits (`export.bake`).
+    picture and gives its label map, not logits (`export.bake`). volume: how a network that takes volumes (n, c, d,
+    h, w) wants them; None of one that takes pictures.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Card:
     split_at: Annotated[float, Between(0, 1)] | None = None
     precision: Literal["float32", "int8"] = "float32"
     baked: bool = False
+    volume: VolumePreprocess | None = None
 
     def __post_init__(self) -> None:
         for what, value, kind in (
@@ -97,6 +100,11 @@ class Card:
         if not isinstance(self.labels, LabelSet) or not isinstance(self.preprocess, Preprocess):
             raise InputError(
                 "a card has labels=LabelSet.of(...) and preprocess=Preprocess(...); Card.of makes both"
+            )
+        if self.volume is not None and len(self.volume.channels) != len(self.preprocess.mean):
+            raise InputError(
+                f"a card's volume is for {len(self.volume.channels)} input channels, its mean for "
+                f"{len(self.preprocess.mean)}; Card.of(..., volume=...) makes both"
             )
         if self.precision not in ("float32", "int8"):
             raise UnknownNameError("precision of a card", str(self.precision), ("float32", "int8"))
@@ -130,6 +138,7 @@ class Card:
         align_corners: bool = False,
         stride: int = 1,
         value_range: Sequence[float] | None = None,
+        volume: VolumePreprocess | None = None,
         name: str = "a model of one's own",
         licence: str = "unknown",
         notes: Sequence[str] = (),
@@ -140,10 +149,13 @@ class Card:
         or a LabelSet; colors, ids: see `LabelSet.of`. mean, std: one a channel of the input, of values in [0, 1];
         ImageNet's unless said otherwise. size, side, multiple, offset: see `Preprocess`. align_corners: how logits
         smaller than the picture are enlarged. stride: input pixels per logit. Both are read off a network that says so
-        itself. value_range: (low, high) of pictures with more than 8 bits a channel, see `Preprocess`. Raises
-        InputError for what does not agree.
+        itself. value_range: (low, high) of pictures with more than 8 bits a channel, see `Preprocess`. volume: of a
+        network that takes volumes, how it wants them; mean, std and size say nothing then. Raises InputError for what
+        does not agree.
         """
         labels = classes if isinstance(classes, LabelSet) else LabelSet.of(classes, colors=colors, ids=ids)
+        if volume is not None:
+            mean, std = (0.0,) * len(volume.channels), (1.0,) * len(volume.channels)
         return cls(
             name=name, architecture="unknown", labels=labels,
             preprocess=Preprocess(
@@ -151,7 +163,7 @@ class Card:
                 None if value_range is None else check_range(value_range),
             ),
             stride=stride, align_corners=align_corners, parameters=0, licence=licence, notes=tuple(notes),
-            outputs=outputs,
+            outputs=outputs, volume=volume,
         )  # fmt: skip
 
     @property
@@ -168,15 +180,25 @@ class Card:
         trained_here = self.origin.startswith(TRAINED_HERE)
         return EARLIER_BORDER if self.split_at is None and trained_here else self.split_at
 
+    def refuse_volumes(self, task: str) -> None:
+        """Raise InputError where the model takes volumes and a task is for pictures."""
+        if self.volume is not None:
+            raise InputError(
+                f"{self.name} takes volumes, and {task} is for models of pictures; segment scans with it: "
+                "pixelwise segment scan.nii.gz --model MODEL"
+            )
+
     def replace(self, **changes: Any) -> Card:
         """A copy with some fields changed."""
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; precision and baked only where they are not the usual, so that versions that know of
-        neither read the others."""
+        """Plain values for JSON; precision, baked and volume only where they are not the usual, so that versions
+        that know of none of them read the others."""
         values = {**asdict(self), "labels": self.labels.to_dict(), "preprocess": self.preprocess.to_dict()}
-        for name, usual in (("precision", "float32"), ("baked", False)):
+        if self.volume is not None:
+            values["volume"] = self.volume.to_dict()
+        for name, usual in (("precision", "float32"), ("baked", False), ("volume", None)):
             if values[name] == usual:
                 del values[name]
         return values

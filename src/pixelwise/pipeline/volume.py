@@ -1,0 +1,37 @@
+"""One volume: read, segmented slab by slab, written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixelwise.inference.options import DEFAULTS, SegmentOptions
+from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
+from pixelwise.sources.volume import read_volume
+
+if TYPE_CHECKING:
+    from pixelwise.segmenter import Segmenter
+
+
+def segment_volume_file(
+    segmenter: Segmenter,
+    path: Path,
+    files: dict[str, Path],
+    options: SegmentOptions = DEFAULTS,
+    reading: ReadOptions = READ_DEFAULTS,
+    run: RunOptions = RUN_DEFAULTS,
+) -> dict[str, Any]:
+    """Segment a volume into `files` (format to path) and return a summary like `Segmentation.to_dict`.
+
+    reading.slices: by a model of pictures, slice by slice. run.progress gets the share that is done.
+    """
+    volume = read_volume(path, assume_orientation=reading.assume_orientation, max_memory=reading.max_memory)
+    if reading.slices:
+        found = segmenter.slices(volume, options, value_range=reading.scale, progress=run.progress)
+    else:
+        found = segmenter.volume(volume, options, progress=run.progress, max_memory=reading.max_memory)
+    if run.journal is not None:
+        run.journal.begin()
+    for name, file in files.items():
+        found.save(file, format=name, overwrite=run.overwrite or run.resume)
+    return found.to_dict()
