@@ -146,6 +146,37 @@ def test_eight_pictures_are_enough_and_are_taken_evenly(model, photos, tmp_path,
     assert [len(values) for values in read_pictures(tmp_path, card).ranges] == [60, 88, 116, 144]
 
 
+def test_seven_pictures_are_too_few(model, photos, tmp_path):
+    for i in range(7):
+        shutil.copy(photos / f"{i}.png", tmp_path)
+    with pytest.raises(InputError, match="has 7 pictures that can be used; expected at least 8"):
+        read_pictures(tmp_path, Segmenter(model, threads=1).card)
+
+
+def test_ranges_come_from_the_pictures_that_are_not_for_scoring(model, photos, tmp_path):
+    """Labelled ones of which some cannot be used are scored with their own labels."""
+    segmenter = Segmenter(model, threads=1)
+    for i, path in enumerate(sorted(photos.iterdir())):
+        split = "train" if i < 5 else "val"
+        for kind in ("images", "masks"):
+            (tmp_path / split / kind).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / split / "images")
+        segmenter(path).save(tmp_path / split / "masks" / path.name)
+    (tmp_path / "classes.txt").write_text("\n".join(CARD.labels.names))
+    (tmp_path / "val" / "images" / "5.png").write_bytes(b"broken")
+    found = read_pictures(tmp_path, segmenter.card)
+    assert [len(values) for values in found.ranges] == [60 + 7 * i for i in range(5)]
+    assert [len(values) for values in found.scored] == [60 + 7 * i for i in range(6, 10)]
+    assert [pair.image.name for pair in found.samples.pairs] == [f"{i}.png" for i in range(6, 10)]
+
+
+def test_half_as_fast_again_is_just_enough_and_no_agreement_is_none(model, photos, tmp_path):
+    told = quantize_model(model, photos, tmp_path / "x.onnx", agreement=0.5, threads=1, clock=clock(1.5))
+    assert "1.5 times as fast" in told
+    with pytest.raises(InputError, match=r"above 0 and up to 1, such as 0\.99, got 0"):
+        quantize_model(model, photos, tmp_path / "y.onnx", agreement=0)
+
+
 def test_what_is_baked_is_not_quantised(model, photos, tmp_path):
     export_model(model, tmp_path / "baked.onnx", bake=True)
     with pytest.raises(InputError, match=r"baked.onnx is baked already; quantise the model"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import pickle
 import re
 import shutil
@@ -106,6 +108,38 @@ def test_nothing_in_it_is_run(made, tmp_path):
     with pytest.raises(WeightsError, match="in a form that pixelwise does not write"):
         Segmenter(evil)
     assert not (tmp_path / "was run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("storage_offset", {"as_int": 1}), ("dtype", 6), ("strides", [{"as_int": 1}] * 4), ("use_pickle", True)],
+)
+def test_tensors_in_a_form_that_is_not_ours_are_refused(key, value, made, tmp_path):
+    """Read as if they were in ours they would be other numbers."""
+    _, path, _ = made
+    other = tmp_path / "other.pt2"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith("weights_config.json"):
+                said = json.loads(content)
+                one = next(one for one in said["config"].values() if len(one["tensor_meta"]["sizes"]) == 4)
+                (one if key == "use_pickle" else one["tensor_meta"])[key] = value
+                content = json.dumps(said).encode()
+            new.writestr(name, content)
+    with pytest.raises(WeightsError, match="in a form that pixelwise does not write"):
+        Segmenter(other)
+
+
+def test_weights_that_do_not_come_back_are_not_written(made, tmp_path, monkeypatch):
+    network, path, _ = made
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    monkeypatch.setattr(torch_export, "from_checkpoint", lambda path: other)
+    result = typed("export", path.with_suffix(".safetensors"), "--out", tmp_path / "x.pt2", "--size", "32,32")
+    assert "does not open again with its weights, so no file was written" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_damaged_is_refused(made, tmp_path):
