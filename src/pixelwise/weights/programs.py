@@ -59,7 +59,9 @@ class _Config:
 
 
 def is_program(path: Path) -> bool:
-    """Whether a file is one of torch.export, by its content."""
+    """Whether a file is one of torch.export, by its content; what is no file, such as a pipe, is not waited for."""
+    if not path.is_file():
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return any(
