@@ -148,8 +148,8 @@ import json
 import numpy as np
 
 
-def write_rows(found, path):
-    path.write_text(json.dumps(found.labels.tolist()))
+def encode_rows(found, suffix):
+    yield json.dumps(found.labels.tolist()).encode()
 
 
 def read_rows(path, classes):
@@ -160,7 +160,7 @@ def read_rows(path, classes):
         """    "rows": Format(
         ".rows",
         "the ids as lists",
-        write=lambda found, path: __import__("pixelwise.outputs.rows").outputs.rows.write_rows(found, path),
+        encode=lambda found, suffix: __import__("pixelwise.outputs.rows").outputs.rows.encode_rows(found, suffix),
         read=lambda path, classes: __import__("pixelwise.outputs.rows").outputs.rows.read_rows(path, classes),
         means_by=(".rows",),
     ),""",

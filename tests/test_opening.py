@@ -773,7 +773,7 @@ def test_a_bad_picture_stops_the_stream_or_takes_its_own_place(photo):
     pictures = [photo, b"no picture", photo]
     for batch in (1, 3):
         found = list(segmenter.map(pictures, batch=batch, on_error="return"))
-        assert [type(one).__name__ for one in found] == ["Segmentation", "ImageError", "Segmentation"]
+        assert [type(one).__name__ for one in found] == ["Segmentation", "ImageKindError", "Segmentation"]
         stream = segmenter.map(pictures, batch=batch)
         assert next(stream).labels.shape == photo.shape[:2]  # those before it are not lost
         with pytest.raises(InputError, match="picture"):

@@ -798,6 +798,8 @@ def test_what_the_service_notes_of_a_picture_is_said(visit, tmp_path):
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
     visit.open(model="colors").drop(tmp_path / "stack.tif", SAMPLES / "cat.jpg")
     visit.done()
+    visit.page.click("#strip li:nth-child(1) .look")
+    expect(visit.page.locator("#note")).not_to_be_empty()
     with pytest.warns(PixelwiseWarning) as said:
         images.read((tmp_path / "stack.tif").read_bytes())
     note = visit.page.inner_text("#note").removesuffix(".").casefold()

@@ -233,7 +233,7 @@ def test_as_many_are_segmented_at_once_as_there_are_workers_and_pixels_for(color
 
 
 def test_time_runs_from_the_place_on_and_not_from_each_picture(colors_model, monkeypatch):
-    segmenter, now = Segmenter(colors_model), [0.0]
+    (segmenter, gate), now = gated(colors_model), [0.0]  # not done at once
     monkeypatch.setattr("pixelwise.service.desk.time", SimpleNamespace(monotonic=lambda: now[0]))
     app = create_app(segmenter, limits(workers=1, timeout_s=60))
 
@@ -242,8 +242,8 @@ def test_time_runs_from_the_place_on_and_not_from_each_picture(colors_model, mon
         now[0] += 61
         yield png()[50:]
 
-    segmenter.engine = gated(colors_model)[0].engine  # not done at once
     assert error_of(ask(app, "POST", "/segment", content=late()), 503, "too_late")
+    gate.gate.set()
 
 
 def test_where_the_time_is_up_there_is_no_archive_of_what_was_not_done(colors_model):

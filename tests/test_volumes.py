@@ -120,8 +120,7 @@ def test_a_scan_becomes_a_label_volume_and_a_picture_of_three_planes(typed, mode
     ]  # fmt: skip
     expected = tissues(values)
     np.testing.assert_array_equal(nibabel.load("masks/scan.labels.nii.gz").get_fdata().T, expected)
-    for name in ("scan.labels.nii.gz", "scan.npy"):
-        read = read_labels(Path("masks", name), TISSUES)
+    for read in (read_labels("masks/scan.labels.nii.gz", TISSUES), np.load("masks/scan.npy")):
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, expected)
     about = json.loads(Path("masks/scan.json").read_text())

@@ -171,7 +171,7 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "no_pixels.npy": (lambda: npy(np.zeros((0, 5, 3), np.uint8)), "no pixels"),
     "words.npy": (lambda: npy(np.full(SIZE, "a")), "is|holds"),
     "a_terabyte.npy": (lambda: npy_with("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1000000), }"),
-                       "damaged|limit|memory"),
+                       "damaged|limit|memory|cut short"),
     "broken_header.npy": (lambda: npy_with("{'descr': '|u1', 'fortran_order': False, 'shape': (((((((3, }"), "damaged"),
     "times.npy": (lambda: npy(np.zeros(SIZE, "datetime64[s]")), "is|holds"),
     "no_width.bmp": (lambda: encoded(flat(RED), "BMP")[:18] + bytes(4) + encoded(flat(RED), "BMP")[22:],

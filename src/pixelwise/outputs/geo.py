@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -222,11 +223,24 @@ def _rasterio(what: str) -> Any:
     return rasterio
 
 
+_quieting, _quiet_ones, _filters = threading.Lock(), [0], ExitStack()
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """rasterio warns of every raster without a georeference; here that is a photo, and fine."""
+    """rasterio warns of every raster without a georeference; here that is a photo, and fine. Python has one set of
+    filters for all threads, so the first to write sets it and the last puts it back."""
     from rasterio.errors import NotGeoreferencedWarning
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with _quieting:
+        if not _quiet_ones[0]:
+            _filters.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        _quiet_ones[0] += 1
+    try:
         yield
+    finally:
+        with _quieting:
+            _quiet_ones[0] -= 1
+            if not _quiet_ones[0]:
+                _filters.close()
