@@ -200,6 +200,10 @@ def test_the_table_names_models_and_those_left_out_and_uses_only_what_agrees():
     )
     assert _use(three, 0.99, drawn=True) == "pixelwise segment PICTURES --model 'my a' --engine x"
     assert _use(three[1:2], 0.999, drawn=False) == ""
+    int8 = dataclasses.replace(three[0], precision="int8", per_second=1000.0)
+    assert _use((*three, int8), 0.9, drawn=False).endswith(
+        "--engine x --precision int8"
+    )  # else it is the float one
     many = dataclasses.replace(three[0], engine="w", batch=8, per_second=1000.0)
     assert _use((*three, many), 1.0, drawn=False).endswith("--engine x")  # for one picture
 

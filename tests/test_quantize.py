@@ -205,14 +205,19 @@ def test_a_card_that_lies_about_int8_is_refused(name, model, tmp_path):
         Segmenter(path, threads=1)
 
 
-def test_labels_in_the_folder_give_the_mean_iou(model, photos, tmp_path):
+def labelled_by(model, photos, folder):
+    """A data set of the photos, with the model's own answers as labels."""
     segmenter = Segmenter(model, threads=1)
     for name in ("images", "masks"):
-        (tmp_path / "set" / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
     for path in photos.iterdir():
-        shutil.copy(path, tmp_path / "set" / "images")
-        segmenter(path).save(tmp_path / "set" / "masks" / path.name)
-    (tmp_path / "set" / "classes.txt").write_text("\n".join(CARD.labels.names))
+        shutil.copy(path, folder / "images")
+        segmenter(path).save(folder / "masks" / path.name)
+    (folder / "classes.txt").write_text("\n".join(CARD.labels.names))
+
+
+def test_labels_in_the_folder_give_the_mean_iou(model, photos, tmp_path):
+    labelled_by(model, photos, tmp_path / "set")
     told = quantize_model(model, tmp_path / "set", tmp_path / "x.onnx", agreement=0.9, clock=clock(2))
     assert "mean IoU 1.0000 in float32, 0." in told  # one of the classes is rare
     (tmp_path / "set" / "classes.txt").write_text("\n".join(["other", *CARD.labels.names[1:]]))
@@ -240,13 +245,7 @@ def test_the_layers_that_cost_most_go_back_first_and_as_few_as_it_takes():
 
 
 def test_layers_go_back_to_float_until_the_mean_iou_holds(model, photos, tmp_path):
-    segmenter = Segmenter(model, threads=1)
-    for name in ("images", "masks"):
-        (tmp_path / "set" / name).mkdir(parents=True)
-    for path in photos.iterdir():
-        shutil.copy(path, tmp_path / "set" / "images")
-        segmenter(path).save(tmp_path / "set" / "masks" / path.name)
-    (tmp_path / "set" / "classes.txt").write_text("\n".join(CARD.labels.names))
+    labelled_by(model, photos, tmp_path / "set")
     found = {}
     for drop in (0.5, 0.1):
         out = tmp_path / f"{drop}.onnx"

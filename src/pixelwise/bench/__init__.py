@@ -246,4 +246,4 @@ def _use(rows: Sequence[Measured], agreement: float, *, drawn: bool) -> str:
         return ""
     best = max(good, key=lambda row: row.per_second)
     said = f"pixelwise segment PICTURES --model {shlex.quote(best.model)} --engine {best.engine}"
-    return said if best.precision in ("float32", "int8") else f"{said} --precision {best.precision}"
+    return said if best.precision == "float32" else f"{said} --precision {best.precision}"

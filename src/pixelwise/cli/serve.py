@@ -138,7 +138,7 @@ def _warm_up_the_rest(segmenter: Segmenter) -> None:
         {"tile": 64},
         {"crf": "vgg"},
     ):
-        with suppress(PixelwiseError):
+        with suppress(PixelwiseError, RuntimeError):  # the latter where the process ends meanwhile
             found = segmenter.segment(noise, SegmentOptions(**given))
             for format in ("geojson", "coco", "coco-polygons"):
                 found.to_bytes(format)
@@ -165,7 +165,10 @@ def run(
         port = listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         names = ", ".join(name for name, _ in named)
-        say(f"pixelwise serves {names} at http://{shown}:{port}", file=sys.stderr)
+        everywhere = host in ("0.0.0.0", "::")
+        where = f"http://{'127.0.0.1' if everywhere else shown}:{port}"
+        at = "on all addresses of this machine, here at" if everywhere else "at"
+        say(f"pixelwise serves {names} {at} {where}", file=sys.stderr)
         if not local and token is None:
             note(
                 f"whoever reaches {host} may send pictures; --token-file FILE asks them for a token, and --host "
@@ -177,7 +180,6 @@ def run(
             timeout_graceful_shutdown=math.ceil(limits.timeout_s) + 1, timeout_worker_healthcheck=HEALTH_S,
         )  # fmt: skip
         if browser:
-            where = f"http://{shown if host not in ('0.0.0.0', '::') else '127.0.0.1'}:{port}"
             threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()
         if processes > 1:
             log_to_stderr(logging.INFO)  # of processes that die and are started again

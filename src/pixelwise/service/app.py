@@ -375,7 +375,7 @@ def _asked(
     if overlap is not None and overlap >= 1 and overlap % 1:
         raise InputError(f"overlap is a whole number of pixels, or a share up to 0.5, got {overlap:g}")
     shared = None if overlap is None else int(overlap) if overlap >= 1 else overlap
-    if shared is not None and shared > (0.5 if isinstance(shared, float) else (tile or TILE_PX) // 2):
+    if shared is not None and tile is not None and shared > (0.5 if isinstance(shared, float) else tile // 2):
         raise InputError(f"overlap is at most half of a tile, got {overlap:g}")
     options = SegmentOptions(
         tile=tile, overlap=shared, flips=_split(flip), crf=None if crf == "off" else crf,  # type: ignore[arg-type]
