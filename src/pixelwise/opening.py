@@ -11,24 +11,18 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelwise import catalog
-from pixelwise.caches import cache_dir
 from pixelwise.catalog.entry import Entry
+from pixelwise.checkpoints.nnunet import folder as nnunet
 from pixelwise.engines import ENGINES, Engine, open_engine
-from pixelwise.errors import (
-    InputError,
-    MissingExtraError,
-    OutputError,
-    PixelwiseError,
-    PixelwiseWarning,
-    UnknownNameError,
-)  # fmt: skip
+from pixelwise.engines.folds import Folds
+from pixelwise.errors import InputError, MissingExtraError, PixelwiseWarning, UnknownNameError
+from pixelwise.exported import exported
 from pixelwise.files import writing
 from pixelwise.images import check_range
 from pixelwise.inference.measure import measure
@@ -36,8 +30,8 @@ from pixelwise.inference.preprocess import Preprocess
 from pixelwise.inference.volume_preprocess import Normalise, VolumePreprocess
 from pixelwise.labels import LabelSet
 from pixelwise.precision import Precision
-from pixelwise.terminal import without_secrets
-from pixelwise.weights import store
+from pixelwise.terminal import note, without_secrets
+from pixelwise.weights.beside import beside
 from pixelwise.weights.card import Card, Outputs, numbers, sides
 from pixelwise.weights.hub import fetch_folder, is_hub_name
 
@@ -166,6 +160,8 @@ def open_model(
         if export:
             raise InputError(f"{found} is run as it is, got export=True; leave export out")
         return _open_file(found, engine, said, threads, device, precision)
+    elif isinstance(found, Path) and (folds := nnunet.find(found)) is not None:
+        return _open_nnunet(folds, engine, said, threads, device, precision)
     network, card = open_network(model, said)
     of_files = engine in ENGINES and bool(ENGINES[engine].files)
     if export or of_files or engine == "fastest":
@@ -197,7 +193,13 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
         if is_runnable(found):
             kind = "an ONNX" if found.suffix.lower() == ".onnx" else f"a {found.suffix.lower()}"
             raise InputError(f"{found} is {kind} file; there is no torch network to open")
+        folds = nnunet.find(found)
         try:
+            if folds is not None:
+                from pixelwise.checkpoints.nnunet.network import open_model as open_folds
+
+                network, card = open_folds(folds)
+                return network, catalog.of_network(said.about(card, card.channels), network)
             from pixelwise.checkpoints.loading import from_checkpoint
         except ModuleNotFoundError as error:
             raise MissingExtraError(f"opening {found}", "torch") from error
@@ -322,16 +324,18 @@ def is_runnable(path: Path) -> bool:
     return any(path.suffix.lower() in row.files for row in ENGINES.values())
 
 
-def weights_file(model: str) -> Path | None:
-    """The file that a model's weights lie in; None for a model that is known by its name alone."""
+def weights_files(model: str) -> list[Path]:
+    """The files that a model's weights lie in; none of a model that is known by its name alone."""
     found = located(model)
     if isinstance(found, Entry):
-        return None
+        return []
+    if not is_runnable(found) and (folds := nnunet.find(found)) is not None:
+        return folds.files
     if is_runnable(found) or not found.is_dir():
-        return found
+        return [found, *beside(found)]
     from pixelwise.checkpoints.reading import file_of
 
-    return file_of(found)
+    return [file_of(found)]
 
 
 def card_of(name: str) -> Card:
@@ -432,60 +436,66 @@ def _warn_of_numbers(what: str, said: Said, preprocess: Preprocess | None) -> No
 
 
 def _exported(name: str, entry: Entry) -> Path:
-    """The ONNX file of a model of the catalog in the cache, made on first use, by one process at a time.
-
-    Its name ends in its SHA-256, which is looked at each time: a file that is not what was written is discarded, with a
-    warning that names it, and made again. Raises OutputError where the cache cannot be written.
-    """
+    """The ONNX file of a model of the catalog in the cache; see `exported.exported`."""
     assert entry.card is not None
     assert entry.card.sha256 is not None
     card = hashlib.sha256((WRITTEN + entry.card.to_json()).encode()).hexdigest()
-    folder, stem = cache_dir() / "onnx", f"{entry.card.name}-{entry.card.sha256[:8]}-{card[:8]}"
-    if (kept := _kept(folder, stem)) is not None:
-        return kept
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with store.only_one(folder / f"{stem}.part"):
-            if (kept := _kept(folder, stem)) is not None:
-                return kept  # another process made it while this one waited
-            return _export(name, entry.card, folder, stem)
-    except PixelwiseError:  # of which the one for downloads is an OSError too
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"the exported {name} cannot be kept in {folder} ({error.strerror or error}); make room or permission "
-            "there, or name another folder in PIXELWISE_CACHE"
-        ) from error
+
+    def write(path: Path) -> None:
+        network = _trained(name)
+        from pixelwise.export.onnx import export_onnx
+
+        assert entry.card is not None
+        export_onnx(network, entry.card, path)
+
+    return exported(name, f"{entry.card.name}-{entry.card.sha256[:8]}-{card[:8]}", write)
 
 
-def _export(name: str, card: Card, folder: Path, stem: str) -> Path:
-    network = _trained(name)
-    from pixelwise.export.onnx import export_onnx
+def _open_nnunet(
+    model: nnunet.Model,
+    engine: str,
+    said: Said,
+    threads: int | None,
+    device: str | None,
+    precision: Precision | None,
+) -> Engine:
+    """The engine for what nnU-Net trained: its folds exported once each, and from then on run without torch; or as they
+    are, by an engine of networks."""
+    where: dict[str, Any] = {"threads": threads, "device": device, "precision": precision}
 
-    new = folder / f".{stem}.new.onnx"
-    try:
-        export_onnx(network, card, new)
-        kept = folder / f"{stem}.{store.digest(new)}.onnx"
-        os.replace(new, kept)
-    finally:
-        new.unlink(missing_ok=True)
-    (folder / f"{stem}.onnx").unlink(missing_ok=True)  # as it was called before names had a hash
-    return kept
+    def read(fold: nnunet.Fold) -> tuple[nn.Module, Card]:
+        try:
+            from pixelwise.checkpoints.nnunet.network import open_fold
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(f"opening {model.what} for the first time", "torch") from error
+        return open_fold(model, fold)
+
+    def written(fold: nnunet.Fold, key: str) -> Path:
+        def write(path: Path) -> None:
+            network, card = read(fold)
+            from pixelwise.export.onnx import export_onnx
+
+            note(f"exporting {fold.name} of {model.what} to ONNX, once")
+            export_onnx(network, card, path, rewrite=False)
+
+        return exported(model.what, f"nnunet-{NNUNET}-{key}", write)
+
+    engines: list[Engine] = []
+    if _of_networks(engine):
+        for fold in model.folds:
+            network, card = read(fold)
+            card = catalog.of_network(said.about(card, card.channels), network)
+            engines.append(open_engine(network, engine, card=card, **where))
+    else:
+        for fold, key in zip(model.folds, model.keys(), strict=True):
+            engines.append(_open_file(written(fold, key), engine, said, threads, device, precision))
+    if any(one.card != engines[0].card for one in engines[1:]):
+        raise InputError(f"the folds of {model.what} were not trained with the same plans; name one of them")
+    return engines[0] if len(engines) == 1 else Folds(engines)
 
 
-def _kept(folder: Path, stem: str) -> Path | None:
-    """The whole file of that name in the cache; others are removed."""
-    for path in sorted(folder.glob(f"{stem}.*.onnx")):
-        with suppress(OSError):
-            if store.digest(path) == path.name.split(".")[-2]:
-                return path
-            warnings.warn(
-                f"{path} is not the exported model that was written there; it is discarded, and made again",
-                PixelwiseWarning,
-                stacklevel=5,
-            )
-            path.unlink()
-    return None
+NNUNET = 1
+"""Counts the ways in which networks of nnU-Net were exported and their cards written; others are made again."""
 
 
 def _trained(name: str) -> nn.Module:

@@ -22,7 +22,7 @@ from pixelwise.images import ImageLike
 from pixelwise.inference.channels import check_channels
 from pixelwise.inference.cleanup import Cleanup, clean_bands
 from pixelwise.inference.decide import decide
-from pixelwise.inference.options import DEFAULTS, TILE_PX, Overlap, SegmentOptions, Tile
+from pixelwise.inference.options import DEFAULTS, TILE_PX, Accumulate, Overlap, SegmentOptions, Tile
 from pixelwise.inference.plan import SIDES, Seams, plan, seams
 from pixelwise.inference.planes import check_planes, enlarged, log_of, probabilities_of
 from pixelwise.inference.preprocess import normalize
@@ -32,6 +32,7 @@ from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Win
 from pixelwise.inference.tta import Average, Flip, augmented
 from pixelwise.inference.volume_preprocess import VolumePreprocess
 from pixelwise.inference.volumes import OVERLAP, Fitting, fitting, segment_volume, working_bytes
+from pixelwise.inference.whole import Windows, mirrored, need, segment_whole
 from pixelwise.labels import LabelSet
 from pixelwise.limits import check_memory
 from pixelwise.opening import Said, open_model
@@ -130,6 +131,7 @@ class Segmenter:
         min_area: int = ...,
         fill_holes: str | Sequence[str] = ...,
         largest_only: str | Sequence[str] = ...,
+        accumulate: Accumulate = ...,
     ) -> Segmentation: ...
 
     @overload
@@ -155,6 +157,7 @@ class Segmenter:
         min_area: int = 0,
         fill_holes: str | Sequence[str] = (),
         largest_only: str | Sequence[str] = (),
+        accumulate: Accumulate = "float32",
     ) -> Segmentation | list[Segmentation]:
         """Segment one picture, or each of a list: a path, the bytes of a file, an open file, a PIL image, or an array
         (see `images.read`). A list gives a list; `map` takes any number, one after the other.
@@ -178,7 +181,7 @@ class Segmenter:
         """
         options = SegmentOptions(
             tile, overlap, window, tuple(flips), tuple(rotations), tuple(scales), average, crf,
-            min_confidence, min_area, _names(fill_holes), _names(largest_only),
+            min_confidence, min_area, _names(fill_holes), _names(largest_only), accumulate,
         )  # fmt: skip
         wanted = Wanted(confidence, probabilities, logits)
         if isinstance(image, (list, tuple)):
@@ -322,6 +325,7 @@ class Segmenter:
         if isinstance(values, Volume):
             return self.volume(values, options, wanted)
         self.card.refuse_volumes("a picture")
+        _refuse_float16(options)
         cleanup = options.cleanup(self.classes)
         if self._overlapping:
             refuse_for_regions(options, self.classes, streamed=False)
@@ -397,14 +401,30 @@ class Segmenter:
             check_planes(
                 flat, many * wanted.probabilities + card.channels * wanted.logits, options, logits=True
             )
-        needed = working_bytes(fit, len(channels), max(2, card.channels), tiling)
+        assert options.overlap != "auto"
+        windows = Windows(
+            OVERLAP if options.overlap is None else options.overlap, options.window, options.accumulate
+        )
+        if card.volume.whole is not None:
+            _refuse_for_whole(options)
+            needed = need(fit, card.volume, card.channels, windows)
+        else:
+            _refuse_float16(options)
+            needed = working_bytes(fit, len(channels), max(2, card.channels), tiling)
         needed += depth * height * width * (self.classes.dtype.itemsize + 4 * asked + 8 * self._overlapping)
         advice = "crop it, or take a smaller patch (tile, --tile) or more memory (--max-memory-mb)"
         check_memory(f"segmenting {volume.name}", needed, max_memory, advice)
-        bands = segment_volume(
-            channels, fit, card.volume, self._checked(self.engine), tiling=tiling, align_corners=card.align_corners,
-            confidence=asked, regions=self._overlapping, logits=planes, name=volume.name,
-        )  # fmt: skip
+        if card.volume.whole is not None:
+            bands = segment_whole(
+                channels, fit, card.volume, self._members(), windows, outputs=card.channels,
+                confidence=asked, regions=self._overlapping, logits=planes, name=volume.name, progress=progress,
+            )  # fmt: skip
+        else:
+            bands = segment_volume(
+                channels, fit, card.volume, self._checked(self.engine), tiling=tiling,
+                align_corners=card.align_corners,
+                confidence=asked, regions=self._overlapping, logits=planes, name=volume.name,
+            )  # fmt: skip
         found = _gathered(
             (self._in_ids(band, options, wanted.confidence) for band in bands), volume.size, fit, progress
         )
@@ -477,6 +497,15 @@ class Segmenter:
         assert not isinstance(overlap, str)
         return Tiling(patch, overlap, options.window)
 
+    def _members(self) -> list[Predict]:
+        """The networks that answer for a volume that is prepared as a whole, each mirrored as it was trained."""
+        whole = self.card.volume.whole if self.card.volume is not None else None
+        assert whole is not None
+        return [
+            mirrored(self._checked(one), whole.mirror)
+            for one in getattr(self.engine, "members", (self.engine,))
+        ]
+
     def made_by(self) -> dict[str, Any]:
         """Name and precision of the engine, as they stand in results: {"engine": "onnxruntime", ...}; "" where a
         function was put in its place."""
@@ -542,6 +571,7 @@ class Segmenter:
         bands come after the last row was read, none of them can be gone on from, and `resume` is refused (InputError).
         """
         self.card.refuse_volumes("what comes in rows")
+        _refuse_float16(options)
         cleanup = options.cleanup(self.classes)
         asked = confidence or options.min_confidence > 0
         if self.card.baked:
@@ -765,6 +795,22 @@ def _refuse_for_volumes(options: SegmentOptions) -> None:
     for what, there in asked.items():
         if there:
             raise InputError(f"volumes are segmented with {what}; leave the other out")
+
+
+def _refuse_for_whole(options: SegmentOptions) -> None:
+    """Raise InputError for what is not for models that take whole volumes."""
+    if options.tile is not None:
+        raise InputError(
+            f"this model sees windows of the size it was trained with, got tile {options.tile}; leave it out"
+        )
+
+
+def _refuse_float16(options: SegmentOptions) -> None:
+    """Raise InputError where sums in float16 are asked for and there is no nnU-Net, whose they are."""
+    if options.accumulate != "float32":
+        raise InputError(
+            "accumulate 'float16' is for models from nnU-Net, which are trained to be summed so; leave it out"
+        )
 
 
 def _gathered(

@@ -96,6 +96,11 @@ def _segment_options(
         typer.Option(help="Keep only the largest region of these classes."),
         Reads(lambda text: named("--largest-only", text)),
     ] = None,
+    accumulate: Annotated[
+        str | None,
+        typer.Option(help="Of models from nnU-Net: float32 (default), or float16 for exactly its labels."),
+        Reads(str),
+    ] = None,
 ) -> None:
     """Never called: the options, their help and how their text is read are all that is taken from it."""
 

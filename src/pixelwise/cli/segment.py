@@ -18,7 +18,7 @@ from pixelwise.files import check_writable, claimed, refuse_claimed
 from pixelwise.geometry import check_orientation
 from pixelwise.inference.options import SegmentOptions
 from pixelwise.limits import MAX_RASTER_PIXELS
-from pixelwise.opening import weights_file
+from pixelwise.opening import weights_files
 from pixelwise.outputs.formats import FORMATS, VOLUME_FORMATS, format_of
 from pixelwise.pipeline.journal import Journal
 from pixelwise.pipeline.options import ReadOptions, RunOptions
@@ -28,7 +28,6 @@ from pixelwise.segmenter import Segmenter
 from pixelwise.sources import Source
 from pixelwise.sources.volume import stem_of
 from pixelwise.terminal import note, say
-from pixelwise.weights.beside import beside
 
 
 def run(
@@ -281,10 +280,9 @@ def _check_targets(jobs: list[Job], *, overwrite: bool, can_resume: bool) -> Non
 def _identity(model: str) -> str | list[Any]:
     """The model's name, and for a file its size and time of change, and those of the files beside it that hold its
     weights, so that a journal notices others."""
-    path = weights_file(model)
-    if path is None:
+    found = [path.stat() for path in weights_files(model)]
+    if not found:
         return model
-    found = [one.stat() for one in (path, *beside(path))]
     return [model, *(value for one in found for value in (one.st_size, one.st_mtime_ns))]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 import os
 import warnings
 from pathlib import Path
@@ -36,6 +37,10 @@ larger than what is traced, also where an encoder pads to multiples of up to 512
 VOLUME_TRACED_AT = (32, 48, 64)
 VOLUME_CHECKED_AT = ((48, 32, 32), (32, 64, 48))
 """The same of volumes (d, h, w), whose sides most networks halve four or five times."""
+
+
+MOST_AT_THREE = 2**18
+"""Voxels up to which a file is also compared at a batch of three, for the memory that they take."""
 
 
 class Coarse(nn.Module):
@@ -103,6 +108,8 @@ def write_onnx(
     in_channels = in_channels or len(card.preprocess.mean)
     fit = dataclasses.replace(card.preprocess, size=None).size_hw
     usual: tuple[int, ...] = VOLUME_TRACED_AT if card.volume is not None else fit(*TRACED_AT)
+    if card.volume is not None and card.volume.whole is not None:  # whose windows are of one size
+        usual, dynamic = card.volume.patch, False
     traced_at = traced_at or usual
     if checked_at is None and not dynamic:
         checked_at = (traced_at,)
@@ -122,7 +129,9 @@ def write_onnx(
         if rewrite:
             winograd.rewrite(model)
         _write(model, card, temporary)
-        shapes = [(3, in_channels, *checked_at[0]), *((1, in_channels, *size) for size in checked_at)]
+        shapes = [(1, in_channels, *size) for size in checked_at]
+        if card.volume is None or math.prod(checked_at[0]) <= MOST_AT_THREE:
+            shapes.insert(0, (3, in_channels, *checked_at[0]))
         found = joined(_difference(card, source, temporary, shape) for shape in shapes)
         refuse_far(card.name, found, gap=TOLERANCE)
     return found

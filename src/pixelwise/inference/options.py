@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelwise.errors import InputError
+from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.cleanup import Cleanup
 from pixelwise.inference.terms import CRF, preset
 from pixelwise.inference.tiling import Tiling, Window, check_window
@@ -24,6 +24,10 @@ TILE_PX = 512
 """The tile of what cannot be shown whole: the same on every machine, so that results are the same too."""
 
 CLEANS: dict[str, bool] = {"cleans": True}
+SINCE: dict[str, bool] = {"since": True}
+"""Of fields that older journals know nothing of: they stand there where they are not the default."""
+
+Accumulate = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class SegmentOptions:
     flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`. crf: "vgg", "resnet" or a
     CRF of `inference.crf`, which moves borders to the picture's edges; with tiles, each is refined alone and the
     answers are blended.
+
+    accumulate: what the windows' logits are summed in, of models from nnU-Net alone: "float16" is what nnU-Net itself
+    does and gives its labels exactly, "float32" is finer near the corners of a volume, and gives others there.
 
     What cleans up the answer, see `inference.cleanup`: min_area: regions of fewer pixels go. fill_holes, largest_only:
     names of classes; holes in their regions are filled, in the order given, and only the largest region stays.
@@ -62,6 +69,7 @@ class SegmentOptions:
     min_area: int = field(default=0, metadata=CLEANS)
     fill_holes: tuple[str, ...] = field(default=(), metadata=CLEANS)
     largest_only: tuple[str, ...] = field(default=(), metadata=CLEANS)
+    accumulate: Accumulate = field(default="float32", metadata=SINCE)
 
     def __post_init__(self) -> None:
         if isinstance(self.tile, str) and self.tile != "auto":
@@ -76,6 +84,8 @@ class SegmentOptions:
                 f"tile is a number of pixels or (height, width), overlap a number, got {self.tile!r} and "
                 f"{self.overlap!r}"
             ) from error
+        if self.accumulate not in get_args(Accumulate):
+            raise UnknownNameError("type to accumulate in", self.accumulate, get_args(Accumulate))
         check_views(self.flips, self.rotations, self.scales, self.average)
         if self.crf is not None:
             preset(self.crf)
@@ -138,9 +148,7 @@ class SegmentOptions:
         """Plain values for JSON, of what differs from the default; with defaults, of all but idle clean-up."""
         given = ((f, getattr(self, f.name)) for f in fields(self))
         return {
-            f.name: _plain(value)
-            for f, value in given
-            if value != f.default or (defaults and f.metadata != CLEANS)
+            f.name: _plain(value) for f, value in given if value != f.default or (defaults and not f.metadata)
         }
 
 

@@ -36,12 +36,14 @@ Size = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Fitting:
-    """How a volume comes to a network and back. turn: to the network's orientation. size: after it, on the volume's own
-    grid; shown: the size in the network's spacing."""
+    """How a volume comes to a network and back. turn: to the network's orientation and order of axes. size: after it,
+    on the volume's own grid; shown: the size in the network's spacing. spacing: mm along the axes after the turn, None
+    where nobody says it."""
 
     turn: Turn
     size: Size
     shown: Size
+    spacing: tuple[float, float, float] | None = None
 
     @property
     def resamples(self) -> bool:
@@ -63,6 +65,9 @@ def fitting(size: Size, geometry: Geometry | None, wanted: VolumePreprocess, nam
                 "Volume.of(values, affine), or read_volume(path, assume_orientation='RAS'))"
             )
         turn = geometry.turn_to(wanted.orientation)
+    if wanted.whole is not None:
+        first, second, third = (turn.order[axis] for axis in wanted.whole.axes)
+        turn = turn._replace(order=(first, second, third))
     turned = turn.of_sides(size)
     if wanted.spacing is None:
         return Fitting(turn, turned, turned)
@@ -72,11 +77,11 @@ def fitting(size: Size, geometry: Geometry | None, wanted: VolumePreprocess, nam
             f"{' x '.join(f'{side:g}' for side in wanted.spacing)} mm; give it: Volume.of(values, affine)"
         )
     spacing = turn.of_sides(geometry.spacing)
-    first, second, third = (
-        max(1, round(side * here / there))
-        for side, here, there in zip(turned, spacing, wanted.spacing, strict=True)
-    )
-    shown = (first, second, third)
+    if (
+        wanted.whole is not None and geometry.header is not None
+    ):  # which holds float32, as other readers take it
+        spacing = tuple(float(np.float32(side)) for side in spacing)
+    shown = shown_size(turned, spacing, wanted)
     if math.prod(shown) > MAX_GROWTH * math.prod(turned) and math.prod(shown) > MAX_SHOWN:
         raise InputError(
             f"{name} has a spacing of {' x '.join(f'{side:g}' for side in spacing)} mm, of which this model's would "
@@ -89,7 +94,20 @@ def fitting(size: Size, geometry: Geometry | None, wanted: VolumePreprocess, nam
             "which would have to be found along them; resample it to right angles first, with what the scanner's maker "
             "or dcm2niix offers"
         )
-    return Fitting(turn, turned, shown)
+    return Fitting(turn, turned, shown, spacing)
+
+
+def shown_size(size: Size, spacing: tuple[float, float, float], wanted: VolumePreprocess) -> Size:
+    """The size of a volume in the network's spacing; both in the network's order of axes."""
+    if wanted.spacing is None:
+        return size
+    pairs = list(zip(size, spacing, wanted.spacing, strict=True))
+    if wanted.whole is None:
+        first, second, third = (max(1, round(side * here / there)) for side, here, there in pairs)
+    else:  # the order of the operations decides where it is a tie
+        first, second, third = (max(1, round(here / there * side)) for side, here, there in pairs)
+        first = size[0] if wanted.whole.planar else first
+    return first, second, third
 
 
 MAX_GROWTH, MAX_SHOWN = 64, 2**31
@@ -193,6 +211,9 @@ class _Slices:
             shift, divisor = how.mean, how.std
         elif how.kind == "rescale":
             shift, divisor = low, max(high - low, TINY)
+        elif how.kind == "rgb":
+            refuse_no_rgb(low, high, self._name)
+            divisor = 255.0
         elif how.kind == "zscore" and count:
             shift = total / count
             squares = sum(float(((self._plane(channel, i, how) - shift) ** 2).sum()) for i in range(depth))
@@ -215,6 +236,14 @@ class _Slices:
         if not how.nonzero:
             return plane
         return np.asarray(plane[(self._values[:, i] != 0).any(axis=0)])
+
+
+def refuse_no_rgb(low: float, high: float, name: str) -> None:
+    """Raise ImageError for values that are no colours of 8 bits."""
+    if not (low >= 0 and high <= 255):
+        raise ImageError(
+            f"{name} has values from {low:g} to {high:g}, and this model takes colours from 0 to 255; scale it first"
+        )
 
 
 def _brought_back(
