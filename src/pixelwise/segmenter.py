@@ -29,7 +29,7 @@ from pixelwise.inference.preprocess import normalize
 from pixelwise.inference.regions import cleaned, decide_regions, refuse_for_regions
 from pixelwise.inference.terms import CRF, preset
 from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, stitch, whole
-from pixelwise.inference.tta import Average, Flip, augmented
+from pixelwise.inference.tta import VOLUME_FLIPS, Average, Flip, augmented
 from pixelwise.inference.volume_preprocess import VolumePreprocess
 from pixelwise.inference.volumes import OVERLAP, Fitting, fitting, segment_volume, working_bytes
 from pixelwise.labels import LabelSet
@@ -67,7 +67,8 @@ class Segmenter:
     one of OpenVINO's (.xml), weights of ours or of any known family, the folder of a run of `pixelwise train`, of
     Hugging Face or of SMP, "owner/name[@revision]" of the Hugging Face Hub, or a torch network: of ours, or anyone's
     from pictures (n, c, h, w) to logits. A named torch model is fetched, exported once, kept as ONNX in the cache, and
-    from then on runs without torch.
+    from then on runs without torch. Of a list of models, such as the folds of a cross-validation, which must agree in
+    what they take and mean, the mean of the logits counts.
 
     A model that takes volumes segments scans: a path, a `Volume`, or an array (d, h, w) or (c, d, h, w), see
     `__call__`.
@@ -87,7 +88,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | nn.Module = "everyday",
+        model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module] = "everyday",
         *,
         engine: str = "auto",
         card: Card | None = None,
@@ -402,8 +403,8 @@ class Segmenter:
         advice = "crop it, or take a smaller patch (tile, --tile) or more memory (--max-memory-mb)"
         check_memory(f"segmenting {volume.name}", needed, max_memory, advice)
         bands = segment_volume(
-            channels, fit, card.volume, self._checked(self.engine), tiling=tiling, align_corners=card.align_corners,
-            confidence=asked, regions=self._overlapping, logits=planes, name=volume.name,
+            channels, fit, card.volume, self._checked(self._augmented(options)), tiling=tiling,
+            align_corners=card.align_corners, confidence=asked, regions=self._overlapping, logits=planes, name=volume.name,
         )  # fmt: skip
         found = _gathered(
             (self._in_ids(band, options, wanted.confidence) for band in bands), volume.size, fit, progress
@@ -701,6 +702,10 @@ class Segmenter:
     def _augmented(self, options: SegmentOptions) -> Predict:
         if not options.augments:
             return self.engine
+        if self.card.volume is None and (wrong := set(options.flips) & VOLUME_FLIPS.keys()):
+            raise InputError(
+                f"pictures are mirrored 'horizontal' or 'vertical', got {', '.join(sorted(wrong))}, which is of volumes"
+            )
         return augmented(
             self.engine,
             flips=options.flips,
@@ -757,7 +762,8 @@ def _refuse_for_volumes(options: SegmentOptions) -> None:
     asked = {
         "a tile of one number (tile=64)": options.tile is not None and not isinstance(options.tile, int),
         "an overlap in voxels or a share": options.overlap == "auto",
-        "no flips, rotations or scales": options.augments,
+        f"flips of {', '.join(VOLUME_FLIPS)}": bool(set(options.flips) - VOLUME_FLIPS.keys()),
+        "no rotations or scales": replace(options, flips=()).augments,
         "no CRF": options.crf is not None,
         "no min_area, fill_holes or largest_only": options.as_decided()
         != replace(options, min_confidence=0.0),
