@@ -419,7 +419,7 @@ class Segmenter:
         return Segmentation(
             found.labels, self.classes, shown.picture, found.confidence, codes=found.codes, probabilities=shares,
             logits=found.logits if wanted.logits else None, geometry=volume.geometry, planes_at=shown.at,
-            **self.made_by(),
+            origin=volume.origin, **self.made_by(),
         )  # fmt: skip
 
     def slices(
@@ -464,7 +464,7 @@ class Segmenter:
         planes = planes_of(found["labels"], self.classes, values, volume.geometry)
         return Segmentation(
             found["labels"], self.classes, planes.picture, codes=found.get("codes"), geometry=volume.geometry,
-            planes_at=planes.at, **self.made_by(),
+            planes_at=planes.at, origin=volume.origin, **self.made_by(),
         )  # fmt: skip
 
     def _windows(self, wanted: VolumePreprocess, options: SegmentOptions) -> Tiling:
