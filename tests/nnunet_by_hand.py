@@ -213,7 +213,7 @@ def expected_labels(
     box = tuple(slice(int(w.min()), int(w.max()) + 1) for w in np.nonzero(inside))
     data, inside = data[(slice(None), *box)], inside[box]
     there = config["spacing"] if len(config["spacing"]) == 3 else [here[0], *config["spacing"]]
-    size = [int(round(a / b * n)) for a, b, n in zip(here, there, data.shape[1:], strict=True)]
+    size = [round(a / b * n) for a, b, n in zip(here, there, data.shape[1:], strict=True)]
     for i, (scheme, masked) in enumerate(
         zip(config["normalization_schemes"], config["use_mask_for_norm"], strict=True)
     ):

@@ -20,11 +20,11 @@ from pixelwise import catalog
 from pixelwise.catalog.entry import Entry
 from pixelwise.checkpoints.nnunet import folder as nnunet
 from pixelwise.engines import ENGINES, Engine, open_engine
-from pixelwise.engines.folds import Folds
 from pixelwise.errors import InputError, MissingExtraError, PixelwiseWarning, UnknownNameError
 from pixelwise.exported import exported
 from pixelwise.files import writing
 from pixelwise.images import check_range
+from pixelwise.inference.ensemble import Ensemble
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.inference.volume_preprocess import Normalise, VolumePreprocess
@@ -124,7 +124,7 @@ NOTHING = Said()
 
 
 def open_model(
-    model: str | os.PathLike[str] | nn.Module,
+    model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module],
     engine: str = "auto",
     said: Said = NOTHING,
     *,
@@ -135,14 +135,19 @@ def open_model(
 ) -> Engine:
     """The engine for a model, whose `card` says all about it.
 
-    model: see the module. engine: a key of `engines.ENGINES` or "auto". said: goes before what the model's own card
+    model: see the module; of a list the mean of the logits counts (`inference.ensemble`). engine: a key of
+    `engines.ENGINES` or "auto". said: goes before what the model's own card
     says. device, precision: as `engines.open_engine` takes them. export: a network in memory is exported and run as a
     file is, as it is also where an engine of files is asked for; see `in_memory`. Raises InputError, in one sentence
     with what to do, for what cannot be opened; DownloadError.
     """
+    if isinstance(model, (list, tuple)):
+        how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision, "export": export}
+        opened = [open_model(one, engine, said, **how) for one in model]
+        return opened[0] if len(opened) == 1 else Ensemble(opened)
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
-        name = os.fspath(model)  # type: ignore[arg-type]
+        name = os.fspath(model)
         if found.asset is not None and not _of_networks(engine) and device in (None, "cpu", "auto"):
             if precision == "int8" and found.int8 is None:
                 raise InputError(
@@ -489,9 +494,7 @@ def _open_nnunet(
     else:
         for fold, key in zip(model.folds, model.keys(), strict=True):
             engines.append(_open_file(written(fold, key), engine, said, threads, device, precision))
-    if any(one.card != engines[0].card for one in engines[1:]):
-        raise InputError(f"the folds of {model.what} were not trained with the same plans; name one of them")
-    return engines[0] if len(engines) == 1 else Folds(engines)
+    return engines[0] if len(engines) == 1 else Ensemble(engines)
 
 
 NNUNET = 1

@@ -26,6 +26,7 @@ from pixelwise.outputs.formats import FORMATS, format_of, formats_for
 
 if TYPE_CHECKING:
     from pixelwise.outputs.polygons import Polygon
+    from pixelwise.sources.voxels import ScanFiles
 
 
 SHOWN_CLASSES = 6
@@ -53,7 +54,8 @@ class Segmentation:
     Of a volume labels, confidence and codes are (d, h, w), probabilities and logits (k, d, h, w), on the scan's own
     grid, in the order and orientation in which it is stored. geometry: where the voxels lie, with their spacing, None
     where nobody said it. image is then a picture of three planes through the scan, and what is drawn (`overlay`,
-    `contours`, `side_by_side`) is drawn on it; planes_at: which ones, see `planes`. Cut-outs, polygons and whatever
+    `contours`, `side_by_side`) is drawn on it; planes_at: which ones, see `planes`. origin: the files of the
+    scan, which some outputs speak of (DICOM-SEG). Cut-outs, polygons and whatever
     is a flat picture of ids are for pictures.
 
     `np.asarray(segmentation)` is the label map, and a notebook shows the overlay with its legend.
@@ -71,6 +73,7 @@ class Segmentation:
     precision: str | None = None
     geometry: Geometry | None = None
     planes_at: tuple[int, int, int] | None = None
+    origin: ScanFiles | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The label map, as NumPy asks for it."""

@@ -22,6 +22,7 @@ from pixelwise.images import ImageLike
 from pixelwise.inference.channels import check_channels
 from pixelwise.inference.cleanup import Cleanup, clean_bands
 from pixelwise.inference.decide import decide
+from pixelwise.inference.ensemble import Ensemble
 from pixelwise.inference.options import DEFAULTS, TILE_PX, Accumulate, Overlap, SegmentOptions, Tile
 from pixelwise.inference.plan import SIDES, Seams, plan, seams
 from pixelwise.inference.planes import check_planes, enlarged, log_of, probabilities_of
@@ -29,10 +30,10 @@ from pixelwise.inference.preprocess import normalize
 from pixelwise.inference.regions import cleaned, decide_regions, refuse_for_regions
 from pixelwise.inference.terms import CRF, preset
 from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, stitch, whole
-from pixelwise.inference.tta import Average, Flip, augmented
+from pixelwise.inference.tta import VOLUME_FLIPS, Average, Flip, augmented
 from pixelwise.inference.volume_preprocess import VolumePreprocess
 from pixelwise.inference.volumes import OVERLAP, Fitting, fitting, segment_volume, working_bytes
-from pixelwise.inference.whole import Windows, mirrored, need, segment_whole
+from pixelwise.inference.whole import Windows, need, segment_whole
 from pixelwise.labels import LabelSet
 from pixelwise.limits import check_memory
 from pixelwise.opening import Said, open_model
@@ -68,7 +69,8 @@ class Segmenter:
     one of OpenVINO's (.xml), weights of ours or of any known family, the folder of a run of `pixelwise train`, of
     Hugging Face or of SMP, "owner/name[@revision]" of the Hugging Face Hub, or a torch network: of ours, or anyone's
     from pictures (n, c, h, w) to logits. A named torch model is fetched, exported once, kept as ONNX in the cache, and
-    from then on runs without torch.
+    from then on runs without torch. Of a list of models, such as the folds of a cross-validation, which must agree in
+    what they take and mean, the mean of the logits counts.
 
     A model that takes volumes segments scans: a path, a `Volume`, or an array (d, h, w) or (c, d, h, w), see
     `__call__`.
@@ -88,7 +90,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | nn.Module = "everyday",
+        model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module] = "everyday",
         *,
         engine: str = "auto",
         card: Card | None = None,
@@ -416,14 +418,14 @@ class Segmenter:
         check_memory(f"segmenting {volume.name}", needed, max_memory, advice)
         if card.volume.whole is not None:
             bands = segment_whole(
-                channels, fit, card.volume, self._members(), windows, outputs=card.channels,
+                channels, fit, card.volume, self._members(options), windows, outputs=card.channels,
                 confidence=asked, regions=self._overlapping, logits=planes, name=volume.name, progress=progress,
             )  # fmt: skip
         else:
             bands = segment_volume(
-                channels, fit, card.volume, self._checked(self.engine), tiling=tiling,
-                align_corners=card.align_corners,
-                confidence=asked, regions=self._overlapping, logits=planes, name=volume.name,
+                channels, fit, card.volume, self._checked(self._augmented(options)), tiling=tiling,
+                align_corners=card.align_corners, confidence=asked, regions=self._overlapping, logits=planes,
+                name=volume.name,
             )  # fmt: skip
         found = _gathered(
             (self._in_ids(band, options, wanted.confidence) for band in bands), volume.size, fit, progress
@@ -438,7 +440,7 @@ class Segmenter:
         return Segmentation(
             found.labels, self.classes, shown.picture, found.confidence, codes=found.codes, probabilities=shares,
             logits=found.logits if wanted.logits else None, geometry=volume.geometry, planes_at=shown.at,
-            **self.made_by(),
+            origin=volume.origin, **self.made_by(),
         )  # fmt: skip
 
     def slices(
@@ -483,7 +485,7 @@ class Segmenter:
         planes = planes_of(found["labels"], self.classes, values, volume.geometry)
         return Segmentation(
             found["labels"], self.classes, planes.picture, codes=found.get("codes"), geometry=volume.geometry,
-            planes_at=planes.at, **self.made_by(),
+            planes_at=planes.at, origin=volume.origin, **self.made_by(),
         )  # fmt: skip
 
     def _windows(self, wanted: VolumePreprocess, options: SegmentOptions) -> Tiling:
@@ -497,14 +499,16 @@ class Segmenter:
         assert not isinstance(overlap, str)
         return Tiling(patch, overlap, options.window)
 
-    def _members(self) -> list[Predict]:
-        """The networks that answer for a volume that is prepared as a whole, each mirrored as it was trained."""
+    def _members(self, options: SegmentOptions) -> list[Predict]:
+        """The networks whose answers for a volume that is prepared as a whole are averaged, each mirrored as it was
+        trained, unless the options say otherwise."""
         whole = self.card.volume.whole if self.card.volume is not None else None
         assert whole is not None
-        return [
-            mirrored(self._checked(one), whole.mirror)
-            for one in getattr(self.engine, "members", (self.engine,))
-        ]
+        if not options.flips:
+            flips = tuple(flip for flip, axis in VOLUME_FLIPS.items() if axis + 3 in whole.mirror)
+            options = replace(options, flips=flips)
+        engines = self.engine.engines if isinstance(self.engine, Ensemble) else (self.engine,)
+        return [self._checked(self._augmented(options, engine)) for engine in engines]
 
     def made_by(self) -> dict[str, Any]:
         """Name and precision of the engine, as they stand in results: {"engine": "onnxruntime", ...}; "" where a
@@ -728,11 +732,17 @@ class Segmenter:
     def _normalized(self, tile: NDArray[Any]) -> NDArray[np.float32]:
         return normalize(tile, self.card.preprocess.mean, self.card.preprocess.std)
 
-    def _augmented(self, options: SegmentOptions) -> Predict:
+    def _augmented(self, options: SegmentOptions, engine: Predict | None = None) -> Predict:
+        """What answers for a view, averaged as the options say. engine: one of several, None for all."""
+        engine = self.engine if engine is None else engine
         if not options.augments:
-            return self.engine
+            return engine
+        if self.card.volume is None and (wrong := set(options.flips) & VOLUME_FLIPS.keys()):
+            raise InputError(
+                f"pictures are mirrored 'horizontal' or 'vertical', got {', '.join(sorted(wrong))}, which is of volumes"
+            )
         return augmented(
-            self.engine,
+            engine,
             flips=options.flips,
             rotations=options.rotations,
             scales=options.scales,
@@ -787,7 +797,10 @@ def _refuse_for_volumes(options: SegmentOptions) -> None:
     asked = {
         "a tile of one number (tile=64)": options.tile is not None and not isinstance(options.tile, int),
         "an overlap in voxels or a share": options.overlap == "auto",
-        "no flips, rotations or scales": options.augments,
+        f"flips of {', '.join(VOLUME_FLIPS)}": bool(
+            set(options.flips) - {"none", *VOLUME_FLIPS}
+        ),
+        "no rotations or scales": replace(options, flips=()).augments,
         "no CRF": options.crf is not None,
         "no min_area, fill_holes or largest_only": options.as_decided()
         != replace(options, min_confidence=0.0),

@@ -49,7 +49,10 @@ def _segment_options(
     ] = None,
     flip: Annotated[
         str | None,
-        typer.Option(help="Average with the mirrored picture: horizontal, vertical, or both with a comma."),
+        typer.Option(
+            help="Average with the mirrored picture: horizontal, vertical, or both with a comma; of volumes "
+            "columns,rows,slices."
+        ),
         Reads(lambda text: named("--flip", text), "flips"),
     ] = None,
     rotate: Annotated[

@@ -32,7 +32,7 @@ from pixelwise.terminal import note, say
 
 def run(
     inputs: list[str],
-    model: str,
+    models: list[str],
     out: Path,
     format: str | None,
     masks: list[str],
@@ -78,7 +78,7 @@ def run(
     if resume and engine == "auto" and precision is None and (before := Journal.asked(out)) is not None:
         engine, precision = before
     decides = {
-        "model": _identity(model),
+        "model": _identity(models[0]) if len(models) == 1 else [_identity(model) for model in models],
         "formats": formats,
         "masks": masks,
         "engine": engine,
@@ -102,7 +102,7 @@ def run(
     if resume and engine in ("auto", "fastest") and (noted := journal.engine()) is not None:
         engine, precision = noted
     segmenter = Segmenter(
-        model, engine=engine, precision=precision, threads=threads, device=device, value_range=reading.scale
+        models, engine=engine, precision=precision, threads=threads, device=device, value_range=reading.scale
     )
     if engine == "fastest" and len(todo) == 1 and todo[0].source.kind == "picture":
         from pixelwise.engines.racing import FastestEngine

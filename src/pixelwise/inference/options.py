@@ -41,7 +41,8 @@ class SegmentOptions:
     pixels, a float a share of the tile; "auto" measures where neighbouring tiles agree; None is a quarter of the tile.
     window: see `inference.tiling.Tiling`.
 
-    flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`. crf: "vgg", "resnet" or a
+    flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`; of volumes flips of
+    "columns", "rows" and "slices" of what the network sees. crf: "vgg", "resnet" or a
     CRF of `inference.crf`, which moves borders to the picture's edges; with tiles, each is refined alone and the
     answers are blended.
 
@@ -105,7 +106,7 @@ class SegmentOptions:
     @property
     def augments(self) -> bool:
         """Whether the network is shown more than the picture as it is."""
-        return bool(self.flips or self.rotations or tuple(self.scales) != (1.0,))
+        return bool(set(self.flips) - {"none"} or self.rotations or tuple(self.scales) != (1.0,))
 
     def as_decided(self) -> SegmentOptions:
         """The same without what cleans up."""

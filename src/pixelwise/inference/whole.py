@@ -24,7 +24,7 @@ from pixelwise.inference.axis import axis_of
 from pixelwise.inference.options import Accumulate
 from pixelwise.inference.planes import sigmoid
 from pixelwise.inference.tiling import Band, Predict, Window, enlarge, window
-from pixelwise.inference.volume_preprocess import Normalise, Resample, VolumePreprocess, Whole
+from pixelwise.inference.volume_preprocess import Normalise, Resample, VolumePreprocess
 from pixelwise.inference.volumes import TINY, Fitting, Size, refuse_no_rgb, shown_size
 
 ANISOTROPIC = 3
@@ -107,7 +107,7 @@ def need(fit: Fitting, wanted: VolumePreprocess, outputs: int, windows: Windows)
     channels, exact = len(wanted.channels), windows.accumulate == "float16"
     resampling = 0 if not fit.resamples else 24 * voxels + 8 * shown
     preparing = 4 * channels * voxels + resampling + 4 * channels * shown * fit.resamples
-    summing = 4 * channels * shown + (4 if exact else 4) * (outputs + 1) * shown
+    summing = 4 * channels * shown + (2 if exact else 4) * (2 if exact else 1) * (outputs + 1) * shown
     back = 4 * outputs * shown + (16 if fit.resamples else 8) * voxels
     return max(preparing, summing, back)
 
@@ -453,23 +453,6 @@ def _keep_largest(band: Band, group: Sequence[int]) -> None:
     band.labels[gone] = 0
     if band.codes is not None:
         band.codes[gone] = 0
-
-
-def mirrored(predict: Predict, axes: Sequence[int]) -> Predict:
-    """`predict` averaged over the volume as it is and mirrored along these of its axes, in all combinations."""
-    if not axes:
-        return predict
-    ways = [way for i in range(1, len(axes) + 1) for way in itertools.combinations(axes, i)]
-
-    def mean(images: Any) -> NDArray[np.float32]:
-        total = np.array(_host(predict(images)))
-        for way in ways:
-            along = tuple(axis + 2 for axis in way)
-            total += np.flip(_host(predict(np.ascontiguousarray(np.flip(images, along)))), along)
-        total /= len(ways) + 1
-        return total
-
-    return mean
 
 
 def _host(logits: Any) -> NDArray[np.float32]:

@@ -18,7 +18,8 @@ from pixelwise.geometry import AS_IT_IS, Geometry
 from pixelwise.images import stretched
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import cell, count_ids, present, summary
-from pixelwise.sources.volume import quiet, read_volume
+from pixelwise.sources.volume import read_volume
+from pixelwise.sources.voxels import quiet
 
 
 def nifti(labels: NDArray[Any], geometry: Geometry | None, *, zipped: bool) -> bytes:

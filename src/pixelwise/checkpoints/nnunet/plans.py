@@ -7,7 +7,7 @@ network was trained with gives labels that nearly look right.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 from pixelwise.errors import InputError, PixelwiseError, WeightsError
