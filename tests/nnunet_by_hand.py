@@ -15,6 +15,7 @@ from skimage.transform import resize
 
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
 REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+LINEAR = {"is_seg": False, "force_separate_z": None, "memefficient_seg_resampling": False}
 NAME = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 
 
@@ -185,12 +186,13 @@ def write_folder(
 
 
 def scan(
-    size: tuple[int, int, int] = (14, 20, 24), channels: int = 1, seed: int = 0, pad: int = 2
-) -> np.ndarray:
+    size: tuple[int, int, int] = (14, 20, 24), channels: int = 1, seed: int = 0, pad: int = 2, smooth: float = 2,
+    noise: float = 5,
+) -> np.ndarray:  # fmt: skip
     """Soft blots with noise, float32 (c, d, h, w), zero in a rim."""
     random = np.random.default_rng(seed)
-    values = ndimage.gaussian_filter(random.normal(0, 1, (channels, *size)), (0, 2, 2, 2)) * 900 + 60
-    values += random.normal(0, 5, values.shape)
+    values = ndimage.gaussian_filter(random.normal(0, 1, (channels, *size)), (0, *(smooth,) * 3))
+    values = values / values.std() * 100 + 60 + random.normal(0, 1, values.shape) * noise
     if pad:
         inner = np.zeros(size, bool)
         inner[1:, pad:-pad, pad : -pad - 1] = True

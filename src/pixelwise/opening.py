@@ -147,7 +147,7 @@ def open_model(
         return opened[0] if len(opened) == 1 else Ensemble(opened)
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
-        name = os.fspath(model)
+        name = os.fspath(model)  # type: ignore[arg-type]
         if found.asset is not None and not _of_networks(engine) and device in (None, "cpu", "auto"):
             if precision == "int8" and found.int8 is None:
                 raise InputError(
@@ -167,7 +167,7 @@ def open_model(
         return _open_file(found, engine, said, threads, device, precision)
     elif isinstance(found, Path) and (folds := nnunet.find(found)) is not None:
         return _open_nnunet(folds, engine, said, threads, device, precision)
-    network, card = open_network(model, said)
+    network, card = open_network(model, said)  # type: ignore[arg-type]  # a list has been dealt with
     of_files = engine in ENGINES and bool(ENGINES[engine].files)
     if export or of_files or engine == "fastest":
         try:

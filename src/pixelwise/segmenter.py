@@ -505,7 +505,7 @@ class Segmenter:
         whole = self.card.volume.whole if self.card.volume is not None else None
         assert whole is not None
         if not options.flips:
-            flips = tuple(flip for flip, axis in VOLUME_FLIPS.items() if axis + 3 in whole.mirror)
+            flips: Any = tuple(flip for flip, axis in VOLUME_FLIPS.items() if axis + 3 in whole.mirror)
             options = replace(options, flips=flips)
         engines = self.engine.engines if isinstance(self.engine, Ensemble) else (self.engine,)
         return [self._checked(self._augmented(options, engine)) for engine in engines]
@@ -797,9 +797,7 @@ def _refuse_for_volumes(options: SegmentOptions) -> None:
     asked = {
         "a tile of one number (tile=64)": options.tile is not None and not isinstance(options.tile, int),
         "an overlap in voxels or a share": options.overlap == "auto",
-        f"flips of {', '.join(VOLUME_FLIPS)}": bool(
-            set(options.flips) - {"none", *VOLUME_FLIPS}
-        ),
+        f"flips of {', '.join(VOLUME_FLIPS)}": bool(set(options.flips) - {"none", *VOLUME_FLIPS}),
         "no rotations or scales": replace(options, flips=()).augments,
         "no CRF": options.crf is not None,
         "no min_area, fill_holes or largest_only": options.as_decided()

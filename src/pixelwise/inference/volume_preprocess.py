@@ -85,8 +85,8 @@ class Resample:
 
 @dataclass(frozen=True)
 class Whole:
-    """How networks want volumes that were trained on whole ones, prepared as nnU-Net prepares them: cropped, normalised,
-    then resampled, all of it in memory. Its windows have nnU-Net's places and weights.
+    """How networks want volumes that were trained on whole ones, prepared as nnU-Net does: cropped, normalised, then
+    resampled, all of it in memory. Its windows have nnU-Net's places and weights.
 
     axes: which axis of the volume, as it is stored or oriented, is the network's first, second and third; spacing and
     patch are in that order. crop: to the box of the voxels where any channel is not 0. image, logits: how each is

@@ -80,7 +80,11 @@ def fitting(size: Size, geometry: Geometry | None, wanted: VolumePreprocess, nam
     if (
         wanted.whole is not None and geometry.header is not None
     ):  # which holds float32, as other readers take it
-        spacing = tuple(float(np.float32(side)) for side in spacing)
+        spacing = (
+            float(np.float32(spacing[0])),
+            float(np.float32(spacing[1])),
+            float(np.float32(spacing[2])),
+        )
     shown = shown_size(turned, spacing, wanted)
     if math.prod(shown) > MAX_GROWTH * math.prod(turned) and math.prod(shown) > MAX_SHOWN:
         raise InputError(

@@ -42,7 +42,8 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Windows:
-    """In which windows a volume is seen. overlap: of neighbours, a float is a share of the patch, an int voxels. accumulate: what sums of
+    """In which windows a volume is seen. overlap: of neighbours, a float is a share of the patch, an int voxels.
+    accumulate: what sums of
     logits are kept in; in float16, as nnU-Net keeps them, they are coarse near the corners of the volume, where
     float32 gives other labels. Then the logits of each network are summed for themselves."""
 
@@ -90,7 +91,7 @@ def segment_whole(
         return resample(one, size, whole.logits, there, here, exact=exact)
 
     keeps = confidence or logits
-    planes = (back(one) for one in found)
+    planes: Iterator[NDArray[Any]] = (back(one) for one in found)
     if keeps:
         planes = iter(np.stack([one.astype(np.float32) for one in planes]))
     inside = _decided(planes, len(found), regions=regions, keeps=keeps, confidence=confidence)
@@ -133,7 +134,8 @@ def _cropped(
             ends.append(slice(int(there[0]), int(there[-1]) + 1))
         box = (ends[0], ends[1], ends[2])
         some = some[box]
-    data = data[(slice(None), *box)]
+    where = (slice(None), *box)
+    data = data[where]
     for channel in data:
         if not np.isfinite(channel).all():
             raise ImageError(
@@ -211,6 +213,7 @@ def resample(
     """
     if _size(values.shape) == size or how.by == "none":
         return values
+    found: NDArray[Any]
     axis = _apart(how, here, there)
     if how.by == "linear" or (how.order == 1 and not exact):
         numbers = values.astype(np.float32, copy=False)
@@ -221,13 +224,14 @@ def resample(
         if how.by == "linear":
             old, new = values.shape[axis], size[axis]
             nearest = np.minimum(((np.arange(new) + 0.5) * np.float32(old / new)).astype(int), old - 1)
-            return np.take(numbers, nearest, axis)
+            found = np.take(numbers, nearest, axis)
+            return found
         return _along(numbers, size[axis], axis, how.order_z)
-    numbers = values.astype(np.float64)
+    doubles = values.astype(np.float64)
     if axis is None:
-        return _zoomed(numbers, size, how.order).astype(values.dtype)
+        return _zoomed(doubles, size, how.order).astype(values.dtype)
     sides = tuple(side for a, side in enumerate(size) if a != axis)
-    slices = [_zoomed(plane, sides, how.order) for plane in np.moveaxis(numbers, axis, 0)]
+    slices = [_zoomed(plane, sides, how.order) for plane in np.moveaxis(doubles, axis, 0)]
     return _along(np.stack(slices, axis), size[axis], axis, how.order_z).astype(values.dtype)
 
 
@@ -249,7 +253,8 @@ def _zoomed(values: NDArray[np.float64], size: tuple[int, ...], order: int) -> N
     """A spline through the values, the outermost continued, cut off at their range; voxels are areas, not points."""
     factors = [1 / (old / new) for old, new in zip(values.shape, size, strict=True)]
     zoomed = _ndimage().zoom(values, factors, order=order, mode="nearest", grid_mode=True)
-    return np.clip(zoomed, values.min(), values.max(), out=zoomed)
+    found: NDArray[np.float64] = np.clip(zoomed, values.min(), values.max(), out=zoomed)
+    return found
 
 
 def _along(values: NDArray[Any], size: int, axis: int, order: int) -> NDArray[Any]:
@@ -260,7 +265,8 @@ def _along(values: NDArray[Any], size: int, axis: int, order: int) -> NDArray[An
     if order == 0:
         places = (np.arange(size) + 0.5) * (old / size) - 0.5
         nearest = np.clip(np.floor(places + 0.5), 0, old - 1).astype(int)
-        return np.take(values, nearest, axis)
+        found: NDArray[Any] = np.take(values, nearest, axis)
+        return found
     where = axis_of(old, size, False)
     weight = np.expand_dims(where.weight, tuple(a for a in range(3) if a != axis))
     before = np.take(values, where.cell, axis)
@@ -334,7 +340,8 @@ def _predicted(
     if len(passes) > 1:
         total /= len(passes)
     cut = tuple(slice(m // 2, side - (m - m // 2)) for m, side in zip(missing, data.shape[1:], strict=True))
-    return total[(slice(None), *cut)]
+    inner = (slice(None), *cut)
+    return total[inner]
 
 
 def _summed(
@@ -353,13 +360,14 @@ def _summed(
     floats = weights.astype(np.float32)
     for i, start in enumerate(places):
         where = tuple(slice(at, at + side) for at, side in zip(start, weights.shape, strict=True))
-        shown = np.ascontiguousarray(data[(slice(None), *where)])[None]
+        everywhere = (slice(None), *where)
+        shown = np.ascontiguousarray(data[everywhere])[None]
         answer = _host(networks[0](shown))
         for network in networks[1:]:
             answer = answer + _host(network(shown))
         answer = answer * (floats / np.float32(len(networks)) if len(networks) > 1 else floats)
         with np.errstate(over="ignore"):
-            sums[(slice(None), *where)] += answer[0]
+            sums[everywhere] += answer[0]
             total[where] += weights
         tell((i + 1) / len(places))
     with np.errstate(over="ignore", invalid="ignore"):
@@ -425,7 +433,8 @@ def _put_back(inside: _Inside, box: Box, size: Size, k: int, *, regions: bool, l
         if values is None or values.shape[-3:] == size:
             return values
         whole = np.full((*values.shape[:-3], *size), around, values.dtype)
-        whole[(..., *box)] = values
+        place = (..., *box)
+        whole[place] = values
         return whole
 
     everywhere = grown(inside.logits if logits else None, OUTSIDE)

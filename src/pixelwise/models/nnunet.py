@@ -14,7 +14,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +154,7 @@ class Residual(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolution, norm, activation; or the last two the other way round. A plan's dropout is for training, and left out."""
+    """Convolution, norm, activation; or the last two the other way round. Dropout is for training, and left out."""
 
     def __init__(
         self, in_channels: int, features: int, kernel: Sides, stride: Sides, layers: Layers, *,
@@ -209,7 +209,7 @@ def stack(in_channels: int, features: int, convs: int, kernel: Sides, stride: Si
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
-NORM = {
+NORM: dict[str, dict[int, Any]] = {
     "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
     "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
 }
@@ -228,16 +228,16 @@ class Layers:
     nonlin_first: bool = False
 
     @property
-    def conv(self) -> type[nn.Conv2d] | type[nn.Conv3d]:
-        return CONV[self.dims]  # type: ignore[return-value]
+    def conv(self) -> Any:
+        return CONV[self.dims]
 
     @property
-    def transposed(self) -> type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]:
-        return TRANSPOSED[self.dims]  # type: ignore[return-value]
+    def transposed(self) -> Any:
+        return TRANSPOSED[self.dims]
 
     @property
-    def pool(self) -> type[nn.AvgPool2d] | type[nn.AvgPool3d]:
-        return POOL[self.dims]  # type: ignore[return-value]
+    def pool(self) -> Any:
+        return POOL[self.dims]
 
     def norms(self, features: int) -> nn.Module:
         assert self.norm is not None
@@ -250,8 +250,8 @@ class Layers:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of each stage, finest first. convs: convolutions, or residual blocks; decoder_convs: deepest first; stem: width of
-    the first convolution of a residual encoder, None for the first stage's."""
+    """Of each stage, finest first. convs: convolutions, or residual blocks. decoder_convs: deepest first. stem: width
+    of the first convolution of a residual encoder, None for the first stage's."""
 
     features: Sequence[int]
     kernels: Sequence[Sides]
@@ -306,7 +306,8 @@ class Slicewise(nn.Module):
     def coarse(self, image: Tensor) -> Tensor:
         """(n, c, d, h, w) -> logits (n, k, d, h, w)."""
         slices = image.movedim(2, 1).flatten(0, 1)  # (n d, c, h, w)
-        return self.network.coarse(slices).unflatten(0, (-1, image.shape[2])).movedim(1, 2)
+        logits = self.network.coarse(slices)
+        return logits.reshape(-1, image.shape[2], *logits.shape[1:]).movedim(1, 2)
 
 
 class Mean(nn.Module):

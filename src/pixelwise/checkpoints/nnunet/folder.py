@@ -119,8 +119,8 @@ def _in_folder(folder: Path) -> Model | None:
             return None
         if not found:
             raise WeightsError(
-                f"{folder} has no fold_0/{CHECKPOINT} or the like; if its training was not finished, name the checkpoint "
-                "itself, such as fold_0/checkpoint_best.pth"
+                f"{folder} has no fold_0/{CHECKPOINT} or the like; if its training was not finished, name the "
+                "checkpoint itself, such as fold_0/checkpoint_best.pth"
             )
         return _of_folds(folder, _chosen(found), folder)
     if FOLD.fullmatch(folder.name):

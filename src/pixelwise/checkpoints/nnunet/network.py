@@ -115,7 +115,7 @@ def _tensors(weights: Mapping[Any, Any], what: str) -> dict[str, Tensor]:
 
 
 def _json(text: bytes, name: str, what: str) -> Any:
-    return read(text, Plain, f"the {name} of {what}", error=WeightsError)  # type: ignore[arg-type]
+    return read(text, Plain, f"the {name} of {what}", error=WeightsError)
 
 
 def _largest(model: Model) -> Sequence[Sequence[int]]:

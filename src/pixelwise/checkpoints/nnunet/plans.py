@@ -245,7 +245,7 @@ def read_plans(
 
 
 def _fit(values: Any, kind: type[T], what: str, unknown: Literal["leave", "refuse"] = "leave") -> T:
-    return fit(fit(values, Plain, what, error=WeightsError), kind, what, error=WeightsError, unknown=unknown)  # type: ignore[arg-type]
+    return fit(fit(values, Plain, what, error=WeightsError), kind, what, error=WeightsError, unknown=unknown)
 
 
 def _inherited(configurations: Mapping[str, Any], name: str, what: str) -> dict[str, Any]:
@@ -256,7 +256,8 @@ def _inherited(configurations: Mapping[str, Any], name: str, what: str) -> dict[
     while at is not None:
         if at in seen:
             raise WeightsError(
-                f"in the plans of {what}, {name!r:.60} inherits from itself ({' -> '.join(map(str, [*seen, at]))[:200]})"
+                f"in the plans of {what}, {name!r:.60} inherits from itself "
+                f"({' -> '.join(map(str, [*seen, at]))[:200]})"
             )
         if not isinstance(at, str) or at not in configurations or not isinstance(configurations[at], Mapping):
             raise WeightsError(
@@ -280,8 +281,8 @@ def _labels(data: _Dataset, what: str) -> tuple[LabelSet, Literal["exclusive", "
     values = {v for value in given.values() for v in (value if isinstance(value, list) else [value])}
     if ignore is not None and ignore != max(values) + 1:
         raise WeightsError(
-            f"the dataset.json of {what} has the label 'ignore' {ignore!r:.40}, expected {max(values) + 1}, one above the "
-            "others"
+            f"the dataset.json of {what} has the label 'ignore' {ignore!r:.40}, expected {max(values) + 1}, one "
+            "above the others"
         )
     try:
         if regions:
@@ -314,7 +315,8 @@ def _groups(largest: Sequence[Sequence[int]], labels: LabelSet, what: str) -> tu
     for value in (value for group in largest for value in group):
         if value not in labels.ids:
             raise WeightsError(
-                f"the postprocessing.json of {what} is about the label {value!r:.40}, of which dataset.json knows nothing"
+                f"the postprocessing.json of {what} is about the label {value!r:.40}, of which dataset.json knows "
+                "nothing"
             )
     return tuple(tuple(labels.ids.index(value) for value in group) for group in largest)
 
