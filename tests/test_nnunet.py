@@ -152,7 +152,7 @@ CASES: dict[str, Any] = {
                                resampling_fn_probabilities_kwargs=LINEAR)),
         dataset_of(), (4.0, 1.1, 0.9), {},
     ),
-    "smaller than a patch": (plans_of(configuration(patch_size=[20, 24, 32])), dataset_of(), SPACING, {"mirror": (0,)}),
+    "small": (plans_of(configuration(patch_size=[20, 24, 32])), dataset_of(), SPACING, {"mirror": (0,)}),
     "rescaled": (plans_of(configuration(normalization_schemes=["RescaleTo01Normalization"])), dataset_of(), SPACING, {}),
 }  # fmt: skip
 

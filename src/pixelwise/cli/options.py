@@ -51,7 +51,7 @@ def _segment_options(
         str | None,
         typer.Option(
             help="Average with the mirrored picture: horizontal, vertical, or both with a comma; of volumes "
-            "columns,rows,slices."
+            "columns,rows,slices; none, for models from nnU-Net, which mirror by themselves."
         ),
         Reads(lambda text: named("--flip", text), "flips"),
     ] = None,

@@ -42,7 +42,8 @@ class SegmentOptions:
     window: see `inference.tiling.Tiling`.
 
     flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`; of volumes flips of
-    "columns", "rows" and "slices" of what the network sees. crf: "vgg", "resnet" or a
+    "columns", "rows" and "slices" of what the network sees; "none" for models from nnU-Net, which are mirrored as they
+    were trained unless something is said here. crf: "vgg", "resnet" or a
     CRF of `inference.crf`, which moves borders to the picture's edges; with tiles, each is refined alone and the
     answers are blended.
 
