@@ -2,8 +2,8 @@
 
 Needs nnunetv2: run it with the Python of `.venv-peers-nnunet` (`make peers`). The folder is made by nnU-Net's trainer,
 of a network that nobody has trained, in the size that it plans for the hippocampus (32 to 256 features in four stages);
-the scan is drawn. Both are open before the clock starts, take the array and its spacing, mirror eightfold and give labels
-at the scan's own size; alternately in one process, with as many threads as there are cores. Beside it the same
+the scan is drawn. Both are open before the clock starts, take the array and its spacing, mirror eightfold and give
+labels at the scan's own size; alternately in one process, with as many threads as there are cores. Beside it the same
 without mirroring, and ours in float16 sums, whose labels are compared with theirs.
 """
 

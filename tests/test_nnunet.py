@@ -153,7 +153,7 @@ CASES: dict[str, Any] = {
         dataset_of(), (4.0, 1.1, 0.9), {},
     ),
     "small": (plans_of(configuration(patch_size=[20, 24, 32])), dataset_of(), SPACING, {"mirror": (0,)}),
-    "rescaled": (plans_of(configuration(normalization_schemes=["RescaleTo01Normalization"])), dataset_of(), SPACING, {}),
+    "scaled": (plans_of(configuration(normalization_schemes=["RescaleTo01Normalization"])), dataset_of(), SPACING, {}),
 }  # fmt: skip
 
 EVERY_DAY = ("CT and z-score inside", "turned, regions")

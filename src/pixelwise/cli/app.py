@@ -87,8 +87,8 @@ ENGINE = _one_of(*NAMES)
 PRECISION = f"What it computes in: {_one_of(*PRECISIONS)} Default: what the model is, float32."
 PROTOCOLS = "How to score: own-size, torchvision, sliding-512, sliding-1024 or multi-scale-flip."
 MODEL = (
-    "A name from `pixelwise models`, a run or folder (also of nnU-Net), a file of weights, an ONNX file, or OWNER/NAME of "
-    "the Hub."
+    "A name from `pixelwise models`, a run or folder (also of nnU-Net), a file of weights, an ONNX file, or OWNER/NAME "
+    "of the Hub."
 )
 MODELS = f"{MODEL} Given several times, such as for folds, the mean of their logits counts."
 MAP_IDS = "Change ids of the label files first, such as 1-65535=1 (objects to one class) or 7=255."
