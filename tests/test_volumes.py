@@ -637,8 +637,6 @@ def test_what_is_for_pictures_says_so(tmp_path, model):
         ({"crf": "vgg"}, "no CRF"),
         ({"rotations": [90]}, "no rotations or scales"),
         ({"flips": ["vertical"]}, "flips of columns, rows, slices"),
-        ({"min_area": 5}, "no min_area"),
-        ({"fill_holes": ["organ"]}, "no min_area"),
     ):
         with pytest.raises(InputError, match=f"volumes are segmented with {says}"):
             segmenter(np.zeros(SIZE), **option)

@@ -49,6 +49,10 @@ CRF_TILE_PX = 1024
 """A picture larger than this goes through the CRF in tiles: untiled, twelve megapixels would take nine gigabytes."""
 
 
+CLEANING_BYTES = 8
+"""Of memory that cleaning up a volume takes for each of its voxels, beside its label map, where regions are many."""
+
+
 class Wanted(NamedTuple):
     """What a Segmentation is to hold beside its labels."""
 
@@ -129,6 +133,7 @@ class Segmenter:
         crf: CRF | str | None = ...,
         min_confidence: float = ...,
         min_area: int = ...,
+        min_mm3: float = ...,
         fill_holes: str | Sequence[str] = ...,
         largest_only: str | Sequence[str] = ...,
     ) -> Segmentation: ...
@@ -154,6 +159,7 @@ class Segmenter:
         crf: CRF | str | None = None,
         min_confidence: float = 0.0,
         min_area: int = 0,
+        min_mm3: float = 0.0,
         fill_holes: str | Sequence[str] = (),
         largest_only: str | Sequence[str] = (),
     ) -> Segmentation | list[Segmentation]:
@@ -179,7 +185,7 @@ class Segmenter:
         """
         options = SegmentOptions(
             tile, overlap, window, tuple(flips), tuple(rotations), tuple(scales), average, crf,
-            min_confidence, min_area, _names(fill_holes), _names(largest_only),
+            min_confidence, min_area, _names(fill_holes), _names(largest_only), min_mm3,
         )  # fmt: skip
         wanted = Wanted(confidence, probabilities, logits)
         if isinstance(image, (list, tuple)):
@@ -381,7 +387,11 @@ class Segmenter:
         if card.volume is None:
             raise InputError(SLICES.format(what=volume.name, name=card.name))
         _refuse_for_volumes(options)
-        options.cleanup(self.classes)
+        cleanup = options.cleanup(
+            self.classes, None if volume.geometry is None else volume.geometry.voxel_mm3
+        )
+        if self._overlapping:
+            refuse_for_regions(options, self.classes, streamed=False)
         channels = volume.channels
         if len(channels) != len(card.volume.channels):
             raise InputError(
@@ -399,16 +409,21 @@ class Segmenter:
                 flat, many * wanted.probabilities + card.channels * wanted.logits, options, logits=True
             )
         needed = working_bytes(fit, len(channels), max(2, card.channels), tiling)
-        needed += depth * height * width * (self.classes.dtype.itemsize + 4 * asked + 8 * self._overlapping)
+        map_bytes = self.classes.dtype.itemsize + 4 * asked + 8 * self._overlapping
+        needed += depth * height * width * (map_bytes + cleanup.active * CLEANING_BYTES)
         advice = "crop it, or take a smaller patch (tile, --tile) or more memory (--max-memory-mb)"
         check_memory(f"segmenting {volume.name}", needed, max_memory, advice)
         bands = segment_volume(
             channels, fit, card.volume, self._checked(self._augmented(options)), tiling=tiling,
-            align_corners=card.align_corners, confidence=asked, regions=self._overlapping, logits=planes, name=volume.name,
+            align_corners=card.align_corners, confidence=asked, regions=self._overlapping, logits=planes,
+            name=volume.name,
         )  # fmt: skip
-        found = _gathered(
-            (self._in_ids(band, options, wanted.confidence) for band in bands), volume.size, fit, progress
-        )
+        if cleanup.active:  # which takes all slices, as indices
+            found = cleaned(_gathered(bands, volume.size, fit, progress), cleanup, card.channels)
+            found = self._in_ids(found, options, wanted.confidence)
+        else:
+            in_ids = (self._in_ids(band, options, wanted.confidence) for band in bands)
+            found = _gathered(in_ids, volume.size, fit, progress)
         shares = None
         if wanted.probabilities:
             assert found.logits is not None
@@ -765,8 +780,6 @@ def _refuse_for_volumes(options: SegmentOptions) -> None:
         f"flips of {', '.join(VOLUME_FLIPS)}": bool(set(options.flips) - VOLUME_FLIPS.keys()),
         "no rotations or scales": replace(options, flips=()).augments,
         "no CRF": options.crf is not None,
-        "no min_area, fill_holes or largest_only": options.as_decided()
-        != replace(options, min_confidence=0.0),
     }
     for what, there in asked.items():
         if there:

@@ -112,7 +112,7 @@ def run(
             segmenter.engine.may_race = False
     gc.freeze()  # what is loaded stays, and need not be looked through again
     gc.enable()
-    options.cleanup(segmenter.classes)
+    options.cleanup(segmenter.classes, None if segmenter.card.volume is None else 1.0)
     for name in masks:
         segmenter.classes.index(name)
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
