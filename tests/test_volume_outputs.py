@@ -3,6 +3,8 @@ that other programs read."""
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,17 @@ import numpy as np
 import pytest
 
 pytest.importorskip("nibabel", reason="needs the extra volume")
-ndimage = pytest.importorskip("scipy.ndimage", reason="needs the extra volume")
+pytest.importorskip("scipy", reason="needs the extra volume")
 
 import nibabel
+from scipy import ndimage
 
 from pixelwise import Card, LabelSet, Segmenter, Volume
 from pixelwise.errors import InputError
-from pixelwise.geometry import affine_of
+from pixelwise.geometry import Geometry, affine_of
 from pixelwise.outputs.reading import read_labels
-from volumes_by_hand import AS_STORED, TISSUES, affine_at, card_of, ellipsoids, tissues, write_tissues_model
+from pixelwise.outputs.surface import surfaces
+from volumes_by_hand import AS_STORED, TISSUES, affine_at, ellipsoids, tissues, write_tissues_model
 
 SIZE = (14, 20, 24)
 SPACING = (2.5, 1.0, 1.25)
@@ -161,3 +165,109 @@ def test_regions_are_written_in_their_order_as_the_challenge_counts_them(tmp_pat
     np.testing.assert_array_equal(found.mask("enhancing tumour"), values > 100)
     with pytest.raises(InputError, match="is what no region covers"):
         segmenter(scan, largest_only=["nothing"])
+
+
+# Measured ------------------------------------------------------------------------------------------------------
+
+BODY = LabelSet.of(["background", "body"])
+
+
+def drawn_body(radii: tuple[float, float, float], affine: np.ndarray) -> np.ndarray:
+    """An ellipsoid (d, h, w) with half axes in mm along x, y and z of the world, its middle beside a voxel's."""
+    corners = np.abs(np.linalg.inv(affine[:3, :3])) @ np.array(radii)
+    half = np.ceil(corners).astype(int) + 2
+    index = np.stack(np.meshgrid(*(np.arange(-n, n + 1) + 0.13 for n in half), indexing="ij"))
+    x, y, z = np.tensordot(affine[:3, :3], index, 1)
+    inside = (x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2 < 1
+    return np.ascontiguousarray(inside.astype(np.uint8).T)
+
+
+def surface_of_ellipsoid(radii: tuple[float, float, float]) -> float:
+    """By adding up what a fine mesh of angles spans."""
+    a, b, c = radii
+    theta, phi = np.linspace(0, np.pi, 401)[:, None], np.linspace(0, 2 * np.pi, 401)[None]
+    points = np.stack(
+        [
+            a * np.sin(theta) * np.cos(phi),
+            b * np.sin(theta) * np.sin(phi),
+            c * np.cos(theta) * np.ones_like(phi),
+        ]
+    )
+    along = np.diff(points, axis=1)[:, :, :-1], np.diff(points, axis=2)[:, :-1]
+    return float(np.linalg.norm(np.cross(*along, axis=0), axis=0).sum())
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (2.5, 1, 1), (1, 2, 0.5), (3, 0.8, 0.8)])
+@pytest.mark.parametrize("radii", [(15, 15, 15), (12, 15, 25), (30, 20, 20)])
+def test_the_surface_of_a_rounded_body_is_right_to_six_percent_whatever_the_spacing(spacing, radii):
+    for affine in (affine_of("RAS", spacing), affine_at("PIL", spacing, SIZE, 25)):
+        measured = surfaces(drawn_body(radii, affine), BODY, Geometry.of(affine))[1]
+        assert measured == pytest.approx(surface_of_ellipsoid(radii), rel=0.06)
+
+
+def test_a_sheared_grid_measures_the_same_body():
+    affine = affine_of("RAS", (2, 1, 1))
+    affine[0, 2], affine[1, 2] = 0.7, -0.4
+    measured = surfaces(drawn_body((15, 15, 15), affine), BODY, Geometry.of(affine))[1]
+    assert measured == pytest.approx(4 * np.pi * 15**2, rel=0.02)
+
+
+def test_the_surface_is_that_of_itk_where_voxels_are_cubes():
+    sitk = pytest.importorskip("SimpleITK")
+    labels = tissues(blobs(3))
+    labels[0] = labels[-1] = labels[:, 0] = labels[:, -1] = labels[..., 0] = labels[..., -1] = 0
+    for side in (1.0, 0.7):
+        image = sitk.GetImageFromArray(labels)
+        image.SetSpacing([side] * 3)
+        theirs = sitk.LabelShapeStatisticsImageFilter()
+        theirs.ComputePerimeterOn()
+        theirs.Execute(image)
+        ours = surfaces(labels, TISSUES, Geometry((side,) * 3))
+        for id in (1, 2):
+            assert ours[id] == pytest.approx(theirs.GetPerimeter(id), rel=1e-6)
+
+
+def test_how_a_scan_is_stored_does_not_change_its_surfaces_and_the_edge_of_the_scan_counts():
+    affine = affine_at("RAS", SPACING, SIZE, 25)
+    labels, geometry = tissues(blobs(4)), Geometry.of(affine)
+    expected = surfaces(labels, TISSUES, geometry)
+    for letters in ("LPS", "SRA", "AIL"):
+        turn = geometry.turn_to(letters)
+        turned = Geometry.of(affine_of(letters, turn.of_sides(SPACING)))
+        measured = surfaces(np.ascontiguousarray(turn(labels)), TISSUES, turned)
+        assert measured == pytest.approx(expected, rel=1e-9)
+    padded = surfaces(np.pad(labels, 1, constant_values=7), TISSUES, geometry)
+    assert {id: padded[id] for id in expected} == pytest.approx(expected)
+    plate = np.ones((3, 40, 50), np.uint8)  # flat faces along the axes are measured least well
+    assert surfaces(plate, BODY, Geometry((1, 1, 1)))[1] == pytest.approx(2 * (3 * 90 + 2000), rel=0.13)
+
+
+def test_volumes_and_surfaces_stand_in_json_and_csv_and_are_unknown_without_spacing(segmenter, tmp_path):
+    values, affine = blobs(5), affine_at("RAS", SPACING, SIZE, 25)
+    found = segmenter(Volume.of(values, affine))
+    labels, determinant = tissues(values), abs(np.linalg.det(affine[:3, :3]))
+    expected = surfaces(labels, TISSUES, Geometry.of(affine))
+    about = json.loads(found.save(tmp_path / "x.json").read_text())
+    table = {row[0]: row for row in csv.reader(found.save(tmp_path / "x.csv").read_text().splitlines())}
+    assert len(about["classes"]) == 3
+    for row in about["classes"]:
+        count = int((labels == row["id"]).sum())
+        assert row["mm3"] == pytest.approx(count * determinant, rel=1e-12)
+        assert row["mm2"] == expected[row["id"]]
+        assert [float(cell) for cell in table[row["name"]][2:]] == [
+            count, pytest.approx(100 * count / labels.size, rel=1e-5), row["mm3"], row["mm2"]
+        ]  # fmt: skip
+    bare = segmenter(values)
+    assert {row["mm2"] for row in bare.to_dict()["classes"]} == {None}
+    assert bare.to_bytes("csv").decode().count(",unknown,unknown\n") == 3
+    assert found.areas() == {row["name"]: row["share"] for row in about["classes"]}
+
+
+def test_each_of_several_overlapping_regions_has_its_own_surface(tmp_path):
+    segmenter = regions_segmenter(tmp_path / "regions.onnx")
+    affine = affine_of("RAS", SPACING)
+    values = blobs(2)
+    found = {row["name"]: row for row in segmenter(Volume.of(values, affine)).to_dict()["classes"]}
+    for name, low in {"whole tumour": 40, "tumour core": 50, "enhancing tumour": 100}.items():
+        alone = surfaces((values > low).astype(np.uint8), BODY, Geometry.of(affine))[1]
+        assert found[name]["mm2"] == pytest.approx(alone, rel=1e-12)

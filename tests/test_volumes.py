@@ -133,7 +133,7 @@ def test_a_scan_becomes_a_label_volume_and_a_picture_of_three_planes(typed, mode
         assert one["mm3"] == pytest.approx(one["voxels"] * voxel, rel=1e-6)
     assert about["spacing_mm"] == pytest.approx(SPACING)
     rows = [line.split(",") for line in Path("masks/scan.csv").read_text().splitlines()]
-    assert rows[0] == ["class", "id", "voxels", "percent", "mm3"]
+    assert rows[0] == ["class", "id", "voxels", "percent", "mm3", "mm2"]
     assert {row[0]: (int(row[2]), float(row[4])) for row in rows[1:]} == {
         name: (count, pytest.approx(count * voxel, rel=1e-6)) for name, count in counts.items()
     }
@@ -905,5 +905,5 @@ def test_what_the_page_says_is_so(typed, colors_model):
     names: dict[str, Any] = {"network": network, "values": values, "affine": affine}
     for block in python:
         exec(block, names)
-    assert Path("scan.csv").read_text().startswith("class,id,voxels,percent,mm3\n")
+    assert Path("scan.csv").read_text().startswith("class,id,voxels,percent,mm3,mm2\n")
     assert names["card"].volume == names["wants"] == names["segmenter"].card.volume

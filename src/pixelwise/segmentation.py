@@ -172,7 +172,11 @@ class Segmentation:
     def areas(self) -> dict[str, float]:
         """Share of the picture of every class that occurs, in [0, 1], largest first. Where regions overlap each counts
         whole, so that they may sum to more than 1."""
-        return {entry["name"]: entry["share"] for entry in self.to_dict()["classes"]}
+        rows, codes = self.labels, self.codes
+        if rows.ndim == 3:
+            rows = rows.reshape(-1, rows.shape[-1])
+            codes = None if codes is None else codes.reshape(rows.shape)
+        return {entry["name"]: entry["share"] for entry in summary(rows, self.classes, codes)["classes"]}
 
     def overlay(self, *, alpha: float = 0.5) -> NDArray[np.uint8]:
         """The picture under its classes' colours, uint8 (h, w, 3). alpha: 0 only picture, 1 only colours."""
@@ -281,8 +285,8 @@ class Segmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """Size, and of every class that occurs id, name, colour, pixels and share; of a volume also its spacing, and
-        voxels and mm3 of each class in place of pixels; with engine and precision where they are known. Plain values
-        for JSON."""
+        voxels, mm3 and mm2 (of the surface) of each class in place of pixels; with engine and precision where they are
+        known. Plain values for JSON."""
         made_by = {"engine": self.engine, "precision": self.precision}
         known = {name: value for name, value in made_by.items() if value is not None}
         if self.labels.ndim == 3:
