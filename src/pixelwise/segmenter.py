@@ -301,7 +301,7 @@ class Segmenter:
         is_path = isinstance(image, (str, os.PathLike))
         if self.card.volume is not None:
             if is_path:
-                return read_volume(cast("str", image))
+                return read_volume(cast("str", image), channels=len(self.card.volume.channels))
             if isinstance(image, np.ndarray):
                 return Volume(image)
             raise InputError(
@@ -396,7 +396,8 @@ class Segmenter:
         if len(channels) != len(card.volume.channels):
             raise InputError(
                 f"{card.name} takes volumes of {counted(len(card.volume.channels), 'channel')}, and {volume.name} has "
-                f"{len(channels)}" + ("; of a series over time give one volume" if len(channels) > 1 else "")
+                f"{len(channels)}"
+                + ("; of a series over time give one volume (--frame, frame)" if len(channels) > 1 else "")
             )
         fit = fitting(volume.size, volume.geometry, card.volume, volume.name)
         tiling = self._windows(card.volume, options)

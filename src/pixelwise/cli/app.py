@@ -92,8 +92,8 @@ def segment(
         list[str],
         typer.Argument(
             metavar="PICTURES...",
-            help="Pictures, rasters, videos, volumes, folders (searched through), quoted patterns, - for standard "
-            "input, camera:0.",
+            help="Pictures, rasters, videos, volumes, DICOM, folders (searched through), quoted patterns, - for "
+            "standard input, camera:0.",
         ),
     ],
     model: Annotated[list[str], typer.Option("--model", "-m", help=MODELS)] = ["everyday"],  # noqa: B006
@@ -175,6 +175,13 @@ def segment(
             help="Of volumes that do not say it: where columns, rows and slices grow towards, such as RAS.",
         ),
     ] = None,
+    frame: Annotated[int | None, typer.Option(min=1, help="Of volumes over time: which one, from 1.")] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(
+            help="Of several DICOM series: the UID of one, its beginning, or its number in the list."
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -201,6 +208,8 @@ def segment(
             allow_remote,
             slices,
             assume_orientation,
+            frame,
+            series,
         ),
         smooth=smooth,
         seams=seams,

@@ -28,14 +28,15 @@ def nifti(labels: NDArray[Any], geometry: Geometry | None, *, zipped: bool) -> b
     that the volume came from, all that says where it lies stays byte for byte, and so do version and byte order;
     without, both forms are written with code 1.
 
-    Raises InputError for ids above 65535, and without an affine where no header stands for it.
+    Of a volume that only says its spacing, so does the file (both codes 0). Raises InputError for ids above 65535, and
+    without a geometry.
     """
     try:
         import nibabel
     except ModuleNotFoundError as error:
         raise MissingExtraError("writing NIfTI", "volume") from error
     labels = small_ids(labels)
-    if geometry is None or (geometry.header is None and geometry.affine is None):
+    if geometry is None:
         raise InputError(
             "a NIfTI file says where its voxels lie, and this volume does not; give it an affine (Volume.of), or save "
             "as .npy"
@@ -47,6 +48,10 @@ def nifti(labels: NDArray[Any], geometry: Geometry | None, *, zipped: bool) -> b
         header["dim"][0] = 3
         header["dim"][4:] = 1
         image = kind(array, None, header)
+    elif geometry.affine is None:
+        image = nibabel.Nifti1Image(array, None)
+        image.header.set_zooms(geometry.spacing[::-1])
+        image.header.set_xyzt_units("mm")
     else:
         image = nibabel.Nifti1Image(array, geometry.affine)
         image.set_sform(geometry.affine, code=1)

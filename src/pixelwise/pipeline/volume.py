@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixelwise.errors import InputError
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.pipeline.options import READ_DEFAULTS, RUN_DEFAULTS, ReadOptions, RunOptions
 from pixelwise.sources.volume import read_volume
@@ -25,7 +26,20 @@ def segment_volume_file(
 
     reading.slices: by a model of pictures, slice by slice. run.progress gets the share that is done.
     """
-    volume = read_volume(path, assume_orientation=reading.assume_orientation, max_memory=reading.max_memory)
+    wants = segmenter.card.volume
+    volume = read_volume(
+        path,
+        frame=reading.frame,
+        series=reading.series,
+        channels=1 if wants is None else len(wants.channels),
+        assume_orientation=reading.assume_orientation,
+        max_memory=reading.max_memory,
+    )
+    if volume.geometry is None and "nifti" in files:
+        raise InputError(
+            f"{path} does not say how far apart its voxels are, which a NIfTI file says; write its labels otherwise, "
+            "such as with --format npy,contours"
+        )
     if reading.slices:
         found = segmenter.slices(volume, options, value_range=reading.scale, progress=run.progress)
     else:
