@@ -25,6 +25,8 @@ from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment, Say
 from pixelwise.training.loop import fit, process_state, refuse_large_batch
 from pixelwise.training.optimize import learning_rate
+from pixelwise.training.prepared import FOLDER as PREPARED
+from pixelwise.training.prepared import Prepared
 from pixelwise.training.probes import estimate
 from pixelwise.training.progress import duration, read_metrics
 from pixelwise.training.state import Standing, standing
@@ -75,6 +77,9 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     tell: Say = say if state.is_main_process else (lambda _: None)
     config, card = experiment.config, experiment.card
     validate = Validation(experiment.held_out, card)
+    what = "picture" if card.volume is None else "scan"
+    if isinstance(experiment.training, Prepared):
+        experiment.training.keep_in(out / PREPARED)
 
     refuse_large_batch(config, len(experiment.training), state.num_processes)
     steps = config.total_steps(len(experiment.training), state.num_processes)
@@ -85,7 +90,7 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     if before is not None and state.is_main_process:
         tell(goes_on(before, steps, config))
     has = (
-        f"{card.labels.num_classes} classes, {counted(len(experiment.training), 'picture')} to learn from, "
+        f"{card.labels.num_classes} classes, {counted(len(experiment.training), what)} to learn from, "
         f"{len(experiment.held_out)} to validate on"
     )
     if left:
@@ -105,21 +110,23 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     network = build(origin_of(experiment.network))  # without what speed or distribution changed about it
     network.load_state_dict(trained.state_dict())
     network.eval()
-    side = config.image_size or 512
+    if card.volume is None:
+        side = config.image_size or 512
+        card = card.replace(
+            multiply_adds=count_multiply_adds(network, (side, side)), multiply_adds_hw=(side, side)
+        )
     card = card.replace(
-        multiply_adds=count_multiply_adds(network, (side, side)),
-        multiply_adds_hw=(side, side),
         notes=(
             *card.notes,
             f"Trained for {counted(steps, 'step')}, and kept as it was at the best {validate.metric} on the held-out "
-            "pictures; the configuration is in config.json beside the weights.",
+            f"{what}s; the configuration is in config.json beside the weights.",
         ),
     )
-    data = f"{card.name}, {counted(len(experiment.held_out), 'held-out picture')}"
+    data = f"{card.name}, {counted(len(experiment.held_out), f'held-out {what}')}"
     evaluations: list[Evaluation] = []
     gallery = Gallery(card.labels)
     held_out, total = len(experiment.held_out), len(experiment.held_out) + len(experiment.training)
-    part = f"{held_out} of {total} pictures, those that were held out and not trained on"
+    part = f"{held_out} of {total} {what}s, those that were held out and not trained on"
 
     def measure(segmenter: Segmenter) -> tuple[Score, ...]:
         evaluations.append(
@@ -177,6 +184,12 @@ def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
         return (
             Score("mean Dice", evaluation.regions.mean_dice(), data, protocol, MEASURED_HERE),
             *(Score(f"Dice of {name}", dice[name], data, protocol, "measured here") for name in dice),
+        )
+    if evaluation.surfaces is not None:
+        dice = evaluation.surfaces.dice
+        return (
+            Score("mean Dice", evaluation.surfaces.mean_dice, data, says, MEASURED_HERE),
+            *(Score(f"Dice of {name}", dice[name], data, says, MEASURED_HERE) for name in dice),
         )
     return (
         Score("mean IoU", evaluation.confusion.mean_iou(), data, says, MEASURED_HERE),

@@ -122,9 +122,10 @@ def _kept(experiment: Experiment) -> Experiment:
     from pixelwise.datasets.opening import PairSamples
     from pixelwise.datasets.sample import Coded
     from pixelwise.training.kept_data import kept_data
+    from pixelwise.training.prepared import Prepared
 
     training, held_out = (
-        samples.samples if isinstance(samples, Coded) else samples
+        samples.samples if isinstance(samples, (Coded, Prepared)) else samples
         for samples in (experiment.training, experiment.held_out)
     )
     assert isinstance(training, PairSamples)
