@@ -18,9 +18,7 @@ from pixelwise.errors import InputError
 from pixelwise.metrics.boundary import SurfaceDice, SurfaceDistance
 from pixelwise.metrics.confusion import ConfusionMatrix, ImageScores
 
-WORST = (
-    "a structure that is missed or invented counts as Dice 0, surface Dice 0 and a distance of the volume's diagonal"
-)
+WORST = "a structure that is missed or invented counts as Dice 0, surface Dice 0 and the volume's diagonal as distance"
 
 
 @dataclass

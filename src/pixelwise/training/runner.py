@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from pixelwise import terminal
 from pixelwise.checkpoints.making import build
@@ -15,6 +19,7 @@ from pixelwise.errors import InputError, OutputError
 from pixelwise.evaluation import PROTOCOLS, Evaluation, evaluate
 from pixelwise.export.embed import count_multiply_adds, embed
 from pixelwise.files import LOCK, check_writable, held, writing
+from pixelwise.folds import FILE as FOLDS
 from pixelwise.report import write_report
 from pixelwise.report.page import Run
 from pixelwise.report.pictures import Gallery
@@ -147,6 +152,27 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     save(network, out / "weights.safetensors", card=card)
     finish(evaluation, segmenter, gallery, config, card, out, tell)
     return card
+
+
+def read_card(run: Path) -> Card:
+    """The card that a finished run has left."""
+    return Card.from_json((run / "card.json").read_text(encoding="utf-8"))
+
+
+def write_folds(cards: Sequence[Card], out: Path) -> Card:
+    """Write folds.json beside finished folds; the first card, with the mean of their scores."""
+    found = {
+        score.metric: [next(s.value for s in card.scores if s.metric == score.metric) for card in cards]
+        for score in cards[0].scores
+    }
+    means = {metric: float(np.nanmean(values)) for metric, values in found.items()}
+    said = {"folds": len(cards), "scores": {k: None if v != v else v for k, v in means.items()}}
+    with writing(out / FOLDS) as temporary:
+        temporary.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    data = f"{cards[0].name}, each scan by the one of {len(cards)} folds that held it out, the mean over the folds"
+    return cards[0].replace(
+        scores=tuple(replace(score, value=means[score.metric], data=data) for score in cards[0].scores)
+    )
 
 
 def goes_on(before: Standing, steps: int, config: TrainConfig) -> str:
