@@ -31,6 +31,7 @@ from pixelwise.errors import (
 )  # fmt: skip
 from pixelwise.files import writing
 from pixelwise.images import check_range
+from pixelwise.inference.ensemble import Ensemble
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.inference.volume_preprocess import Normalise, VolumePreprocess
@@ -130,7 +131,7 @@ NOTHING = Said()
 
 
 def open_model(
-    model: str | os.PathLike[str] | nn.Module,
+    model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module],
     engine: str = "auto",
     said: Said = NOTHING,
     *,
@@ -141,14 +142,19 @@ def open_model(
 ) -> Engine:
     """The engine for a model, whose `card` says all about it.
 
-    model: see the module. engine: a key of `engines.ENGINES` or "auto". said: goes before what the model's own card
+    model: see the module; of a list the mean of the logits counts (`inference.ensemble`). engine: a key of
+    `engines.ENGINES` or "auto". said: goes before what the model's own card
     says. device, precision: as `engines.open_engine` takes them. export: a network in memory is exported and run as a
     file is, as it is also where an engine of files is asked for; see `in_memory`. Raises InputError, in one sentence
     with what to do, for what cannot be opened; DownloadError.
     """
+    if isinstance(model, (list, tuple)):
+        how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision, "export": export}
+        opened = [open_model(one, engine, said, **how) for one in model]
+        return opened[0] if len(opened) == 1 else Ensemble(opened)
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
-        name = os.fspath(model)  # type: ignore[arg-type]
+        name = os.fspath(model)
         if found.asset is not None and not _of_networks(engine) and device in (None, "cpu", "auto"):
             if precision == "int8" and found.int8 is None:
                 raise InputError(

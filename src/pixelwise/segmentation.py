@@ -26,6 +26,7 @@ from pixelwise.outputs.formats import FORMATS, format_of, formats_for
 
 if TYPE_CHECKING:
     from pixelwise.outputs.polygons import Polygon
+    from pixelwise.sources.voxels import ScanFiles
 
 
 SHOWN_CLASSES = 6
@@ -53,7 +54,8 @@ class Segmentation:
     Of a volume labels, confidence and codes are (d, h, w), probabilities and logits (k, d, h, w), on the scan's own
     grid, in the order and orientation in which it is stored. geometry: where the voxels lie, with their spacing, None
     where nobody said it. image is then a picture of three planes through the scan, and what is drawn (`overlay`,
-    `contours`, `side_by_side`) is drawn on it; planes_at: which ones, see `planes`. Cut-outs, polygons and whatever
+    `contours`, `side_by_side`) is drawn on it; planes_at: which ones, see `planes`. origin: the files of the
+    scan, which some outputs speak of (DICOM-SEG). Cut-outs, polygons and whatever
     is a flat picture of ids are for pictures.
 
     `np.asarray(segmentation)` is the label map, and a notebook shows the overlay with its legend.
@@ -71,6 +73,7 @@ class Segmentation:
     precision: str | None = None
     geometry: Geometry | None = None
     planes_at: tuple[int, int, int] | None = None
+    origin: ScanFiles | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The label map, as NumPy asks for it."""
@@ -169,7 +172,11 @@ class Segmentation:
     def areas(self) -> dict[str, float]:
         """Share of the picture of every class that occurs, in [0, 1], largest first. Where regions overlap each counts
         whole, so that they may sum to more than 1."""
-        return {entry["name"]: entry["share"] for entry in self.to_dict()["classes"]}
+        rows, codes = self.labels, self.codes
+        if rows.ndim == 3:
+            rows = rows.reshape(-1, rows.shape[-1])
+            codes = None if codes is None else codes.reshape(rows.shape)
+        return {entry["name"]: entry["share"] for entry in summary(rows, self.classes, codes)["classes"]}
 
     def overlay(self, *, alpha: float = 0.5) -> NDArray[np.uint8]:
         """The picture under its classes' colours, uint8 (h, w, 3). alpha: 0 only picture, 1 only colours."""
@@ -278,8 +285,8 @@ class Segmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """Size, and of every class that occurs id, name, colour, pixels and share; of a volume also its spacing, and
-        voxels and mm3 of each class in place of pixels; with engine and precision where they are known. Plain values
-        for JSON."""
+        voxels, mm3 and mm2 (of the surface) of each class in place of pixels; with engine and precision where they are
+        known. Plain values for JSON."""
         made_by = {"engine": self.engine, "precision": self.precision}
         known = {name: value for name, value in made_by.items() if value is not None}
         if self.labels.ndim == 3:

@@ -76,6 +76,7 @@ ENGINE = _one_of(*NAMES)
 PRECISION = f"What it computes in: {_one_of(*PRECISIONS)} Default: what the model is, float32."
 PROTOCOLS = "How to score: own-size, torchvision, sliding-512, sliding-1024 or multi-scale-flip."
 MODEL = "A name from `pixelwise models`, a run or folder, a file of weights, an ONNX file, or OWNER/NAME of the Hub."
+MODELS = f"{MODEL} Given several times, such as for folds, the mean of their logits counts."
 MAP_IDS = "Change ids of the label files first, such as 1-65535=1 (objects to one class) or 7=255."
 
 DEVICE = "Where it runs: cpu, cuda, cuda:1, mps or auto, the fastest there is; default: cpu."
@@ -95,7 +96,7 @@ def segment(
             "input, camera:0.",
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help=MODEL)] = "everyday",
+    model: Annotated[list[str], typer.Option("--model", "-m", help=MODELS)] = ["everyday"],  # noqa: B006
     out: Annotated[
         Path,
         typer.Option(
@@ -497,7 +498,7 @@ def evaluate(
         ),
     ] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help=MODEL)] = "everyday",
+    model: Annotated[list[str], typer.Option("--model", "-m", help=MODELS)] = ["everyday"],  # noqa: B006
     engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
     precision: Annotated[str | None, typer.Option(help=PRECISION)] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,

@@ -24,7 +24,7 @@ from pixelwise.weights.card import TRAINED_HERE, Card
 
 
 def run(
-    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, precision: Any,
+    data: Path, layout: str, split: str | None, map_ids: str | None, models: list[str], engine: str, precision: Any,
     device: str | None, protocol: str, change: Change, mean_over: list[str], by_place: bool, corrupt: str | None,
     seed: int, out: Path | None, json: bool,
     overwrite: bool,
@@ -39,7 +39,7 @@ def run(
     for path in files:
         check_writable(path, overwrite=overwrite)
     with nullcontext() if out is None else held(out / LOCK, str(out)):
-        segmenter = Segmenter(model, engine=engine, precision=precision, device=device)
+        segmenter = Segmenter(models, engine=engine, precision=precision, device=device)
         samples, part, hint = scored(opened, split, segmenter.card)
         if hint:
             note(hint)

@@ -33,7 +33,7 @@ from pixelwise.weights.beside import beside
 
 def run(
     inputs: list[str],
-    model: str,
+    models: list[str],
     out: Path,
     format: str | None,
     masks: list[str],
@@ -79,7 +79,7 @@ def run(
     if resume and engine == "auto" and precision is None and (before := Journal.asked(out)) is not None:
         engine, precision = before
     decides = {
-        "model": _identity(model),
+        "model": _identity(models[0]) if len(models) == 1 else [_identity(model) for model in models],
         "formats": formats,
         "masks": masks,
         "engine": engine,
@@ -103,7 +103,7 @@ def run(
     if resume and engine in ("auto", "fastest") and (noted := journal.engine()) is not None:
         engine, precision = noted
     segmenter = Segmenter(
-        model, engine=engine, precision=precision, threads=threads, device=device, value_range=reading.scale
+        models, engine=engine, precision=precision, threads=threads, device=device, value_range=reading.scale
     )
     if engine == "fastest" and len(todo) == 1 and todo[0].source.kind == "picture":
         from pixelwise.engines.racing import FastestEngine
@@ -112,7 +112,7 @@ def run(
             segmenter.engine.may_race = False
     gc.freeze()  # what is loaded stays, and need not be looked through again
     gc.enable()
-    options.cleanup(segmenter.classes)
+    options.cleanup(segmenter.classes, None if segmenter.card.volume is None else 1.0)
     for name in masks:
         segmenter.classes.index(name)
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)

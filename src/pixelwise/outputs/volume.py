@@ -18,7 +18,9 @@ from pixelwise.geometry import AS_IT_IS, Geometry
 from pixelwise.images import stretched
 from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import cell, count_ids, present, summary
-from pixelwise.sources.volume import quiet, read_volume
+from pixelwise.outputs.surface import surfaces
+from pixelwise.sources.volume import read_volume
+from pixelwise.sources.voxels import quiet
 
 
 def nifti(labels: NDArray[Any], geometry: Geometry | None, *, zipped: bool) -> bytes:
@@ -88,15 +90,18 @@ def read_label_volume(path: Path) -> NDArray[Any]:
 def volume_summary(
     labels: NDArray[Any], classes: LabelSet, geometry: Geometry | None, codes: NDArray[Any] | None = None
 ) -> dict[str, Any]:
-    """Size, spacing and the volume of a voxel in mm, and of every class that occurs id, name, color, voxels, share and
-    mm3, largest first; None for millimetres that nobody knows. Otherwise as `outputs.areas.summary`."""
+    """Size, spacing and the volume of a voxel in mm, and of every class that occurs id, name, color, voxels, share,
+    mm3 and mm2, its surface (`outputs.surface`), largest first; None for millimetres that nobody knows. Otherwise as
+    `outputs.areas.summary`."""
     depth, height, width = labels.shape
     about = summary(_flat(labels), classes, None if codes is None else _flat(codes))
     voxel = None if geometry is None else geometry.voxel_mm3
+    measured = {} if geometry is None else surfaces(labels, classes, geometry, codes)
     rows = [
         {
             "id": one["id"], "name": one["name"], "color": one["color"], "voxels": one["pixels"],
             "share": one["share"], "mm3": None if voxel is None else one["pixels"] * voxel,
+            "mm2": measured.get(one["id"]),
         }
         for one in about["classes"]
     ]  # fmt: skip
@@ -110,8 +115,8 @@ def volume_summary(
 def volumes_csv(
     labels: NDArray[Any], classes: LabelSet, geometry: Geometry | None, codes: NDArray[Any] | None = None
 ) -> str:
-    """A table with a header: class, id, voxels, percent (of all voxels), mm3, largest class first; mm3 is "unknown"
-    where nobody says the spacing. Otherwise as `outputs.areas.areas_csv`."""
+    """A table with a header: class, id, voxels, percent (of all voxels), mm3, mm2 (of its surface, `outputs.surface`),
+    largest class first; both are "unknown" where nobody says the spacing. Otherwise as `outputs.areas.areas_csv`."""
     flat = _flat(labels)
     counts = dict(
         sorted(
@@ -123,10 +128,13 @@ def volumes_csv(
         names[classes.ignore_id], counts[classes.ignore_id] = "(ignored)", ignored
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["class", "id", "voxels", "percent", "mm3"])
+    table.writerow(["class", "id", "voxels", "percent", "mm3", "mm2"])
+    measured = {} if geometry is None else surfaces(labels, classes, geometry, codes)
     for id, voxels in counts.items():
         volume = "unknown" if geometry is None else repr(voxels * geometry.voxel_mm3)
-        table.writerow([cell(names[id]), id, voxels, f"{100 * voxels / labels.size:.6g}", volume])
+        surface = repr(measured[id]) if id in measured else "unknown"
+        share = f"{100 * voxels / labels.size:.6g}"
+        table.writerow([cell(names[id]), id, voxels, share, volume, surface])
     return text.getvalue()
 
 
