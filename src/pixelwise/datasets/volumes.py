@@ -21,7 +21,7 @@ from pixelwise.datasets.sample import Ids, Pair
 from pixelwise.errors import InputError
 from pixelwise.geometry import Geometry
 from pixelwise.labels import LabelSet
-from pixelwise.sources.volume import Volume, is_volume, read_volume, stem_of
+from pixelwise.sources.volume import ENDINGS, Volume, read_volume, stem_of
 from pixelwise.untrusted import read
 
 ABOUT = "dataset.json"
@@ -133,7 +133,7 @@ def _parts(root: Path) -> Iterator[tuple[str, Path, Path]]:
 def _files(folder: Path) -> dict[str, Path]:
     """The volumes of a folder by their stems, but hidden ones, such as the ._NAME that macOS leaves."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {stem_of(p): p for p in files if is_volume(p) and not p.name.startswith(".")}
+    return {stem_of(p): p for p in files if p.name.lower().endswith(ENDINGS) and not p.name.startswith(".")}
 
 
 def _match(split: str, images: Path, masks: Path, about: About | None) -> list[Pair]:
