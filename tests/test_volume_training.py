@@ -73,7 +73,9 @@ def test_a_run_on_scans_opens_for_segment_and_evaluate_and_both_give_its_dice(ru
     (case, *others) = found["structures"]["cases"]
     assert set(case["organ"]) == {"dice", "surface_dice", "hd95_mm"}
     assert len(others) == 1
-    pixelwise("segment", data / "imagesTr" / f"{case['name']}.nii.gz", "--model", run, "--out", tmp_path / "again")
+    pixelwise(
+        "segment", data / "imagesTr" / f"{case['name']}.nii.gz", "--model", run, "--out", tmp_path / "again"
+    )
     answer = np.asarray(nibabel.load(str(tmp_path / "again" / f"{case['name']}.labels.nii.gz")).dataobj)
     truth = np.asarray(nibabel.load(str(data / "labelsTr" / f"{case['name']}.nii.gz")).dataobj)
     both = ((answer == 1) & (truth == 1)).sum()
@@ -232,7 +234,7 @@ BAD = {
     "cut off": (cut_gzip, "unreadable", "copy it again"),
     "no scan inside": (zipped_noise, "unreadable", "no NIfTI"),
     "an empty file": (
-        lambda root: (root / "imagesTr" / "case_01.nii.gz").write_bytes(b""), "unreadable", "case_01",
+        lambda root: (root / "imagesTr" / "case_01.nii.gz").write_bytes(b""), "unreadable", "is empty (0 bytes)",
     ),
     "a series over time": (rescanned(lambda v: np.stack([v] * 4)), "channels differ", "4 channels"),
     "not a number": (rescanned(with_nan), "not finite", "slice 3, row 4, column 5"),
@@ -296,9 +298,17 @@ def test_options_of_pictures_are_refused_for_scans_and_the_other_way_round(data,
     with pytest.raises(InputError, match="--crop is of pictures"):
         pixelwise("train", "--data", data, "--crop", "64", "--dry-run")
     with pytest.raises(InputError, match="takes pictures, and .* holds scans"):
-        pixelwise("train", "--config", configured(tmp_path, data, model="unet", model_options={}), "--out", tmp_path / "r")
+        pixelwise(
+            "train",
+            "--config",
+            configured(tmp_path, data, model="unet", model_options={}),
+            "--out",
+            tmp_path / "r",
+        )
     with pytest.raises(InputError, match="no option 'colour'"):
-        pixelwise("train", "--config", configured(tmp_path, data, augment={"colour": 1}), "--out", tmp_path / "r")
+        pixelwise(
+            "train", "--config", configured(tmp_path, data, augment={"colour": 1}), "--out", tmp_path / "r"
+        )
     with pytest.raises(InputError, match="three numbers above 0"):
         pixelwise("train", "--data", data, "--patch", "40,x", "--dry-run")
 
@@ -326,7 +336,10 @@ def test_surface_dice_and_distances_are_in_millimetres():
     truth = np.zeros((3, 4, 12), np.uint8)
     truth[1, 1, 2:5] = 1
     given = np.roll(truth, 2, axis=2)
-    for spacing, near in (((1, 1, 0.5), 1.0), ((1, 1, 1.0), 4 / 6)):  # one voxel of three is in both, one lies 1 off
+    for spacing, near in (
+        ((1, 1, 0.5), 1.0),
+        ((1, 1, 1.0), 4 / 6),
+    ):  # one voxel of three is in both, one lies 1 off
         scores = StructureScores(("ground", "organ"))
         scores.update(given, truth, "moved", spacing)
         (case,) = scores.to_dict()["cases"]
@@ -347,7 +360,9 @@ def test_a_plan_takes_the_spacing_of_the_scans_and_a_patch_of_their_shape():
     assert config.volume.spacing == (1, 1, 1)
     assert config.volume.patch == (40, 56, 40)
     assert config.volume.orientation == "RAS"
-    large = ScanFingerprint(100, (300, 512, 512), (1, 0.8, 0.8), (1, 0.8, 0.8), True, True, (MRI,), voxels=10**9)
+    large = ScanFingerprint(
+        100, (300, 512, 512), (1, 0.8, 0.8), (1, 0.8, 0.8), True, True, (MRI,), voxels=10**9
+    )
     patch = planned(large).volume.patch
     assert np.prod(patch) < 1.3 * 96**3 / 4
     assert patch[1] == patch[2] > patch[0]
@@ -377,11 +392,19 @@ def test_a_plan_normalises_ct_by_the_data_set_and_what_was_cut_free_without_its_
 def test_ellipsoids_are_learned(tmp_path):
     data = draw_scans(tmp_path / "organs", 12)
     config = configured(
-        tmp_path, data, steps=120, augment={}, peak_lr=0.01, validate_every=0, model_options={"width": 8, "levels": 2}
+        tmp_path,
+        data,
+        steps=120,
+        augment={},
+        peak_lr=0.01,
+        validate_every=0,
+        model_options={"width": 8, "levels": 2},
     )
     command = ["train", "--config", config, "--out", tmp_path / "run", "--export"]
     subprocess.run([sys.executable, "-m", "pixelwise", *map(str, command)], check=True, capture_output=True)
     for model in (tmp_path / "run", tmp_path / "run" / "model.onnx"):
-        found = json.loads(pixelwise("evaluate", "--data", data, "--model", model, "--split", "val", "--json").stdout)
+        found = json.loads(
+            pixelwise("evaluate", "--data", data, "--model", model, "--split", "val", "--json").stdout
+        )
         assert found["structures"]["mean_dice"] > 0.85  # a box of the right size in the middle has about 0.6
         assert found["structures"]["mean_surface_dice"] > 0.9

@@ -30,6 +30,7 @@ from pixelwise.errors import (
     UnknownNameError,
 )  # fmt: skip
 from pixelwise.files import writing
+from pixelwise.folds import FILE as FOLDS
 from pixelwise.folds import folds_of
 from pixelwise.images import check_range
 from pixelwise.inference.ensemble import Ensemble
@@ -345,6 +346,8 @@ def weights_file(model: str) -> Path | None:
         return None
     if is_runnable(found) or not found.is_dir():
         return found
+    if (found / FOLDS).is_file():  # which is written when all of them are done
+        return found / FOLDS
     from pixelwise.checkpoints.reading import file_of
 
     return file_of(found)
