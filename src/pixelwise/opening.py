@@ -30,6 +30,8 @@ from pixelwise.errors import (
     UnknownNameError,
 )  # fmt: skip
 from pixelwise.files import writing
+from pixelwise.folds import FILE as FOLDS
+from pixelwise.folds import folds_of
 from pixelwise.images import check_range
 from pixelwise.inference.ensemble import Ensemble
 from pixelwise.inference.measure import measure
@@ -148,6 +150,8 @@ def open_model(
     file is, as it is also where an engine of files is asked for; see `in_memory`. Raises InputError, in one sentence
     with what to do, for what cannot be opened; DownloadError.
     """
+    if isinstance(model, (str, os.PathLike)) and (runs := _folds(model)) is not None:
+        model = runs
     if isinstance(model, (list, tuple)):
         how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision, "export": export}
         opened = [open_model(one, engine, said, **how) for one in model]
@@ -236,6 +240,13 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
             "give mean and std with a number a channel"
         )
     return network, card
+
+
+def _folds(model: str | os.PathLike[str]) -> list[Path] | None:
+    """The run folders of a cross-validation that `pixelwise train --folds` has left; None for any other model."""
+    with suppress(OSError, ValueError):  # a name that no file can have
+        return folds_of(Path(model))
+    return None
 
 
 def _takes_volumes(module: Any) -> bool:
@@ -335,6 +346,8 @@ def weights_file(model: str) -> Path | None:
         return None
     if is_runnable(found) or not found.is_dir():
         return found
+    if (found / FOLDS).is_file():  # which is written when all of them are done
+        return found / FOLDS
     from pixelwise.checkpoints.reading import file_of
 
     return file_of(found)

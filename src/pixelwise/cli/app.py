@@ -611,6 +611,20 @@ def train(
     crop: Annotated[
         int | None, typer.Option(min=32, help="Side of crops out of the pictures at their own size.")
     ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(help="Of scans: voxels seen at a time, slices, rows and columns, such as 40,56,40."),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="Of scans: the voxels that the network sees, in mm, such as 2.5,1,1."),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Train so many networks, each on what the others hold out; OUT opens as their mean."
+        ),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
@@ -660,7 +674,8 @@ def train(
 
     fields = given(
         data=data, format=format, map_ids=map_ids, model=model, encoder=encoder, weights=weights, epochs=epochs,
-        steps=steps, batch_size=batch_size, accumulate=accumulate, image_size=image_size, crop=crop, peak_lr=lr,
+        steps=steps, batch_size=batch_size, accumulate=accumulate, image_size=image_size, crop=crop, patch=patch,
+        spacing=spacing, peak_lr=lr,
         optimizer=optimizer, clip_norm=clip_norm, ema_decay=ema, losses=losses, class_balanced=class_balanced,
         frozen_encoder=freeze_encoder, precision=precision, workers=workers, seed=seed, trackers=track,
     )  # fmt: skip
@@ -679,5 +694,6 @@ def train(
             export=export,
             find_lr=find_lr,
             overfit=overfit_batch,
+            folds=folds,
         )
     )
