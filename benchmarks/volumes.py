@@ -172,11 +172,15 @@ def main() -> None:
     parser.add_argument("--size", default=",".join(map(str, SIZE)), help="slices,rows,columns")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--network", choices=list(NETWORKS), default="negligible")
-    parser.add_argument("--peak", choices=["MONAI", "pixelwise"], help="measure one process and print its bytes")
+    parser.add_argument(
+        "--peak", choices=["MONAI", "pixelwise"], help="measure one process and print its bytes"
+    )
     options = parser.parse_args()
     d, h, w = (int(side) for side in options.size.split(","))
     if any((side - tile) % (tile // 2) for side, tile in zip((d, h, w), PATCH, strict=True)):
-        parser.error(f"windows coincide where sides less {PATCH} are multiples of half of it, got {options.size}")
+        parser.error(
+            f"windows coincide where sides less {PATCH} are multiples of half of it, got {options.size}"
+        )
     if options.peak:
         print(peak(options.peak, (d, h, w), options.network))
         return

@@ -558,7 +558,9 @@ def test_compiled_sums_of_a_volume_are_those_of_array_operations_bit_for_bit(mon
     weight = np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
 
     def network(windows):
-        return np.einsum("kc,ncdhw->nkdhw", weight, windows) * np.linspace(0.5, 2, windows.shape[-1], dtype=np.float32)
+        return np.einsum("kc,ncdhw->nkdhw", weight, windows) * np.linspace(
+            0.5, 2, windows.shape[-1], dtype=np.float32
+        )
 
     asked = []
 

@@ -180,7 +180,7 @@ def test_one_scan_into_one_file_by_its_ending(typed, model):
     assert done.code == 2
     assert "would overwrite its own input" in done.err
     for words, says in (
-        ("--format labels", "of a volume, nifti, npy, overlay"),
+        ("--format labels", "of a volume, nifti, nrrd, dicom-seg, montage, npy, overlay"),
         ("--mask organ", "got mask of organ"),
         ("-o out.png", "cannot tell a format from 'out.png'"),
         ("--flip horizontal", "flips of columns, rows, slices"),
@@ -644,7 +644,7 @@ def test_what_is_for_pictures_says_so(tmp_path, model):
     assert found.planes().image.shape == found.overlay().shape == found.contours().shape
     assert "data:image/png" in found._repr_html_()
     for name, row in VOLUME_FORMATS.items():
-        if name != "nifti":
+        if name not in ("nifti", "nrrd", "dicom-seg"):
             assert found.save(tmp_path / f"x{row.ending}", format=name).stat().st_size
             assert found.to_bytes(name)
     with pytest.raises(InputError, match="takes volumes, and what comes in rows"):

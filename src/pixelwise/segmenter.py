@@ -35,7 +35,7 @@ from pixelwise.inference.volumes import OVERLAP, Fitting, fitting, segment_volum
 from pixelwise.labels import LabelSet
 from pixelwise.limits import check_memory
 from pixelwise.opening import Said, open_model
-from pixelwise.outputs.volume import planes_of
+from pixelwise.outputs.planes import grid_of, planes_of
 from pixelwise.precision import Precision
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources.volume import Volume, is_volume, read_volume
@@ -435,7 +435,8 @@ class Segmenter:
         return Segmentation(
             found.labels, self.classes, shown.picture, found.confidence, codes=found.codes, probabilities=shares,
             logits=found.logits if wanted.logits else None, geometry=volume.geometry, planes_at=shown.at,
-            origin=volume.origin, **self.made_by(),
+            slices=grid_of(found.labels, self.classes, channels[0], volume.geometry), origin=volume.origin,
+            **self.made_by(),
         )  # fmt: skip
 
     def slices(
@@ -480,7 +481,8 @@ class Segmenter:
         planes = planes_of(found["labels"], self.classes, values, volume.geometry)
         return Segmentation(
             found["labels"], self.classes, planes.picture, codes=found.get("codes"), geometry=volume.geometry,
-            planes_at=planes.at, origin=volume.origin, **self.made_by(),
+            planes_at=planes.at, slices=grid_of(found["labels"], self.classes, values, volume.geometry),
+            origin=volume.origin, **self.made_by(),
         )  # fmt: skip
 
     def _windows(self, wanted: VolumePreprocess, options: SegmentOptions) -> Tiling:
