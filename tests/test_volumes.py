@@ -884,7 +884,8 @@ def blocks(kind: str) -> list[str]:
 
 
 def test_what_the_page_says_is_so(typed, colors_model):
-    write_tissues_model(Path("tissues.onnx"))
+    for name in ("tissues", "fold0", "fold1"):
+        write_tissues_model(Path(f"{name}.onnx"))
     shutil.copy(colors_model, "colors.onnx")
     affine = affine_at("LAS", SPACING, SIZE)
     values = ellipsoids(affine, SIZE)
@@ -892,7 +893,7 @@ def test_what_the_page_says_is_so(typed, colors_model):
     for name in ("scan.nii.gz", "scans/one.nii.gz", "scans/two.nii"):
         save(Path(name), values, affine)
     lines = "".join(blocks("console")).splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 7
     for line in lines:
         done = typed(line.removeprefix("pixelwise "))
         assert done.code == 0, (line, done.err)

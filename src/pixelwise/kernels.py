@@ -563,8 +563,8 @@ def add_window(
 ) -> None:
     """Add a window of a volume to weighted sums, in slices first, first + 1 .. end - 1.
 
-    sums[c, z, top + y, left + x] += logits[c, z, y, x] * weights[z, y, x] of all that weights (d, h, w) has; where there
-    is one more plane of sums than of logits, it gets the weights.
+    sums[c, z, top + y, left + x] += logits[c, z, y, x] * weights[z, y, x] of all that weights (d, h, w) has; where
+    there is one more plane of sums than of logits, it gets the weights.
     """
     k = logits.shape[0]
     _, h, w = weights.shape

@@ -262,15 +262,15 @@ def stitch(
 ) -> Iterator[Band]:
     """Segment a picture tile by tile; finished bands of labels come from top to bottom, each row once.
 
-    read: see `Read`; it is asked for every row once and in order (for slices of volumes a few at a time), from 0 or, on resuming, from
-    `Grid.first_row(resume.band)`, so it may stream. size: of the picture (h, w), or of a volume (d, h, w), whose
-    "rows" are slices. prepare: one tile, as it was read, to the network's float32 (1, c, h, w); several may be prepared
-    at a time, in threads, and all come out in one shape. infer: logits of any resolution, enlarged within the tile by
-    `align_corners` as `decide` does; one channel is the logit of class 1 against 0; its input is overwritten when the
-    next batch is made. Tensors stay on their device until they are labels. regions: each logit is of a region that may
-    overlap others, positive where it is; bands then have codes, and confidence is the smallest of the regions'
-    sigmoid(|logit|). logits: bands also carry the averaged logits. resume: what a band carried; work goes on after that
-    band, with the same result as if it had not stopped.
+    read: see `Read`; it is asked for every row once and in order (for slices of volumes a few at a time), from 0
+    or, on resuming, from `Grid.first_row(resume.band)`, so it may stream. size: of the picture (h, w), or of a
+    volume (d, h, w), whose "rows" are slices. prepare: one tile, as it was read, to the network's float32 (1, c, h,
+    w); several may be prepared at a time, in threads, and all come out in one shape. infer: logits of any
+    resolution, enlarged within the tile by `align_corners` as `decide` does; one channel is the logit of class 1
+    against 0; its input is overwritten when the next batch is made. Tensors stay on their device until they are
+    labels. regions: each logit is of a region that may overlap others, positive where it is; bands then have codes,
+    and confidence is the smallest of the regions' sigmoid(|logit|). logits: bands also carry the averaged logits.
+    resume: what a band carried; work goes on after that band, with the same result as if it had not stopped.
 
     Raises InputError for rows or logits of a wrong shape, and for a `resume` of other work.
     """
