@@ -255,7 +255,7 @@ def test_evaluate_takes_every_option_that_segment_takes():
     pages = [CliRunner().invoke(app, [command, "--help"]).stdout for command in ("segment", "evaluate")]
     shown = (
         "tile overlap window flip rotate scales average crf min-confidence min-area fill-holes largest-only "
-        "accumulate"
+        "accumulate min-mm3"
     )
     for page in pages:
         assert all(f"--{name} " in page for name in shown.split())

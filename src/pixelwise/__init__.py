@@ -40,6 +40,7 @@ _PUBLIC = {
     "list_models": "pixelwise.catalog",
     "load_checkpoint": "pixelwise.checkpoints.loading",
     "open_engine": "pixelwise.engines",
+    "read_volume": "pixelwise.sources.volume",
     "save": "pixelwise.checkpoints.saving",
     "train": "pixelwise.training.start",
 }
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from pixelwise.segmentation import Segmentation as Segmentation
     from pixelwise.segmenter import Segmenter as Segmenter
     from pixelwise.sources.volume import Volume as Volume
+    from pixelwise.sources.volume import read_volume as read_volume
     from pixelwise.training.start import train as train
     from pixelwise.weights.card import Card as Card
 

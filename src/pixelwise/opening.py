@@ -11,6 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,8 @@ from pixelwise.engines import ENGINES, Engine, open_engine
 from pixelwise.errors import InputError, MissingExtraError, PixelwiseWarning, UnknownNameError
 from pixelwise.exported import exported
 from pixelwise.files import writing
+from pixelwise.folds import FILE as FOLDS
+from pixelwise.folds import folds_of
 from pixelwise.images import check_range
 from pixelwise.inference.ensemble import Ensemble
 from pixelwise.inference.measure import measure
@@ -141,6 +144,8 @@ def open_model(
     file is, as it is also where an engine of files is asked for; see `in_memory`. Raises InputError, in one sentence
     with what to do, for what cannot be opened; DownloadError.
     """
+    if isinstance(model, (str, os.PathLike)) and (runs := _folds(model)) is not None:
+        model = runs
     if isinstance(model, (list, tuple)):
         how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision, "export": export}
         opened = [open_model(one, engine, said, **how) for one in model]
@@ -237,6 +242,13 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
             "give mean and std with a number a channel"
         )
     return network, card
+
+
+def _folds(model: str | os.PathLike[str]) -> list[Path] | None:
+    """The run folders of a cross-validation that `pixelwise train --folds` has left; None for any other model."""
+    with suppress(OSError, ValueError):  # a name that no file can have
+        return folds_of(Path(model))
+    return None
 
 
 def _takes_volumes(module: Any) -> bool:
@@ -338,6 +350,8 @@ def weights_files(model: str) -> list[Path]:
         return folds.files
     if is_runnable(found) or not found.is_dir():
         return [found, *beside(found)]
+    if (found / FOLDS).is_file():  # which is written when all of them are done
+        return [found / FOLDS]
     from pixelwise.checkpoints.reading import file_of
 
     return [file_of(found)]

@@ -37,7 +37,7 @@ from pixelwise.inference.whole import Windows, need, segment_whole
 from pixelwise.labels import LabelSet
 from pixelwise.limits import check_memory
 from pixelwise.opening import Said, open_model
-from pixelwise.outputs.volume import planes_of
+from pixelwise.outputs.planes import grid_of, planes_of
 from pixelwise.precision import Precision
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources.volume import Volume, is_volume, read_volume
@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 
 CRF_TILE_PX = 1024
 """A picture larger than this goes through the CRF in tiles: untiled, twelve megapixels would take nine gigabytes."""
+
+
+CLEANING_BYTES = 8
+"""Of memory that cleaning up a volume takes for each of its voxels, beside its label map, where regions are many."""
 
 
 class Wanted(NamedTuple):
@@ -131,6 +135,7 @@ class Segmenter:
         crf: CRF | str | None = ...,
         min_confidence: float = ...,
         min_area: int = ...,
+        min_mm3: float = ...,
         fill_holes: str | Sequence[str] = ...,
         largest_only: str | Sequence[str] = ...,
         accumulate: Accumulate = ...,
@@ -157,6 +162,7 @@ class Segmenter:
         crf: CRF | str | None = None,
         min_confidence: float = 0.0,
         min_area: int = 0,
+        min_mm3: float = 0.0,
         fill_holes: str | Sequence[str] = (),
         largest_only: str | Sequence[str] = (),
         accumulate: Accumulate = "float32",
@@ -183,7 +189,7 @@ class Segmenter:
         """
         options = SegmentOptions(
             tile, overlap, window, tuple(flips), tuple(rotations), tuple(scales), average, crf,
-            min_confidence, min_area, _names(fill_holes), _names(largest_only), accumulate,
+            min_confidence, min_area, _names(fill_holes), _names(largest_only), min_mm3, accumulate,
         )  # fmt: skip
         wanted = Wanted(confidence, probabilities, logits)
         if isinstance(image, (list, tuple)):
@@ -299,7 +305,7 @@ class Segmenter:
         is_path = isinstance(image, (str, os.PathLike))
         if self.card.volume is not None:
             if is_path:
-                return read_volume(cast("str", image))
+                return read_volume(cast("str", image), channels=len(self.card.volume.channels))
             if isinstance(image, np.ndarray):
                 return Volume(image)
             raise InputError(
@@ -386,12 +392,17 @@ class Segmenter:
         if card.volume is None:
             raise InputError(SLICES.format(what=volume.name, name=card.name))
         _refuse_for_volumes(options)
-        options.cleanup(self.classes)
+        cleanup = options.cleanup(
+            self.classes, None if volume.geometry is None else volume.geometry.voxel_mm3
+        )
+        if self._overlapping:
+            refuse_for_regions(options, self.classes, streamed=False)
         channels = volume.channels
         if len(channels) != len(card.volume.channels):
             raise InputError(
                 f"{card.name} takes volumes of {counted(len(card.volume.channels), 'channel')}, and {volume.name} has "
-                f"{len(channels)}" + ("; of a series over time give one volume" if len(channels) > 1 else "")
+                f"{len(channels)}"
+                + ("; of a series over time give one volume (--frame, frame)" if len(channels) > 1 else "")
             )
         fit = fitting(volume.size, volume.geometry, card.volume, volume.name)
         tiling = self._windows(card.volume, options)
@@ -413,7 +424,8 @@ class Segmenter:
         else:
             _refuse_float16(options)
             needed = working_bytes(fit, len(channels), max(2, card.channels), tiling)
-        needed += depth * height * width * (self.classes.dtype.itemsize + 4 * asked + 8 * self._overlapping)
+        map_bytes = self.classes.dtype.itemsize + 4 * asked + 8 * self._overlapping
+        needed += depth * height * width * (map_bytes + cleanup.active * CLEANING_BYTES)
         advice = "crop it, or take a smaller patch (tile, --tile) or more memory (--max-memory-mb)"
         check_memory(f"segmenting {volume.name}", needed, max_memory, advice)
         if card.volume.whole is not None:
@@ -427,9 +439,12 @@ class Segmenter:
                 align_corners=card.align_corners, confidence=asked, regions=self._overlapping, logits=planes,
                 name=volume.name,
             )  # fmt: skip
-        found = _gathered(
-            (self._in_ids(band, options, wanted.confidence) for band in bands), volume.size, fit, progress
-        )
+        if cleanup.active:  # which takes all slices, as indices
+            found = cleaned(_gathered(bands, volume.size, fit, progress), cleanup, card.channels)
+            found = self._in_ids(found, options, wanted.confidence)
+        else:
+            in_ids = (self._in_ids(band, options, wanted.confidence) for band in bands)
+            found = _gathered(in_ids, volume.size, fit, progress)
         shares = None
         if wanted.probabilities:
             assert found.logits is not None
@@ -440,7 +455,8 @@ class Segmenter:
         return Segmentation(
             found.labels, self.classes, shown.picture, found.confidence, codes=found.codes, probabilities=shares,
             logits=found.logits if wanted.logits else None, geometry=volume.geometry, planes_at=shown.at,
-            origin=volume.origin, **self.made_by(),
+            slices=grid_of(found.labels, self.classes, channels[0], volume.geometry), origin=volume.origin,
+            **self.made_by(),
         )  # fmt: skip
 
     def slices(
@@ -485,7 +501,8 @@ class Segmenter:
         planes = planes_of(found["labels"], self.classes, values, volume.geometry)
         return Segmentation(
             found["labels"], self.classes, planes.picture, codes=found.get("codes"), geometry=volume.geometry,
-            planes_at=planes.at, origin=volume.origin, **self.made_by(),
+            planes_at=planes.at, slices=grid_of(found["labels"], self.classes, values, volume.geometry),
+            origin=volume.origin, **self.made_by(),
         )  # fmt: skip
 
     def _windows(self, wanted: VolumePreprocess, options: SegmentOptions) -> Tiling:
@@ -800,8 +817,6 @@ def _refuse_for_volumes(options: SegmentOptions) -> None:
         f"flips of {', '.join(VOLUME_FLIPS)}": bool(set(options.flips) - {"none", *VOLUME_FLIPS}),
         "no rotations or scales": replace(options, flips=()).augments,
         "no CRF": options.crf is not None,
-        "no min_area, fill_holes or largest_only": options.as_decided()
-        != replace(options, min_confidence=0.0),
     }
     for what, there in asked.items():
         if there:

@@ -106,8 +106,8 @@ def segment(
         list[str],
         typer.Argument(
             metavar="PICTURES...",
-            help="Pictures, rasters, videos, volumes, folders (searched through), quoted patterns, - for standard "
-            "input, camera:0.",
+            help="Pictures, rasters, videos, volumes, DICOM, folders (searched through), quoted patterns, - for "
+            "standard input, camera:0.",
         ),
     ],
     model: Annotated[list[str], typer.Option("--model", "-m", help=MODELS)] = ["everyday"],  # noqa: B006
@@ -189,6 +189,13 @@ def segment(
             help="Of volumes that do not say it: where columns, rows and slices grow towards, such as RAS.",
         ),
     ] = None,
+    frame: Annotated[int | None, typer.Option(min=1, help="Of volumes over time: which one, from 1.")] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(
+            help="Of several DICOM series: the UID of one, its beginning, or its number in the list."
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: one a core.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -215,6 +222,8 @@ def segment(
             allow_remote,
             slices,
             assume_orientation,
+            frame,
+            series,
         ),
         smooth=smooth,
         seams=seams,
@@ -616,6 +625,20 @@ def train(
     crop: Annotated[
         int | None, typer.Option(min=32, help="Side of crops out of the pictures at their own size.")
     ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(help="Of scans: voxels seen at a time, slices, rows and columns, such as 40,56,40."),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="Of scans: the voxels that the network sees, in mm, such as 2.5,1,1."),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Train so many networks, each on what the others hold out; OUT opens as their mean."
+        ),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
@@ -665,7 +688,8 @@ def train(
 
     fields = given(
         data=data, format=format, map_ids=map_ids, model=model, encoder=encoder, weights=weights, epochs=epochs,
-        steps=steps, batch_size=batch_size, accumulate=accumulate, image_size=image_size, crop=crop, peak_lr=lr,
+        steps=steps, batch_size=batch_size, accumulate=accumulate, image_size=image_size, crop=crop, patch=patch,
+        spacing=spacing, peak_lr=lr,
         optimizer=optimizer, clip_norm=clip_norm, ema_decay=ema, losses=losses, class_balanced=class_balanced,
         frozen_encoder=freeze_encoder, precision=precision, workers=workers, seed=seed, trackers=track,
     )  # fmt: skip
@@ -684,5 +708,6 @@ def train(
             export=export,
             find_lr=find_lr,
             overfit=overfit_batch,
+            folds=folds,
         )
     )

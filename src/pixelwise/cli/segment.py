@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise import images, sources
+from pixelwise.catalog.entry import Entry
 from pixelwise.cli.options import Change, names, numbers
 from pixelwise.errors import InputError, OutputError, UnknownNameError
 from pixelwise.files import check_writable, claimed, refuse_claimed
 from pixelwise.geometry import check_orientation
 from pixelwise.inference.options import SegmentOptions
 from pixelwise.limits import MAX_RASTER_PIXELS
-from pixelwise.opening import weights_files
+from pixelwise.opening import located, weights_files
 from pixelwise.outputs.formats import FORMATS, VOLUME_FORMATS, format_of
 from pixelwise.pipeline.journal import Journal
 from pixelwise.pipeline.options import ReadOptions, RunOptions
@@ -68,14 +69,8 @@ def run(
             "--seams compares the tiles of pictures and rasters; give their size, such as --tile 512, and no videos or "
             "volumes"
         )
-    if reading.as_rasters:
-        found = [Source(s.path, s.name, "raster" if s.kind == "picture" else s.kind) for s in found]
-    if _is_file(out):
-        jobs = [_into_one(out, found, formats, masks)]
-        out = out.parent
-    else:
-        jobs = [Job(source, _targets(out, source, formats, masks)) for source in found]
-    if resume and engine == "auto" and precision is None and (before := Journal.asked(out)) is not None:
+    folder = out.parent if _is_file(out) else out
+    if resume and engine == "auto" and precision is None and (before := Journal.asked(folder)) is not None:
         engine, precision = before
     decides = {
         "model": _identity(models[0]) if len(models) == 1 else [_identity(model) for model in models],
@@ -85,12 +80,35 @@ def run(
         **({} if precision is None else {"precision": precision}),  # journals from before know none
         **settings(options, reading, smooth),
     }
+
+    def opened(journal: Journal) -> Segmenter:
+        how = engine, precision
+        if resume and engine in ("auto", "fastest") and (noted := journal.engine()) is not None:
+            how = noted
+        return Segmenter(
+            models, engine=how[0], precision=how[1], threads=threads, device=device, value_range=reading.scale
+        )
+
+    segmenter: Segmenter | None = None
+    if sources.depends_on_model(found) and not isinstance(
+        located(models[0]), Entry
+    ):  # of which all take pictures
+        segmenter = opened(Journal(folder, decides, resume=resume))
+        if (wants := segmenter.card.volume) is not None:
+            found = sources.for_volumes(found, len(wants.channels))
+    if reading.as_rasters:
+        found = [Source(s.path, s.name, "raster" if s.kind == "picture" else s.kind) for s in found]
+    if _is_file(out):
+        jobs = [_into_one(out, found, formats, masks)]
+        out = out.parent
+    else:
+        jobs = [Job(source, _targets(out, source, formats, masks)) for source in found]
     try:
         journal = Journal(out, decides, resume=resume)
         _check_targets(
             jobs, overwrite=overwrite or (resume and journal.exists()), can_resume=journal.exists()
         )
-        todo = [job for job in jobs if not journal.done(job.source.path, job.files)]
+        todo = [job for job in jobs if not journal.done(job.source.path, job.files, job.source.parts)]
     except OutputError:
         refuse_claimed(_files(jobs))  # what is there may be of a run that is at it, and is to be waited for
         raise
@@ -99,11 +117,7 @@ def run(
         if not todo:
             with claimed(out, (), finished=_files(jobs)):  # removes what a killed run has left of its claims
                 return 0
-    if resume and engine in ("auto", "fastest") and (noted := journal.engine()) is not None:
-        engine, precision = noted
-    segmenter = Segmenter(
-        models, engine=engine, precision=precision, threads=threads, device=device, value_range=reading.scale
-    )
+    segmenter = segmenter or opened(journal)
     if engine == "fastest" and len(todo) == 1 and todo[0].source.kind == "picture":
         from pixelwise.engines.racing import FastestEngine
 
@@ -111,7 +125,7 @@ def run(
             segmenter.engine.may_race = False
     gc.freeze()  # what is loaded stays, and need not be looked through again
     gc.enable()
-    options.cleanup(segmenter.classes)
+    options.cleanup(segmenter.classes, None if segmenter.card.volume is None else 1.0)
     for name in masks:
         segmenter.classes.index(name)
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)
@@ -154,6 +168,8 @@ def reading(
     allow_remote: bool,
     slices: bool = False,
     assume_orientation: str | None = None,
+    frame: int | None = None,
+    series: str | None = None,
 ) -> ReadOptions:
     """How sources are read; what is no number is answered with the form that is expected."""
     low_high = numbers("--scale", scale, float, "two numbers, such as 0,3000")
@@ -168,6 +184,8 @@ def reading(
         max_memory=None if max_memory_mb is None else max_memory_mb * 1_000_000,
         slices=slices,
         assume_orientation=None if assume_orientation is None else check_orientation(assume_orientation),
+        frame=frame,
+        series=series,
     )
 
 

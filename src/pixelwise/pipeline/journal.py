@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from pixelwise.errors import InputError, OutputError
 from pixelwise.files import make_folder, refuse_link, sync_folder
+from pixelwise.sources.dicom import files_in
 from pixelwise.untrusted import MAX_BYTES, Plain, read
 
 JOURNAL = ".pixelwise-journal.jsonl"
@@ -71,8 +72,8 @@ class Journal:
         found = [(e["engine"], e["precision"]) for e in self._entries.values() if e["hash"] == self.hash]
         return next((one for one in reversed(found) if all(one)), None)
 
-    def done(self, source: Path, files: Mapping[str, Path]) -> bool:
-        """Whether, under resume, these results of this very source are already there.
+    def done(self, source: Path, files: Mapping[str, Path], parts: Sequence[Path] = ()) -> bool:
+        """Whether, under resume, these results of this very source, and of its `parts`, are already there.
 
         Raises OutputError when they are, but were made under other settings; the message names those.
         """
@@ -81,7 +82,7 @@ class Journal:
             not self.resume
             or entry is None
             or not source.exists()
-            or entry["file"] != tuple(_identity(source))
+            or entry["file"] != tuple(_identity(source, parts))
         ):
             return False
         if any(not path.exists() for path in files.values()):
@@ -93,12 +94,12 @@ class Journal:
             )
         return True
 
-    def add(self, source: Path, files: Mapping[str, Path]) -> None:
+    def add(self, source: Path, files: Mapping[str, Path], parts: Sequence[Path] = ()) -> None:
         """Write down that `source` is finished and its results are at `files`."""
         names = {kind: os.path.relpath(path, self.path.parent) for kind, path in files.items()}
         entry = {
             "source": os.path.abspath(source),
-            "file": _identity(source),
+            "file": _identity(source, parts),
             "hash": self.hash,
             "files": names,
             **self.made_by(),
@@ -146,10 +147,23 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _identity(source: Path) -> list[int]:
-    """Bytes and time of change (ns): a source that was edited since is not the one that was finished."""
-    about = source.stat()
-    return [about.st_size, about.st_mtime_ns]
+def _identity(source: Path, parts: Sequence[Path] = ()) -> list[int]:
+    """Bytes and time of change (ns): a source that was edited since is not the one that was finished. Of a folder of
+    DICOM, and of a source of several files, their bytes in all, and a number that names, bytes and times are hashed
+    to."""
+    is_folder = source.is_dir() and source.suffix.lower() != ".zarr"
+    if not is_folder and not parts:
+        about = source.stat()
+        return [about.st_size, about.st_mtime_ns]
+    files = list(files_in(source)) if is_folder else [source, *parts]
+    size, hashed = 0, hashlib.sha256()
+    for file in sorted(files):
+        if file.exists():
+            about = file.stat()
+            size += about.st_size
+            name = os.path.relpath(file, source.parent)
+            hashed.update(json.dumps([name, about.st_size, about.st_mtime_ns]).encode())
+    return [size, int(hashed.hexdigest()[:15], 16)]
 
 
 @dataclass(frozen=True)

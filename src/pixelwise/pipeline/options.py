@@ -15,8 +15,8 @@ class ReadOptions:
     """How sources are read. max_pixels: refuse larger pictures and frames, and rasters that are wanted whole. bands,
     scale: of rasters, see `sources.raster.open_raster`. allow_remote: what a raster or a video names in other files or
     on the network may be read. max_raster_pixels: refuse larger rasters. max_memory: bytes that reading and joining a
-    raster or a volume may take, None for half of what is free; the network's own come on top. slices,
-    assume_orientation: of volumes, see `Segmenter.slices` and `sources.volume.read_volume`."""
+    raster or a volume may take, None for half of what is free; the network's own come on top. slices: of volumes, see
+    `Segmenter.slices`. frame, series, assume_orientation: of volumes, see `sources.volume.read_volume`."""
 
     max_pixels: int = images.MAX_PIXELS
     bands: tuple[int, ...] | None = None
@@ -26,6 +26,8 @@ class ReadOptions:
     max_memory: int | None = None
     slices: bool = False
     assume_orientation: str | None = None
+    frame: int | None = None
+    series: str | None = None
 
     @property
     def as_rasters(self) -> bool:

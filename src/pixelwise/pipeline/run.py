@@ -23,7 +23,12 @@ def settings(options: SegmentOptions, reading: ReadOptions, smooth: float) -> di
     if options.window == SegmentOptions.window:
         values["window"] = None
     bands, scale = (None if v is None else list(v) for v in (reading.bands, reading.scale))
-    of_volumes = {"slices": reading.slices, "assume_orientation": reading.assume_orientation}
+    of_volumes = {
+        "slices": reading.slices,
+        "assume_orientation": reading.assume_orientation,
+        "frame": reading.frame,
+        "series": reading.series,
+    }
     said = {name: value for name, value in of_volumes.items() if value}
     return {**values, "bands": bands, "scale": scale, "smooth": smooth, **said}
 
@@ -65,7 +70,7 @@ def segment_all(
             try:
                 summary = _one(segmenter, job, options, reading, replace(run, progress=part), smooth, seams)
                 if run.journal is not None and job.source.path.exists():
-                    run.journal.add(job.source.path, job.files)
+                    run.journal.add(job.source.path, job.files, job.source.parts)
                 result = Outcome(job, summary)
             except Exception as error:
                 result = Outcome(job, error=sentence(job, error))

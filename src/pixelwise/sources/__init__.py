@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pixelwise import images
 from pixelwise.errors import ImageError, MissingExtraError
-from pixelwise.sources.volume import ENDINGS, is_volume
+from pixelwise.sources import dicom
+from pixelwise.sources.volume import ENDINGS, STACKS, channel_files, channel_of, is_volume
 from pixelwise.terminal import note
 
 Kind = Literal["picture", "raster", "video", "volume"]
@@ -31,16 +32,18 @@ CAMERA = "camera:"
 
 @dataclass(frozen=True)
 class Source:
-    """Something to segment. path: where it is; name: its place below the input, which its results keep."""
+    """Something to segment. path: where it is; name: its place below the input, which its results keep. parts: files
+    beside it that belong to it."""
 
     path: Path
     name: Path
     kind: Kind
+    parts: tuple[Path, ...] = ()
 
 
 def find(inputs: Iterable[str | os.PathLike[str]], *, max_pixels: int = images.MAX_PIXELS) -> list[Source]:
     """What `inputs` name: pictures, folders and patterns as in `images.find`, "-" for standard input, videos and
-    "camera:0", rasters and Zarr folders, and volumes, also in folders.
+    "camera:0", rasters and Zarr folders, and volumes, also in folders, of which those that hold DICOM are volumes.
 
     A TIFF counts as a raster when it says where on Earth it lies, marks pixels without data, has more than 4
     bands, or more than `max_pixels`. Raises ImageError when an input names nothing.
@@ -55,9 +58,45 @@ def find(inputs: Iterable[str | os.PathLike[str]], *, max_pixels: int = images.M
         elif path.suffix.lower() == ".zarr":
             found.setdefault(path, Source(path, Path(path.name), "raster"))
         else:
-            for one, name in images.find([given], also=ENDINGS):
+            scans = dicom.find_scans(path) if path.is_dir() else []
+            for scan in scans:
+                name = scan.relative_to(path) if scan != path else Path(path.resolve().name or "scan")
+                found.setdefault(scan, Source(scan, name, "volume"))
+            try:
+                pictures = images.find([given], also=ENDINGS)
+            except ImageError:
+                if not scans:
+                    raise
+                continue
+            for one, name in pictures:
                 found.setdefault(one, Source(one, name, kind_of(one, max_pixels=max_pixels)))
     return list(found.values())
+
+
+def depends_on_model(found: Iterable[Source]) -> bool:
+    """Whether what sources are, pictures or volumes, and which files belong together, is for the model to say."""
+    return any(
+        source.path.suffix.lower() in STACKS or (channel_of(source.path) or ("", 0))[1] == 1
+        for source in found
+    )
+
+
+def for_volumes(found: Iterable[Source], channels: int) -> list[Source]:
+    """The same for a model of volumes: stacks of pictures are volumes, and the files of the channels of a case, where
+    the model wants several, are one, named after the case."""
+    sources: list[Source] = []
+    parts: set[Path] = set()
+    for source in found:
+        kind: Kind = "volume" if source.path.suffix.lower() in STACKS else source.kind
+        of = channel_of(source.path) if kind == "volume" and channels > 1 else None
+        if of is None or of[1] != 0:
+            sources.append(replace(source, kind=kind))
+            continue
+        files = channel_files(source.path, channels, check=False)
+        parts.update(files[1:])
+        name = source.name.name.removeprefix(f"{of[0]}_0000")
+        sources.append(Source(source.path, source.name.with_name(of[0] + name), kind, tuple(files[1:])))
+    return [source for source in sources if source.path not in parts]
 
 
 def kind_of(path: Path, *, max_pixels: int = images.MAX_PIXELS) -> Kind:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pixelwise.errors import ImageError, InputError, MissingExtraError, first_line
 from pixelwise.geometry import Geometry, affine_of, in_words
 from pixelwise.limits import check_memory
-from pixelwise.sources.voxels import NEARLY, Read, ScanFiles, opened, read_rest, told
+from pixelwise.sources.voxels import NEARLY, Read, ScanFiles, apart, check_frame, opened, read_rest, told
 
 NO_SCALAR = {128: "colours (RGB)", 2304: "colours (RGBA)", 32: "complex numbers", 1792: "complex numbers",
              2048: "complex numbers", 1: "single bits"}  # fmt: skip
@@ -25,7 +25,9 @@ MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 metres, mm, microns."""
 
 
-def read_nifti(path: Path, assume: str | None = None, max_memory: int | None = None) -> Read:
+def read_nifti(
+    path: Path, assume: str | None = None, max_memory: int | None = None, frame: int | None = None
+) -> Read:
     """See `volume.read_volume`."""
     try:
         import nibabel
@@ -42,21 +44,25 @@ def read_nifti(path: Path, assume: str | None = None, max_memory: int | None = N
         count, size = math.prod(shape), int(header["bitpix"]) // 8
         _check_numbers(path, header)
         geometry, notes = _geometry_of(path, header, assume)
-        bytes_needed = count * (size + ((4 if size <= 2 else 8) if _scales(header) else 0))
+        index = check_frame(path, frame, shape[3] if len(shape) == 4 else 1)
+        part = shape if index is None else shape[:3]
+        voxels, at = math.prod(part), int(header.get_data_offset())
+        bytes_needed = voxels * (size + ((4 if size <= 2 else 8) if _scales(header) else 0))
         advice = "crop it, or give it more (max_memory, --max-memory-mb)"
         check_memory(f"reading {path}", bytes_needed, max_memory, advice)
-        needed = int(header.get_data_offset()) + count * size
+        needed = at + count * size
         if not path.name.lower().endswith(".gz") and path.stat().st_size < needed:
             raise ImageError(
                 f"{path} has {path.stat().st_size:,} bytes, and its header speaks of {needed:,}; it was cut off: "
-                f"copy it "
-                "again"
+                "copy it again"
             )
-        voxels = ArrayProxy(file, header, mmap=False)
+        scale = header.get_slope_inter() if _scales(header) else (1.0, 0.0)
+        at += (index or 0) * voxels * size
+        proxy = ArrayProxy(file, (part, header.get_data_dtype(), at, *scale), mmap=False)
         exact = np.float32 if size <= 2 else np.float64
-        raw = np.asarray(voxels, dtype=exact) if _scales(header) else voxels.get_unscaled()
-        values = np.asarray(raw).reshape(shape, order="F").T
-        read_rest(path, file)
+        raw = np.asarray(proxy, dtype=exact) if _scales(header) else proxy.get_unscaled()
+        values = np.asarray(raw).reshape(part, order="F").T
+        read_rest(path, file, needed - at - voxels * size)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     return Read(values, geometry, notes, ScanFiles("nifti", path))
 
@@ -173,7 +179,7 @@ def _geometry_of(path: Path, header: Any, assume: str | None) -> tuple[Geometry,
                     f"{in_words(form[:3])}; mend its header"
                 )
             notes.append(f"its {name} is singular or not finite, and its {which} is taken")
-    if len(forms) == 2 and not notes and (far := _apart(forms["sform"], forms["qform"], sides)) > NEARLY:
+    if len(forms) == 2 and not notes and (far := apart(forms["sform"], forms["qform"], sides)) > NEARLY:
         notes.append(
             f"its sform and its qform differ by up to {far:.3g} voxels; the sform is taken, as nibabel does, where "
             "SimpleITK takes the qform"
@@ -198,12 +204,3 @@ def _qform(header: Any) -> NDArray[np.float64]:
         header = header.copy()
         header["pixdim"][0] = 1
     return np.asarray(header.get_qform(), np.float64)
-
-
-def _apart(first: NDArray[np.float64], second: NDArray[np.float64], sides: list[int]) -> float:
-    """How far two affines put a corner of the volume apart, in voxels of the first."""
-    corners = np.array(
-        [[i, j, k, 1] for i in (0, sides[0] - 1) for j in (0, sides[1] - 1) for k in (0, sides[2] - 1)]
-    )
-    apart = np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1)
-    return float(apart.max() / np.linalg.norm(first[:3, :3], axis=0).min())

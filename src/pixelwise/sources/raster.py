@@ -432,14 +432,14 @@ def _ome(path: Path) -> _Array | None:
         if not file.is_ome:
             file.close()
             return None
-        _check_ome(file.ome_metadata or "", len(file.pages), int(file.pages.first.samplesperpixel))
+        check_ome(file.ome_metadata or "", len(file.pages), int(file.pages.first.samplesperpixel))
         series = file.series[0]
         if any(page is None for page in series.pages):
             raise ValueError("its description names planes that are nowhere")
         for keyframe in {id(page.keyframe): page.keyframe for page in (*series.pages, series)}.values():
-            _bound(keyframe, path)
+            bound(keyframe, path)
         for page in series.pages:
-            if max(page.databytecounts, default=0) > _most(page.keyframe):
+            if max(page.databytecounts, default=0) > most_bytes(page.keyframe):
                 raise ValueError("a strip or tile has more bytes than it may have")
         array = zarr.open(series.aszarr(level=0), mode="r")
         return _Array(path, array, series.axes, file.close)
@@ -453,7 +453,7 @@ def _ome(path: Path) -> _Array | None:
         ) from error
 
 
-def _most(page: Any) -> int:
+def most_bytes(page: Any) -> int:
     """Bytes that a strip or tile of tifffile's page may have and unfold to; what is not compressed is one piece."""
     rows = page.chunks[0] if page.is_tiled else min(page.chunks[0], page.imagelength)
     pixels = page.size if page.compression == 1 else rows * math.prod(page.chunks[1:])
@@ -463,9 +463,9 @@ def _most(page: Any) -> int:
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def _bound(page: Any, path: Path) -> None:
+def bound(page: Any, path: Path) -> None:
     """Have tifffile's page look to how much a strip or tile unfolds before it is decoded."""
-    codec, decode, most = OF_TIFF.get(page.compression, ""), page.decode, _most(page)
+    codec, decode, most = OF_TIFF.get(page.compression, ""), page.decode, most_bytes(page)
     config = {"format": lzma.FORMAT_AUTO}
 
     def bounded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
@@ -485,7 +485,7 @@ def _bound(page: Any, path: Path) -> None:
         page.decode = bounded
 
 
-def _check_ome(description: str, pages: int, samples: int) -> None:
+def check_ome(description: str, pages: int, samples: int) -> None:
     """Raise ValueError where an OME-TIFF describes more planes than it has: they would be counted through one by one,
     and made up."""
     counts = {"SizeC", "SizeZ", "SizeT", "IFD", "PlaneCount", "NumPlanes", "FirstC", "FirstZ", "FirstT"}
@@ -516,7 +516,7 @@ def _zarr(path: Path, allow_remote: bool) -> _Array:
     try:
         store = Store(path, allow_remote=allow_remote)
         with quiet():  # zarr warns of codecs that other programs may not know
-            node, axes = _node(zarr.open(store, mode="r"))
+            node, axes = node_of(zarr.open(store, mode="r"))
         if not 2 <= len(node.shape) <= 8:
             raise ValueError(f"its shape is {node.shape}; expected rows, columns and bands")
         array = _Array(path, node, axes or _guess(node.shape), store.close)
@@ -532,7 +532,7 @@ def _zarr(path: Path, allow_remote: bool) -> _Array:
         ) from error
 
 
-def _node(node: Any) -> tuple[Any, str | None]:
+def node_of(node: Any) -> tuple[Any, str | None]:
     """The array, and its axes where they are named; of a pyramid the largest."""
     if hasattr(node, "shape"):
         return node, None
