@@ -381,6 +381,12 @@ def _open_file(
             return catalog.agreed(said.card, opened.channels or said.card.channels)
         aligned = said.card is not None and said.card.align_corners
         what = f"the model in {path}"
+        shown = len(said.preprocess(Preprocess()).mean)
+        if opened.takes not in (None, shown):
+            raise InputError(
+                f"{what} takes pictures of {opened.takes} channels, and what is said of it prepares {shown}; say in Python "
+                f"what it was made with: mean and std of {opened.takes} numbers, or card=pixelwise.Card.of(...)"
+            )
         found = measure(
             opened,
             said.preprocess(Preprocess()),
