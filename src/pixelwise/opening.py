@@ -384,8 +384,8 @@ def _open_file(
         shown = len(said.preprocess(Preprocess()).mean)
         if opened.takes not in (None, shown):
             raise InputError(
-                f"{what} takes pictures of {opened.takes} channels, and what is said of it prepares {shown}; say in Python "
-                f"what it was made with: mean and std of {opened.takes} numbers, or card=pixelwise.Card.of(...)"
+                f"{what} takes pictures of {opened.takes} channels, and what is said of it prepares {shown}; say in "
+                f"Python what it was made with: mean and std of {opened.takes} numbers, or card=pixelwise.Card.of(...)"
             )
         found = measure(
             opened,

@@ -129,8 +129,8 @@ class FileEngine:
 
     def _look(self) -> None:
         """Note what the file says of itself. channels: logits of a pixel, and takes: those of a picture, None where it
-        does not say. size_hw: the only size of pictures that it takes, None for any. dimensions: 3 where it takes volumes,
-        else 2."""
+        does not say. size_hw: the only size of pictures that it takes, None for any. dimensions: 3 where it takes
+        volumes, else 2."""
         takes, gives = self._loaded.takes, self._loaded.gives
         self.dimensions = 3 if len(takes) == 5 else 2
         self.channels: int | None = gives[1] if len(gives) > 1 else None
