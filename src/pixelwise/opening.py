@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pixelwise import catalog
 from pixelwise.caches import cache_dir
@@ -156,9 +156,10 @@ def open_model(
         how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision, "export": export}
         opened = [open_model(one, engine, said, **how) for one in model]
         return opened[0] if len(opened) == 1 else Ensemble(opened)
+    model = cast("str | os.PathLike[str] | nn.Module", model)
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
-        name = os.fspath(model)
+        name = os.fspath(model)  # type: ignore[arg-type]
         if found.asset is not None and not _of_networks(engine) and device in (None, "cpu", "auto"):
             if precision == "int8" and found.int8 is None:
                 raise InputError(
