@@ -130,6 +130,36 @@ def test_road_and_lane_are_learned_from_drawn_streets(tmp_path):
     assert np.asarray(Image.open(tmp_path / "lanes" / "lanes.png")).shape[0] == 3 * (3 * 64 + 2 * 8)
 
 
+def test_heads_are_drawn_with_their_label_volumes():
+    head = runpy.run_path(str(EXAMPLES / "tumour.py"))["head"]
+    values, labels, affine = head(7)
+    assert (values.shape, values.dtype, labels.shape) == ((4, 28, 48, 40), np.int16, (28, 48, 40))
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    np.testing.assert_allclose(np.linalg.norm(affine[:3, :3], axis=0), (3.5, 3.5, 3))
+    means = [[channel[labels == id].mean() for id in (1, 2, 3)] for channel in values]
+    assert means[1][1] > means[1][0] + 200  # T1ce: what enhances is bright
+    assert means[2][2] > means[2][1] + 200  # T2: necrosis is
+    assert (head(8)[1] != labels).any()
+
+
+@pytest.mark.slow
+def test_a_tumour_is_learned_from_drawn_heads_and_found_in_scans(tmp_path):
+    """From volumes to label volumes, through the commands' own path; a few steps, so it finds no more than where."""
+    nibabel = pytest.importorskip("nibabel")
+    run = [sys.executable, str(EXAMPLES / "tumour.py"), "tumour", "40"]
+    result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    found = [float(score) for score in re.findall(r"head_\d+: whole tumour Dice ([\d.]+)", result.stdout)]
+    assert len(found) == 3
+    assert sum(found) / 3 > 0.4
+    for name in ("head_1000", "head_1002"):
+        scan, labels = (nibabel.load(tmp_path / "tumour" / f"{name}{end}.nii.gz") for end in ("", ".labels"))
+        assert labels.shape == scan.shape[:3]
+        np.testing.assert_array_equal(labels.affine, scan.affine)
+        assert (tmp_path / "tumour" / f"{name}.csv").read_text().startswith("class,id,voxels,percent,mm3,mm2")
+        assert np.asarray(Image.open(tmp_path / "tumour" / f"{name}.montage.png")).ndim == 3
+
+
 @pytest.fixture(scope="module")
 def baked_cat(tmp_path_factory) -> Path:
     """A folder with the baked model, a picture as PPM, and what `Segmenter` says of it."""

@@ -254,7 +254,8 @@ def test_settings_of_journals_are_those_that_were_written_before_there_was_a_cle
 def test_evaluate_takes_every_option_that_segment_takes():
     pages = [CliRunner().invoke(app, [command, "--help"]).stdout for command in ("segment", "evaluate")]
     shown = (
-        "tile overlap window flip rotate scales average crf min-confidence min-area fill-holes largest-only"
+        "tile overlap window flip rotate scales average crf min-confidence min-area fill-holes largest-only "
+        "min-mm3"
     )
     for page in pages:
         assert all(f"--{name} " in page for name in shown.split())

@@ -1,5 +1,6 @@
 """The published recipes: each takes a step, with the schedule and the parameter groups of its source."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from drawn import draw_folder
+from drawn_scans import write_volume
 from pixelwise.cli.app import app
 from pixelwise.cli.train import base_of
 from pixelwise.errors import InputError, UnknownNameError
@@ -23,7 +25,11 @@ from pixelwise.training.progress import read_metrics
 from pixelwise.training.start import changed
 
 EVERYDAY = {"camvid_lraspp", "coco_deeplabv3_mobilenet_v3_large", "ade20k_segformer_b0", "isbi_unet"}
-NAMES = [pytest.param(n, marks=() if n in EVERYDAY else pytest.mark.slow) for n in RECIPES]
+NAMES = [
+    pytest.param(n, marks=() if n in EVERYDAY else pytest.mark.slow)
+    for n in RECIPES
+    if recipe(n).volume is None
+]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +66,39 @@ def test_every_recipe_builds_its_experiment_and_takes_a_step(name, folder, tmp_p
     aux = sum(part.startswith("aux") for part in line["parts"])
     wanted = 3 if name == "voc_deeplabv2_resnet101" else int(bool(recipe(name).model_options.get("aux_loss")))
     assert aux == wanted
+
+
+@pytest.mark.slow
+def test_no_new_nets_recipe_takes_a_step_on_scans_of_four_channels(tmp_path):
+    random = np.random.default_rng(0)
+    for i in range(5):
+        ids = np.zeros((36, 34, 40), np.uint8)
+        ids[8:20, 8:20, 8:24], ids[10:16, 10:16, 10:18], ids[12:14, 12:14, 12:15] = 1, 2, 3
+        values = np.stack([100 + 50 * ids + random.normal(0, 9, ids.shape) for _ in range(4)]).astype(
+            np.float32
+        )
+        write_volume(tmp_path / "data" / "imagesTr" / f"case_{i}.nii.gz", values)
+        write_volume(tmp_path / "data" / "labelsTr" / f"case_{i}.nii.gz", ids)
+    names = ("nothing", "edema", "enhancing tumour", "necrosis")
+    (tmp_path / "data" / "classes.txt").write_text("\n".join(names))
+    config = recipe("brats_nonewnet_softmax")
+    small = dataclasses.replace(config.volume, patch=(32, 32, 32))
+    config = config.replace(
+        data=str(tmp_path / "data"),
+        steps=1,
+        volume=small,
+        model_options={"width": 4},
+        workers=0,
+        validate_every=0,
+    )
+    experiment = experiment_of(config, check=False)
+    assert experiment.card.labels.names == names
+    assert experiment.card.volume.channels == config.volume.channels
+    fit(
+        experiment.network, experiment.training, experiment.augment, experiment.loss_of, experiment.config, tmp_path
+    )  # fmt: skip
+    line = read_metrics(tmp_path / "metrics.jsonl")[0]
+    assert 0 < line["loss"] < 10
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -549,3 +549,33 @@ def test_a_segmenter_reports_seams(colors_model):
     assert report.pixels > 0
     assert report.by_depth[0] > 0  # half a patch from its edge a tile has no coarse logit to interpolate with
     assert not any(report.by_depth[1:])  # the network sees two pixels, and tiles begin at multiples of two
+
+
+@pytest.mark.parametrize("confidence", [False, True])
+@pytest.mark.parametrize("size", [(13, 17, 19), (5, 30, 9)])
+def test_compiled_sums_of_a_volume_are_those_of_array_operations_bit_for_bit(monkeypatch, confidence, size):
+    values = np.random.default_rng(0).normal(size=(*size, 2)).astype(np.float32)
+    weight = np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
+
+    def network(windows):
+        return np.einsum("kc,ncdhw->nkdhw", weight, windows) * np.linspace(
+            0.5, 2, windows.shape[-1], dtype=np.float32
+        )
+
+    asked = []
+
+    def read(top, bottom):
+        asked.append((top, bottom))
+        return values[top:bottom]
+
+    def bands():
+        tiling = Tiling((8, 8, 6), 0.5)
+        return list(stitch(read, size, network, tiling=tiling, confidence=confidence, logits=confidence))
+
+    plain = bands()
+    slices = [i for top, bottom in asked for i in range(top, bottom)]
+    assert slices == list(range(size[0]))  # each once and in order
+    monkeypatch.setattr(module, "PAYS_FROM", 0)
+    for one, other in zip(plain, bands(), strict=True):
+        for name in ("labels", "confidence", "logits"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))

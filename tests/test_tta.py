@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -81,12 +83,38 @@ def test_the_mean_over_all_symmetries_has_them():
 
 
 def test_every_view_is_taken_once():
-    assert symmetries((), ()) == [(0, False)]
+    assert symmetries((), ()) == [(0, ())]
     assert len(symmetries(("horizontal", "vertical"), ())) == 4
     assert symmetries(("horizontal", "vertical"), (180,)) == symmetries(("horizontal", "vertical"), ())
-    assert sorted(symmetries((), (90,))) == [(0, False), (1, False)]
+    assert sorted(symmetries((), (90,))) == [(0, ()), (1, ())]
     every = symmetries(("horizontal", "vertical"), (90, 180, 270))
-    assert sorted(every) == [(turns, mirrored) for turns in range(4) for mirrored in (False, True)]
+    assert sorted(every) == [(turns, mirrored) for turns in range(4) for mirrored in ((), (-1,))]
+    subsets = {frozenset(mirrored) for turns, mirrored in symmetries(("columns", "rows", "slices"), ())}
+    assert len(subsets) == 8
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_volumes_are_mirrored_in_every_subset_of_the_axes_that_are_named(kind):
+    """As by hand, and as nnU-Net's predictor does: the mean of the logits of each subset, turned back."""
+    images = np.random.default_rng(0).normal(size=(1, 1, 4, 6, 5)).astype(np.float32)
+    kernel = torch.randn(3, 1, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+
+    def network(x):
+        answer = F.conv3d(torch.as_tensor(x), kernel, padding=1)
+        return answer if isinstance(x, torch.Tensor) else answer.numpy()
+
+    for flips, axes in (
+        (("columns",), (4,)), (("rows",), (3,)), (("slices",), (2,)), (("columns", "slices"), (2, 4)),
+        (("columns", "rows", "slices"), (2, 3, 4)),
+    ):  # fmt: skip
+        subsets = [some for n in range(len(axes) + 1) for some in itertools.combinations(axes, n)]
+        views = [np.flip(network(np.flip(images, some).copy()), some) for some in subsets]
+        mean = augmented(network, flips=flips)
+        answer = np.asarray(mean(torch.from_numpy(images) if kind == "torch" else images))
+        np.testing.assert_allclose(answer, np.mean(views, axis=0), atol=1e-6)
+    for mixed in (("columns", "vertical"), ("horizontal", "slices")):
+        with pytest.raises(InputError, match="of pictures, horizontal and vertical, or of volumes"):
+            augmented(network, flips=mixed)
 
 
 def test_logits_and_probabilities_are_different_means_and_each_is_what_it_says():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import re
 import shutil
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +133,7 @@ def test_a_scan_becomes_a_label_volume_and_a_picture_of_three_planes(typed, mode
         assert one["mm3"] == pytest.approx(one["voxels"] * voxel, rel=1e-6)
     assert about["spacing_mm"] == pytest.approx(SPACING)
     rows = [line.split(",") for line in Path("masks/scan.csv").read_text().splitlines()]
-    assert rows[0] == ["class", "id", "voxels", "percent", "mm3"]
+    assert rows[0] == ["class", "id", "voxels", "percent", "mm3", "mm2"]
     assert {row[0]: (int(row[2]), float(row[4])) for row in rows[1:]} == {
         name: (count, pytest.approx(count * voxel, rel=1e-6)) for name, count in counts.items()
     }
@@ -178,10 +180,12 @@ def test_one_scan_into_one_file_by_its_ending(typed, model):
     assert done.code == 2
     assert "would overwrite its own input" in done.err
     for words, says in (
-        ("--format labels", "of a volume, nifti, npy, overlay"),
+        ("--format labels", "of a volume, nifti, nrrd, dicom-seg, montage, npy, overlay"),
         ("--mask organ", "got mask of organ"),
         ("-o out.png", "cannot tell a format from 'out.png'"),
-        ("--flip horizontal", "no flips, rotations or scales"),
+        ("--flip horizontal", "flips of columns, rows, slices"),
+        ("--flip columns,vertical", "flips are of pictures, horizontal and vertical, or of volumes"),
+        ("--rotate 90", "no rotations or scales"),
         ("--slices", "takes volumes whole"),
         ("--assume-orientation RAS", "got an assumed orientation RAS; leave it out"),
         ("--seams --tile 32", "no videos or volumes"),
@@ -307,6 +311,38 @@ def test_logits_are_brought_back_linearly_and_labels_follow_from_them(tmp_path, 
     np.testing.assert_allclose(found.probabilities.sum(axis=0), 1, atol=1e-5)
     np.testing.assert_allclose(found.probabilities.max(axis=0), found.confidence, atol=1e-5)
     assert (found.labels == tissues(values)).mean() > 0.97
+
+
+def test_mirrored_views_are_those_of_the_networks_own_axes(tmp_path, typed):
+    """A network that looks to one side, in scans that are stored another way: the mean over each subset of the axes,
+    which are the network's, by hand."""
+    skewed = model_of(tmp_path / "m.onnx", IN_RAS, shift=(1, -1, 1))
+    affine = affine_at("RAS", SPACING, SIZE)
+    values = ellipsoids(affine, SIZE).astype(np.int16)
+    turn = _turn(affine, "SPL")
+    stored, lies = np.ascontiguousarray(turn(values)), _affine_after(affine, turn, SIZE)
+    whole = Segmenter(model_of(tmp_path / "w.onnx", replace(IN_RAS, patch=SIZE), shift=(1, -1, 1)))
+    for flips, axes in (
+        (("columns",), (2,)),
+        (("rows", "slices"), (0, 1)),
+        (("slices", "rows", "columns"), (0, 1, 2)),
+    ):
+        subsets = [some for n in range(len(axes) + 1) for some in itertools.combinations(axes, n)]
+        views = [
+            np.flip(
+                whole(Volume.of(np.flip(values, some).copy(), affine), logits=True).logits,
+                [a + 1 for a in some],
+            )
+            for some in subsets
+        ]
+        found = whole(Volume.of(stored, lies), flips=flips, logits=True)
+        np.testing.assert_allclose(found.logits, turn(np.mean(views, axis=0)), atol=1e-3)
+    save(Path("scan.nii"), stored, lies)
+    done = typed(f"segment scan.nii -m {skewed} -o out --flip columns,rows,slices --format nifti")
+    assert (done.code, done.err) == (0, "")
+    expected = Segmenter(skewed)(Volume.of(stored, lies), flips=("columns", "rows", "slices")).labels
+    np.testing.assert_array_equal(read_labels("out/scan.labels.nii", TISSUES), expected)
+    assert (expected != Segmenter(skewed)(Volume.of(stored, lies)).labels).any()
 
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
@@ -599,9 +635,8 @@ def test_what_is_for_pictures_says_so(tmp_path, model):
         ({"tile": (8, 8)}, "a tile of one number"),
         ({"overlap": "auto"}, "an overlap in voxels"),
         ({"crf": "vgg"}, "no CRF"),
-        ({"rotations": [90]}, "no flips, rotations or scales"),
-        ({"min_area": 5}, "no min_area"),
-        ({"fill_holes": ["organ"]}, "no min_area"),
+        ({"rotations": [90]}, "no rotations or scales"),
+        ({"flips": ["vertical"]}, "flips of columns, rows, slices"),
     ):
         with pytest.raises(InputError, match=f"volumes are segmented with {says}"):
             segmenter(np.zeros(SIZE), **option)
@@ -609,7 +644,7 @@ def test_what_is_for_pictures_says_so(tmp_path, model):
     assert found.planes().image.shape == found.overlay().shape == found.contours().shape
     assert "data:image/png" in found._repr_html_()
     for name, row in VOLUME_FORMATS.items():
-        if name != "nifti":
+        if name not in ("nifti", "nrrd", "dicom-seg"):
             assert found.save(tmp_path / f"x{row.ending}", format=name).stat().st_size
             assert found.to_bytes(name)
     with pytest.raises(InputError, match="takes volumes, and what comes in rows"):
@@ -849,7 +884,8 @@ def blocks(kind: str) -> list[str]:
 
 
 def test_what_the_page_says_is_so(typed, colors_model):
-    write_tissues_model(Path("tissues.onnx"))
+    for name in ("tissues", "fold0", "fold1"):
+        write_tissues_model(Path(f"{name}.onnx"))
     shutil.copy(colors_model, "colors.onnx")
     affine = affine_at("LAS", SPACING, SIZE)
     values = ellipsoids(affine, SIZE)
@@ -864,7 +900,7 @@ def test_what_the_page_says_is_so(typed, colors_model):
     for number in ("1", "2"):
         drawn.write(Path("study"), drawn.series(values, affine), name=number + "-{}")
     save(Path("beating.nii.gz"), np.stack([values] * 4), affine)
-    assert len(lines) == 9
+    assert len(lines) == 11
     for line in lines:
         done = typed(line.removeprefix("pixelwise "))
         assert done.code == 0, (line, done.err)
@@ -879,5 +915,5 @@ def test_what_the_page_says_is_so(typed, colors_model):
     names: dict[str, Any] = {"network": network, "values": values, "affine": affine}
     for block in python:
         exec(block, names)
-    assert Path("scan.csv").read_text().startswith("class,id,voxels,percent,mm3\n")
+    assert Path("scan.csv").read_text().startswith("class,id,voxels,percent,mm3,mm2\n")
     assert names["card"].volume == names["wants"] == names["segmenter"].card.volume

@@ -105,13 +105,19 @@ def contours(labels: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def outline(
-    image: Picture, labels: NDArray[Any], classes: LabelSet, *, width_px: int | None = None
+    image: Picture,
+    labels: NDArray[Any],
+    classes: LabelSet,
+    *,
+    width_px: int | None = None,
+    background: int | None = None,
 ) -> Picture:
     """The picture with the border of each class drawn inside it in its colour: uint8 (h, w, 3), a new array.
 
     A pixel is painted when an id other than its own is fewer than width_px + 1 steps away, a step going up, down,
-    left or right; where two classes meet, each shows its own colour. Pixels to ignore are not painted. width_px:
-    1 or more; None is a 200th of the picture's longer side. Raises InputError as `overlay` does.
+    left or right; where two classes meet, each shows its own colour. Pixels to ignore are not painted, nor those of the
+    id `background`. width_px: 1 or more; None is a 200th of the picture's longer side. Raises InputError as `overlay`
+    does.
     """
     image = _checked_picture(image)
     rows = _class_rows(labels, classes)
@@ -130,6 +136,8 @@ def outline(
         near[1:] |= inner[:-1]
         near[:-1] |= inner[1:]
     near &= rows < len(classes)
+    if background is not None:
+        near &= np.asarray(labels) != background
     out: Picture = image.copy()
     out[near] = np.array(classes.colors, np.uint8)[rows[near]]
     return out

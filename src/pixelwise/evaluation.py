@@ -20,12 +20,15 @@ from pixelwise import corruptions
 from pixelwise.datasets.opening import PairSamples, ignore_index
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.errors import InputError, UnknownNameError
+from pixelwise.images import range_of, stretched
 from pixelwise.inference.options import DEFAULTS, SegmentOptions
 from pixelwise.labels import LabelSet
-from pixelwise.metrics import ConfusionMatrix, RegionScores
+from pixelwise.metrics import ConfusionMatrix, RegionScores, StructureScores
+from pixelwise.metrics.structures import WORST
 from pixelwise.robustness import Counts, Robustness
 from pixelwise.segmentation import Segmentation
 from pixelwise.segmenter import Segmenter
+from pixelwise.sources.volume import Volume
 from pixelwise.weights.card import Card
 
 
@@ -100,6 +103,13 @@ PROTOCOLS = {
 }
 """Known protocols by name."""
 
+OWN_GRID = Protocol(
+    "own-grid",
+    "each scan whole, in the windows that the card says, scored on its own grid; the mean over scans of each class; "
+    + WORST,
+)
+"""How models of volumes are scored."""
+
 
 def protocol_of(name: str) -> Protocol:
     """A known protocol; UnknownNameError for another name."""
@@ -121,7 +131,8 @@ class Evaluation:
     of corrupted pictures, None where that was not asked for. regions: of a model and labels whose classes overlap the
     scores of each region, whatever the others are; None where a pixel has one class. part: which pictures of the data
     those are, in words. order: the labels' number of each of the model's classes, None where both have the same.
-    made_by: the engine and its precision."""
+    made_by: the engine and its precision. surfaces: of scans Dice, surface Dice and distances of each and each class,
+    None of pictures."""
 
     confusion: ConfusionMatrix
     classes: LabelSet
@@ -136,6 +147,7 @@ class Evaluation:
     part: str = ""
     order: NDArray[np.int64] | None = field(default=None, repr=False)
     made_by: dict[str, Any] = field(default_factory=dict)
+    surfaces: StructureScores | None = None
 
     def again(
         self, segmenter: Segmenter, number: int
@@ -144,7 +156,7 @@ class Evaluation:
         answer, given, target = _answered(
             self.protocol, segmenter, self.samples[number], self.classes, self.order
         )
-        return self.confusion.names[number], answer.image, given, target
+        return _shown(self.confusion.names[number], answer, given, target, self.samples[number])
 
     def to_dict(self) -> dict[str, Any]:
         """Every score, plain values for JSON; a class that never occurs has null."""
@@ -188,6 +200,7 @@ class Evaluation:
             "confusion_matrix": confusion.matrix.tolist(),
             **({"corrupted": self._corrupted(self.robustness)} if self.robustness else {}),
             **({} if self.regions is None else self._of_regions(self.regions)),
+            **({} if self.surfaces is None else {"structures": self.surfaces.to_dict()}),
         }
 
     def _of_regions(self, regions: RegionScores) -> dict[str, Any]:
@@ -215,6 +228,7 @@ def evaluate(
     mean_over: Iterable[str] = (),
     corrupt: str | Iterable[str] = (),
     seed: int = 0,
+    tolerance_mm: float = 1.0,
     progress: Callable[[Samples], Iterable[Sample]] = iter,
     look: Look | None = None,
 ) -> Evaluation:
@@ -235,18 +249,22 @@ def evaluate(
     of the clean pictures is left, calibration and risk-coverage, in `Evaluation.robustness`. Everything else stays as
     without. seed: of the corruptions, which follow from it and from the samples' names.
 
+    A model of volumes is scored on scans (samples whose image is (c, d, h, w)), by Dice, surface Dice within
+    tolerance_mm and the 95th percentile of the surfaces' distance of each and each class, in `Evaluation.surfaces`.
+
     Raises InputError for what the samples raise, for a mask with an unknown id, and for a model of other classes;
     UnknownNameError for a corruption.
     """
+    of_volumes = segmenter.card.volume is not None
+    refuse_other_kind(segmenter, samples)
     if isinstance(samples, PairSamples):  # shown as `segmenter` shows the files
         samples = copy.copy(samples)
         samples.value_range = segmenter.card.preprocess.value_range
-    rule = protocol_of(protocol)
+    rule = volume_rule(protocol, corrupt) if of_volumes else protocol_of(protocol)
     if options is not None:
         options.refuse_auto("an evaluation", "pictures")
         rule = rule.changed(options)
     wanted = corruptions.parse(corrupt) if corrupt else ()
-    segmenter.card.refuse_volumes("evaluation")
     classes = classes or segmenter.classes
     order = _order(segmenter, classes, by_place)
     mean_over = tuple(mean_over)
@@ -255,7 +273,10 @@ def evaluate(
     if segmenter.card.outputs == "regions":
         rule = replace(rule, says=f"{rule.says}; {AS_A_MAP}")
     void, doubts = ignore_index(classes), rule.options.min_confidence > 0
-    clean = Counts(classes.num_classes, void, by_picture=True, calibrated=bool(wanted))
+    clean = Counts(
+        classes.num_classes, void, by_picture=True, calibrated=bool(wanted), dims=3 if of_volumes else 2
+    )
+    surfaces = StructureScores(classes.names, tolerance_mm, void) if of_volumes else None
     regions = RegionScores(classes.names[1:])
     places = _places(order, classes) if segmenter.card.outputs == "regions" else None
     corrupted = {key: Counts(classes.num_classes, void, by_picture=False, calibrated=True) for key in wanted}
@@ -267,8 +288,13 @@ def evaluate(
             regions.update(answer.codes, _at(sample.codes, answer.codes.shape), sample.name, places)
         doubtful = (given == void) & (target != void) if doubts else None
         counts.add(given, target, answer.confidence, sample.name, doubtful=doubtful)
+        if surfaces is not None:
+            truth = target if doubtful is None else np.where(doubtful, void, target)
+            surfaces.update(
+                given, truth, sample.name, None if sample.geometry is None else sample.geometry.spacing
+            )
         if look is not None and counts is clean:
-            look(sample.name, answer.image, given, target)
+            look(*_shown(sample.name, answer, given, target, sample))
 
     for sample in progress(samples):
         count(clean, sample)
@@ -293,7 +319,42 @@ def evaluate(
         part,
         order,
         made_by=segmenter.made_by(),
+        surfaces=surfaces,
     )
+
+
+def volume_rule(protocol: str, corrupt: str | Iterable[str]) -> Protocol:
+    """The protocol of scans, the one there is. Raises InputError for what is of pictures alone."""
+    if protocol not in (OWN_GRID.name, "own-size"):
+        raise InputError(
+            f"the protocol {protocol} is of pictures; scans are scored by {OWN_GRID.name}: leave it out"
+        )
+    if corrupt:
+        raise InputError("corruptions are of pictures, and this model takes scans; leave --corrupt out")
+    return OWN_GRID
+
+
+def refuse_other_kind(segmenter: Segmenter, samples: Samples) -> None:
+    """Raise InputError where a model of scans is to be scored on pictures, or the other way round."""
+    if not isinstance(samples, PairSamples) or not samples.pairs:
+        return
+    name = segmenter.card.name
+    if samples.pairs[0].volume and segmenter.card.volume is None:
+        raise InputError(f"{name} takes pictures, and the data are scans; choose a model of volumes")
+    if not samples.pairs[0].volume and segmenter.card.volume is not None:
+        raise InputError(f"{name} takes volumes, and the data are pictures; choose a model of pictures")
+
+
+def _shown(
+    name: str, answer: Segmentation, given: NDArray[np.int64], target: NDArray[Any], sample: Sample
+) -> tuple[str, NDArray[np.uint8], NDArray[np.int64], NDArray[Any]]:
+    """What a `Look` sees: of a scan the slice that holds most of what is no background."""
+    if target.ndim == 2:
+        return name, answer.image, given, target
+    some = ((target > 0) | (given > 0)).reshape(len(target), -1).sum(axis=1)
+    at = int(some.argmax())
+    grey = stretched(np.asarray(sample.image[0, at]), range_of(sample.image[0], name))
+    return name, np.repeat(grey[..., None], 3, axis=2), given[at], target[at]
 
 
 def _order(segmenter: Segmenter, classes: LabelSet, by_place: bool) -> NDArray[np.int64] | None:
@@ -365,6 +426,9 @@ def _under(
 ) -> tuple[Segmentation, NDArray[np.unsignedinteger[Any]]]:
     """The model's answer, with its confidence if asked for, and the truth (h, w) it is compared with, both at the size
     where the protocol scores."""
+    if sample.mask.ndim == 3:
+        scan = Volume(sample.image, sample.geometry, sample.name)
+        return segmenter.segment(scan, protocol.options, confidence=confidence), sample.mask
     if protocol.shorter_side is None:
         return segmenter.segment(sample.image, protocol.options, confidence=confidence), sample.mask
     height, width = replace(

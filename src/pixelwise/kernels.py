@@ -552,6 +552,57 @@ def stitch_tile(
 
 
 @compiled
+def add_window(
+    sums: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    top: int,
+    left: int,
+    first: int,
+    end: int,
+) -> None:
+    """Add a window of a volume to weighted sums, in slices first, first + 1 .. end - 1.
+
+    sums[c, z, top + y, left + x] += logits[c, z, y, x] * weights[z, y, x] of all that weights (d, h, w) has; where
+    there is one more plane of sums than of logits, it gets the weights.
+    """
+    k = logits.shape[0]
+    _, h, w = weights.shape
+    for z in range(first, end):
+        for c in range(k):
+            for y in range(h):
+                goal, line, weight = sums[c, z, top + y, left : left + w], logits[c, z, y], weights[z, y]
+                for x in range(w):
+                    goal[x] += line[x] * weight[x]
+        if sums.shape[0] > k:
+            for y in range(h):
+                goal, weight = sums[k, z, top + y, left : left + w], weights[z, y]
+                for x in range(w):
+                    goal[x] += weight[x]
+
+
+@compiled
+def largest(
+    sums: NDArray[np.float32], k: int, best: NDArray[np.float32], labels: NDArray[Any], first: int, end: int
+) -> None:
+    """labels[z, y, x] = the class with the largest sums[:k, z, y, x], the lowest of equals. best (d, w): to work in."""
+    _, h, w = labels.shape
+    for z in range(first, end):
+        most = best[z]
+        for y in range(h):
+            line, found = sums[0, z, y], labels[z, y]
+            for x in range(w):
+                most[x] = line[x]
+                found[x] = 0
+            for c in range(1, k):
+                line = sums[c, z, y]
+                for x in range(w):
+                    if line[x] > most[x]:
+                        most[x] = line[x]
+                        found[x] = c
+
+
+@compiled
 def _root(parent: NDArray[Any], i: int) -> int:
     """The root of i in a forest whose parents come earlier; the way there becomes shorter."""
     while parent[i] != i:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pixelwise import catalog
 from pixelwise.caches import cache_dir
@@ -30,7 +30,10 @@ from pixelwise.errors import (
     UnknownNameError,
 )  # fmt: skip
 from pixelwise.files import writing
+from pixelwise.folds import FILE as FOLDS
+from pixelwise.folds import folds_of
 from pixelwise.images import check_range
+from pixelwise.inference.ensemble import Ensemble
 from pixelwise.inference.measure import measure
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.inference.volume_preprocess import Normalise, VolumePreprocess
@@ -130,7 +133,7 @@ NOTHING = Said()
 
 
 def open_model(
-    model: str | os.PathLike[str] | nn.Module,
+    model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module],
     engine: str = "auto",
     said: Said = NOTHING,
     *,
@@ -141,11 +144,19 @@ def open_model(
 ) -> Engine:
     """The engine for a model, whose `card` says all about it.
 
-    model: see the module. engine: a key of `engines.ENGINES` or "auto". said: goes before what the model's own card
+    model: see the module; of a list the mean of the logits counts (`inference.ensemble`). engine: a key of
+    `engines.ENGINES` or "auto". said: goes before what the model's own card
     says. device, precision: as `engines.open_engine` takes them. export: a network in memory is exported and run as a
     file is, as it is also where an engine of files is asked for; see `in_memory`. Raises InputError, in one sentence
     with what to do, for what cannot be opened; DownloadError.
     """
+    if isinstance(model, (str, os.PathLike)) and (runs := _folds(model)) is not None:
+        model = runs
+    if isinstance(model, (list, tuple)):
+        how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision, "export": export}
+        opened = [open_model(one, engine, said, **how) for one in model]
+        return opened[0] if len(opened) == 1 else Ensemble(opened)
+    model = cast("str | os.PathLike[str] | nn.Module", model)
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
@@ -230,6 +241,13 @@ def open_network(model: str | os.PathLike[str] | nn.Module, said: Said = NOTHING
             "give mean and std with a number a channel"
         )
     return network, card
+
+
+def _folds(model: str | os.PathLike[str]) -> list[Path] | None:
+    """The run folders of a cross-validation that `pixelwise train --folds` has left; None for any other model."""
+    with suppress(OSError, ValueError):  # a name that no file can have
+        return folds_of(Path(model))
+    return None
 
 
 def _takes_volumes(module: Any) -> bool:
@@ -329,6 +347,8 @@ def weights_file(model: str) -> Path | None:
         return None
     if is_runnable(found) or not found.is_dir():
         return found
+    if (found / FOLDS).is_file():  # which is written when all of them are done
+        return found / FOLDS
     from pixelwise.checkpoints.reading import file_of
 
     return file_of(found)

@@ -21,9 +21,11 @@ class Counts:
     """What is counted of the answers to one version of the pictures: confusion, calibration where it is asked for, and
     how many labelled pixels got no answer."""
 
-    def __init__(self, num_classes: int, void: int, *, by_picture: bool, calibrated: bool) -> None:
+    def __init__(
+        self, num_classes: int, void: int, *, by_picture: bool, calibrated: bool, dims: int = 2
+    ) -> None:
         self.void = void
-        self.confusion = ConfusionMatrix(num_classes, void, image_dims=2 if by_picture else None)
+        self.confusion = ConfusionMatrix(num_classes, void, image_dims=dims if by_picture else None)
         self.calibration = Calibration(num_classes, void) if calibrated else None
         self.unanswered = 0
 

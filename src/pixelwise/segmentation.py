@@ -25,6 +25,7 @@ from pixelwise.outputs.areas import mask_of, summary
 from pixelwise.outputs.formats import FORMATS, format_of, formats_for
 
 if TYPE_CHECKING:
+    from pixelwise.outputs.planes import Grid
     from pixelwise.outputs.polygons import Polygon
     from pixelwise.sources.voxels import ScanFiles
 
@@ -54,9 +55,9 @@ class Segmentation:
     Of a volume labels, confidence and codes are (d, h, w), probabilities and logits (k, d, h, w), on the scan's own
     grid, in the order and orientation in which it is stored. geometry: where the voxels lie, with their spacing, None
     where nobody said it. image is then a picture of three planes through the scan, and what is drawn (`overlay`,
-    `contours`, `side_by_side`) is drawn on it; planes_at: which ones, see `planes`. origin: the files of the
-    scan, which some outputs speak of (DICOM-SEG). Cut-outs, polygons and whatever
-    is a flat picture of ids are for pictures.
+    `contours`, `side_by_side`) is drawn on it; planes_at: which ones, see `planes`. slices: what `montage` is drawn on.
+    origin: the files of the scan, which some outputs speak of (DICOM-SEG). Cut-outs, polygons and whatever is a flat
+    picture of ids are for pictures.
 
     `np.asarray(segmentation)` is the label map, and a notebook shows the overlay with its legend.
     """
@@ -73,6 +74,7 @@ class Segmentation:
     precision: str | None = None
     geometry: Geometry | None = None
     planes_at: tuple[int, int, int] | None = None
+    slices: Grid | None = None
     origin: ScanFiles | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -129,15 +131,38 @@ class Segmentation:
         first class where there is none."""
         if self.labels.ndim != 3 or self.planes_at is None:
             raise InputError("planes are of volumes, and this is the segmentation of a picture")
-        from pixelwise.outputs.volume import labels_on_planes
+        from pixelwise.outputs.planes import labels_on_planes
 
         gap = self.classes.ids[0] if self.classes.ignore_id is None else self.classes.ignore_id
         return replace(
             self,
             labels=labels_on_planes(self.labels, self.planes_at, self.geometry, gap),
             codes=None if self.codes is None else labels_on_planes(self.codes, self.planes_at, self.geometry, 0),
-            confidence=None, probabilities=None, logits=None, geometry=None, planes_at=None,
+            confidence=None, probabilities=None, logits=None, geometry=None, planes_at=None, slices=None,
         )  # fmt: skip
+
+    def montage(self) -> NDArray[np.uint8]:
+        """A grid of evenly spaced slices of a volume with the outlines of its classes, in the scale of millimetres, and
+        the number of each and where it lies; uint8 (h', w', 3). InputError for a picture."""
+        if self.labels.ndim != 3 or self.slices is None:
+            raise InputError(
+                "a montage is of the slices of a volume, and this is the segmentation of a picture"
+            )
+        from pixelwise import draw
+        from pixelwise.outputs.ids import background_of
+        from pixelwise.outputs.planes import OUTLINE_PX, labels_on_grid, written_on
+
+        depth, height, width = self.labels.shape
+        gap = self.classes.ids[0] if self.classes.ignore_id is None else self.classes.ignore_id
+        flat = labels_on_grid(self.labels, self.slices, self.geometry, gap)
+        drawn = draw.outline(
+            self.slices.picture,
+            flat,
+            self.classes,
+            width_px=OUTLINE_PX,
+            background=background_of(self.classes),
+        )
+        return written_on(drawn, self.slices, (depth, height, width), self.geometry)
 
     def _drawn(self) -> Segmentation:
         """What is drawn of it."""
@@ -172,7 +197,11 @@ class Segmentation:
     def areas(self) -> dict[str, float]:
         """Share of the picture of every class that occurs, in [0, 1], largest first. Where regions overlap each counts
         whole, so that they may sum to more than 1."""
-        return {entry["name"]: entry["share"] for entry in self.to_dict()["classes"]}
+        rows, codes = self.labels, self.codes
+        if rows.ndim == 3:
+            rows = rows.reshape(-1, rows.shape[-1])
+            codes = None if codes is None else codes.reshape(rows.shape)
+        return {entry["name"]: entry["share"] for entry in summary(rows, self.classes, codes)["classes"]}
 
     def overlay(self, *, alpha: float = 0.5) -> NDArray[np.uint8]:
         """The picture under its classes' colours, uint8 (h, w, 3). alpha: 0 only picture, 1 only colours."""
@@ -188,9 +217,17 @@ class Segmentation:
         return draw.legend(self.classes, self.areas())
 
     def contours(self, *, width_px: int | None = None) -> NDArray[np.uint8]:
-        """The picture with the borders of its classes in their colours, uint8 (h, w, 3); see `draw.outline`."""
+        """The picture with the borders of its classes in their colours, uint8 (h, w, 3); see `draw.outline`. On the
+        planes of a volume they are 2 pixels wide, and the background has none."""
         from pixelwise import draw
 
+        if self.labels.ndim == 3:
+            from pixelwise.outputs.ids import background_of
+            from pixelwise.outputs.planes import OUTLINE_PX
+
+            flat, width_px = self.planes().labels, OUTLINE_PX if width_px is None else width_px
+            background = background_of(self.classes)
+            return draw.outline(self.image, flat, self.classes, width_px=width_px, background=background)
         return draw.outline(self.image, self._drawn().labels, self.classes, width_px=width_px)
 
     def side_by_side(self, *, right: Literal["overlay", "labels"] = "overlay") -> NDArray[np.uint8]:
@@ -281,8 +318,8 @@ class Segmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """Size, and of every class that occurs id, name, colour, pixels and share; of a volume also its spacing, and
-        voxels and mm3 of each class in place of pixels; with engine and precision where they are known. Plain values
-        for JSON."""
+        voxels, mm3 and mm2 (of the surface) of each class in place of pixels; with engine and precision where they are
+        known. Plain values for JSON."""
         made_by = {"engine": self.engine, "precision": self.precision}
         known = {name: value for name, value in made_by.items() if value is not None}
         if self.labels.ndim == 3:

@@ -29,13 +29,13 @@ from pixelwise.inference.preprocess import normalize
 from pixelwise.inference.regions import cleaned, decide_regions, refuse_for_regions
 from pixelwise.inference.terms import CRF, preset
 from pixelwise.inference.tiling import Band, Pending, Predict, Read, Tiling, Window, stitch, whole
-from pixelwise.inference.tta import Average, Flip, augmented
+from pixelwise.inference.tta import VOLUME_FLIPS, Average, Flip, augmented
 from pixelwise.inference.volume_preprocess import VolumePreprocess
 from pixelwise.inference.volumes import OVERLAP, Fitting, fitting, segment_volume, working_bytes
 from pixelwise.labels import LabelSet
 from pixelwise.limits import check_memory
 from pixelwise.opening import Said, open_model
-from pixelwise.outputs.volume import planes_of
+from pixelwise.outputs.planes import grid_of, planes_of
 from pixelwise.precision import Precision
 from pixelwise.segmentation import Segmentation
 from pixelwise.sources.volume import Volume, is_volume, read_volume
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 
 CRF_TILE_PX = 1024
 """A picture larger than this goes through the CRF in tiles: untiled, twelve megapixels would take nine gigabytes."""
+
+
+CLEANING_BYTES = 8
+"""Of memory that cleaning up a volume takes for each of its voxels, beside its label map, where regions are many."""
 
 
 class Wanted(NamedTuple):
@@ -67,7 +71,8 @@ class Segmenter:
     one of OpenVINO's (.xml), weights of ours or of any known family, the folder of a run of `pixelwise train`, of
     Hugging Face or of SMP, "owner/name[@revision]" of the Hugging Face Hub, or a torch network: of ours, or anyone's
     from pictures (n, c, h, w) to logits. A named torch model is fetched, exported once, kept as ONNX in the cache, and
-    from then on runs without torch.
+    from then on runs without torch. Of a list of models, such as the folds of a cross-validation, which must agree in
+    what they take and mean, the mean of the logits counts.
 
     A model that takes volumes segments scans: a path, a `Volume`, or an array (d, h, w) or (c, d, h, w), see
     `__call__`.
@@ -87,7 +92,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | nn.Module = "everyday",
+        model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module] = "everyday",
         *,
         engine: str = "auto",
         card: Card | None = None,
@@ -128,6 +133,7 @@ class Segmenter:
         crf: CRF | str | None = ...,
         min_confidence: float = ...,
         min_area: int = ...,
+        min_mm3: float = ...,
         fill_holes: str | Sequence[str] = ...,
         largest_only: str | Sequence[str] = ...,
     ) -> Segmentation: ...
@@ -153,6 +159,7 @@ class Segmenter:
         crf: CRF | str | None = None,
         min_confidence: float = 0.0,
         min_area: int = 0,
+        min_mm3: float = 0.0,
         fill_holes: str | Sequence[str] = (),
         largest_only: str | Sequence[str] = (),
     ) -> Segmentation | list[Segmentation]:
@@ -178,7 +185,7 @@ class Segmenter:
         """
         options = SegmentOptions(
             tile, overlap, window, tuple(flips), tuple(rotations), tuple(scales), average, crf,
-            min_confidence, min_area, _names(fill_holes), _names(largest_only),
+            min_confidence, min_area, _names(fill_holes), _names(largest_only), min_mm3,
         )  # fmt: skip
         wanted = Wanted(confidence, probabilities, logits)
         if isinstance(image, (list, tuple)):
@@ -380,7 +387,11 @@ class Segmenter:
         if card.volume is None:
             raise InputError(SLICES.format(what=volume.name, name=card.name))
         _refuse_for_volumes(options)
-        options.cleanup(self.classes)
+        cleanup = options.cleanup(
+            self.classes, None if volume.geometry is None else volume.geometry.voxel_mm3
+        )
+        if self._overlapping:
+            refuse_for_regions(options, self.classes, streamed=False)
         channels = volume.channels
         if len(channels) != len(card.volume.channels):
             raise InputError(
@@ -399,16 +410,21 @@ class Segmenter:
                 flat, many * wanted.probabilities + card.channels * wanted.logits, options, logits=True
             )
         needed = working_bytes(fit, len(channels), max(2, card.channels), tiling)
-        needed += depth * height * width * (self.classes.dtype.itemsize + 4 * asked + 8 * self._overlapping)
+        map_bytes = self.classes.dtype.itemsize + 4 * asked + 8 * self._overlapping
+        needed += depth * height * width * (map_bytes + cleanup.active * CLEANING_BYTES)
         advice = "crop it, or take a smaller patch (tile, --tile) or more memory (--max-memory-mb)"
         check_memory(f"segmenting {volume.name}", needed, max_memory, advice)
         bands = segment_volume(
-            channels, fit, card.volume, self._checked(self.engine), tiling=tiling, align_corners=card.align_corners,
-            confidence=asked, regions=self._overlapping, logits=planes, name=volume.name,
+            channels, fit, card.volume, self._checked(self._augmented(options)), tiling=tiling,
+            align_corners=card.align_corners, confidence=asked, regions=self._overlapping, logits=planes,
+            name=volume.name,
         )  # fmt: skip
-        found = _gathered(
-            (self._in_ids(band, options, wanted.confidence) for band in bands), volume.size, fit, progress
-        )
+        if cleanup.active:  # which takes all slices, as indices
+            found = cleaned(_gathered(bands, volume.size, fit, progress), cleanup, card.channels)
+            found = self._in_ids(found, options, wanted.confidence)
+        else:
+            in_ids = (self._in_ids(band, options, wanted.confidence) for band in bands)
+            found = _gathered(in_ids, volume.size, fit, progress)
         shares = None
         if wanted.probabilities:
             assert found.logits is not None
@@ -419,7 +435,8 @@ class Segmenter:
         return Segmentation(
             found.labels, self.classes, shown.picture, found.confidence, codes=found.codes, probabilities=shares,
             logits=found.logits if wanted.logits else None, geometry=volume.geometry, planes_at=shown.at,
-            origin=volume.origin, **self.made_by(),
+            slices=grid_of(found.labels, self.classes, channels[0], volume.geometry), origin=volume.origin,
+            **self.made_by(),
         )  # fmt: skip
 
     def slices(
@@ -464,7 +481,8 @@ class Segmenter:
         planes = planes_of(found["labels"], self.classes, values, volume.geometry)
         return Segmentation(
             found["labels"], self.classes, planes.picture, codes=found.get("codes"), geometry=volume.geometry,
-            planes_at=planes.at, origin=volume.origin, **self.made_by(),
+            planes_at=planes.at, slices=grid_of(found["labels"], self.classes, values, volume.geometry),
+            origin=volume.origin, **self.made_by(),
         )  # fmt: skip
 
     def _windows(self, wanted: VolumePreprocess, options: SegmentOptions) -> Tiling:
@@ -702,6 +720,10 @@ class Segmenter:
     def _augmented(self, options: SegmentOptions) -> Predict:
         if not options.augments:
             return self.engine
+        if self.card.volume is None and (wrong := set(options.flips) & VOLUME_FLIPS.keys()):
+            raise InputError(
+                f"pictures are mirrored 'horizontal' or 'vertical', got {', '.join(sorted(wrong))}, which is of volumes"
+            )
         return augmented(
             self.engine,
             flips=options.flips,
@@ -758,10 +780,9 @@ def _refuse_for_volumes(options: SegmentOptions) -> None:
     asked = {
         "a tile of one number (tile=64)": options.tile is not None and not isinstance(options.tile, int),
         "an overlap in voxels or a share": options.overlap == "auto",
-        "no flips, rotations or scales": options.augments,
+        f"flips of {', '.join(VOLUME_FLIPS)}": bool(set(options.flips) - VOLUME_FLIPS.keys()),
+        "no rotations or scales": replace(options, flips=()).augments,
         "no CRF": options.crf is not None,
-        "no min_area, fill_holes or largest_only": options.as_decided()
-        != replace(options, min_confidence=0.0),
     }
     for what, there in asked.items():
         if there:

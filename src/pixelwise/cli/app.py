@@ -87,6 +87,7 @@ ENGINE = _one_of(*NAMES)
 PRECISION = f"What it computes in: {_one_of(*PRECISIONS)} Default: what the model is, float32."
 PROTOCOLS = "How to score: own-size, torchvision, sliding-512, sliding-1024 or multi-scale-flip."
 MODEL = "A name from `pixelwise models`, a run or folder, a file of weights, an ONNX file, or OWNER/NAME of the Hub."
+MODELS = f"{MODEL} Given several times, such as for folds, the mean of their logits counts."
 MAP_IDS = "Change ids of the label files first, such as 1-65535=1 (objects to one class) or 7=255."
 
 DEVICE = "Where it runs: cpu, cuda, cuda:1, mps or auto, the fastest there is; default: cpu."
@@ -106,7 +107,7 @@ def segment(
             "standard input, camera:0.",
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help=MODEL)] = "everyday",
+    model: Annotated[list[str], typer.Option("--model", "-m", help=MODELS)] = ["everyday"],  # noqa: B006
     out: Annotated[
         Path,
         typer.Option(
@@ -517,7 +518,7 @@ def evaluate(
         ),
     ] = None,
     map_ids: Annotated[str | None, typer.Option(help=MAP_IDS)] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help=MODEL)] = "everyday",
+    model: Annotated[list[str], typer.Option("--model", "-m", help=MODELS)] = ["everyday"],  # noqa: B006
     engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
     precision: Annotated[str | None, typer.Option(help=PRECISION)] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
@@ -621,6 +622,20 @@ def train(
     crop: Annotated[
         int | None, typer.Option(min=32, help="Side of crops out of the pictures at their own size.")
     ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(help="Of scans: voxels seen at a time, slices, rows and columns, such as 40,56,40."),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="Of scans: the voxels that the network sees, in mm, such as 2.5,1,1."),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Train so many networks, each on what the others hold out; OUT opens as their mean."
+        ),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
@@ -670,7 +685,8 @@ def train(
 
     fields = given(
         data=data, format=format, map_ids=map_ids, model=model, encoder=encoder, weights=weights, epochs=epochs,
-        steps=steps, batch_size=batch_size, accumulate=accumulate, image_size=image_size, crop=crop, peak_lr=lr,
+        steps=steps, batch_size=batch_size, accumulate=accumulate, image_size=image_size, crop=crop, patch=patch,
+        spacing=spacing, peak_lr=lr,
         optimizer=optimizer, clip_norm=clip_norm, ema_decay=ema, losses=losses, class_balanced=class_balanced,
         frozen_encoder=freeze_encoder, precision=precision, workers=workers, seed=seed, trackers=track,
     )  # fmt: skip
@@ -689,5 +705,6 @@ def train(
             export=export,
             find_lr=find_lr,
             overfit=overfit_batch,
+            folds=folds,
         )
     )

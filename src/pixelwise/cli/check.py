@@ -73,6 +73,9 @@ def _lines(report: Report) -> list[str]:
         )
     if report.safe and "nothing to divide" in by_kind:
         verdict = "safe to evaluate on, and no part of it is there to train on"
+    if report.scans is not None:
+        by_class = [f"voxels by class: {shares}"] if shares else []
+        return [*lines, f"scans by split: {splits}", *by_class, *report.scans.lines(), verdict]
     by_class = [f"pixels by class: {shares}"] if report.are_ids and shares else []
     measured = [*report.fingerprint.lines(), *_planned(report)] if report.safe else []
     return [*lines, f"pictures by split: {splits}", *by_class, *measured, verdict]

@@ -11,10 +11,11 @@ from typing import Any
 
 from pixelwise import corruptions
 from pixelwise.cli.options import Change
-from pixelwise.datasets.opening import DataSet, PairSamples, choose_split, open_data, parse_map
+from pixelwise.datasets.opening import DataSet, PairSamples, choose_split, divided, open_data, parse_map
 from pixelwise.datasets.sample import Sample, Samples
 from pixelwise.evaluation import evaluate, protocol_of
 from pixelwise.files import LOCK, check_writable, held
+from pixelwise.folds import FILE as FOLDS
 from pixelwise.report import write_report
 from pixelwise.report.pictures import Gallery
 from pixelwise.report.text import table
@@ -24,7 +25,7 @@ from pixelwise.weights.card import TRAINED_HERE, Card
 
 
 def run(
-    data: Path, layout: str, split: str | None, map_ids: str | None, model: str, engine: str, precision: Any,
+    data: Path, layout: str, split: str | None, map_ids: str | None, models: list[str], engine: str, precision: Any,
     device: str | None, protocol: str, change: Change, mean_over: list[str], by_place: bool, corrupt: str | None,
     seed: int, out: Path | None, json: bool,
     overwrite: bool,
@@ -39,7 +40,7 @@ def run(
     for path in files:
         check_writable(path, overwrite=overwrite)
     with nullcontext() if out is None else held(out / LOCK, str(out)):
-        segmenter = Segmenter(model, engine=engine, precision=precision, device=device)
+        segmenter = Segmenter(models, engine=engine, precision=precision, device=device)
         samples, part, hint = scored(opened, split, segmenter.card)
         if hint:
             note(hint)
@@ -83,20 +84,34 @@ def scored(data: DataSet, split: str | None, card: Card) -> tuple[PairSamples, s
         and card.origin.startswith(TRAINED_HERE)
         and card.name == data.root.resolve().name
     )
-    samples = data.samples("val" if trained_on and split is None else split, card.border)
+    if trained_on and split in (None, "val"):
+        samples = held_out_of(data, card)
+    else:
+        samples = data.samples(split, card.border)
     count, total = len(samples), len(data.pairs)
-    part = f"all {counted(total, 'picture')}" if count == total else f"{count} of {total} pictures"
+    what = "scan" if data.volumes else "picture"
+    part = f"all {counted(total, what)}" if count == total else f"{count} of {total} {what}s"
+    if card.fold is not None and card.name.startswith(f"{data.root.resolve().name} and "):
+        hint = f"what each fold held out is scored in {FOLDS}, beside the folds"
+        return samples, f"{part}, each learned from by all folds but one: the scores flatter them", hint
     if not trained_on:
         return samples, part if samples.split == "all" else f"{part}, the split {samples.split}", ""
     if samples.split == "val":
         hint = f"--split {splits.pop()} scores all"
         hint = "" if split else f"only those are scored that the model was not trained on; {hint}"
         return samples, f"{part}, those that were held out when the model was trained on this folder", hint
-    kept = set(data.samples("val", card.border).names)
+    kept = set(held_out_of(data, card).names)
     learned = sum(name not in kept for name in samples.names)
     of = "all" if learned == count else f"{learned}"
     hint = "--split val scores those that the model was not trained on"
     return samples, f"{part}, {of} of the part that the model was trained on: their scores flatter it", hint
+
+
+def held_out_of(data: DataSet, card: Card) -> PairSamples:
+    """What the run that made the model held out of these data."""
+    if card.fold is not None:
+        return divided(data, None, card.fold)[1]
+    return data.samples("val", card.border)
 
 
 def _with_progress(samples: Samples) -> Iterable[Sample]:

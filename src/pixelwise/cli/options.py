@@ -49,7 +49,10 @@ def _segment_options(
     ] = None,
     flip: Annotated[
         str | None,
-        typer.Option(help="Average with the mirrored picture: horizontal, vertical, or both with a comma."),
+        typer.Option(
+            help="Average with the mirrored picture: horizontal, vertical, or both with a comma; of volumes "
+            "columns,rows,slices."
+        ),
         Reads(lambda text: named("--flip", text), "flips"),
     ] = None,
     rotate: Annotated[
@@ -83,8 +86,13 @@ def _segment_options(
     ] = None,
     min_area: Annotated[
         str | None,
-        typer.Option(metavar="<int>", help="Give regions of fewer pixels than this to a neighbour."),
+        typer.Option(metavar="<int>", help="Give regions of fewer pixels (voxels) than this to a neighbour."),
         Reads(lambda text: number("--min-area", text, int, "a number of pixels")),
+    ] = None,
+    min_mm3: Annotated[
+        str | None,
+        typer.Option(metavar="<float>", help="The same of volumes, in cubic millimetres."),
+        Reads(lambda text: number("--min-mm3", text, float, "a number of cubic millimetres")),
     ] = None,
     fill_holes: Annotated[
         str | None,

@@ -34,7 +34,7 @@ from pixelwise.weights.beside import beside
 
 def run(
     inputs: list[str],
-    model: str,
+    models: list[str],
     out: Path,
     format: str | None,
     masks: list[str],
@@ -74,7 +74,7 @@ def run(
     if resume and engine == "auto" and precision is None and (before := Journal.asked(folder)) is not None:
         engine, precision = before
     decides = {
-        "model": _identity(model),
+        "model": _identity(models[0]) if len(models) == 1 else [_identity(model) for model in models],
         "formats": formats,
         "masks": masks,
         "engine": engine,
@@ -87,12 +87,12 @@ def run(
         if resume and engine in ("auto", "fastest") and (noted := journal.engine()) is not None:
             how = noted
         return Segmenter(
-            model, engine=how[0], precision=how[1], threads=threads, device=device, value_range=reading.scale
+            models, engine=how[0], precision=how[1], threads=threads, device=device, value_range=reading.scale
         )
 
     segmenter: Segmenter | None = None
     if sources.depends_on_model(found) and not isinstance(
-        located(model), Entry
+        located(models[0]), Entry
     ):  # of which all take pictures
         segmenter = opened(Journal(folder, decides, resume=resume))
         if (wants := segmenter.card.volume) is not None:
@@ -126,7 +126,7 @@ def run(
             segmenter.engine.may_race = False
     gc.freeze()  # what is loaded stays, and need not be looked through again
     gc.enable()
-    options.cleanup(segmenter.classes)
+    options.cleanup(segmenter.classes, None if segmenter.card.volume is None else 1.0)
     for name in masks:
         segmenter.classes.index(name)
     keeps_journal = len(jobs) > 1 or resume or any(job.source.kind == "raster" for job in jobs)

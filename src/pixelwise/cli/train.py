@@ -13,12 +13,13 @@ from pixelwise.files import writing
 
 if TYPE_CHECKING:
     from pixelwise.training.experiment import Experiment
+    from pixelwise.weights.card import Card
 
 
 def run(
     fields: Mapping[str, Any], recipe: str | None, config_file: Path | None, out: Path | None, *, device: str | None,
     budget: str | None, dry_run: bool, json: bool, resume: bool, check: bool, export: bool, find_lr: bool,
-    overfit: bool,
+    overfit: bool, folds: int | None = None,
 ) -> int:  # fmt: skip
     """Train, or ask one of the questions that come before; the exit code. fields: see `given`."""
     if out is None and not dry_run:
@@ -31,7 +32,7 @@ def run(
         from pixelwise.training.loop import process_state, train_on
         from pixelwise.training.plan import parse_budget, table
         from pixelwise.training.runner import kept, train
-        from pixelwise.training.start import prepared
+        from pixelwise.training.start import prepared, train_folds
 
         train_on(device)
         main = process_state().is_main_process
@@ -51,14 +52,29 @@ def run(
                 terminal.say(line)
         return 0
     assert out is not None
+    if folds is not None and (find_lr or overfit):
+        raise InputError("--folds trains; leave --find-lr and --overfit-batch out")
     try:
+        if folds is not None:
+            card = train_folds(
+                fields, base, out, folds, resume=resume, check=check, export=export, budget=seconds, say=say
+            )
+            return said(card, out)
         experiment = prepared(fields, base, out, resume=resume, check=check, say=say, budget=seconds)
         if find_lr or overfit:
             return probe(experiment, out, say, overfit=overfit)
         card = train(experiment, out, export=export, say=say)
     except KeyboardInterrupt:
-        say(f"pixelwise: stopped; {kept(out, export=export)}")
+        done = kept(out, export=export) if folds is None else "go on with the same command and --resume"
+        say(f"pixelwise: stopped; {done}")
         return 130
+    return said(card, out)
+
+
+def said(card: Card, out: Path) -> int:
+    """The last line; the exit code."""
+    from pixelwise.training.loop import process_state
+
     if card.scores:  # none in the processes that only help
         score = card.scores[0]
         terminal.say(
@@ -82,9 +98,26 @@ def given(**options: Any) -> dict[str, Any]:
             raise InputError(
                 f"losses are names and weights such as cross_entropy=1,dice=0.5; got {fields['losses']!r}"
             ) from None
+    for name, kind in (("patch", int), ("spacing", float)):
+        if name in fields:
+            fields[name] = three(name, fields[name], kind)
     if "trackers" in fields:
         fields["trackers"] = tuple(fields["trackers"])
     return fields
+
+
+def three(name: str, text: str, kind: type[int] | type[float]) -> tuple[Any, ...]:
+    """Three numbers with commas between them, or one for all three; InputError for anything else."""
+    try:
+        sides = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        sides = ()
+    sides = sides * 3 if len(sides) == 1 else sides
+    if len(sides) != 3 or not all(0 < side < 1e5 for side in sides):
+        raise InputError(
+            f"--{name} is three numbers above 0, of slices, rows and columns, such as 40,56,40; got {text!r:.60}"
+        )
+    return sides
 
 
 def base_of(recipe: str | None, config_file: Path | None) -> dict[str, Any] | None:

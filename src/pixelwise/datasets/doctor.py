@@ -25,6 +25,7 @@ from pixelwise.datasets.numbered import may_be_objects
 from pixelwise.datasets.opening import DataSet, learned_from, read_classes
 from pixelwise.datasets.pair_faults import examine_mask, examine_picture, sizes_differ
 from pixelwise.datasets.sample import Pair
+from pixelwise.datasets.scan_doctor import examine_scans
 from pixelwise.datasets.set_faults import (
     colour_coded,
     duplicates,
@@ -52,6 +53,8 @@ def examine(
     the first large gap. ignore_id: the id that counts for nothing, unless the classes have their own. progress: wraps
     the list of pairs, to draw a bar.
     """
+    if data.volumes:
+        return examine_scans(data, num_classes=num_classes, ignore_id=ignore_id, progress=progress)
     report = Report()
     pairs, map_ids, mends = data.pairs, data.map_ids, Mends(data)
     classes = data.classes if num_classes is None else None

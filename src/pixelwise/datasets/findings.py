@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pixelwise.datasets.fingerprint import Fingerprint
 from pixelwise.datasets.folder import init_command
 from pixelwise.datasets.opening import DataSet
+from pixelwise.datasets.scan_fingerprint import ScanFingerprint
 
 UNTRAINABLE = frozenset({"nothing to divide", "nothing to tell apart"})
 """Kinds of findings with which no training can begin, checked or not."""
@@ -35,13 +36,15 @@ class Finding:
 @dataclass
 class Report:
     """What the doctor saw. pixels: labelled pixels by id; splits: pictures by split; fingerprint: of the pictures to
-    learn from. are_ids: the label maps hold ids, and not black and white, objects or what lies between."""
+    learn from. are_ids: the label maps hold ids, and not black and white, objects or what lies between.
+    scans: of a data set of scans their fingerprint, in place of that of pictures."""
 
     findings: list[Finding] = field(default_factory=list)
     pixels: dict[int, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
     are_ids: bool = True
+    scans: ScanFingerprint | None = None
 
     @property
     def safe(self) -> bool:
@@ -55,7 +58,7 @@ class Report:
             "splits": self.splits,
             "classes": {str(i): {"pixels": n, "share": n / total} for i, n in sorted(self.pixels.items())},
             "findings": [asdict(finding) for finding in self.findings],
-            "fingerprint": self.fingerprint.to_dict(),
+            "fingerprint": (self.fingerprint if self.scans is None else self.scans).to_dict(),
         }
 
 

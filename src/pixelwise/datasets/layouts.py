@@ -54,6 +54,14 @@ LAYOUTS = {
         sign=lambda root: False,  # what no other layout is
         source="your own pictures in images/, label maps of the same names in masks/",
     ),
+    "volumes": Layout(
+        opens="pixelwise.datasets.volumes:volume_pairs",
+        sign=lambda root: bool(_named("pixelwise.datasets.volumes:looks_like_volumes")(root)),
+        source=(
+            "scans in imagesTr/ and label volumes in labelsTr/ beside a dataset.json, or of your own in images/ and "
+            "masks/"
+        ),
+    ),
     "voc": Layout(
         opens="pixelwise.datasets.voc:voc_pairs",
         sign=lambda root: (root / "ImageSets" / "Segmentation").is_dir(),

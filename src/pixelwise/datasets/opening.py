@@ -22,6 +22,14 @@ from pixelwise.datasets.folder import region_pairs
 from pixelwise.datasets.layouts import LAYOUTS, detect, find_pairs
 from pixelwise.datasets.manifest import Manifest, read_manifest
 from pixelwise.datasets.sample import Ids, Pair, Sample
+from pixelwise.datasets.volumes import (
+    ABOUT,
+    looks_like_volumes,
+    read_about,
+    read_labels,
+    read_scan,
+    refuse_apart,
+)
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.images import ValueRange
 from pixelwise.labels import LARGEST_ID, LabelSet
@@ -57,6 +65,11 @@ class DataSet:
     map_ids: MapIds | None = None
     manifest: Manifest | None = None
     layout: str = "folder"
+
+    @property
+    def volumes(self) -> bool:
+        """True where the pairs are scans and their label volumes."""
+        return any(pair.volume for pair in self.pairs)
 
     @property
     def regions(self) -> bool:
@@ -102,12 +115,11 @@ def open_data(
             )
         return DataSet(root, region_pairs(root, manifest.folders), classes or manifest.labels, None, manifest)
     if layout == "auto":
-        layout = "folder" if manifest is not None else detect(root)
+        layout = detect(root) if manifest is None or looks_like_volumes(root) else "folder"
     pairs = find_pairs(root, layout)
     if manifest is None:
-        return DataSet(
-            root, pairs, classes or LAYOUTS[layout].classes or read_classes(root), map_ids, None, layout
-        )
+        said = LAYOUTS[layout].classes or (classes_of_volumes(root) if layout == "volumes" else None)
+        return DataSet(root, pairs, classes or said or read_classes(root), map_ids, None, layout)
     if map_ids is None and manifest.map_ids is not None:
         map_ids = map_of(manifest, root)
     return DataSet(root, pairs, classes or manifest.labels, map_ids, manifest, layout)
@@ -174,10 +186,32 @@ class PairSamples:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
+        if pair.volume:
+            return volume_sample(pair, self.classes)
         image, ids = pair.read_image(self.value_range), pair.read_ids()
         if not pair.regions:
             return to_sample(image, ids, self.classes, pair.name, pair.place)
         return replace(to_sample(image, highest(ids, pair.regions), None, pair.name, pair.place), codes=ids)
+
+
+def volume_sample(pair: Pair, classes: LabelSet | None) -> Sample:
+    """A scan and its label volume, read. Raises InputError and ImageError, with the file, for what cannot be used, and
+    where the two do not lie alike."""
+    scan = read_scan(pair)
+    ids, where = read_labels(pair)
+    ids = ids if pair.ids is None else pair.ids()
+    refuse_apart(pair, scan, ids, where)
+    try:
+        indices = ids if classes is None else _to_indices(ids, classes)
+    except InputError as error:
+        raise InputError(f"{pair.mask}: {error}; see `pixelwise check`") from None
+    return Sample(scan.channels, indices, pair.name, geometry=scan.geometry)
+
+
+def classes_of_volumes(root: Path) -> LabelSet | None:
+    """The classes of a dataset.json, None where there is none."""
+    about = read_about(root)
+    return None if about is None else about.classes(root / ABOUT)
 
 
 def to_sample(image: NDArray[np.uint8], ids: Ids, classes: LabelSet | None, name: str, place: str) -> Sample:
@@ -242,16 +276,21 @@ def choose_split(
     return split, [pair for pair in whole if pair.name in wanted]
 
 
-def divided(data: DataSet, border: float | None) -> tuple[PairSamples, PairSamples, float | None]:
+def divided(
+    data: DataSet, border: float | None, fold: tuple[int, int] | None = None
+) -> tuple[PairSamples, PairSamples, float | None]:
     """(training, held out, border) of a data set: the splits train and val; what has no val keeps some of train back by
     names, those below the border. None: a fifth of them. The border that comes back is None where the data are divided
-    already. Raises InputError where there is nothing to learn from or nothing to hold out."""
+    already. fold: (i, k), what is held out is the i-th of k parts (`split_in_folds`), and there is no border. Raises
+    InputError where there is nothing to learn from or nothing to hold out."""
     parts = list(dict.fromkeys(pair.split for pair in data.pairs))
     if "train" not in parts and parts != ["all"]:
         raise InputError(
             f"{data.root} has no part to learn from: expected a folder train/, got {', '.join(parts)}; name one of "
             "them train, and what should be kept back val"
         )
+    if fold is not None:
+        return *_in_fold(data, fold), None
     training = data.samples("train")
     if "val" in parts:
         return training, data.samples("val"), None
@@ -292,6 +331,26 @@ def split_by_name(names: Iterable[str], border: float | None = None) -> tuple[li
     lowest, highest = (f(positions, key=lambda n: positions[n]) for f in (min, max))
     held = {name for name in positions if (positions[name] < border or name == lowest) and name != highest}
     return [n for n in positions if n not in held], [n for n in positions if n in held]
+
+
+def split_in_folds(names: Iterable[str], folds: int) -> list[list[str]]:
+    """The names in so many parts, which differ by at most one in their number: in the order of their SHA-256, the first
+    to the first, the second to the second, and round again. Raises InputError for fewer names than parts."""
+    ordered = sorted(set(names), key=lambda name: (_position(name), name))
+    if folds < 2 or len(ordered) < folds:
+        raise InputError(f"expected from 2 folds to as many as there are names, {len(ordered)}, got {folds}")
+    return [ordered[i::folds] for i in range(folds)]
+
+
+def _in_fold(data: DataSet, fold: tuple[int, int]) -> tuple[PairSamples, PairSamples]:
+    """(training, held out) of a fold."""
+    number, folds = fold
+    if not 0 <= number < folds:
+        raise InputError(f"of {folds} folds the first is 0 and the last {folds - 1}, got {number}")
+    every = data.samples("train" if any(pair.split == "train" for pair in data.pairs) else "all")
+    kept = set(split_in_folds(every.names, folds)[number])
+    learned, held = ([pair for pair in every.pairs if (pair.name in kept) is back] for back in (False, True))
+    return PairSamples(learned, every.classes, "train"), PairSamples(held, every.classes, "val")
 
 
 def border_of(names: Iterable[str], share: float = HELD_OUT) -> float:
@@ -397,4 +456,4 @@ def with_map(pair: Pair, map_ids: MapIds) -> Pair:
 
 
 def _mapped(pair: Pair, map_ids: MapIds) -> Ids:
-    return map_ids(pair.read_ids())
+    return map_ids(read_labels(pair)[0] if pair.volume else pair.read_ids())

@@ -1,8 +1,8 @@
-"""What every data set yields: a picture with its truth, not yet read (`Pair`) and read (`Sample`)."""
+"""What every data set yields: a picture or a scan with its truth, not yet read (`Pair`) and read (`Sample`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pixelwise.codes import unknown_type
 from pixelwise.errors import InputError
+from pixelwise.geometry import Geometry
 from pixelwise.images import ValueRange, read, read_unscaled, read_values
 
 Ids = NDArray[Any]
@@ -20,17 +21,22 @@ Ids = NDArray[Any]
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with its truth.
+    """One picture or scan with its truth.
 
     image (h, w, 3) uint8 RGB; mask (h, w) unsigned class ids, 255 where nothing is known (65535 where there are
     more than 255 classes); name, the file's stem. codes: None where a pixel has one class; of regions that overlap the
     codes (h, w) of those that it belongs to (`pixelwise.codes`), and mask is then the label map of their order.
+
+    Of a scan image is (c, d, h, w) in its own numbers and mask (d, h, w), geometry says where they lie, and places
+    holds, once it is ready to be cut into patches, voxels (flat numbers) of each class but the first.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[Any]
     mask: NDArray[np.unsignedinteger[Any]]
     name: str
     codes: NDArray[np.unsignedinteger[Any]] | None = None
+    geometry: Geometry | None = None
+    places: Mapping[int, NDArray[np.int64]] | None = None
 
 
 class Samples(Protocol):
@@ -70,6 +76,8 @@ class Pair:
     image, mask: the files, None for one that is missing. ids: makes the label map (h, w) of file ids where the
     file is not one itself (outlines in a JSON file, a .mat file, colours); None: it is one. picture: the same for the
     picture; it makes what `images.read` takes. regions: 0, or where classes overlap how many, whose codes `ids` makes.
+    volume: they are volumes, which `datasets.volumes` reads; channels: the files of a scan, one a channel, of which
+    `image` is the first.
     """
 
     name: str
@@ -79,6 +87,8 @@ class Pair:
     ids: Callable[[], Ids] | None = None
     picture: Callable[[], Any] | None = None
     regions: int = 0
+    volume: bool = False
+    channels: tuple[Path, ...] = ()
 
     @property
     def place(self) -> str:

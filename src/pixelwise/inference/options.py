@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,11 +38,13 @@ class SegmentOptions:
     pixels, a float a share of the tile; "auto" measures where neighbouring tiles agree; None is a quarter of the tile.
     window: see `inference.tiling.Tiling`.
 
-    flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`. crf: "vgg", "resnet" or a
+    flips, rotations, scales, average: test-time augmentation, see `inference.tta.augmented`; of volumes flips of
+    "columns", "rows" and "slices" of what the network sees. crf: "vgg", "resnet" or a
     CRF of `inference.crf`, which moves borders to the picture's edges; with tiles, each is refined alone and the
     answers are blended.
 
-    What cleans up the answer, see `inference.cleanup`: min_area: regions of fewer pixels go. fill_holes, largest_only:
+    What cleans up the answer, see `inference.cleanup`: min_area: regions of fewer pixels (of a volume: voxels) go.
+    min_mm3: of volumes, regions of fewer cubic millimetres go, in place of min_area. fill_holes, largest_only:
     names of classes; holes in their regions are filled, in the order given, and only the largest region stays.
     min_confidence, last: pixels whose class, before any clean-up, had a lower probability (`Segmentation.confidence`)
     become the ignore id. Where regions overlap, each one's mask is cleaned up by itself, doubtful pixels are in none,
@@ -62,6 +65,7 @@ class SegmentOptions:
     min_area: int = field(default=0, metadata=CLEANS)
     fill_holes: tuple[str, ...] = field(default=(), metadata=CLEANS)
     largest_only: tuple[str, ...] = field(default=(), metadata=CLEANS)
+    min_mm3: float = field(default=0.0, metadata=CLEANS)
 
     def __post_init__(self) -> None:
         if isinstance(self.tile, str) and self.tile != "auto":
@@ -82,6 +86,13 @@ class SegmentOptions:
         if not 0 <= self.min_confidence <= 1:
             raise InputError(f"min_confidence is a probability from 0 to 1, got {self.min_confidence}")
         Cleanup(self.min_area)
+        if not (isinstance(self.min_mm3, (int, float)) and 0 <= self.min_mm3 < math.inf):
+            raise InputError(f"min_mm3 is a number of cubic millimetres, at least 0, got {self.min_mm3!r}")
+        if self.min_area and self.min_mm3:
+            raise InputError(
+                f"the smallest region that stays is said in voxels (min_area) or in mm3 (min_mm3), got "
+                f"{self.min_area} and {self.min_mm3:g}; give one of them"
+            )
         names: Any
         for names in (self.fill_holes, self.largest_only):
             if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
@@ -110,16 +121,23 @@ class SegmentOptions:
                     f"{what} takes a fixed --{name}, so that all {parts} are treated alike, got auto"
                 )
 
-    def cleanup(self, classes: LabelSet) -> Cleanup:
+    def cleanup(self, classes: LabelSet, voxel_mm3: float | None = None) -> Cleanup:
         """What cleans up a map of these classes; raises UnknownNameError for a name that is none of them, and
-        InputError for min_confidence where they have no ignore id."""
+        InputError for min_confidence where they have no ignore id. voxel_mm3: of a volume that says its spacing, the
+        volume of a voxel; without it InputError for min_mm3."""
+        if self.min_mm3 > 0 and voxel_mm3 is None:
+            raise InputError(
+                "min_mm3 is for volumes that say their spacing; give min_area, a number of pixels or voxels"
+            )
         if self.min_confidence > 0 and classes.ignore_id is None:
             raise InputError(
                 "min_confidence gives doubtful pixels the ignore id, and these classes have none (ignore_id is None); "
                 "leave it out, or take a LabelSet that has one"
             )
         return Cleanup(
-            min_area=self.min_area,
+            min_area=self.min_area
+            if voxel_mm3 is None
+            else max(self.min_area, _voxels(self.min_mm3, voxel_mm3)),
             fill_holes=_indices(self.fill_holes, classes),
             largest_only=_indices(self.largest_only, classes),
         )
@@ -145,6 +163,11 @@ class SegmentOptions:
 
 
 DEFAULTS = SegmentOptions()
+
+
+def _voxels(mm3: float, voxel_mm3: float) -> int:
+    """The fewest voxels that make up so many cubic millimetres, to a billionth of them."""
+    return math.ceil(mm3 / voxel_mm3 * (1 - 1e-9))
 
 
 def _indices(names: tuple[str, ...], classes: LabelSet) -> tuple[int, ...]:

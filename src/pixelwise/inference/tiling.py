@@ -8,8 +8,8 @@ are the sums of the pixels that a later tile will see again, the lower overlap o
 right overlap of one tile. What comes out are finished bands of rows, top to bottom.
 
 The sum of a pixel adds its tiles in reading order whatever the memory layout, so bands are equal, bit for bit, to
-the labels of a full array of sums. It is written twice: compiled loops for pictures on the CPU (kernels.py), and
-plain array operations for volumes and for tensors that live on a GPU.
+the labels of a full array of sums. It is written twice: compiled loops on the CPU (kernels.py; for volumes where they
+are so large that loading them pays), and plain array operations for small volumes and for tensors on a GPU.
 
 Letters: n batch, c channels, k classes, h w pixels (d h w in a volume). Sizes are (h, w) or (d, h, w).
 """
@@ -111,6 +111,13 @@ class Tiling:
             for side, t, o in zip(size, tile, overlap, strict=True)
         )
         return Grid(size, tuple(int(t) for t in tile), starts, self.border)
+
+
+PAYS_FROM = 2**24
+"""Voxels in all windows together from which on compiled loops are loaded for volumes."""
+
+READ_SLICES = 8
+"""Slices of a volume that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -255,15 +262,15 @@ def stitch(
 ) -> Iterator[Band]:
     """Segment a picture tile by tile; finished bands of labels come from top to bottom, each row once.
 
-    read: see `Read`; it is asked for every row once and in order, from 0 or, on resuming, from
-    `Grid.first_row(resume.band)`, so it may stream. size: of the picture (h, w), or of a volume (d, h, w), whose
-    "rows" are slices. prepare: one tile, as it was read, to the network's float32 (1, c, h, w); several may be prepared
-    at a time, in threads, and all come out in one shape. infer: logits of any resolution, enlarged within the tile by
-    `align_corners` as `decide` does; one channel is the logit of class 1 against 0; its input is overwritten when the
-    next batch is made. Tensors stay on their device until they are labels. regions: each logit is of a region that may
-    overlap others, positive where it is; bands then have codes, and confidence is the smallest of the regions'
-    sigmoid(|logit|). logits: bands also carry the averaged logits. resume: what a band carried; work goes on after that
-    band, with the same result as if it had not stopped.
+    read: see `Read`; it is asked for every row once and in order (for slices of volumes a few at a time), from 0
+    or, on resuming, from `Grid.first_row(resume.band)`, so it may stream. size: of the picture (h, w), or of a
+    volume (d, h, w), whose "rows" are slices. prepare: one tile, as it was read, to the network's float32 (1, c, h,
+    w); several may be prepared at a time, in threads, and all come out in one shape. infer: logits of any
+    resolution, enlarged within the tile by `align_corners` as `decide` does; one channel is the logit of class 1
+    against 0; its input is overwritten when the next batch is made. Tensors stay on their device until they are
+    labels. regions: each logit is of a region that may overlap others, positive where it is; bands then have codes,
+    and confidence is the smallest of the regions' sigmoid(|logit|). logits: bands also carry the averaged logits.
+    resume: what a band carried; work goes on after that band, with the same result as if it had not stopped.
 
     Raises InputError for rows or logits of a wrong shape, and for a `resume` of other work.
     """
@@ -293,19 +300,13 @@ def _bands(
     weights, batches = _Weights(grid, tiling), _Batches(prepare, min(tiling.batch, grid.count))
     start = 0 if resume is None else resume.band
     rows, first = None, grid.first_row(start)  # the rows in memory, and the place of the first of them
-    have = first
+    have, read_on = first, _Rows(read, grid)
     sums: _Compiled | _Plain | None = None
     for band in range(start, grid.bands):
         places = grid.places(0, band)
         need = max(have, int(places.max()) + 1)
         if need > have:
-            chunk = read(have, need)
-            if tuple(chunk.shape[:-1]) != (need - have, *grid.size[1:]):
-                raise InputError(
-                    f"read({have}, {need}) must give ({need - have}, {', '.join(map(str, grid.size[1:]))}, channels), "
-                    f"got {tuple(chunk.shape)}"
-                )
-            rows = chunk if rows is None else array_namespace(chunk).concat([rows, chunk], axis=0)
+            rows = read_on(rows, have, need)
             have = need
         indices = list(itertools.product(*(range(len(starts)) for starts in grid.starts[1:])))
         for i in range(0, len(indices), tiling.batch):
@@ -333,6 +334,49 @@ def _bands(
         if left_over:
             keep = grid.first_row(band + 1)
             rows, first = rows[keep - first :], keep  # type: ignore[index]
+
+
+class _Rows:
+    """Reads on from the rows that are kept. Those of a volume lie in one piece of memory, into which a few slices at a
+    time are read, since slabs are most of what a volume needs."""
+
+    def __init__(self, read: Read, grid: Grid) -> None:
+        self._read, self._grid = read, grid
+        self._slab: Any = None
+
+    def __call__(self, rows: Any, have: int, need: int) -> Any:
+        """`rows`, the last of which is have - 1, or None where there is none, and those up to need - 1."""
+        if len(self._grid.size) == 2:
+            chunk = self._chunk(have, need)
+            return chunk if rows is None else array_namespace(chunk).concat([rows, chunk], axis=0)
+        kept = 0 if rows is None else len(rows)
+        total = kept + need - have
+        for i in range(kept):
+            self._slab[i] = rows[i]  # forwards, so never onto what is still to move
+        for top in range(have, need, READ_SLICES):
+            bottom = min(top + READ_SLICES, need)
+            chunk = self._chunk(top, bottom)
+            if self._slab is None:
+                xp = array_namespace(chunk)
+                shape = (self._most(), *chunk.shape[1:])
+                self._slab = xp.empty(shape, dtype=chunk.dtype, device=device(chunk))
+            at = kept + top - have
+            self._slab[at : at + bottom - top] = chunk
+        return self._slab[:total]
+
+    def _chunk(self, top: int, bottom: int) -> Any:
+        chunk, expected = self._read(top, bottom), (bottom - top, *self._grid.size[1:])
+        if tuple(chunk.shape[:-1]) != expected:
+            raise InputError(
+                f"read({top}, {bottom}) must give ({', '.join(map(str, expected))}, channels), "
+                f"got {tuple(chunk.shape)}"
+            )
+        return chunk
+
+    def _most(self) -> int:
+        """The most slices that a band needs at once."""
+        grid = self._grid
+        return max(int(grid.places(0, i).max()) + 1 - grid.first_row(i) for i in range(grid.bands))
 
 
 def collect(bands: Iterator[Band], size: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
@@ -492,6 +536,8 @@ class _Plain:
         self._weighed = wanted.confidence or wanted.logits
         self._xp, self._device = array_namespace(logits), device(logits)
         self._weights = weights
+        work = grid.count * math.prod(grid.tile)
+        self._compiled = len(grid.size) == 3 and not is_torch_array(logits) and work >= PAYS_FROM
         shape = (k + self._weighed, grid.tile[0], *grid.size[1:])
         self._sums = self._xp.zeros(shape, dtype=self._xp.float32, device=self._device)
 
@@ -514,6 +560,12 @@ class _Plain:
         goal = (slice(inside[0]), *(slice(a, a + n) for a, n in zip(at[1:], inside[1:], strict=True)))
         visible, classes, last = (slice(None), *source), (slice(self._k), *goal), (self._k, *goal)
         weights = self._asarray(self._weights((band, *index)))[source]
+        if self._compiled:
+            from pixelwise import kernels
+
+            logits = np.ascontiguousarray(logits, np.float32)
+            kernels.in_bands(kernels.add_window, inside[0], self._sums, logits, weights, *at[1:])
+            return
         self._sums[classes] += logits[visible] * weights
         if self._weighed:
             self._sums[last] += weights
@@ -528,6 +580,12 @@ class _Plain:
             labels = np.zeros(tuple(sums.shape[1:]), dtype)
             for region in range(k):
                 labels |= _host(sums[region] > 0).astype(dtype) << dtype.type(region)
+        elif self._compiled:
+            from pixelwise import kernels
+
+            labels = np.empty(sums.shape[1:], np.min_scalar_type(k - 1))
+            best = np.empty((done, sums.shape[-1]), np.float32)
+            kernels.in_bands(kernels.largest, done, self._sums, k, best, labels)
         else:
             labels = _host(xp.argmax(sums, axis=0)).astype(np.min_scalar_type(k - 1))
         probability = logits = None

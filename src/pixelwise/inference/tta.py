@@ -1,4 +1,4 @@
-"""Test-time augmentation: a network's mean answer for a picture as it is, flipped, turned and scaled.
+"""Test-time augmentation: a network's mean answer for a picture or volume as it is, flipped, turned and scaled.
 
 `augmented` takes a Predict and returns one, so it fits anything that takes an engine: `decide` for a whole picture,
 `stitch` for tiles, another `augmented`.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,8 +24,11 @@ from PIL import Image
 from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.tiling import Predict, enlarge
 
-Flip = Literal["horizontal", "vertical"]
+Flip = Literal["horizontal", "vertical", "columns", "rows", "slices"]
 Average = Literal["logits", "probabilities"]
+
+VOLUME_FLIPS: dict[str, int] = {"columns": -1, "rows": -2, "slices": -3}
+"""What volumes are mirrored in, and the axis of (n, c, d, h, w) that it reverses."""
 
 
 def augmented(
@@ -42,11 +45,12 @@ def augmented(
 ) -> Predict:
     """`predict` averaged over every combination of what is named, the picture as it is always among the flips.
 
-    flips: "horizontal" (left and right change places), "vertical", or both, which is four views. rotations: further
-    turns by 90, 180 or 270 degrees; with a flip and all turns these are the eight symmetries of the square, each
-    once. scales: factors on both sides, each as near as sides of multiple * i + offset allow; Pillow's antialiased
-    bilinear for NumPy, torch's for tensors. align_corners: how this network's logits are enlarged. regions: each logit
-    has a sigmoid of its own. Volumes (n, c, d, h, w) are flipped and turned in h and w, but not scaled.
+    flips: "horizontal" (left and right change places), "vertical", or both, which is four views; of volumes (n, c, d,
+    h, w) also "columns", "rows" and "slices", the first and the last of which change places, so that three of them are
+    eight views. rotations: further turns by 90, 180 or 270 degrees; with a flip and all turns these are the eight
+    symmetries of the square, each once. scales: factors on both sides, each as near as sides of multiple * i + offset
+    allow; Pillow's antialiased bilinear for NumPy, torch's for tensors. align_corners: how this network's logits are
+    enlarged. regions: each logit has a sigmoid of its own. Volumes are turned in h and w, and not scaled.
 
     The answer has the resolution of the finest of the averaged logits. Raises InputError for unknown names, and a
     factor that is not positive.
@@ -55,19 +59,18 @@ def augmented(
     views = symmetries(flips, rotations)
 
     def mean(images: Any) -> Any:
-        answers = []
-        for scale, (turns, mirrored) in itertools.product(scales, views):
-            view = _scaled(images, scale, multiple, offset)
-            view = _contiguous(_turned(_flipped(view) if mirrored else view, turns))
-            logits = _turned(predict(view), -turns)
-            channels = logits.shape[1]
-            answers.append(_scores(_flipped(logits) if mirrored else logits, average, regions))
-        axes = range(2, answers[0].ndim)
-        finest = [max(answer.shape[axis] for answer in answers) for axis in axes]
-        total = enlarge(answers[0], finest, align_corners=align_corners)
-        for answer in answers[1:]:
-            total = total + enlarge(answer, finest, align_corners=align_corners)
-        total = total / len(answers)
+        channels = 0
+
+        def answers() -> Iterator[Any]:
+            nonlocal channels
+            for scale, (turns, mirrored) in itertools.product(scales, views):
+                view = _scaled(images, scale, multiple, offset)
+                view = _contiguous(_turned(_flipped(view, mirrored), turns))
+                logits = _flipped(_turned(predict(view), -turns), mirrored)
+                channels = logits.shape[1]
+                yield _scores(logits, average, regions)
+
+        total = mean_of(answers(), align_corners=align_corners)
         if average == "probabilities":
             xp = array_namespace(total)
             total = xp.log(xp.clip(total, 1e-30, 1.0))
@@ -78,6 +81,19 @@ def augmented(
     return mean
 
 
+def mean_of(answers: Iterator[Any], *, align_corners: bool) -> Any:
+    """The mean of answers (n, k, h, w) or (n, k, d, h, w) of one field of view, at the resolution of the finest of
+    them, as they come: of each resolution there is one sum at a time."""
+    sums: dict[tuple[int, ...], Any] = {}
+    count = 0
+    for answer in answers:
+        size, count = tuple(answer.shape[2:]), count + 1
+        sums[size] = answer if size not in sums else sums[size] + answer
+    finest = [max(sides) for sides in zip(*sums, strict=True)]
+    first, *others = (enlarge(one, finest, align_corners=align_corners) for one in sums.values())
+    return sum(others, start=first) / count
+
+
 def check_views(
     flips: Sequence[Flip], rotations: Sequence[int], scales: Sequence[float], average: Average
 ) -> None:
@@ -85,6 +101,11 @@ def check_views(
     for flip in flips:
         if flip not in get_args(Flip):
             raise UnknownNameError("flip", flip, get_args(Flip))
+    if set(flips) & VOLUME_FLIPS.keys() and set(flips) - VOLUME_FLIPS.keys():
+        raise InputError(
+            f"flips are of pictures, horizontal and vertical, or of volumes, {', '.join(VOLUME_FLIPS)}, got "
+            f"{', '.join(flips)}"
+        )
     if any(degrees not in (90, 180, 270) for degrees in rotations):
         raise InputError(f"rotations must be among 90, 180 and 270 degrees, got {tuple(rotations)}")
     if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
@@ -93,21 +114,24 @@ def check_views(
         raise UnknownNameError("average", average, get_args(Average))
 
 
-def symmetries(flips: Sequence[Flip], rotations: Sequence[int]) -> list[tuple[int, bool]]:
-    """The views: (quarter turns, mirrored first or not), each once, the picture as it is first."""
-    views = {(0, False): None}
+def symmetries(flips: Sequence[Flip], rotations: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
+    """The views: (quarter turns, the axes that are mirrored first), each once, the picture as it is first."""
+    views: dict[tuple[int, tuple[int, ...]], None] = {(0, ()): None}
     if "horizontal" in flips:
-        views[0, True] = None
+        views[0, (-1,)] = None
     if "vertical" in flips:  # a vertical flip is a horizontal one, turned by half
-        views |= {(2, not mirrored): None for _, mirrored in views}
+        views |= {(2, () if mirrored else (-1,)): None for _, mirrored in views}
+    for flip, axis in VOLUME_FLIPS.items():
+        if flip in flips:
+            views |= {(0, (*mirrored, axis)): None for _, mirrored in views}
     upright = list(views)
     for degrees in rotations:
         views |= {((turns + degrees // 90) % 4, mirrored): None for turns, mirrored in upright}
     return list(views)
 
 
-def _flipped(array: Any) -> Any:
-    return array_namespace(array).flip(array, axis=-1)
+def _flipped(array: Any, axes: tuple[int, ...]) -> Any:
+    return array_namespace(array).flip(array, axis=axes) if axes else array
 
 
 def _turned(array: Any, quarters: int) -> Any:

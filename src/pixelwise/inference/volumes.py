@@ -130,6 +130,15 @@ def segment_volume(
     return _brought_back(bands, fit, confidence=confidence, regions=regions, logits=logits)
 
 
+def normalised(
+    values: NDArray[np.generic], fit: Fitting, wanted: VolumePreprocess, name: str = "the volume"
+) -> NDArray[np.float32]:
+    """The whole volume as the network sees it, (c, d, h, w): turned, normalised and at its spacing, to the last bit
+    what `segment_volume` cuts its windows from. values, name: as there."""
+    slices = _Slices(fit.turn(values), wanted.channels, fit.shown, name)
+    return np.ascontiguousarray(np.moveaxis(slices(0, fit.shown[0]), -1, 0))
+
+
 class _Slices:
     """Normalised slices in the network's grid, for `stitch`: read(top, bottom) gives float32 (n, h, w, c)."""
 

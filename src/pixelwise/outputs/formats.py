@@ -268,16 +268,43 @@ def _nifti(found: Segmentation, suffix: str) -> Iterable[Bytes]:
     return (nifti(found.labels, found.geometry, zipped=suffix != ".nii"),)
 
 
-def _read_nifti(path: Path, classes: LabelSet) -> NDArray[Any]:
+def _read_volume(path: Path, classes: LabelSet) -> NDArray[Any]:
     from pixelwise.outputs.volume import read_label_volume
 
     return read_label_volume(path)
 
 
+def _nrrd(found: Segmentation, suffix: str) -> Iterable[Bytes]:
+    from pixelwise.outputs.nrrd import nrrd
+
+    return (nrrd(found.labels, found.classes, found.geometry),)
+
+
+def _dicom_seg(found: Segmentation, suffix: str) -> Iterable[Bytes]:
+    from pixelwise.outputs.dicom_seg import dicom_seg
+
+    return (dicom_seg(found.labels, found.classes, found.origin, found.codes),)
+
+
+def _read_dicom_seg(path: Path, classes: LabelSet) -> NDArray[Any]:
+    from pixelwise.outputs.dicom_seg import read_dicom_seg
+
+    return read_dicom_seg(path, classes)
+
+
 VOLUME_FORMATS = {
     "nifti": Format(
-        ".labels.nii.gz", "ids, in the geometry of the scan", encode=_nifti, read=_read_nifti,
+        ".labels.nii.gz", "ids, in the geometry of the scan", encode=_nifti, read=_read_volume,
         means_by=(".nii.gz", ".nii"), only=(".gz", ".nii"), extra="volume"),
+    "nrrd": Format(
+        ".seg.nrrd", "ids where the scan lies, with names and colours of segments for 3D Slicer",
+        encode=_nrrd, read=_read_volume, means_by=(".nrrd",), only=(".nrrd",), extra="volume"),
+    "dicom-seg": Format(
+        ".seg.dcm", "a DICOM-SEG object of the scan's series, a segment for each class; of DICOM scans only",
+        encode=_dicom_seg, read=_read_dicom_seg, means_by=(".dcm",), only=(".dcm",), extra="volume"),
+    "montage": Format(
+        ".montage.png", "a grid of slices with the border of each class in its colour",
+        encode=_picture(lambda found: found.montage())),
     **{name: FORMATS[name] for name in ("npy", "overlay", "side-by-side", "contours", "legend", "csv", "json")},
 }  # fmt: skip
 """What a label volume can be written as; pictures are of three planes through it."""

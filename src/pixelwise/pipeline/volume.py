@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pixelwise.segmenter import Segmenter
 
 
+PLACE = {"nifti": "how far apart its voxels are", "nrrd": "how it lies in the body"}
+"""What a format of volumes says, and so needs to know."""
+
+
 def segment_volume_file(
     segmenter: Segmenter,
     path: Path,
@@ -35,11 +39,16 @@ def segment_volume_file(
         assume_orientation=reading.assume_orientation,
         max_memory=reading.max_memory,
     )
-    if volume.geometry is None and "nifti" in files:
-        raise InputError(
-            f"{path} does not say how far apart its voxels are, which a NIfTI file says; write its labels otherwise, "
-            "such as with --format npy,contours"
-        )
+    for name, said in (("nifti", volume.geometry), ("nrrd", volume.affine)):
+        if said is None and name in files:
+            raise InputError(
+                f"{path} does not say {PLACE[name]}, which a file of format {name} says; write its labels otherwise, "
+                "such as with --format npy,contours"
+            )
+    if "dicom-seg" in files:
+        from pixelwise.outputs.dicom_seg import refuse_origin
+
+        refuse_origin(volume.origin)
     if reading.slices:
         found = segmenter.slices(volume, options, value_range=reading.scale, progress=run.progress)
     else:

@@ -81,7 +81,17 @@ def _headline(evaluation: Evaluation, scores: dict[str, Any], found: PictureScor
     """The numbers that are looked for first: of two classes the object's, of more the means."""
     interval = evaluation.confusion.interval
     of_many = scores["pictures"] > 1
-    if evaluation.regions is not None:
+    if (found_3d := evaluation.surfaces) is not None:
+        said = scores["structures"]
+        tolerance = f"surface Dice within {said['tolerance_mm']:g} mm"
+        numbers = [(said["mean_dice"], "mean Dice", "")]
+        numbers += [(value, f"Dice of {name}", "") for name, value in list(found_3d.dice.items())[:4]]
+        numbers += [(said["mean_surface_dice"], tolerance, ""), (said["mean_hd95_mm"], "mm, HD95", "")]
+        rest = [
+            (scores[key], f"{PLAIN[key]} of the voxels of all scans")
+            for key in ("mean_iou", "pixel_accuracy")
+        ]
+    elif evaluation.regions is not None:
         numbers = [(evaluation.regions.mean_dice(), "mean Dice of the regions", "")]
         numbers += [(value, f"Dice of {name}", "") for name, value in evaluation.regions.dice().items()]
         rest = [(scores[key], f"{PLAIN[key]} of the label map") for key in ("mean_iou", "pixel_accuracy")]

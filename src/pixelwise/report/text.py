@@ -21,6 +21,8 @@ def table(evaluation: Evaluation) -> str:
     """The scores of every class that occurs and the summary, as text. A name that is too long for its column stands on
     a line of its own."""
     scores = evaluation.to_dict()
+    if evaluation.surfaces is not None:
+        return "\n".join([*structures(scores["structures"]), "", *sentences(evaluation, scores)])
     total = sum(row["true_pixels"] for row in scores["classes"].values()) or 1
     rows = [
         (
@@ -39,9 +41,39 @@ def table(evaluation: Evaluation) -> str:
     return "\n".join([*lines, "", *sentences(evaluation, scores), *_corrupted(evaluation)])
 
 
+def structures(scores: dict[str, Any]) -> list[str]:
+    """The scores of scans: the mean of each structure, and of each scan its mean Dice, the lowest first."""
+    keys = ("dice", "surface_dice", "hd95_mm")
+    heads = ("Dice", f"within {scores['tolerance_mm']:g} mm", "HD95 in mm")
+    rows = [(name, [cell(row[key]) for key in keys]) for name, row in scores["classes"].items()]
+    rows.append(("mean", [cell(scores[f"mean_{key}"]) for key in keys]))
+    cases = sorted(scores["cases"], key=lambda case: (case["mean_dice"] is None, case["mean_dice"]))
+    names = list(scores["classes"])[:3]
+    by_case = [
+        (case["name"], [cell(case["mean_dice"]), *(cell(case[name]["dice"]) for name in names)])
+        for case in cases[:SHOWN_CASES]
+    ]
+    more = [f"... and {len(cases) - SHOWN_CASES} more, of higher Dice"] if len(cases) > SHOWN_CASES else []
+    return [*lined("structure", heads, rows), "", *lined("scan", ("mean Dice", *names), by_case), *more]
+
+
+SHOWN_CASES = 10
+"""Scans whose scores are printed; JSON has all."""
+
+
 def sentences(evaluation: Evaluation, scores: dict[str, Any]) -> list[str]:
     """What is said under the table: the summary, what was scored and how, and what the model's card says."""
     low, high = scores["mean_iou_95_percent"]
+    if evaluation.surfaces is not None:
+        found = scores["structures"]
+        lines = [
+            f"mean Dice {cell4(found['mean_dice'])}, surface Dice {cell4(found['mean_surface_dice'])} within "
+            f"{found['tolerance_mm']:g} mm, 95th percentile of the surfaces' distance {cell4(found['mean_hd95_mm'])} mm, "
+            f"{counted(scores['pictures'], 'scan')}"
+        ]
+        lines += [f"scored: {evaluation.part}"] if evaluation.part else []
+        says = f"protocol {evaluation.protocol.name}: {evaluation.protocol.says}"
+        return [*lines, says, *answered(evaluation), *on_the_card(evaluation)]
     lines = [
         f"mean IoU {scores['mean_iou']:.4f} (95% over pictures {low:.4f} to {high:.4f}), "
         f"pixel accuracy {scores['pixel_accuracy']:.4f}, mean accuracy {scores['mean_accuracy']:.4f}, "
@@ -83,6 +115,11 @@ def _found_again(score: Score, evaluation: Evaluation) -> bool:
         "mean IoU": evaluation.confusion.mean_iou(),
         "pixel accuracy": evaluation.confusion.pixel_accuracy(),
     }
+    if (found := evaluation.surfaces) is not None:
+        ours |= {
+            "mean Dice": found.mean_dice,
+            **{f"Dice of {name}": dice for name, dice in found.dice.items()},
+        }
     return score.source == MEASURED_HERE and abs(ours.get(score.metric, math.inf) - score.value) < 5e-5
 
 
@@ -132,6 +169,11 @@ def _corrupted(evaluation: Evaluation) -> list[str]:
         rows.append((name, cells))
     heads = (*(f"at {s}" for s in STRENGTHS), "mean", "retained", "ECE", "risk")
     return ["", *lined("IoU, corrupted", heads, rows), "", what_it_means(evaluation, found)]
+
+
+def cell4(value: float | None) -> str:
+    """A score with four digits."""
+    return "unknown" if value is None else f"{value:.4f}"
 
 
 def cell(value: float | None) -> str:

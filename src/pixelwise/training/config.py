@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pixelwise.errors import InputError
+from pixelwise.inference.volume_preprocess import VolumePreprocess
 from pixelwise.untrusted import Between, Plain, fit, read
 
 MATTERS_NOT = frozenset({"workers", "save_minutes", "trackers", "reasons"})
@@ -59,7 +60,13 @@ class TrainConfig:
     # shorter side of the pictures and side of the crops; None: from the pictures; 0: pictures as they are, and crops of
     # augment's crop_hw
     image_size: int | None = None
-    augment: dict[str, Plain] = field(default_factory=dict)  # options of transforms.augment.Augment
+    augment: dict[str, Plain] = field(default_factory=dict)  # options of transforms.augment.Augment, or of
+    # transforms.augment_volume.AugmentVolume
+    volume: VolumePreprocess | None = (
+        None  # of scans: how a network sees them, and the patches that it learns from
+    )
+    fold: tuple[Annotated[int, Between(0, 999)], Annotated[int, Between(2, 1000)]] | None = None
+    # (i, k): the i-th of k parts is held out, divided by their names
     value_range: tuple[float, float] | None = (
         None  # values of pictures of more than 8 bits that become 0 and 255
     )
@@ -69,6 +76,9 @@ class TrainConfig:
     losses: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0})
     loss_options: dict[str, dict[str, Plain]] = field(default_factory=dict)  # by the loss's name
     aux_weight: float = 0.4  # of auxiliary heads
+    aux_decay: Annotated[float, Between(0, 1)] = (
+        1.0  # each deeper head, aux2 and on, counts that times the one above
+    )
 
     # optimiser
     optimizer: Literal["sgd", "adamw"] = "adamw"

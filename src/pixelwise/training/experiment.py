@@ -36,14 +36,17 @@ from pixelwise.datasets.opening import (
 from pixelwise.datasets.sample import Coded, Sample, Samples
 from pixelwise.errors import DownloadError, InputError, PixelwiseError, WeightsError, suggest
 from pixelwise.inference.preprocess import Preprocess
+from pixelwise.inference.volume_preprocess import VolumePreprocess
 from pixelwise.labels import LabelSet
 from pixelwise.terminal import counted
 from pixelwise.training.config import TrainConfig
 from pixelwise.training.kept_data import Kept, few
 from pixelwise.training.objective import Batch, LossOf, make_loss
 from pixelwise.training.plan import usual_size
+from pixelwise.training.prepared import Prepared
 from pixelwise.training.probes import Cost
 from pixelwise.transforms.augment import Augment
+from pixelwise.transforms.augment_volume import AugmentVolume
 from pixelwise.weights.card import EARLIER_BORDER, TRAINED_HERE, Card
 
 Say = Callable[[str], None]
@@ -86,6 +89,10 @@ def experiment_of(
     safe to train on, and for names and options that are not known, each with the nearest.
     """
     data = data_of(config) if data is None else data
+    if data.volumes:
+        return _of_volumes(config, data, check=check, report=report, resume=resume, before=before, say=say)
+    if config.volume is not None:
+        raise InputError(f"the configuration is for scans (volume), and {config.data} holds pictures")
     border = EARLIER_BORDER if resume and config.split_at is None else config.split_at
     training, held_out, border = divided_as_before(data, border, before)
     if not resume:
@@ -142,6 +149,75 @@ def experiment_of(
     return Experiment(config, network, learned, held_out, augment, loss_of, card)
 
 
+def _of_volumes(
+    config: TrainConfig, data: DataSet, *, check: bool, report: Report | None, resume: bool, before: Kept | None,
+    say: Say,
+) -> Experiment:  # fmt: skip
+    """`experiment_of` for scans."""
+    if config.volume is None:
+        raise InputError(
+            f"{config.data} holds scans, and the configuration says nothing of how a network sees them (volume); leave "
+            "the configuration out, and it is planned"
+        )
+    if check and report is None:
+        examined(data, config.data, say)
+    border = EARLIER_BORDER if resume and config.split_at is None else config.split_at
+    training, held_out, border = divided_as_before(data, border, before, config.fold)
+    if not resume:
+        config = config.replace(split_at=border)
+    classes = training.classes
+    if classes is None:
+        raise InputError(
+            f"nothing says what the label volumes of {config.data} mean; put a classes.txt there, a line a class: its "
+            "number and its name"
+        )
+    if classes.num_classes < 2:
+        raise InputError(f"{config.data} has one class, {classes.names[0]!r}: there is nothing to tell apart")
+    options = {"in_channels": len(config.volume.channels), **config.model_options}
+    network, made = make_network(
+        config.replace(model_options=options, weights=None if resume else config.weights),
+        classes.num_classes,
+        say,
+    )
+    if not resume:
+        config = config.replace(weights=made.weights, image_size=0)
+    if not any(isinstance(layer, nn.Conv3d) for layer in network.modules()):
+        raise InputError(
+            f"{config.model} takes pictures, and {config.data} holds scans; take a network of volumes, such as "
+            "nonewnet_softmax"
+        )
+    card = Card.of(classes, volume=config.volume, name=Path(config.data).resolve().name).replace(
+        architecture=config.model,
+        stride=int(network.stride),  # type: ignore[arg-type]
+        align_corners=bool(network.align_corners),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        licence="that of the data it was trained on",
+        origin=(
+            f"{TRAINED_HERE}{config.model}, random weights, {counted(len(training), 'scan')} of "
+            f"{Path(config.data).resolve().name}"
+        ),
+        split_at=border,
+        fold=config.fold,
+    )
+    augment = make_volume_augmentation(config, config.volume)
+    prepared = Prepared(training, config.volume)
+    return Experiment(
+        config, network, prepared, held_out, augment, make_loss(config, ignore_index(classes)), card
+    )
+
+
+def make_volume_augmentation(config: TrainConfig, wanted: VolumePreprocess) -> AugmentVolume:
+    """What `augment` in the configuration says, of patches of the network's size and spacing. Raises InputError for
+    keys that `AugmentVolume` has not."""
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.augment.items()}
+    known = [f.name for f in dataclasses.fields(AugmentVolume) if f.name not in ("patch", "spacing")]
+    for key in options:
+        if key not in known:
+            raise InputError(f"augmentation of scans has no option {key!r}; {suggest(key, known)}")
+    spacing = wanted.spacing or (1.0, 1.0, 1.0)
+    return AugmentVolume(patch=wanted.patch, spacing=spacing, **options)
+
+
 def data_of(config: TrainConfig) -> DataSet:
     """The data set that a configuration names, opened. Raises InputError where it names none."""
     if not config.data:
@@ -160,11 +236,11 @@ def examined(data: DataSet, name: str, say: Say) -> Report:
 
 
 def divided_as_before(
-    data: DataSet, border: float | None, before: Kept | None
+    data: DataSet, border: float | None, before: Kept | None, fold: tuple[int, int] | None = None
 ) -> tuple[PairSamples, PairSamples, float | None]:
     """`divided`, but what was in one part of the data of an earlier part of the run stays there. Raises InputError
-    where that leaves a part empty."""
-    training, held_out, border = divided(data, border)
+    where that leaves a part empty. fold: as in TrainConfig."""
+    training, held_out, border = divided(data, border, fold)
     if before is None or border is None:
         return training, held_out, border
     place = {pair.name: i for i, pair in enumerate(p for p in data.pairs if p.split in ("train", "all"))}

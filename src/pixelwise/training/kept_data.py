@@ -123,6 +123,8 @@ class _Digests:
         if pair.regions:
             ids = pair.read_ids()
             labels = _short([ids.shape, hashlib.blake2b(ids.tobytes()).hexdigest()])
+        if len(pair.channels) > 1:
+            return _short([self._file(path) for path in pair.channels]), labels
         return self._file(pair.image), labels
 
     def _file(self, path: Path | None) -> str:

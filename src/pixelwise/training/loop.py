@@ -31,7 +31,14 @@ from pixelwise.training.draws import Draws, class_balance
 from pixelwise.training.kept_data import Kept, write_kept
 from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import Batch, LossOf
-from pixelwise.training.optimize import learning_rate, make_optimizer, set_learning_rate, set_mode
+from pixelwise.training.optimize import (
+    last_of,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+    set_mode,
+    to_channels_last,
+)
 from pixelwise.training.progress import Metrics, Progress
 from pixelwise.training.state import load_state, save_state, save_text
 from pixelwise.training.stopping import ctrl_c, leave_ctrl_c
@@ -105,7 +112,7 @@ def _fit(
     if config.sync_batch_norm and processes > 1 and accelerator.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if config.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+        network = to_channels_last(network)
     optimizer = make_optimizer(network, config)
     average = None
     if config.ema_decay is not None:
@@ -234,7 +241,7 @@ def _fit(
                     for turn in range(config.accumulate):
                         batch = next(batches)
                         if config.channels_last:
-                            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+                            batch["image"] = batch["image"].contiguous(memory_format=last_of(batch["image"]))
                         place = (step * config.accumulate + turn) * processes + accelerator.process_index
                         torch.manual_seed((config.seed + 2) * 1_000_000_009 + place)  # of dropout
                         with accelerator.accumulate(network):

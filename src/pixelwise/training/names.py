@@ -11,7 +11,7 @@ from pixelwise.errors import InputError, UnknownNameError
 from pixelwise.inference.preprocess import Preprocess
 from pixelwise.losses import LOSSES
 from pixelwise.training.config import TrainConfig
-from pixelwise.training.experiment import make_augmentation, make_network
+from pixelwise.training.experiment import make_augmentation, make_network, make_volume_augmentation
 from pixelwise.training.loop import refuse_unknown_trackers
 from pixelwise.training.objective import make_loss
 
@@ -31,7 +31,10 @@ def refuse_misspelt(config: TrainConfig) -> None:
     make_loss(config)
     for name in config.losses:
         try_words(name, config)
-    make_augmentation(config.replace(image_size=config.image_size or 64), Preprocess(), 255, [])
+    if config.volume is not None:
+        make_volume_augmentation(config, config.volume)
+    else:
+        make_augmentation(config.replace(image_size=config.image_size or 64), Preprocess(), 255, [])
     weights = Path(config.weights or "")
     if (len(weights.parts) > 1 or weights.suffix in FILES) and not weights.exists():
         raise InputError(f"there is no file {weights}; --weights takes auto, none, imagenet or a file")

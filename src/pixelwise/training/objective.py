@@ -19,7 +19,8 @@ LossOf = Callable[[nn.Module, Batch], Tensor | Mapping[str, Tensor]]
 
 
 def make_loss(config: TrainConfig, ignored: int = IGNORE, *, regions: int = 0) -> LossOf:
-    """The weighted losses of `config` over the network's heads: "out" counts 1, each "aux..." aux_weight.
+    """The weighted losses of `config` over the network's heads: "out" counts 1, each "aux..." aux_weight, of
+    which aux2, aux3 and so on count aux_decay times the one before.
 
     ignored: the number of pixels that count for nothing. regions: 0, or where classes overlap how many: the batch's
     mask then holds their codes (`pixelwise.codes`), and each loss is that of every region against all that is not it;
@@ -50,7 +51,7 @@ def make_loss(config: TrainConfig, ignored: int = IGNORE, *, regions: int = 0) -
                 raise InputError(f"the loss {name} has no option {key!r}; {suggest(key, known)}")
         terms[name] = (weight, functools.partial(function, **{**usual, **options}))
     one_head = WeightedSum(terms)
-    heads = OverOutputs(one_head, {"out": 1.0, "aux": config.aux_weight})
+    heads = OverOutputs(one_head, {"out": 1.0, **aux_weights(config)})
 
     def loss_of(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         parts = {}
@@ -62,6 +63,12 @@ def make_loss(config: TrainConfig, ignored: int = IGNORE, *, regions: int = 0) -
         return parts
 
     return loss_of
+
+
+def aux_weights(config: TrainConfig, most: int = 16) -> dict[str, float]:
+    """What the auxiliary heads count."""
+    deeper = {f"aux{i}": config.aux_weight * config.aux_decay ** (i - 1) for i in range(1, most)}
+    return {"aux": config.aux_weight, **deeper}
 
 
 def of_regions(codes: Tensor, count: int, ignored: int) -> Tensor:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pixelwise.errors import InputError
 from pixelwise.training.config import TrainConfig
@@ -124,3 +124,16 @@ def set_mode(network: nn.Module, config: TrainConfig) -> None:
         for module in network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
+
+
+def last_of(image: Tensor) -> torch.memory_format:
+    """The memory format with channels last, of pictures (n, c, h, w) or volumes (n, c, d, h, w)."""
+    return torch.channels_last_3d if image.ndim == 5 else torch.channels_last
+
+
+def to_channels_last(network: nn.Module) -> nn.Module:
+    """The network with its convolutions' weights so, of pictures and of volumes."""
+    for parameter in network.parameters():
+        if parameter.ndim in (4, 5):
+            parameter.data = parameter.data.contiguous(memory_format=last_of(parameter))
+    return network

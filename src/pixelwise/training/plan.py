@@ -441,7 +441,8 @@ def rows(config: TrainConfig) -> list[tuple[str, str, str]]:
     values = config.to_dict()
     found = []
     for name, reason in config.reasons.items():
-        value = values["augment"].get(name[8:]) if name.startswith("augment.") else values.get(name)
+        inside, _, key = name.partition(".")
+        value = (values[inside] or {}).get(key) if key else values.get(name)
         found.append((name.removeprefix("augment."), _shown(value), reason))
     return found
 

@@ -24,7 +24,7 @@ from pixelwise.training.draws import Draws
 from pixelwise.training.loop import process_state, raise_if_out_of_memory
 from pixelwise.training.memory import freed_memory_kept
 from pixelwise.training.objective import Batch, LossOf
-from pixelwise.training.optimize import make_optimizer, set_learning_rate, set_mode
+from pixelwise.training.optimize import make_optimizer, set_learning_rate, set_mode, to_channels_last
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -153,7 +153,7 @@ class _Probe:
         self.config, self.loss_of = config, loss_of
         self.network = copy.deepcopy(network).to(self.device)
         if config.channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last)
+            self.network = to_channels_last(self.network)
         self.optimizer = make_optimizer(self.network, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         if self.device.type == "cuda":

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from pixelwise import terminal
 from pixelwise.checkpoints.making import build
@@ -15,6 +19,7 @@ from pixelwise.errors import InputError, OutputError
 from pixelwise.evaluation import PROTOCOLS, Evaluation, evaluate
 from pixelwise.export.embed import count_multiply_adds, embed
 from pixelwise.files import LOCK, check_writable, held, writing
+from pixelwise.folds import FILE as FOLDS
 from pixelwise.report import write_report
 from pixelwise.report.page import Run
 from pixelwise.report.pictures import Gallery
@@ -25,6 +30,8 @@ from pixelwise.training.config import TrainConfig
 from pixelwise.training.experiment import Experiment, Say
 from pixelwise.training.loop import fit, process_state, refuse_large_batch
 from pixelwise.training.optimize import learning_rate
+from pixelwise.training.prepared import FOLDER as PREPARED
+from pixelwise.training.prepared import Prepared
 from pixelwise.training.probes import estimate
 from pixelwise.training.progress import duration, read_metrics
 from pixelwise.training.state import Standing, standing
@@ -75,6 +82,9 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     tell: Say = say if state.is_main_process else (lambda _: None)
     config, card = experiment.config, experiment.card
     validate = Validation(experiment.held_out, card)
+    what = "picture" if card.volume is None else "scan"
+    if isinstance(experiment.training, Prepared):
+        experiment.training.keep_in(out / PREPARED)
 
     refuse_large_batch(config, len(experiment.training), state.num_processes)
     steps = config.total_steps(len(experiment.training), state.num_processes)
@@ -85,7 +95,7 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     if before is not None and state.is_main_process:
         tell(goes_on(before, steps, config))
     has = (
-        f"{card.labels.num_classes} classes, {counted(len(experiment.training), 'picture')} to learn from, "
+        f"{card.labels.num_classes} classes, {counted(len(experiment.training), what)} to learn from, "
         f"{len(experiment.held_out)} to validate on"
     )
     if left:
@@ -105,21 +115,23 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     network = build(origin_of(experiment.network))  # without what speed or distribution changed about it
     network.load_state_dict(trained.state_dict())
     network.eval()
-    side = config.image_size or 512
+    if card.volume is None:
+        side = config.image_size or 512
+        card = card.replace(
+            multiply_adds=count_multiply_adds(network, (side, side)), multiply_adds_hw=(side, side)
+        )
     card = card.replace(
-        multiply_adds=count_multiply_adds(network, (side, side)),
-        multiply_adds_hw=(side, side),
         notes=(
             *card.notes,
             f"Trained for {counted(steps, 'step')}, and kept as it was at the best {validate.metric} on the held-out "
-            "pictures; the configuration is in config.json beside the weights.",
+            f"{what}s; the configuration is in config.json beside the weights.",
         ),
     )
-    data = f"{card.name}, {counted(len(experiment.held_out), 'held-out picture')}"
+    data = f"{card.name}, {counted(len(experiment.held_out), f'held-out {what}')}"
     evaluations: list[Evaluation] = []
     gallery = Gallery(card.labels)
     held_out, total = len(experiment.held_out), len(experiment.held_out) + len(experiment.training)
-    part = f"{held_out} of {total} pictures, those that were held out and not trained on"
+    part = f"{held_out} of {total} {what}s, those that were held out and not trained on"
 
     def measure(segmenter: Segmenter) -> tuple[Score, ...]:
         evaluations.append(
@@ -140,6 +152,27 @@ def _train(experiment: Experiment, out: Path, *, export: bool, say: Say | None) 
     save(network, out / "weights.safetensors", card=card)
     finish(evaluation, segmenter, gallery, config, card, out, tell)
     return card
+
+
+def read_card(run: Path) -> Card:
+    """The card that a finished run has left."""
+    return Card.from_json((run / "card.json").read_text(encoding="utf-8"))
+
+
+def write_folds(cards: Sequence[Card], out: Path) -> Card:
+    """Write folds.json beside finished folds; the first card, with the mean of their scores."""
+    found = {
+        score.metric: [next(s.value for s in card.scores if s.metric == score.metric) for card in cards]
+        for score in cards[0].scores
+    }
+    means = {metric: float(np.nanmean(values)) for metric, values in found.items()}
+    said = {"folds": len(cards), "scores": {k: None if v != v else v for k, v in means.items()}}
+    with writing(out / FOLDS) as temporary:
+        temporary.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    data = f"{cards[0].name}, each scan by the one of {len(cards)} folds that held it out, the mean over the folds"
+    return cards[0].replace(
+        scores=tuple(replace(score, value=means[score.metric], data=data) for score in cards[0].scores)
+    )
 
 
 def goes_on(before: Standing, steps: int, config: TrainConfig) -> str:
@@ -177,6 +210,12 @@ def scores_of(evaluation: Evaluation, data: str) -> tuple[Score, ...]:
         return (
             Score("mean Dice", evaluation.regions.mean_dice(), data, protocol, MEASURED_HERE),
             *(Score(f"Dice of {name}", dice[name], data, protocol, "measured here") for name in dice),
+        )
+    if evaluation.surfaces is not None:
+        dice = evaluation.surfaces.dice
+        return (
+            Score("mean Dice", evaluation.surfaces.mean_dice, data, says, MEASURED_HERE),
+            *(Score(f"Dice of {name}", dice[name], data, says, MEASURED_HERE) for name in dice),
         )
     return (
         Score("mean IoU", evaluation.confusion.mean_iou(), data, says, MEASURED_HERE),

@@ -14,6 +14,7 @@ from pixelwise import terminal
 from pixelwise.datasets.manifest import read_manifest
 from pixelwise.datasets.opening import divided
 from pixelwise.errors import InputError, MissingExtraError, refuse_unknown
+from pixelwise.folds import FOLD
 from pixelwise.training.config import LENGTH, MATTERS_NOT, MOVES, TrainConfig
 from pixelwise.training.memory import memory_here
 from pixelwise.training.plan import AS_ASKED, Machine, parse_budget, plan, steps_within, table, validations
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from pixelwise.weights.card import Card
 
 CONFIG = "config.json"
+
+SCANS_ONLY = frozenset({"patch", "spacing"})
+"""What may be asked for of scans alone, besides fields of TrainConfig."""
 
 LATER = frozenset({"split_at", "value_range", "reasons"})
 """Fields that runs of earlier versions did not write."""
@@ -45,17 +49,23 @@ def train(
     device: str | None = None,
     budget: str | None = None,
     crop: int | None = None,
+    patch: tuple[int, int, int] | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    folds: int | None = None,
     say: Callable[[str], None] | None = None,
     **fields: Any,
 ) -> Card:
-    """Train on a folder of pictures and label maps, as `pixelwise train --data DATA --out OUT` does.
+    """Train on a folder of pictures or scans and label maps, as `pixelwise train --data DATA --out OUT` does.
 
     fields: those of `training.config.TrainConfig`, such as model, encoder, epochs, batch_size or peak_lr; what is left
-    out is planned from the data (`training.plan`). budget: a time such as "20min", which sets the steps, with resume
-    those to come; crop: the side of crops at the pictures' own size. config: a whole configuration that the fields
-    change, or the path of its config.json; `pixelwise.recipes.published.recipe` has some. resume: go on with the run in
-    `out`. check: examine the data first. export: also write model.onnx. device: where it runs, such as "cpu", "cuda",
-    "cuda:1" or "mps"; None: a GPU if there is one. say: is told what happens, line by line; None writes to stderr.
+    out is planned from the data (`training.plan`, of scans `training.scan_plan`). budget: a time such as "20min", which
+    sets the steps, with resume those to come; crop: the side of crops at the pictures' own size; patch, spacing: of
+    scans, (slices, rows, columns) of what the network sees at a time, in voxels, and of its voxels, in mm. folds: train
+    so many networks, each on what the others hold out, into fold_0 and so on in `out`, which opens as their mean.
+    config: a whole configuration that the fields change, or the path of its config.json;
+    `pixelwise.recipes.published.recipe` has some. resume: go on with the run in `out`. check: examine the data first.
+    export: also write model.onnx. device: where it runs, such as "cpu", "cuda", "cuda:1" or "mps"; None: a GPU if there
+    is one. say: is told what happens, line by line; None writes to stderr.
 
     Returns the finished model's card, with its scores; what is left in `out` says `training.runner.train`.
     Raises TypeError for an unknown field, with the nearest; InputError for data, values and names that will not do.
@@ -72,12 +82,54 @@ def train(
     say = say or partial(terminal.say, file=sys.stderr)
     if config is not None and not isinstance(config, TrainConfig):
         config = read_base(Path(config))
-    fields = {"data": os.fspath(data), **({} if crop is None else {"crop": crop}), **fields}
+    sizes = {"crop": crop, "patch": patch, "spacing": spacing}
+    fields = {"data": os.fspath(data), **{k: v for k, v in sizes.items() if v is not None}, **fields}
     seconds = None if budget is None else parse_budget(budget)
     base = None if config is None else config.to_dict()
     with on_device(device):
+        if folds is not None:
+            return train_folds(
+                fields,
+                base,
+                Path(out),
+                folds,
+                resume=resume,
+                check=check,
+                export=export,
+                budget=seconds,
+                say=say,
+            )
         experiment = prepared(fields, base, Path(out), resume=resume, check=check, say=say, budget=seconds)
         return runner.train(experiment, Path(out), export=export, say=say)
+
+
+def train_folds(
+    fields: Mapping[str, Any], base: Mapping[str, Any] | None, out: Path, folds: int, *, resume: bool, check: bool,
+    export: bool, budget: float | None, say: Callable[[str], None],
+) -> Card:  # fmt: skip
+    """Train `folds` networks, each in a run folder fold_0, fold_1, ... of `out`, and write folds.json, with which `out`
+    opens as their mean. Of a budget each has its share. Returns the card of the first with the mean of all scores, each
+    measured on what the fold held out. With resume what is finished is left as it is. Raises as `prepared`."""
+    from pixelwise.training import runner
+
+    if not 2 <= folds <= 100:
+        raise InputError(f"folds are 2 to 100, got {folds}")
+    if "fold" in fields or (base or {}).get("fold"):
+        raise InputError("folds trains all of them, and fold names one; leave one of them out")
+    cards = []
+    for i in range(folds):
+        run = out / FOLD.format(i)
+        say(f"fold {i}, of {folds}")
+        going_on = resume and (run / CONFIG).is_file()
+        if going_on and (run / "weights.safetensors").is_file() and (run / "card.json").is_file():
+            cards.append(runner.read_card(run))
+            continue
+        experiment = prepared(
+            fields if going_on else {**fields, "fold": (i, folds)}, base, run, resume=going_on, check=check and not i,
+            say=say, budget=None if budget is None else budget / folds, show=not i,
+        )  # fmt: skip
+        cards.append(runner.train(experiment, run, export=export, say=say))
+    return runner.write_folds(cards, out)
 
 
 def prepared(
@@ -122,9 +174,10 @@ def _kept(experiment: Experiment) -> Experiment:
     from pixelwise.datasets.opening import PairSamples
     from pixelwise.datasets.sample import Coded
     from pixelwise.training.kept_data import kept_data
+    from pixelwise.training.prepared import Prepared
 
     training, held_out = (
-        samples.samples if isinstance(samples, Coded) else samples
+        samples.samples if isinstance(samples, (Coded, Prepared)) else samples
         for samples in (experiment.training, experiment.held_out)
     )
     assert isinstance(training, PairSamples)
@@ -209,7 +262,11 @@ def _planned(
     from pixelwise.training.loop import process_state, refuse_large_batch
     from pixelwise.training.names import refuse_misspelt
 
+    if _of_scans(wanted):
+        return _planned_scans(wanted, budget, check=check, say=say)
     machine = machine_here()
+    for name in SCANS_ONLY & wanted.keys():
+        raise InputError(f"--{name} is of scans, and {wanted.get('data')} holds none; leave it out")
     # Before anything is read: what was asked for, with what a plan of nothing would add
     asked = plan(Fingerprint(), wanted, machine, pictures=1, held_out=1)
     refuse_misspelt(asked)
@@ -242,6 +299,55 @@ def _planned(
     if budget is None:
         return experiment
     return _within(experiment, budget, lambda steps, why: plan_for(steps, why, found))
+
+
+def _of_scans(wanted: Mapping[str, Any]) -> bool:
+    """Whether somebody asks for a run on scans: by the layout that they name, else by what the folder looks like."""
+    from pixelwise.datasets.layouts import detect
+
+    layout, data = wanted.get("format", "auto"), wanted.get("data")
+    return layout == "volumes" or (layout == "auto" and bool(data) and detect(Path(data)) == "volumes")
+
+
+def _planned_scans(
+    wanted: Mapping[str, Any], budget: float | None, *, check: bool, say: Callable[[str], None]
+) -> Experiment:
+    """`_planned` for scans; the reason of the steps says what one takes here."""
+    from pixelwise.datasets.scan_doctor import measure_scans
+    from pixelwise.datasets.scan_fingerprint import ScanFingerprint
+    from pixelwise.training.experiment import data_of, examined, experiment_of
+    from pixelwise.training.loop import process_state, refuse_large_batch
+    from pixelwise.training.names import refuse_misspelt
+    from pixelwise.training.probes import estimate
+    from pixelwise.training.scan_plan import plan_scans
+
+    machine = machine_here()
+    asked = plan_scans(ScanFingerprint(), wanted, machine, scans=1, held_out=1)
+    refuse_misspelt(asked)
+    data = data_of(asked)
+    report = examined(data, asked.data, say) if check else None
+    found = measure_scans(data) if report is None or report.scans is None else report.scans
+    training, held_out, _ = divided(data, asked.split_at, asked.fold)
+    count = {
+        "scans": len(training),
+        "held_out": len(held_out),
+        "classes": training.classes.num_classes if training.classes is not None else 2,
+    }
+
+    def plan_for(steps: int | None = None, because: str = "") -> TrainConfig:
+        return plan_scans(found, wanted, machine, **count, steps=steps, because=because)
+
+    experiment = experiment_of(plan_for(), data, check=check, report=report, say=say)
+    config = experiment.config
+    refuse_large_batch(config, len(training), process_state().num_processes)
+    if budget is not None:
+        return _within(experiment, budget, plan_for)
+    cost = estimate(experiment.network, experiment.training, experiment.augment, experiment.loss_of, config)
+    steps, name = config.total_steps(len(training)), "epochs" if config.steps is None else "steps"
+    took = f"{config.reasons[name]}; a step took {cost.seconds:.2g} s here, {duration(steps * cost.seconds)} in all"
+    return dataclasses.replace(
+        experiment, config=config.replace(reasons={**config.reasons, name: took}), cost=cost
+    )
 
 
 def _with(experiment: Experiment, config: TrainConfig) -> Experiment:
@@ -305,6 +411,11 @@ def changed(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any
         kept["epochs"] = kept["steps"] = None
     if "image_size" in new:  # which is the side of the crops too
         kept["augment"] = {name: value for name, value in kept["augment"].items() if name != "crop_hw"}
+    for name in ("patch", "spacing"):
+        if (sides := new.pop(name, None)) is not None:
+            if kept.get("volume") is None:
+                raise InputError(f"--{name} is of scans, and the configuration is of pictures; leave it out")
+            kept["volume"] = {**kept["volume"], name: list(sides)}
     if (crop := new.pop("crop", None)) is not None:
         kept["augment"], new["image_size"] = {**kept["augment"], "crop_hw": [crop, crop]}, 0
     known = {
@@ -324,6 +435,14 @@ def resumed(wanted: Mapping[str, Any], out: Path) -> TrainConfig:
             f"{out} holds a run with crops of {config.augment.get('crop_hw')}, not {crop}: leave --crop out to resume "
             "it, or choose another --out"
         )
+    for name in ("patch", "spacing"):
+        sides = wanted.pop(name, None)
+        was = None if config.volume is None else getattr(config.volume, name)
+        if sides is not None and (was is None or tuple(sides) != tuple(was)):
+            raise InputError(
+                f"{out} holds a run with {name} {was}, not {sides}: leave --{name} out to resume it, or choose another "
+                "--out"
+            )
     for name, value in wanted.items():
         was = getattr(config, name)
         # What was left open was settled by the run itself

@@ -63,7 +63,8 @@ class Card:
     what the logits mean (`Outputs`), of which there are `channels`. split_at: where the run that made it divided
     its pictures, see `border`. precision: of the arithmetic that the file is made for. baked: whether it takes a
     picture and gives its label map, not logits (`export.bake`). volume: how a network that takes volumes (n, c, d,
-    h, w) wants them; None of one that takes pictures.
+    h, w) wants them; None of one that takes pictures. fold: (i, k) where its run held out the i-th of k parts
+    (`datasets.opening.split_in_folds`).
     """
 
     name: str
@@ -87,6 +88,7 @@ class Card:
     precision: Literal["float32", "int8"] = "float32"
     baked: bool = False
     volume: VolumePreprocess | None = None
+    fold: tuple[Annotated[int, Between(0, 999)], Annotated[int, Between(2, 1000)]] | None = None
 
     def __post_init__(self) -> None:
         for what, value, kind in (
@@ -193,12 +195,12 @@ class Card:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; precision, baked and volume only where they are not the usual, so that versions
+        """Plain values for JSON; precision, baked, volume and fold only where they are not the usual, so that versions
         that know of none of them read the others."""
         values = {**asdict(self), "labels": self.labels.to_dict(), "preprocess": self.preprocess.to_dict()}
         if self.volume is not None:
             values["volume"] = self.volume.to_dict()
-        for name, usual in (("precision", "float32"), ("baked", False), ("volume", None)):
+        for name, usual in (("precision", "float32"), ("baked", False), ("volume", None), ("fold", None)):
             if values[name] == usual:
                 del values[name]
         return values
