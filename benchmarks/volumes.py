@@ -59,15 +59,15 @@ def normalised(values: np.ndarray) -> torch.Tensor:
 
 
 def negligible() -> Network:
-    """A vignette, so that neighbouring windows disagree and blending matters, and a linear map: little to wait for."""
-    weight, bias = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.2, 0.1, -1.2])
-    falls = [torch.linspace(-1, 1, side).cos() for side in PATCH]
-    vignette = falls[0][:, None, None] * falls[1][:, None] * falls[2]
+    """One multiplication a logit, by vignettes of different falls, so that neighbouring windows disagree and blending
+    matters."""
+    axes = [torch.linspace(-1, 1, side).cos() for side in PATCH]
+    vignette = axes[0][:, None, None] * axes[1][:, None] * axes[2]
+    weights = torch.stack([-vignette, 0.2 * vignette**2 - 0.05, vignette**3])
 
     def infer(images: Any) -> Any:
         with torch.inference_mode():
-            shown = torch.as_tensor(images) * vignette
-            return shown * weight.view(1, -1, 1, 1, 1) + bias.view(1, -1, 1, 1, 1)
+            return torch.as_tensor(images) * weights
 
     return infer
 
@@ -80,9 +80,9 @@ def real() -> Network:
     card = pixelwise.Card.of(["background", "organ", "lesion"], volume=WANTED)
     with tempfile.TemporaryDirectory() as folder:
         pixelwise.save(network, Path(folder) / "net.safetensors", card=card)
-        from pixelwise.exporting import export
+        from pixelwise.exporting import export_model
 
-        export(Path(folder) / "net.safetensors", Path(folder) / "net.onnx")
+        export_model(Path(folder) / "net.safetensors", Path(folder) / "net.onnx")
         return pixelwise.Segmenter(Path(folder) / "net.onnx").engine
 
 

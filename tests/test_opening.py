@@ -17,6 +17,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -1141,3 +1142,18 @@ def test_what_is_an_onnx_file_already_is_copied_without_torch(tmp_path):
     refused = subprocess.run(command, capture_output=True, text=True)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
     assert "pip install 'pixelwise[torch]'" in refused.stderr
+
+
+def test_a_file_without_a_card_that_takes_other_channels_asks_for_their_mean(tmp_path):
+    weights = onnx.numpy_helper.from_array(np.eye(3, 4, dtype=np.float32)[..., None, None], "w")
+    sides = [onnx.helper.make_tensor_value_info(name, 1, [1, k, 32, 32]) for name, k in (("x", 4), ("y", 3))]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w"], ["y"])], "four", sides[:1], sides[1:], [weights]
+    )
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "four.onnx")
+    with pytest.raises(InputError, match="takes pictures of 4 channels, and what is said of it prepares 3"):
+        Segmenter(tmp_path / "four.onnx")
+    with pytest.warns(PixelwiseWarning, match="mean"):
+        said = Segmenter(tmp_path / "four.onnx", mean=(0.0,) * 4, std=(1.0,) * 4)
+    assert said(np.zeros((32, 32, 4), np.uint8)).labels.shape == (32, 32)

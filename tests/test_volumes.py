@@ -893,15 +893,24 @@ def test_what_the_page_says_is_so(typed, colors_model):
     for name in ("scan.nii.gz", "scans/one.nii.gz", "scans/two.nii"):
         save(Path(name), values, affine)
     lines = "".join(blocks("console")).splitlines()
-    assert len(lines) == 7
+    import dicom_by_hand as drawn
+
+    for place in ("ct", "patients/a", "patients/b"):
+        drawn.write(Path(place), drawn.series(values, affine))
+    for number in ("1", "2"):
+        drawn.write(Path("study"), drawn.series(values, affine), name=number + "-{}")
+    save(Path("beating.nii.gz"), np.stack([values] * 4), affine)
+    assert len(lines) == 11
     for line in lines:
         done = typed(line.removeprefix("pixelwise "))
         assert done.code == 0, (line, done.err)
     assert Path("masks/scan.labels.nii.gz").is_file()
     assert Path("masks/scan.contours.png").is_file()
+    for name in ("dicom/ct", "dicom-all/b", "dicom-one/study", "beating/beating"):
+        assert Path(f"{name}.labels.nii.gz").is_file(), name
     assert Path("all/two.labels.nii").is_file()
     python = blocks("python")
-    assert len(python) == 3
+    assert len(python) == 4
     network = Path("tissues.onnx")
     names: dict[str, Any] = {"network": network, "values": values, "affine": affine}
     for block in python:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pixelwise import catalog
 from pixelwise.catalog.entry import Entry
@@ -150,6 +150,7 @@ def open_model(
         how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision, "export": export}
         opened = [open_model(one, engine, said, **how) for one in model]
         return opened[0] if len(opened) == 1 else Ensemble(opened)
+    model = cast("str | os.PathLike[str] | nn.Module", model)
     found = located(model) if isinstance(model, (str, os.PathLike)) else model
     if isinstance(found, Entry):
         name = os.fspath(model)  # type: ignore[arg-type]
@@ -404,6 +405,12 @@ def _open_file(
             return catalog.agreed(said.card, opened.channels or said.card.channels)
         aligned = said.card is not None and said.card.align_corners
         what = f"the model in {path}"
+        shown = len(said.preprocess(Preprocess()).mean)
+        if opened.takes not in (None, shown):
+            raise InputError(
+                f"{what} takes pictures of {opened.takes} channels, and what is said of it prepares {shown}; say in "
+                f"Python what it was made with: mean and std of {opened.takes} numbers, or card=pixelwise.Card.of(...)"
+            )
         found = measure(
             opened,
             said.preprocess(Preprocess()),

@@ -5,6 +5,7 @@ A reader returns, or raises a PixelwiseError; anything else is a finding. Its fi
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import random
@@ -17,7 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from hostile import adopted, cards, coco, configs, data_sets, folders, geojson, pictures, rasters, videos
+from hostile import (
+    adopted,
+    cards,
+    coco,
+    configs,
+    data_sets,
+    folders,
+    geojson,
+    pictures,
+    rasters,
+    videos,
+    volumes,
+)
 from hostile.cases import Failed, Place, encoded, npy, typed
 from hostile.checkpoints import OURS, _weights, head, torch_file
 from hostile.label_files import MAP
@@ -83,6 +96,24 @@ def video(data: bytes) -> object:
 
     with Video(Path(written("x.avi", data)), max_pixels=1_000_000) as found:
         return [frame.image.shape for frame, _ in zip(found, range(8), strict=False)]
+
+
+def volume(name: str) -> Callable[[bytes], object]:
+    def read(data: bytes) -> object:
+        from pixelwise import read_volume
+
+        return read_volume(written(name, data), max_memory=2**26).values.shape
+
+    return read
+
+
+def slices(data: bytes) -> object:
+    """A series, one of whose slices is these bytes."""
+    from pixelwise import read_volume
+
+    for i, whole in enumerate(volumes.slices()):
+        written(f"series/{i}.dcm", data if i == 1 else whole)
+    return read_volume("series", max_memory=2**26).values.shape
 
 
 def card(data: bytes) -> object:
@@ -389,6 +420,13 @@ READERS: dict[str, Reader] = {
     "rasters: OME-TIFF": Reader(raster("r.ome.tif"), lambda: [rasters.ome((3, 16, 20), "CYX")]),
     "rasters: Zarr": Reader(raster("r.zarr/zarr.json", "r.zarr"), lambda: plain(rasters.ABOUT), json=True),
     "videos": Reader(video, lambda: [videos.video(2), videos.video(2, container="avi", codec="mjpeg")]),
+    "volumes: NIfTI": Reader(volume("v.nii"), lambda: [volumes.nifti(), volumes.nifti(2)]),
+    "volumes: NIfTI, compressed": Reader(volume("v.nii.gz"), lambda: [gzip.compress(volumes.nifti())]),
+    "volumes: NRRD": Reader(volume("v.nrrd"), volumes.nrrds),
+    "volumes: MetaImage": Reader(volume("v.mha"), volumes.metaimages),
+    "volumes: DICOM": Reader(slices, lambda: [volumes.slices()[1]]),
+    "volumes: DICOM of many frames": Reader(volume("v.dcm"), lambda: [volumes.frames()]),
+    "volumes: DICOM in a zip": Reader(volume("v.zip"), lambda: [volumes.packed()]),
     "cards": Reader(card, lambda: plain(cards.whole()), json=True),
     "class lists": Reader(class_list, lambda: [b"0 ground\n1, road\n2: sky\n", b"ground\nroad\nvoid\n"]),
     "what data sets say of themselves": Reader(manifest, lambda: plain(MANIFEST), json=True),

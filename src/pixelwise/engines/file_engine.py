@@ -128,11 +128,13 @@ class FileEngine:
         self.precision = settled(precision, self.card, path)
 
     def _look(self) -> None:
-        """Note what the file says of itself. channels: logits of a pixel, None where it does not say. size_hw: the only
-        size of pictures that it takes, None for any. dimensions: 3 where it takes volumes, else 2."""
+        """Note what the file says of itself. channels: logits of a pixel, and takes: those of a picture, None where it
+        does not say. size_hw: the only size of pictures that it takes, None for any. dimensions: 3 where it takes
+        volumes, else 2."""
         takes, gives = self._loaded.takes, self._loaded.gives
         self.dimensions = 3 if len(takes) == 5 else 2
         self.channels: int | None = gives[1] if len(gives) > 1 else None
+        self.takes: int | None = takes[1] if len(takes) > 1 else None
         if takes and len(takes) not in (4, 5):
             raise InputError(
                 f"{self._path} takes arrays of {len(takes)} dimensions; expected pictures (n, c, h, w), or volumes "

@@ -120,7 +120,8 @@ def _nearest(cut: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     rows, columns = (
         (2 * np.arange(n) + 1) * side // (2 * n) for n, side in zip((height, width), cut.shape, strict=True)
     )
-    return cut[rows][:, columns]
+    nearest: NDArray[Any] = cut[rows][:, columns]
+    return nearest
 
 
 def _side_by_side(panels: list[NDArray[Any]], outside: int) -> NDArray[Any]:

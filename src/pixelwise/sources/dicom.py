@@ -43,10 +43,16 @@ MAX_FILES = 200_000
 MAX_PART = 2**28
 """Bytes that are read at a time, of a header or of a picture."""
 
+MAX_READS = 1_000_000
+"""Parts of which a header may consist; one of 5,000 frames has so many."""
+
+STORAGE = "1.2.840.10008.5.1.4.1.1."
 NO_PICTURES = (
-    "1.2.840.10008.5.1.4.1.1.66",  # segmentations, registrations, surfaces
-    "1.2.840.10008.5.1.4.1.1.481.3",  # contours
     "1.2.840.10008.1.3.10",  # DICOMDIR
+    *(
+        STORAGE + kind for kind in ("66", "67", "68.", "88.", "11.", "104.", "9.", "4.2")
+    ),  # masks, reports, curves
+    *(f"{STORAGE}481.{kind}" for kind in range(3, 10)),  # contours and plans of radiotherapy
 )
 """What classes of objects that are no pictures begin with."""
 
@@ -188,10 +194,13 @@ class _Bounded:
     """A file that is not asked for more than it has: Python makes room first, for as much as a length in it says."""
 
     def __init__(self, file: Any, size: int, path: Path) -> None:
-        self._file, self._size, self._path = file, size, path
+        self._file, self._size, self._path, self._reads = file, size, path, 0
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
 
     def read(self, count: int | None = -1) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise ImageError(f"{self._path} is damaged, or has a header of more than {MAX_READS:,} parts")
         left = max(0, self._size - self._file.tell())
         count = left if count is None or count < 0 else min(count, left)
         if count > MAX_PART:
@@ -235,14 +244,14 @@ def is_dicom_zip(path: Path, look_at: int = 20) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if any(Path(entry.filename).suffix.lower() in ENDINGS for entry in entries):
+                return True
             for entry in [e for e in entries if may_be(Path(e.filename).name)][:look_at]:
-                if entry.flag_bits & 1:
-                    return Path(entry.filename).suffix.lower() in ENDINGS
                 with archive.open(entry) as file:
                     if file.read(132)[128:] == b"DICM":
                         return True
     except Exception:  # whatever a damaged archive does to its reader
-        return False
+        pass
     return False
 
 
@@ -264,7 +273,7 @@ def _scan_folders(folder: Path) -> list[Path]:
         if path.suffix.lower() in ENDINGS or is_dicom(path):
             leaves[path.parent].append(path)
     if len(leaves) < 2 or folder in leaves:
-        return [folder] if leaves else []
+        return [folder] if folder in leaves else list(leaves)
     series: dict[str, set[Path]] = defaultdict(set)
     for leaf, files in leaves.items():
         for path in files:
@@ -354,21 +363,21 @@ def _silent() -> Iterator[None]:
     """pydicom says what it finds odd in logs and warnings, with the values."""
     import warnings
 
-    logger = logging.getLogger("pydicom")
-    before, logger.disabled = logger.disabled, True
+    logger = logging.getLogger("pydicom")  # whose level is that of those below it, too
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = before
+        logger.setLevel(before)
 
 
 def _dataset(file: Any, tags: Sequence[str] | None) -> Any:
     """The header of a file; what is deflated as a whole is refused before it unfolds."""
     try:
-        import pydicom
-        from pydicom.filereader import read_dataset
+        from pydicom.filereader import read_dataset, read_partial
     except ModuleNotFoundError:
         raise MissingExtraError("reading DICOM", "volume") from None
     start = file.read(132)
@@ -377,8 +386,29 @@ def _dataset(file: Any, tags: Sequence[str] | None) -> Any:
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if str(meta.get("TransferSyntaxUID", "")) == DEFLATED:
         raise _Deflated
+    if file.read(2) == b"\0\0":  # commands, of which pydicom would read on and on
+        raise _NoDicom
     file.seek(0)
-    return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=None if tags is None else list(tags))
+    before = 0
+
+    def stops(tag: Any, vr: Any, length: int) -> bool:
+        nonlocal before
+        if tag <= before:  # they go upwards
+            raise _NoDicom
+        before = int(tag)
+        return int(tag) >= PIXELS
+
+    return read_partial(file, stop_when=stops, specific_tags=None if tags is None else _tags(tags))
+
+
+PIXELS = 0x7FE00008
+"""The first tag of pixels, as floats, doubles or whole numbers."""
+
+
+def _tags(words: Sequence[str]) -> list[Any]:
+    from pydicom.tag import Tag
+
+    return [Tag(word) for word in words]
 
 
 class _NoDicom(Exception):
@@ -419,11 +449,14 @@ def _headers(place: _Place) -> Iterator[tuple[str, Any]]:
 def _chosen(place: _Place, series: str | None) -> tuple[list[tuple[str, Any]], list[str]]:
     """Files and headers of the one series that is meant, and a sentence on what is left out."""
     by_series: dict[str, list[tuple[str, Any]]] = defaultdict(list)
-    localizers = others = 0
+    localizers = 0
     for name, header in _headers(place):
-        if str(header.get("SOPClassUID", "")).startswith(NO_PICTURES) or not header.get("Rows"):
-            others += 1
-        elif "LOCALIZER" in [str(word).upper() for word in _words(header.get("ImageType"))]:
+        if str(header.get("SOPClassUID", "")).startswith(NO_PICTURES):
+            continue
+        if not header.get("Rows") or not header.get("Columns"):
+            where = f"{place.path}: {name}" if name else str(place.path)
+            raise ImageError(f"{where} holds no picture, or was cut off; copy it again, or move it elsewhere")
+        if "LOCALIZER" in [str(word).upper() for word in _words(header.get("ImageType"))]:
             localizers += 1
         else:
             by_series[str(header.get("SeriesInstanceUID", ""))].append((name, header))

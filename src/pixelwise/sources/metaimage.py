@@ -51,7 +51,7 @@ def read_metaimage(
 ) -> Read:
     """See `volume.read_volume`."""
     with told(path), ExitStack() as stack:
-        file = stack.enter_context(open(path, "rb"))
+        file: Any = stack.enter_context(open(path, "rb"))
         header = _header(path, file)
         sizes = [int(side) for side in header.get("dimsize", "").split()]
         if header.get("ndims", "").strip() != str(len(sizes)):
@@ -72,7 +72,7 @@ def read_metaimage(
                 f"{path} holds voxels of type {header.get('elementtype', '')!r:.40}; convert it to numbers"
             )
         big = _flag(header, "binarydatabyteordermsb") or _flag(header, "elementbyteordermsb")
-        dtype = np.dtype(kind).newbyteorder(">" if big else "<")
+        dtype = np.dtype(f"{'>' if big else '<'}{kind}")
         count = math.prod(sizes) * channels
         name = header["elementdatafile"]
         data = path

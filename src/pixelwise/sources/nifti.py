@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from pixelwise.errors import ImageError, InputError, MissingExtraError, first_line
 from pixelwise.geometry import Geometry, affine_of, in_words
 from pixelwise.limits import check_memory
-from pixelwise.sources.voxels import NEARLY, Read, ScanFiles, apart, check_frame, opened, read_rest, told
+from pixelwise.sources.voxels import (
+    NEARLY,
+    Read,
+    ScanFiles,
+    apart,
+    check_frame,
+    opened,
+    read_numbers,
+    read_rest,
+    told,
+)
 
 NO_SCALAR = {128: "colours (RGB)", 2304: "colours (RGBA)", 32: "complex numbers", 1792: "complex numbers",
              2048: "complex numbers", 1: "single bits"}  # fmt: skip
@@ -58,9 +68,12 @@ def read_nifti(
             )
         scale = header.get_slope_inter() if _scales(header) else (1.0, 0.0)
         at += (index or 0) * voxels * size
-        proxy = ArrayProxy(file, (part, header.get_data_dtype(), at, *scale), mmap=False)
-        exact = np.float32 if size <= 2 else np.float64
-        raw = np.asarray(proxy, dtype=exact) if _scales(header) else proxy.get_unscaled()
+        if _scales(header):
+            proxy = ArrayProxy(file, (part, header.get_data_dtype(), at, *scale), mmap=False)
+            raw = np.asarray(proxy, dtype=np.float32 if size <= 2 else np.float64)
+        else:  # without the copy that nibabel makes
+            file.seek(at)
+            raw = read_numbers(file, voxels, header.get_data_dtype())
         values = np.asarray(raw).reshape(part, order="F").T
         read_rest(path, file, needed - at - voxels * size)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)

@@ -110,7 +110,7 @@ def read_nrrd(
                 raise ImageError(
                     f"{path} does not say its byte order (endian: little or big); mend its header"
                 )
-            dtype = dtype.newbyteorder(order)
+            dtype = np.dtype(f"{order}{kind}")
         name = header.get("data file", header.get("datafile"))
         data = path
         if name is not None:

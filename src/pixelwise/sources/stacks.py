@@ -187,7 +187,9 @@ def _arranged(
     where: tuple[Any, ...] = tuple(
         (index or 0) if name == "t" else slice(None) if name in "czyx" else 0 for name in axes
     )
-    values = np.asarray(read(where))
+    values: NDArray[Any] = np.asarray(read(where))
     names = "".join(name for name in axes if name in "czyx")
     values = values.transpose([names.index(name) for name in "czyx" if name in names])
-    return values[0] if values.ndim == 4 and len(values) == 1 else values
+    if values.ndim == 4 and len(values) == 1:
+        values = values[0]
+    return values

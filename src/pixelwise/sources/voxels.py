@@ -130,7 +130,7 @@ class Inflating(io.RawIOBase):
 def read_numbers(file: Any, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """So many numbers from a file, in this machine's byte order. Raises EOFError where there are fewer."""
     values: NDArray[Any] = np.empty(count, dtype)
-    bytes_ = memoryview(values.view(np.uint8))
+    bytes_ = values.view(np.uint8).data
     at = 0
     while at < len(bytes_):
         got = file.readinto(bytes_[at : at + 2**24])
@@ -172,6 +172,10 @@ def beside(path: Path, name: str) -> Path:
     data = path.parent / name
     if data.is_symlink() and data.resolve().parent != path.parent.resolve():
         raise ImageError(f"{data} is a link that leads elsewhere; copy the file there")
+    if not data.exists():
+        raise ImageError(
+            f"{path} names {name} as the file of its voxels, and none is beside it; put it there"
+        )
     check_file(data)
     return data
 
@@ -192,7 +196,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """DICOM, ITK and most of NRRD count to the left and to the back, where `Geometry` counts to the right and the front."""
 
 
-def affine_from(axes: Sequence[Sequence[float]], origin: Sequence[float]) -> NDArray[np.float64]:
+def affine_from(axes: Any, origin: Any) -> NDArray[np.float64]:
     """The affine of three steps, of a column, a row and a slice, and of the first voxel."""
     affine = np.eye(4)
     affine[:3, :3] = np.transpose(np.array(axes, np.float64))
