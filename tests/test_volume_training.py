@@ -1,4 +1,4 @@
-"""Training on scans: `pixelwise train`, `check`, `evaluate` and `segment` as typed, on drawn volumes of a few voxels."""
+"""Training on scans: `pixelwise train`, `check`, `evaluate` and `segment` as typed, on drawn volumes of few voxels."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def zipped_noise(root):
 
 def relabelled(change, dtype=None):
     def spoil(root):
-        values, ids = drawn(1)
+        _, ids = drawn(1)
         changed = change(ids) if dtype is None else change(ids.astype(dtype))
         write_volume(root / "labelsTr" / "case_01.nii.gz", changed)
 
@@ -295,9 +295,9 @@ def test_data_that_are_not_safe_are_not_trained_on(tmp_path):
 
 
 def test_options_of_pictures_are_refused_for_scans_and_the_other_way_round(data, tmp_path):
-    with pytest.raises(InputError, match="--crop is of pictures"):
+    with pytest.raises(InputError, match=r"--crop is of pictures"):
         pixelwise("train", "--data", data, "--crop", "64", "--dry-run")
-    with pytest.raises(InputError, match="takes pictures, and .* holds scans"):
+    with pytest.raises(InputError, match=r"takes pictures, and .* holds scans"):
         pixelwise(
             "train",
             "--config",
