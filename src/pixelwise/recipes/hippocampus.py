@@ -65,10 +65,10 @@ def picture(segmenter: Segmenter, samples: Samples, found: Evaluation, scale: in
     order = np.argsort(scores)
     rows = []
     for number in (order[0], order[len(order) // 2], order[-1]):
-        name, *planes = found.again(segmenter, int(number))
-        image, given, target = (
-            plane[::-1].repeat(scale, 0).repeat(scale, 1) for plane in planes
-        )  # front is up
+        name, image, given, target = found.again(segmenter, int(number))
+        image, given, target = (  # front is up
+            np.asarray(plane)[::-1].repeat(scale, 0).repeat(scale, 1) for plane in (image, given, target)
+        )
         shown = [draw.outline(image, labels, found.classes, width_px=2) for labels in (target, given)]
         captions = [f"{name}: truth", f"answer, mean Dice {scores[number]:.3f}"]
         rows.append(draw.side_by_side(*shown, captions=captions, text_px=18))
