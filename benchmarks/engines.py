@@ -32,7 +32,7 @@ MODELS = {
     "fcn_resnet50": lambda: _plain("fcn_resnet50"),
     "segformer_b0": lambda: _plain("segformer_b0"),
     "unet on resnet34": lambda: pixelwise.create_model(
-        "unet", encoder="resnet34", num_classes=21, weights=None
+        "unet", encoder="resnet34", num_classes=21, encoder_weights=None
     ),
     "unetplusplus": lambda: pixelwise.create_model("unetplusplus", num_classes=21),
 }

@@ -99,6 +99,7 @@ def machine() -> dict[str, Any]:
     """CPU model, cores this process may use, system, Python, and the load of the last minute, if known."""
     return {
         "cpu": _cpu_model(),
+        "instructions": _instructions(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -117,6 +118,17 @@ def _cpu_model() -> str:
     if "model name" not in info:
         return platform.processor() or platform.machine()
     return f"{info['model name']} (family {info.get('cpu family')}, model {info.get('model')})"
+
+
+def _instructions() -> list[str]:
+    """Those that decide what bfloat16 and int8 are worth, as far as the kernel names them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    words = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return [
+        name
+        for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+        if name in words
+    ]
 
 
 def versions() -> dict[str, str]:

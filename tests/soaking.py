@@ -338,10 +338,10 @@ def fault_of_hostile(one: Hostile, port: int) -> str | None:
     return None
 
 
-def resident_mb(process: int) -> float:
-    """The least of a process in some seconds, for work for those who have gone may still be done."""
+def resident_mb(process: int, times: int = 10) -> float:
+    """The least of so many readings, two a second, for work for those who have gone may still be done."""
     readings = []
-    for _ in range(10):
+    for _ in range(times):
         found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
         assert found is not None
         readings.append(int(found[1]) / 1000)
@@ -400,18 +400,24 @@ def soak(
                 thread.join()
             time.sleep(1)
 
-        coming = iter([*good, *hostile])  # everything once, so that what is kept is there
+        # Everything once, and a tenth of the requests: what is kept is there, for as many at a time as come.
+        coming = iter([*good, *hostile, *todo[: requests // 10]])
         work()
         counts.clear()
         before = resident_mb(service.process.pid)
-        coming, began = iter(todo), time.monotonic()
-        work()
-        took, lives = time.monotonic() - began - 1, service.process.poll() is None
+        began, between, parts = time.monotonic(), [], min(10, max(1, requests // 500))
+        for i in range(parts):
+            coming = iter(todo[i * requests // parts : (i + 1) * requests // parts])
+            work()
+            if service.process.poll() is None:
+                between.append(round(resident_mb(service.process.pid, 1)))
+        took, lives = time.monotonic() - began, service.process.poll() is None
         after = resident_mb(service.process.pid) if lives else float("nan")
         said = [line for line in service.said().splitlines() if '"traceback"' in line]
     return {
         **counts, "faults": faults, "lives": lives, "tracebacks": said, "seconds": round(took, 1),
         "before_mb": round(before, 1), "after_mb": round(after, 1),
+        "between_mb": between,
     }  # fmt: skip
 
 

@@ -130,6 +130,22 @@ def test_segmenting_a_photo_loads_no_torch_and_no_numba():
     assert run(code).strip() == "[]"
 
 
+def test_a_command_begins_without_pydantic_which_typer_loads_for_what_needs_it(tmp_path):
+    code = (
+        "import atexit, sys; from pixelwise.cli import main; sys.argv = ['pixelwise', {}]; "
+        "atexit.register(lambda: print([m for m in ('pydantic', 'rich', 'torch') if m in sys.modules])); main()"
+    )
+    plain = "'segment', 'none.jpg', '--out', 'x', '--flip', 'vertical', '--overwrite'"
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", code.format(words)], capture_output=True, text=True, cwd=tmp_path
+        )
+        for words in (plain, plain + ", '--threads', 'two'")
+    ]
+    assert answers[0].stdout.strip() == "[]" and "none.jpg" in answers[0].stderr
+    assert "Invalid value for '--threads'" in answers[1].stderr
+
+
 def test_every_public_name_exists():
     for name in pixelwise.__all__:
         assert getattr(pixelwise, name) is not None

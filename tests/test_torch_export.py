@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import pixelwise
-from pixelwise import Card, Segmenter
+from pixelwise import Card, Segmenter, from_checkpoint
 from pixelwise.cli.app import app
 from pixelwise.errors import InputError, WeightsError
 from pixelwise.export import torch_export
@@ -140,6 +140,19 @@ def test_weights_that_do_not_come_back_are_not_written(made, tmp_path, monkeypat
     result = typed("export", path.with_suffix(".safetensors"), "--out", tmp_path / "x.pt2", "--size", "32,32")
     assert "does not open again with its weights, so no file was written" in str(result.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.pt2"])
+def test_an_archive_that_python_cannot_read_is_refused(name, tmp_path):
+    """zipfile raises NotImplementedError for it, which is no BadZipFile."""
+    path = tmp_path / name
+    torch.save({"weight": torch.ones(2)}, path)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 6] = 64  # the version of the format that is needed to read the first entry
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="damaged or incomplete"):
+        from_checkpoint(path)
 
 
 def test_what_is_damaged_is_refused(made, tmp_path):

@@ -136,6 +136,7 @@ def replayed(name: str, inputs: list[bytes], count: int) -> list[str]:
     with noise(), limits():
         watch.on = True
         for data in inputs:
+            more_seconds()  # each has its own: together they may take longer on a slow machine
             try:
                 reader.read(data)
             except PixelwiseError:
@@ -220,11 +221,9 @@ def memory(what: str = "VmRSS") -> int:
 @contextlib.contextmanager
 def limits() -> Iterator[None]:
     """So much memory and time more than were used so far."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + SECONDS
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if os.path.exists("/proc/self/statm") else 0
     was = {which: resource.getrlimit(which) for which in (resource.RLIMIT_AS, resource.RLIMIT_CPU)}
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, was[resource.RLIMIT_CPU][1]))
+    more_seconds()
     if pages:
         most = pages * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, was[resource.RLIMIT_AS][1]))
@@ -233,6 +232,13 @@ def limits() -> Iterator[None]:
     finally:
         for which, before in was.items():
             resource.setrlimit(which, before)
+
+
+def more_seconds() -> None:
+    """From here on the processor may be used for `SECONDS`."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 @contextlib.contextmanager

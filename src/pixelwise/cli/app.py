@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import pixelwise
+from pixelwise.cli.light import lighten
 from pixelwise.cli.options import Change, with_segment_options
 from pixelwise.datasets import layouts
 from pixelwise.engines import ENGINES, NAMES
@@ -29,6 +30,16 @@ CORRUPTIONS = (
 
 class Verbs(TyperGroup):
     """The commands; one that is not there is answered in a sentence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        lighten(self, ctx)
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            lighten(command, ctx)
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]

@@ -108,11 +108,17 @@ def _segment_options(
     """Never called: the options, their help and how their text is read are all that is taken from it."""
 
 
+@functools.cache
+def _parameters() -> Mapping[str, inspect.Parameter]:
+    """The options of `_segment_options` by name, evaluated once for all commands."""
+    return inspect.signature(_segment_options, eval_str=True).parameters
+
+
 def _typed(given: Mapping[str, str | None]) -> Change:
     """The change that the texts of options make. What is no number where one is expected is answered with the form that
     is, whatever else may be wrong; the rest is for SegmentOptions to check."""
     values: dict[str, Any] = {}
-    for name, parameter in inspect.signature(_segment_options, eval_str=True).parameters.items():
+    for name, parameter in _parameters().items():
         (reads,) = (extra for extra in parameter.annotation.__metadata__ if isinstance(extra, Reads))
         if (text := given[name]) is not None:
             values[reads.field or name] = reads.parse(text)
@@ -121,7 +127,7 @@ def _typed(given: Mapping[str, str | None]) -> Change:
 
 def with_segment_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options of `_segment_options` where it has the parameter `change`, which they become."""
-    options = inspect.signature(_segment_options, eval_str=True).parameters
+    options = _parameters()
     own = inspect.signature(command, eval_str=True).parameters
     shown = [p for one in own.values() for p in (options.values() if one.name == "change" else [one])]
 
