@@ -17,7 +17,7 @@ from pixelwise.weights.card import Card, Score
 def embed(network: nn.Module, card: Card, path: Path, measure: Callable[[Path], tuple[Score, ...]]) -> Card:
     """Write `path`, an ONNX file whose card tells size, cost and what `measure` finds in it; return the card.
 
-    The parameters and multiply-adds of `card` are counted here, the latter at 513x513 pixels, not of networks of volumes.
+    The parameters and multiply-adds of `card` are counted here, the latter at 513x513 pixels and of pictures alone.
     """
     card = card.replace(parameters=sum(parameter.numel() for parameter in network.parameters()))
     if card.volume is None:
