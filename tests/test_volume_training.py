@@ -1,4 +1,4 @@
-"""Training on scans: `pixelwise train`, `check`, `evaluate` and `segment` as typed, on drawn volumes of a few voxels."""
+"""Training on scans: `pixelwise train`, `check`, `evaluate` and `segment` as typed, on drawn volumes of few voxels."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def zipped_noise(root):
 
 def relabelled(change, dtype=None):
     def spoil(root):
-        values, ids = drawn(1)
+        _, ids = drawn(1)
         changed = change(ids) if dtype is None else change(ids.astype(dtype))
         write_volume(root / "labelsTr" / "case_01.nii.gz", changed)
 
@@ -295,9 +295,9 @@ def test_data_that_are_not_safe_are_not_trained_on(tmp_path):
 
 
 def test_options_of_pictures_are_refused_for_scans_and_the_other_way_round(data, tmp_path):
-    with pytest.raises(InputError, match="--crop is of pictures"):
+    with pytest.raises(InputError, match=r"--crop is of pictures"):
         pixelwise("train", "--data", data, "--crop", "64", "--dry-run")
-    with pytest.raises(InputError, match="takes pictures, and .* holds scans"):
+    with pytest.raises(InputError, match=r"takes pictures, and .* holds scans"):
         pixelwise(
             "train",
             "--config",
@@ -389,22 +389,28 @@ def test_a_plan_normalises_ct_by_the_data_set_and_what_was_cut_free_without_its_
 
 
 @pytest.mark.slow
-def test_ellipsoids_are_learned(tmp_path):
-    data = draw_scans(tmp_path / "organs", 12)
+def test_ellipsoids_are_learned_where_no_fixed_answer_finds_them(tmp_path):
+    data = draw_scans(tmp_path / "organs", 12, size=(18, 26, 22), shift=4)
     config = configured(
-        tmp_path,
-        data,
-        steps=120,
-        augment={},
-        peak_lr=0.01,
-        validate_every=0,
-        model_options={"width": 8, "levels": 2},
-    )
+        tmp_path, data, steps=250, augment={}, peak_lr=5e-3, warmup_steps=10, validate_every=0,
+        model_options={"width": 8, "levels": 2}, loss_options={"dice": {"classes": [1, 2]}},
+        volume={**TINY["volume"], "patch": [16, 24, 20]},
+    )  # fmt: skip
     command = ["train", "--config", config, "--out", tmp_path / "run", "--export"]
     subprocess.run([sys.executable, "-m", "pixelwise", *map(str, command)], check=True, capture_output=True)
+    truths = [sample.mask for sample in open_data(data).samples("all")]
+    usual = np.mean([mask == 1 for mask in truths], axis=0)
+    fixed = [
+        max(
+            2 * ((usual > t) & (m == 1)).sum() / ((usual > t).sum() + (m == 1).sum())
+            for t in (0.2, 0.35, 0.5)
+        )
+        for m in truths
+    ]
     for model in (tmp_path / "run", tmp_path / "run" / "model.onnx"):
         found = json.loads(
             pixelwise("evaluate", "--data", data, "--model", model, "--split", "val", "--json").stdout
         )
-        assert found["structures"]["mean_dice"] > 0.85  # a box of the right size in the middle has about 0.6
-        assert found["structures"]["mean_surface_dice"] > 0.9
+        organ = found["structures"]["classes"]["organ"]["dice"]
+        assert organ > 0.85
+        assert organ > np.mean(fixed) + 0.15  # the best fixed answer

@@ -144,10 +144,10 @@ def open_model(
     file is, as it is also where an engine of files is asked for; see `in_memory`. Raises InputError, in one sentence
     with what to do, for what cannot be opened; DownloadError.
     """
+    how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision, "export": export}
     if isinstance(model, (str, os.PathLike)) and (runs := _folds(model)) is not None:
-        model = runs
+        return open_model(runs, engine, said, **how)
     if isinstance(model, (list, tuple)):
-        how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision, "export": export}
         opened = [open_model(one, engine, said, **how) for one in model]
         return opened[0] if len(opened) == 1 else Ensemble(opened)
     model = cast("str | os.PathLike[str] | nn.Module", model)

@@ -84,10 +84,8 @@ def scored(data: DataSet, split: str | None, card: Card) -> tuple[PairSamples, s
         and card.origin.startswith(TRAINED_HERE)
         and card.name == data.root.resolve().name
     )
-    if trained_on and split in (None, "val"):
-        samples = held_out_of(data, card)
-    else:
-        samples = data.samples(split, card.border)
+    kept_back = trained_on and split in (None, "val")
+    samples = held_out_of(data, card) if kept_back else data.samples(split, card.border)
     count, total = len(samples), len(data.pairs)
     what = "scan" if data.volumes else "picture"
     part = f"all {counted(total, what)}" if count == total else f"{count} of {total} {what}s"

@@ -58,8 +58,8 @@ LAYOUTS = {
         opens="pixelwise.datasets.volumes:volume_pairs",
         sign=lambda root: bool(_named("pixelwise.datasets.volumes:looks_like_volumes")(root)),
         source=(
-            "scans in imagesTr/ and label volumes in labelsTr/ beside a dataset.json, or of your own in images/ and "
-            "masks/"
+            "scans in imagesTr/ and label volumes in labelsTr/ beside a dataset.json, such as those of "
+            "http://medicaldecathlon.com, or your own in images/ and masks/"
         ),
     ),
     "voc": Layout(

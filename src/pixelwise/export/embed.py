@@ -17,13 +17,12 @@ from pixelwise.weights.card import Card, Score
 def embed(network: nn.Module, card: Card, path: Path, measure: Callable[[Path], tuple[Score, ...]]) -> Card:
     """Write `path`, an ONNX file whose card tells size, cost and what `measure` finds in it; return the card.
 
-    The parameters and multiply-adds of `card` are counted here, the latter at 513x513 pixels.
+    The parameters and multiply-adds of `card` are counted here, the latter at 513x513 pixels and of pictures alone.
     """
-    card = card.replace(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        multiply_adds=count_multiply_adds(network, (513, 513)),
-        multiply_adds_hw=(513, 513),
-    )
+    card = card.replace(parameters=sum(parameter.numel() for parameter in network.parameters()))
+    if card.volume is None:
+        cost = count_multiply_adds(network, (513, 513))
+        card = card.replace(multiply_adds=cost, multiply_adds_hw=(513, 513))
     difference = export_onnx(network, card, path)
     print(f"largest difference to the network: {difference:.1e} of the logits' range", file=sys.stderr)
     card = card.replace(scores=measure(path))

@@ -68,8 +68,8 @@ def sentences(evaluation: Evaluation, scores: dict[str, Any]) -> list[str]:
         found = scores["structures"]
         lines = [
             f"mean Dice {cell4(found['mean_dice'])}, surface Dice {cell4(found['mean_surface_dice'])} within "
-            f"{found['tolerance_mm']:g} mm, 95th percentile of the surfaces' distance {cell4(found['mean_hd95_mm'])} mm, "
-            f"{counted(scores['pictures'], 'scan')}"
+            f"{found['tolerance_mm']:g} mm, 95th percentile of the distance of the surfaces "
+            f"{cell4(found['mean_hd95_mm'])} mm, {counted(scores['pictures'], 'scan')}"
         ]
         lines += [f"scored: {evaluation.part}"] if evaluation.part else []
         says = f"protocol {evaluation.protocol.name}: {evaluation.protocol.says}"

@@ -159,6 +159,7 @@ def _of_volumes(
             f"{config.data} holds scans, and the configuration says nothing of how a network sees them (volume); leave "
             "the configuration out, and it is planned"
         )
+    wanted = config.volume
     if check and report is None:
         examined(data, config.data, say)
     border = EARLIER_BORDER if resume and config.split_at is None else config.split_at
@@ -173,7 +174,7 @@ def _of_volumes(
         )
     if classes.num_classes < 2:
         raise InputError(f"{config.data} has one class, {classes.names[0]!r}: there is nothing to tell apart")
-    options = {"in_channels": len(config.volume.channels), **config.model_options}
+    options = {"in_channels": len(wanted.channels), **config.model_options}
     network, made = make_network(
         config.replace(model_options=options, weights=None if resume else config.weights),
         classes.num_classes,
@@ -186,7 +187,7 @@ def _of_volumes(
             f"{config.model} takes pictures, and {config.data} holds scans; take a network of volumes, such as "
             "nonewnet_softmax"
         )
-    card = Card.of(classes, volume=config.volume, name=Path(config.data).resolve().name).replace(
+    card = Card.of(classes, volume=wanted, name=Path(config.data).resolve().name).replace(
         architecture=config.model,
         stride=int(network.stride),  # type: ignore[arg-type]
         align_corners=bool(network.align_corners),
@@ -199,8 +200,8 @@ def _of_volumes(
         split_at=border,
         fold=config.fold,
     )
-    augment = make_volume_augmentation(config, config.volume)
-    prepared = Prepared(training, config.volume)
+    augment = make_volume_augmentation(config, wanted)
+    prepared = Prepared(training, wanted)
     return Experiment(
         config, network, prepared, held_out, augment, make_loss(config, ignore_index(classes)), card
     )
@@ -209,7 +210,7 @@ def _of_volumes(
 def make_volume_augmentation(config: TrainConfig, wanted: VolumePreprocess) -> AugmentVolume:
     """What `augment` in the configuration says, of patches of the network's size and spacing. Raises InputError for
     keys that `AugmentVolume` has not."""
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.augment.items()}
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.augment.items()}
     known = [f.name for f in dataclasses.fields(AugmentVolume) if f.name not in ("patch", "spacing")]
     for key in options:
         if key not in known:

@@ -91,7 +91,7 @@ class Prepared:
 
     def _made(self, index: int) -> Sample:
         sample = self.samples[index]
-        fit = fitting(sample.mask.shape, sample.geometry, self.wanted, sample.name)  # type: ignore[arg-type]
+        fit = fitting(sample.mask.shape, sample.geometry, self.wanted, sample.name)
         image = normalised(sample.image, fit, self.wanted, sample.name)
         mask = resampled(np.ascontiguousarray(fit.turn(sample.mask)), fit.shown)
         ignored = np.iinfo(mask.dtype).max

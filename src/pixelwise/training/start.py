@@ -306,7 +306,7 @@ def _of_scans(wanted: Mapping[str, Any]) -> bool:
     from pixelwise.datasets.layouts import detect
 
     layout, data = wanted.get("format", "auto"), wanted.get("data")
-    return layout == "volumes" or (layout == "auto" and bool(data) and detect(Path(data)) == "volumes")
+    return layout == "volumes" or (layout == "auto" and bool(data) and detect(Path(str(data))) == "volumes")
 
 
 def _planned_scans(
