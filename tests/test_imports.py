@@ -142,7 +142,8 @@ def test_a_command_begins_without_pydantic_which_typer_loads_for_what_needs_it(t
         )
         for words in (plain, plain + ", '--threads', 'two'")
     ]
-    assert answers[0].stdout.strip() == "[]" and "none.jpg" in answers[0].stderr
+    assert answers[0].stdout.strip() == "[]"
+    assert "none.jpg" in answers[0].stderr
     assert "Invalid value for '--threads'" in answers[1].stderr
 
 

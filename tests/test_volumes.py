@@ -892,7 +892,7 @@ def test_what_the_page_says_is_so(typed, colors_model):
     Path("scans").mkdir()
     for name in ("scan.nii.gz", "scans/one.nii.gz", "scans/two.nii"):
         save(Path(name), values, affine)
-    lines = "".join(blocks("console")).splitlines()
+    lines = [line for block in blocks("console") if "Task04" not in block for line in block.splitlines()]
     import dicom_by_hand as drawn
 
     for place in ("ct", "patients/a", "patients/b"):

@@ -173,7 +173,7 @@ def open_model(
         return _open_file(found, engine, said, threads, device, precision)
     elif isinstance(found, Path) and (folds := nnunet.find(found)) is not None:
         return _open_nnunet(folds, engine, said, threads, device, precision)
-    network, card = open_network(model, said)  # type: ignore[arg-type]  # a list has been dealt with
+    network, card = open_network(model, said)
     of_files = engine in ENGINES and bool(ENGINES[engine].files)
     if export or of_files or engine == "fastest":
         try:
