@@ -9,7 +9,7 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
-PLOT = DOCS / "figures" / "speed.svg"
+PLOT = DOCS / "speed.svg"
 
 Line = dict[str, Any]
 
@@ -203,7 +203,7 @@ def page() -> str:
             "transformers'; random weights, the same on both sides, which makes label maps noisier than trained ones and "
             "agreement lower. The share of the peak is that of the network alone against the most operations a second that "
             "one large convolution reached in the same run; above 100 % a rewritten network needs fewer.\n",
-            "![Times as fast as the peer](figures/speed.svg)\n",
+            "![Times as fast as the peer](speed.svg)\n",
             networks(found),
             STOPS,
             "## What rewriting convolutions is worth\n",
