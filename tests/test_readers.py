@@ -290,7 +290,7 @@ def test_any_bytes_are_read_or_refused(name: str, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_many_more_bytes_are_read_or_refused(name: str, tmp_path: Path):
-    many = {"smp": 60, "header": 300}.get(name, 1500)
+    many = {"smp": 40, "header": 150}.get(name, 600)
 
     @settings(max_examples=many, deadline=None, suppress_health_check=FIXED, database=None)
     @given(st.data())
