@@ -316,7 +316,15 @@ def fault_of_good(one: Good, connection: http.client.HTTPConnection) -> str | No
         return None if content == one.expected else f"{one.target}: not the command's file"
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         found = {name: archive.read(name) for name in archive.namelist()}
-    return None if found == one.expected else f"{one.target}: not the command's files"
+    differ = [
+        name for name in sorted(found.keys() | one.expected) if found.get(name) != one.expected.get(name)
+    ]
+    said = [
+        found[name].decode("utf-8", "replace")
+        for name in differ
+        if name.endswith(".error.json") and name in found
+    ]
+    return f"{one.target}: not the command's files: {', '.join(differ)}; {said}" if differ else None
 
 
 def fault_of_hostile(one: Hostile, port: int) -> str | None:

@@ -99,7 +99,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights_bit_by_bit(run, data
 
 
 def test_a_plan_is_printed_before_it_runs_and_says_why(data):
-    text = pixelwise("train", "--data", data, "--dry-run").stdout
+    text = " ".join(
+        pixelwise("train", "--data", data, "--dry-run").stdout.split()
+    )  # lines are broken by width
     for name in ("spacing", "orientation", "patch", "model_options", "batch_size", "steps"):
         assert name in text
     assert "a step took" in text

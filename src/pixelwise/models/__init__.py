@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from pixelwise.models.fcn import FCN16s as FCN16s
     from pixelwise.models.fcn import FCN32s as FCN32s
     from pixelwise.models.fcn_convnext import FCNConvNeXt as FCNConvNeXt
+    from pixelwise.models.nnunet import NnUNet as NnUNet
+    from pixelwise.models.nnunet import NnUNetMean as NnUNetMean
+    from pixelwise.models.nnunet import NnUNetSlicewise as NnUNetSlicewise
     from pixelwise.models.nonewnet import NoNewNet as NoNewNet
     from pixelwise.models.r_names import model_convnext_base_fcn as model_convnext_base_fcn
     from pixelwise.models.r_names import model_convnext_base_upernet as model_convnext_base_upernet

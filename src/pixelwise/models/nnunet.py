@@ -291,7 +291,7 @@ def _initialised(network: NnUNet) -> NnUNet:
     return network
 
 
-class Slicewise(nn.Module):
+class NnUNetSlicewise(nn.Module):
     """A 2-D network that takes volumes (n, c, d, h, w), each slice by itself."""
 
     stride, align_corners = 1, False
@@ -310,7 +310,7 @@ class Slicewise(nn.Module):
         return logits.reshape(-1, image.shape[2], *logits.shape[1:]).movedim(1, 2)
 
 
-class Mean(nn.Module):
+class NnUNetMean(nn.Module):
     """The mean of the logits of several networks, as one."""
 
     stride, align_corners = 1, False

@@ -173,7 +173,9 @@ def _text(path: Path) -> bytes | None:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a file of torch has the keys of nnU-Net's; nothing in it is run."""
+    """Whether a file of torch has the keys of nnU-Net's; nothing in it is run, and what is no file is not waited for."""
+    if not path.is_file():
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))

@@ -16,10 +16,10 @@ from pixelwise.checkpoints.nnunet.plans import Network, read_plans
 from pixelwise.errors import PixelwiseError, PixelwiseWarning, WeightsError, first_line
 from pixelwise.models.nnunet import (
     Layers,
-    Mean,
     NnUNet,
+    NnUNetMean,
+    NnUNetSlicewise,
     Sizes,
-    Slicewise,
     plain_conv_unet,
     residual_encoder_unet,
 )
@@ -80,7 +80,7 @@ def open_fold(model: Model, fold: Fold) -> tuple[nn.Module, Card]:
     except Exception as error:  # whatever torch meets in sizes that nobody has looked at
         raise WeightsError(f"{what} has a network that cannot be built: {first_line(error)}") from error
     store.load_into(network, tensors, source=what)
-    whole: nn.Module = Slicewise(network) if plan.dims == 2 else network
+    whole: nn.Module = NnUNetSlicewise(network) if plan.dims == 2 else network
     return whole.eval(), card.replace(parameters=sum(p.numel() for p in network.parameters()))
 
 
@@ -93,7 +93,7 @@ def open_model(model: Model) -> tuple[nn.Module, Card]:
         )
     if len(networks) == 1:
         return networks[0], cards[0]
-    return Mean(networks).eval(), cards[0].replace(parameters=sum(card.parameters for card in cards))
+    return NnUNetMean(networks).eval(), cards[0].replace(parameters=sum(card.parameters for card in cards))
 
 
 def _build(plan: Network) -> NnUNet:
