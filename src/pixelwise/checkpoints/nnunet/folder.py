@@ -173,7 +173,7 @@ def _text(path: Path) -> bytes | None:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a file of torch has the keys of nnU-Net's; nothing in it is run, and what is no file is not waited for."""
+    """Whether a file of torch has the keys of nnU-Net's; nothing in it is run; what is no file is not waited for."""
     if not path.is_file():
         return False
     try:
