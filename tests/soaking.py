@@ -301,8 +301,8 @@ def hostile_requests(photo: bytes, gray: bytes) -> list[Hostile]:
 # The soak
 
 
-def fault_of_good(one: Good, connection: http.client.HTTPConnection) -> str | None:
-    """What is wrong with the answer."""
+def fault_of_good(one: Good, connection: http.client.HTTPConnection, keep: Path | None = None) -> str | None:
+    """What is wrong with the answer. keep: a folder for files that are not the command's, and for the command's."""
     for _ in range(1000):
         connection.request("POST", one.target, one.body, one.headers)
         answer = connection.getresponse()
@@ -313,18 +313,21 @@ def fault_of_good(one: Good, connection: http.client.HTTPConnection) -> str | No
     if answer.status != 200:
         return f"{one.target}: {answer.status} {content[:300]!r}"
     if isinstance(one.expected, bytes):
-        return None if content == one.expected else f"{one.target}: not the command's file"
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        found = {name: archive.read(name) for name in archive.namelist()}
-    differ = [
-        name for name in sorted(found.keys() | one.expected) if found.get(name) != one.expected.get(name)
-    ]
+        found, expected = {"file": content}, {"file": one.expected}
+    else:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            found, expected = {name: archive.read(name) for name in archive.namelist()}, one.expected
+    differ = [name for name in sorted(found.keys() | expected) if found.get(name) != expected.get(name)]
+    for name in differ if keep is not None else []:
+        assert keep is not None
+        for which, files in (("came", found), ("expected", expected)):
+            (keep / f"{time.time_ns()}.{which}.{name}").write_bytes(files.get(name, b""))
     said = [
         found[name].decode("utf-8", "replace")
         for name in differ
         if name.endswith(".error.json") and name in found
     ]
-    return f"{one.target}: not the command's files: {', '.join(differ)}; {said}" if differ else None
+    return f"{one.target}: not the command's: {', '.join(differ)} {' '.join(said)}" if differ else None
 
 
 def fault_of_hostile(one: Hostile, port: int) -> str | None:
@@ -358,7 +361,12 @@ def resident_mb(process: int, times: int = 10) -> float:
 
 
 def soak(
-    folder: Path, requests: int, clients: int = 4, models: dict[str, str] | None = None, count: int = 18
+    folder: Path,
+    requests: int,
+    clients: int = 4,
+    models: dict[str, str] | None = None,
+    count: int = 18,
+    keep: Path | None = None,
 ) -> dict[str, object]:
     """What became of so many requests. models: by name; a tiny one is always there. count: of different pictures."""
     labels = LabelSet.of(["background", "red", "green", "blue"], colors=CARD.labels.colors)
@@ -387,7 +395,7 @@ def soak(
                     return
                 try:
                     fault = (
-                        fault_of_good(one, connection)
+                        fault_of_good(one, connection, keep)
                         if isinstance(one, Good)
                         else fault_of_hostile(one, service.port)
                     )
@@ -434,9 +442,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--model", default="everyday", help="that is served beside the tiny one")
+    parser.add_argument("--keep", type=Path, help="a folder for wrong answers, and for what was expected")
     options = parser.parse_args()
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        found = soak(Path(folder), options.requests, options.clients, {"other": options.model})
+        found = soak(
+            Path(folder), options.requests, options.clients, {"other": options.model}, keep=options.keep
+        )
     print(json.dumps(found, indent=1))
     if found["faults"] or found["tracebacks"] or not found["lives"]:
         sys.exit(1)
