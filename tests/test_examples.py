@@ -142,10 +142,8 @@ def test_heads_are_drawn_with_their_label_volumes():
     assert (head(8)[1] != labels).any()
 
 
-@pytest.mark.parametrize(
-    ("steps", "least"),
-    [pytest.param(4, 0.0, marks=pytest.mark.slow), pytest.param(150, 0.6, marks=pytest.mark.exhaustive)],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("steps", "least"), [(4, 0.0), (150, 0.6)])
 def test_a_tumour_is_learned_from_drawn_heads_and_found_in_scans(steps, least, tmp_path):
     """From volumes to label volumes, through the commands' own path; after a few steps nothing is found yet."""
     nibabel = pytest.importorskip("nibabel")

@@ -135,5 +135,6 @@ def to_channels_last(network: nn.Module) -> nn.Module:
     """The network with its convolutions' weights so, of pictures and of volumes."""
     for parameter in network.parameters():
         if parameter.ndim in (4, 5):
-            parameter.data = parameter.data.contiguous(memory_format=last_of(parameter))
+            # not `contiguous`, which leaves the strides of 1 x 1 kernels: PyTorch would sum in another order
+            parameter.data = parameter.data.to(memory_format=last_of(parameter))
     return network

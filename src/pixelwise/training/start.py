@@ -31,7 +31,7 @@ CONFIG = "config.json"
 SCANS_ONLY = frozenset({"patch", "spacing"})
 """What may be asked for of scans alone, besides fields of TrainConfig."""
 
-LATER = frozenset({"split_at", "value_range", "reasons"})
+LATER = frozenset({"split_at", "value_range", "reasons", "volume", "fold", "aux_decay"})
 """Fields that runs of earlier versions did not write."""
 
 SETTLED = ("weights", "image_size", "split_at", "value_range")
