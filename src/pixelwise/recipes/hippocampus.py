@@ -6,10 +6,10 @@ python -m pixelwise.recipes.hippocampus --data ../shared/data --out runs/hippoca
 26 held out by a hash of their names. The data are CC BY-SA 4.0, and so is what is made of them. MSD's own test labels
 are not public: published figures stand beside ours, not against them (docs/volumes.md).
 
-Measured on the 26 held-out volumes: mean Dice 0.861 (anterior 0.869, posterior 0.854; 0.813 after 500 steps, 0.850 after
-1,000, 0.856 after 1,500), which is below what is published of larger networks. On one core of an AMD EPYC without AVX-512
-a step takes 0.5 to 0.7 s, the whole run about 20 minutes and 1 GiB of memory. The same command goes on with a run that was
-stopped.
+Measured on the 26 held-out volumes: mean Dice 0.861 (anterior 0.869, posterior 0.854; 0.813 after 500 steps, 0.850
+after 1,000, 0.856 after 1,500), which is below what is published of larger networks. On one core of an AMD EPYC without
+AVX-512 a step takes 0.5 to 0.7 s, the whole run about 20 minutes and 1 GiB of memory. The same command goes on with a
+run that was stopped.
 """
 
 from __future__ import annotations
