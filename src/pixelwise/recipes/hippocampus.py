@@ -4,7 +4,7 @@ python -m pixelwise.recipes.hippocampus --data ../shared/data --out runs/hippoca
 
 130 volumes of about 36 x 50 x 36 voxels of 1 mm, anterior (head) and posterior (body and tail); 104 to learn from and
 26 held out by a hash of their names. The data are CC BY-SA 4.0, and so is what is made of them. MSD's own test labels
-are not public: published figures stand beside ours, not against them (docs/volumes.md).
+are not public, so published figures are of other volumes than ours.
 
 Measured on the 26 held-out volumes: mean Dice 0.861 (anterior 0.869, posterior 0.854; 0.813 after 500 steps, 0.850
 after 1,000, 0.856 after 1,500), which is below what is published of larger networks. On one core of an AMD EPYC without
