@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pixelwise.datasets.folder import MASK_FOLDERS
 from pixelwise.datasets.sample import Ids, Pair
 from pixelwise.errors import InputError
 from pixelwise.geometry import Geometry
 from pixelwise.labels import LabelSet
-from pixelwise.sources.volume import ENDINGS, Volume, read_volume, stem_of
+from pixelwise.sources.volume import ENDINGS, Volume, ids_of, read_volume, stem_of
+from pixelwise.sources.voxels import apart as affines_apart
 from pixelwise.untrusted import read
 
 ABOUT = "dataset.json"
@@ -178,33 +178,6 @@ def read_labels(pair: Pair) -> tuple[Ids, Geometry | None]:
     return ids_of(volume), volume.geometry
 
 
-def ids_of(volume: Volume) -> Ids:
-    """The whole numbers of a label volume, unsigned."""
-    values: NDArray[Any] = volume.values
-    if values.ndim != 3:
-        raise InputError(
-            f"{volume.name} has {len(values)} channels, expected a label map of one number a voxel; take the part out "
-            "that is meant"
-        )
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"{volume.name} holds voxels that are no numbers, expected the ids of a label map"
-            )
-        whole = values.astype(np.int64)
-        if (whole != values).any():
-            raise InputError(
-                f"{volume.name} holds fractions such as {values[whole != values][0]:g}, expected the ids of a label "
-                "map: it was interpolated, or is a scan; write it anew with nearest neighbours"
-            )
-        values = whole
-    if values.dtype.kind == "i" and values.min() < 0:
-        raise InputError(f"{volume.name} holds {values.min()}, expected ids from 0")
-    if values.max() > 65535:
-        raise InputError(f"{volume.name} holds {values.max()}, expected ids to 65535")
-    return np.ascontiguousarray(values).astype(np.min_scalar_type(int(values.max())), copy=False)
-
-
 def refuse_apart(pair: Pair, scan: Volume, ids: Ids, where: Geometry | None) -> None:
     """Raise InputError where a label volume does not lie voxel for voxel on its scan."""
     if ids.shape != scan.size:
@@ -229,10 +202,7 @@ def apart(first: Geometry | None, second: Geometry | None, size: tuple[int, ...]
         return float(
             max(abs(a - b) / min(first.spacing) for a, b in zip(first.spacing, second.spacing, strict=True))
         )
-    ends = [(0, side - 1) for side in reversed(size)]
-    corners = np.array([[i, j, k, 1.0] for i in ends[0] for j in ends[1] for k in ends[2]])
-    far = np.linalg.norm((corners @ (first.affine - second.affine).T)[:, :3], axis=1).max()
-    return float(far / min(first.spacing))
+    return affines_apart(first.affine, second.affine, size[::-1])
 
 
 def _sides(shape: tuple[int, ...]) -> str:

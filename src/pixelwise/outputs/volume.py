@@ -8,7 +8,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pixelwise.errors import InputError, MissingExtraError
@@ -17,7 +16,7 @@ from pixelwise.labels import LabelSet
 from pixelwise.outputs.areas import cell, count_ids, present, summary
 from pixelwise.outputs.ids import small_ids
 from pixelwise.outputs.surface import surfaces
-from pixelwise.sources.volume import read_volume
+from pixelwise.sources.volume import ids_of, read_volume
 from pixelwise.sources.voxels import quiet
 
 
@@ -66,18 +65,7 @@ def nifti(labels: NDArray[Any], geometry: Geometry | None, *, zipped: bool) -> b
 
 def read_label_volume(path: Path) -> NDArray[Any]:
     """The label map (d, h, w) of a file that holds one: whole numbers from 0, as they are."""
-    volume = read_volume(path)
-    values = volume.values
-    if values.dtype.kind == "f":
-        whole = values.astype(np.int64)
-        if (whole != values).any():
-            raise InputError(f"{path} holds fractions, expected the ids of a label map")
-        values = whole
-    if values.dtype.kind not in "iu" or values.min() < 0 or values.ndim != 3:
-        raise InputError(
-            f"{path} holds {values.dtype} {values.shape} from {values.min()}, expected ids from 0 (d, h, w)"
-        )
-    return np.ascontiguousarray(values).astype(np.min_scalar_type(int(values.max())), copy=False)
+    return ids_of(read_volume(path))
 
 
 def volume_summary(

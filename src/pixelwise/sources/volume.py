@@ -181,6 +181,33 @@ def read_volume(
     return Volume(values, first.geometry, str(path), first.files)
 
 
+def ids_of(volume: Volume) -> NDArray[Any]:
+    """The whole numbers (d, h, w) of a label volume, unsigned, 0 to 65535. Raises InputError, with its name, else."""
+    values: NDArray[Any] = volume.values
+    if values.ndim != 3:
+        raise InputError(
+            f"{volume.name} has {len(values)} channels, expected a label map of one number a voxel; take the part out "
+            "that is meant"
+        )
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{volume.name} holds voxels that are no numbers, expected the ids of a label map"
+            )
+        whole = values.astype(np.int64)
+        if (whole != values).any():
+            raise InputError(
+                f"{volume.name} holds fractions such as {values[whole != values][0]:g}, expected the ids of a label "
+                "map: it was interpolated, or is a scan; write it anew with nearest neighbours"
+            )
+        values = whole
+    if values.dtype.kind == "i" and values.min() < 0:
+        raise InputError(f"{volume.name} holds {values.min()}, expected ids from 0")
+    if values.max() > 65535:
+        raise InputError(f"{volume.name} holds {values.max()}, expected ids to 65535")
+    return np.ascontiguousarray(values).astype(np.min_scalar_type(int(values.max())), copy=False)
+
+
 def _read(
     path: Path, assume: str | None, max_memory: int | None, frame: int | None, series: str | None
 ) -> Read:
